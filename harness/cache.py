@@ -1,0 +1,86 @@
+"""A content-addressed store of folders: what is made once under a key is never made twice.
+
+A folder is made beside its place and renamed into it, so a folder that is there is whole; a lock lets two processes
+that want the same key make it once. Knows nothing of what the folders hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def digest(thing: Any) -> str:
+    """The key of a thing: 20 hexadecimal digits of the SHA-256 of its JSON, with keys sorted."""
+    return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(folder: Path) -> str:
+    """The SHA-256 over names, executable bits and contents of all files below a folder."""
+    whole = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        mode = "x" if path.stat().st_mode & 0o100 else "-"
+        whole.update(f"{path.relative_to(folder)}\0{mode}\0{file_digest(path)}\n".encode())
+    return whole.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Cache:
+    """Folders by kind and key below one root.
+
+    Args:
+        root: the folder, made when it is first needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where a folder is or would be."""
+        return self.root / kind / key
+
+    def make(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+        """The folder of a key, built first if it is not there.
+
+        Args:
+            kind: what it is, such as `libgo`.
+            key: the hash of all that makes it.
+            build: fills the empty folder it is given. What it raises is passed on and nothing is left behind.
+        """
+        final = self.path(kind, key)
+        if final.is_dir():
+            return final
+        with lock(self.root / "locks" / f"{kind}-{key}.lock"):
+            if final.is_dir():
+                return final
+            staging = final.parent / f".{key}.new"
+            shutil.rmtree(staging, ignore_errors=True)  # what a killed build left
+            staging.mkdir(parents=True)
+            try:
+                build(staging)
+                os.replace(staging, final)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+        return final

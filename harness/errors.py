@@ -1,0 +1,53 @@
+"""The errors of the harness: one class for one cause, each with the exit status that the command line gives it.
+
+Knows nothing of any other module. Exit statuses: 1 is a surprise in the matrix (not an error), 2 is bad input,
+3 is trouble with a guest, 130 is an interrupt.
+"""
+
+
+class HarnessError(Exception):
+    """The root of all errors that the harness raises on purpose. Its text is one clear sentence for the user."""
+
+    exit_status = 2
+
+
+class ConfigError(HarnessError):
+    """A YAML file says something that cannot be meant; the text names file, line and key."""
+
+
+class ProgramError(HarnessError):
+    """A test program cannot be used: it is missing, its header is wrong, or it does not compile."""
+
+
+class PatchError(HarnessError):
+    """A patch cannot be used: it does not apply, or touches what it may not."""
+
+
+class BuildError(HarnessError):
+    """A build failed. The text holds the first error of the tool that failed and the path of the whole log."""
+
+
+class ToolMissing(HarnessError):
+    """A program of the host that is needed is not installed; the text names the package that brings it."""
+
+
+class ImageError(HarnessError):
+    """An image is missing, damaged, or cannot be built."""
+
+
+class StoreError(HarnessError):
+    """The results' database cannot be used, or does not hold what is asked for."""
+
+
+class GuestError(HarnessError):
+    """The guest is in trouble: it did not boot, died, or stopped answering. Never a program's fault.
+
+    Attributes:
+        console: the last lines of the guest's serial console, oldest first.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, console: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.console = console or []

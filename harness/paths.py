@@ -1,0 +1,30 @@
+"""Where things lie: the files that come with the harness, the user's cache, a work directory.
+
+Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: The folder that holds conf/, images/ and suites/.
+DATA = Path(__file__).resolve().parent.parent
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: downloads, images, libgo variants, programs.
+
+    It is `harness` below $XDG_CACHE_HOME, by default ~/.cache (XDG Base Directory Specification 0.8).
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "harness"
+
+
+def work_dir(option: str | None = None) -> Path:
+    """The folder for what a run leaves: its results and its guests' files.
+
+    Args:
+        option: what the user gave as --work; else $HARNESS_WORK counts, else `.harness` in the current folder.
+    """
+    return Path(option or os.environ.get("HARNESS_WORK") or ".harness").absolute()
