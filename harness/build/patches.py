@@ -1,0 +1,105 @@
+"""Patches to libgo: read, checked, and applied without fuzz.
+
+Knows nothing of how libgo is built.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import unidiff
+
+from harness.cache import digest
+from harness.errors import PatchError
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch to libgo.
+
+    Attributes:
+        path: the file it was read from.
+        text: what it says, as bytes.
+        files: the files it touches, below GCC's top folder, such as `libgo/go/runtime/proc.go`.
+    """
+
+    path: Path
+    text: bytes
+    files: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The hash of what it changes; its header does not count."""
+        start = re.search(rb"^--- ", self.text, re.MULTILINE)
+        return digest(self.text[start.start() if start else 0 :].decode("utf-8", "replace"))
+
+
+def read(path: Path) -> Patch:
+    """Read a patch in unified format, made with one folder before `libgo/` (as git makes them: `a/libgo/...`).
+
+    Raises:
+        PatchError: it cannot be read, changes nothing, has CR LF line ends, is not at that strip level, or touches
+            files outside libgo.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise PatchError(f"patch {path}: cannot be read: {error.strerror}") from error
+    if b"\r\n" in text:
+        raise PatchError(f"patch {path}: has CR LF line ends; convert it with dos2unix")
+    if re.search(rb"^(GIT binary patch|Binary files .* differ)", text, re.MULTILINE):
+        raise PatchError(f"patch {path}: changes a binary file, and only text can be patched")
+    try:
+        changes = unidiff.PatchSet(text.decode("utf-8"))
+    except (unidiff.UnidiffParseError, UnicodeDecodeError) as error:
+        raise PatchError(f"patch {path}: is not a unified diff: {error}") from error
+    if not any(len(file) for file in changes):
+        raise PatchError(f"patch {path}: changes nothing")
+    files = []
+    for file in changes:
+        for side in (file.source_file, file.target_file):
+            if side == "/dev/null":
+                continue
+            name = side.split("\t")[0]
+            prefix, _, inside = name.partition("/")
+            if name.startswith("libgo/") or name.startswith("go/") or inside.startswith("go/"):
+                raise PatchError(f"patch {path}: names {name}; it must be made as `git diff` does: a/libgo/...")
+            if not inside.startswith("libgo/") or ".." in inside.split("/"):
+                raise PatchError(f"patch {path}: touches {inside or name}, which is outside libgo")
+            if inside not in files:
+                files.append(inside)
+    return Patch(path, text, tuple(files))
+
+
+def apply(patch: Patch, tree: Path) -> None:
+    """Apply a patch to GCC's source, at strip level 1 and without fuzz; all of it or nothing.
+
+    Args:
+        tree: GCC's top folder. Files are replaced, never written in place, so hard links of them stay as they were.
+
+    Raises:
+        PatchError: it does not apply; the text names the first file and hunk.
+    """
+    command = ["patch", "-p1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-"]
+    for mode in (["--dry-run"], []):
+        done = subprocess.run([*command, *mode], cwd=tree, input=patch.text, capture_output=True, check=False)
+        if done.returncode:
+            raise PatchError(f"patch {patch.path} does not apply to {tree.name}: {_why(done.stdout.decode())}")
+
+
+def _why(output: str) -> str:
+    """The file and hunk that failed, out of what GNU patch printed."""
+    file = "?"
+    for line in output.splitlines():
+        if match := re.match(r"(?:checking|patching) file '?([^']*)'?$", line):
+            file = match[1]
+        elif match := re.match(r"Hunk #(\d+) (?:FAILED|ignored) at (\d+)", line):
+            return f"hunk {match[1]} of {file} fails at line {match[2]}"
+        elif "can't find file to patch" in line:
+            return "it patches a file that is not there"
+        elif "Reversed (or previously applied)" in line:
+            return f"{file}: it is applied already"
+    return " ".join(output.split()) or "patch says nothing"

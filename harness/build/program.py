@@ -1,0 +1,41 @@
+"""Test programs, compiled for a toolchain against a libgo's export data.
+
+A program is built once for all libgos that look alike from outside, so that variants run the same bytes. Knows nothing
+of expectations or guests.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from harness.build.libgo import Libgo
+from harness.build.toolchain import Toolchain
+from harness.cache import Cache, digest, file_digest
+from harness.errors import ProgramError
+
+#: As GCC's go-test.exp compiles `run` tests, with debugging information so that tracebacks have lines.
+FLAGS = ("-O2", "-g")
+
+
+def build(source: Path, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
+    """Compile and link a program of one file, or take it from the cache.
+
+    Returns:
+        The path of the executable.
+
+    Raises:
+        ProgramError: it does not compile; the text has the compiler's words.
+    """
+    made_of = {"source": file_digest(source), "name": source.name, "flags": FLAGS, "interface": libgo.interface}
+    key = digest({**made_of, "toolchain": toolchain.identity})
+
+    def compile_(staging: Path) -> None:
+        command = [toolchain.gccgo, *toolchain.compile_flags, *FLAGS, f"-I{libgo.gox}", f"-L{libgo.folder / 'lib'}"]
+        # The name in the debugging information must not depend on where the harness lies.
+        command += [f"-fdebug-prefix-map={source.parent}=.", "-o", str(staging / "program"), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            raise ProgramError(f"{source} does not compile:\n{done.stderr.strip()}")
+
+    return cache.make("programs", key, compile_) / "program"

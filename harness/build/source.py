@@ -1,0 +1,72 @@
+"""GCC's source: found as Debian's gcc-N-source package or where the user says, and the parts that libgo needs unpacked.
+
+Knows nothing of patches or compilers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from harness.build.toolchain import Toolchain
+from harness.cache import Cache, digest, file_digest
+from harness.errors import BuildError, ToolMissing
+
+#: Folders that building libgo reads (its configure.ac, Makefile.am and the libraries it links), and GCC's Go tests.
+PARTS = (
+    "config",
+    "gcc/BASE-VER",
+    "gcc/testsuite/go.go-torture",
+    "gcc/testsuite/go.test",
+    "include",
+    "libatomic",
+    "libbacktrace",
+    "libffi",
+    "libgcc",
+    "libgo",
+)
+
+
+def find(toolchain: Toolchain) -> Path:
+    """The archive or folder of GCC's source for a toolchain.
+
+    Raises:
+        ToolMissing: the package is not installed.
+        BuildError: what the configuration names is not there.
+    """
+    if toolchain.source:
+        if not toolchain.source.exists():
+            raise BuildError(f"toolchain {toolchain.name}: no GCC source at {toolchain.source}")
+        return toolchain.source
+    folder = Path(f"/usr/src/gcc-{toolchain.major}")
+    archives = sorted(folder.glob(f"gcc-{toolchain.major}.*.tar.xz"))
+    if not archives:
+        raise ToolMissing(
+            f"no source of GCC {toolchain.major} in {folder}; Debian's package is gcc-{toolchain.major}-source"
+        )
+    return archives[-1]
+
+
+def unpack(toolchain: Toolchain, cache: Cache) -> Path:
+    """The folder with the parts of GCC's source that libgo needs, unpacked once.
+
+    Raises:
+        ToolMissing, BuildError: it is not there or is not GCC's source.
+    """
+    source = find(toolchain)
+    if source.is_dir():
+        if not (source / "libgo" / "configure").is_file():
+            raise BuildError(f"{source} is not GCC's source: it has no libgo/configure")
+        return source
+    key = digest({"archive": file_digest(source), "parts": PARTS})
+
+    def build(staging: Path) -> None:
+        top = [f"*/{part}" for part in PARTS]
+        scripts = ["*/config*", "*/*.sh", "*/*.m4", "*/*-sh", "*/depcomp", "*/compile", "*/missing", "*/mkinstalldirs"]
+        command = ["tar", "-xf", str(source), "-C", str(staging), "--strip-components=1", "--no-same-owner"]
+        command += ["--wildcards", "--no-wildcards-match-slash", *top, *scripts, "*/move-if-change"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not (staging / "libgo" / "configure").is_file():
+            raise BuildError(f"{source} cannot be unpacked as GCC's source: {done.stderr.strip().splitlines()[:1]}")
+
+    return cache.make("gcc-source", key, build)

@@ -1,0 +1,10 @@
+"""Configuration: what the YAML files say, read, checked and typed.
+
+`read` parses YAML and remembers the line of every value, `model` says what there may be, `load` puts files together.
+Knows nothing of what the values are used for, and opens no file but the YAML files themselves.
+"""
+
+from harness.conf.load import Configuration, load
+from harness.conf.model import Disk, Guest, Module, Toolchain, Variant
+
+__all__ = ["Configuration", "Disk", "Guest", "Module", "Toolchain", "Variant", "load"]

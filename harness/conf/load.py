@@ -1,0 +1,177 @@
+"""The given configuration and the user's own files, put together and checked.
+
+A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from harness import paths
+from harness.conf.model import Guest, Toolchain, Variant
+from harness.conf.read import Location, Mark, Marks, read
+from harness.errors import ConfigError
+
+T = TypeVar("T")
+
+#: The variant that others are compared with.
+BASELINE = "pristine"
+
+
+class _Top(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    guests: dict[str, Guest] = {}
+    toolchains: dict[str, Toolchain] = {}
+    variants: dict[str, Variant] = {}
+    signals: dict[str, dict[int, str]] = {}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown word: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+class Configuration:
+    """All guests, toolchains and variants by name.
+
+    Args:
+        data: the merged data of all files.
+        marks: where each value stands.
+
+    Raises:
+        ConfigError: a key or a value is wrong; the text names file, line and key.
+    """
+
+    def __init__(self, data: dict[str, Any], marks: Marks) -> None:
+        self._marks = marks
+        try:
+            top = _Top.model_validate(data)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_explain(error, marks)) from error
+        self.guests, self.toolchains, self.variants = top.guests, top.toolchains, top.variants
+        self._signals = top.signals
+        for name, guest in self.guests.items():
+            self._check(guest.toolchain, self.toolchains, "toolchain", ("guests", name, "toolchain"))
+            if isinstance(guest.signals, str):
+                self._check(guest.signals, self._signals, "signals", ("guests", name, "signals"))
+            if guest.kernel is None and guest.disk is None:
+                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has neither kernel nor disk")
+            if guest.initrd and guest.modules:
+                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has both initrd and modules")
+
+    def guest(self, name: str) -> Guest:
+        """A guest by name. Raises ConfigError, with the nearest name, if there is none."""
+        return _pick("guest", name, self.guests)
+
+    def variant(self, name: str) -> Variant:
+        """A variant by name. Raises ConfigError, with the nearest name, if there is none."""
+        return _pick("variant", name, self.variants)
+
+    def signal_names(self, name: str) -> dict[int, str]:
+        """The names of a guest's signals by its own numbers, such as {11: "SIGSEGV"}."""
+        signals = self.guests[name].signals
+        table = self._signals[signals] if isinstance(signals, str) else signals
+        return {number: signal if signal.startswith("SIG") else f"SIG{signal}" for number, signal in table.items()}
+
+    def file(self, value: str, *location: str | int) -> Path | None:
+        """The path that a file name means, seen from the YAML file that says it.
+
+        Args:
+            value: the name as written.
+            location: the way to the value, such as "guests", "linux-i386", "kernel".
+
+        Returns:
+            The absolute path, or None for a bare name, which is a file of the image or of conf/.
+        """
+        path = Path(value).expanduser()
+        if path.is_absolute():
+            return path
+        if value.startswith(("./", "../")):
+            return self._mark(location).file.parent.absolute() / path
+        return None
+
+    def beside(self, value: str, *location: str | int) -> Path:
+        """The path of a file that lies beside the YAML file that names it, whatever way it is written."""
+        return self.file(value, *location) or self._mark(location).file.parent.absolute() / value
+
+    def _mark(self, location: Location) -> Mark:
+        while location not in self._marks:
+            location = location[:-1]
+        return self._marks[location]
+
+    def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
+        if word not in known:
+            key = ".".join(map(str, location))
+            raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
+
+
+def load(extra: Iterable[Path] = ()) -> Configuration:
+    """Read conf/*.yaml and then the user's own files, in their order.
+
+    Raises:
+        ConfigError: a file cannot be read or says something wrong.
+    """
+    data: dict[str, Any] = {}
+    marks: Marks = {}
+    given = [paths.DATA / "conf" / name for name in ("guests.yaml", "toolchains.yaml", "variants.yaml")]
+    for file in [*given, *extra]:
+        more, more_marks = read(file)
+        _merge(data, more)
+        marks.update(more_marks)
+    return Configuration(data, marks)
+
+
+def _merge(base: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _pick(what: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        raise ConfigError(f"no {what} named {name}; {nearest(name, known)}")
+    return known[name]
+
+
+def _explain(error: pydantic.ValidationError, marks: Marks) -> str:
+    """The first error of pydantic's in one sentence, with file, line and key."""
+    first = error.errors()[0]
+    location = tuple(first["loc"])
+    while location not in marks and location:
+        location = location[:-1]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "extra_forbidden":
+            message = f"unknown key; {nearest(str(first['loc'][-1]), _known_keys(first['loc']))}"
+        case "missing":
+            message = "is missing"
+        case "model_type" | "dict_type":
+            message = "must be a mapping of keys to values"
+        case _:
+            message = message[0].lower() + message[1:]
+    return f"{marks[location]}: {key}: {message}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that a model knows, found by walking from the top to where the unknown key stands."""
+    model: Any = _Top
+    for part in location[:-1]:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        else:  # dict[str, X] and list[X] lead to X, X | None to X
+            model = getattr(model, "__args__", (None,))[-1]
+        options = [one for one in getattr(model, "__args__", ()) if isinstance(one, type) and issubclass(one, BaseModel)]
+        if options and getattr(model, "__origin__", None) is None:
+            model = options[0]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,0 +1,133 @@
+"""What the configuration may say: guests, toolchains and variants, with units and defaults.
+
+Each model refuses keys that it does not know. Knows nothing of files but their names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from harness.conf.units import seconds
+
+
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+    return value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+#: A time in seconds, written as 30, 30s, 2m or 500ms.
+Seconds = Annotated[float, BeforeValidator(seconds)]
+#: A Python regular expression.
+Regex = Annotated[str, AfterValidator(_regex)]
+#: A file: `/x`, `~/x`, `./x` and `../x` are paths (seen from the YAML file), a bare name is a file of the image.
+FileName = Annotated[str, Field(min_length=1)]
+#: Environment variables; numbers are taken as text.
+Environment = dict[str, Annotated[str, BeforeValidator(_text)]]
+
+
+class Model(BaseModel):
+    """The root of all models: unknown keys are errors, and nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Disk(Model):
+    """A guest's disk. The harness never writes to the file: each guest gets an overlay of its own."""
+
+    file: FileName
+    format: Literal["raw", "qcow2"] = "raw"
+    interface: Literal["virtio", "ide", "scsi"] = "virtio"
+
+
+class Module(Model):
+    """A multiboot module, loaded after the kernel (QEMU manual, "-initrd file1 arg=foo,file2")."""
+
+    file: FileName
+    args: str = ""
+
+
+class Ssh(Model):
+    """How to reach the guest's shell. Without `key`, the harness's own key; without `host_key`, the image's."""
+
+    user: str = "root"
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    key: FileName | None = None
+    host_key: str | None = None
+
+
+class Ready(Model):
+    """How to know that the guest is up: the console's sign if there is one, then a command's answer over SSH."""
+
+    console: Regex | None = None
+    command: str = "uname -s"
+    expect: Regex = "."
+    timeout: Seconds = 180.0
+
+
+class Halt(Model):
+    """How to end the guest: a command, and what the console says when the machine may be switched off."""
+
+    command: str | None = None
+    console: Regex | None = None
+    timeout: Seconds = 20.0
+
+
+class Guest(Model):
+    """A machine that can be booted. `memory` is in MiB."""
+
+    image: str | None = None
+    toolchain: str
+    qemu: str = "qemu-system-i386"
+    machine: str = "pc"
+    cpu: str | None = None
+    memory: Annotated[int, Field(ge=16)] = 512
+    cpus: Annotated[int, Field(ge=1, le=255)] = 1
+    disk: Disk | None = None
+    nic: str = "virtio-net-pci"
+    kernel: FileName | None = None
+    append: str = ""
+    initrd: FileName | None = None
+    modules: list[Module] = []
+    qemu_args: list[str] = []
+    ssh: Ssh = Ssh()
+    ready: Ready = Ready()
+    halt: Halt = Halt()
+    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str]
+    env: Environment = {}
+    folder: str = "/tmp/harness"
+    provides: list[str] = []
+
+
+class Toolchain(Model):
+    """The compilers for a target triple.
+
+    `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`); `gcc` picks a major version,
+    else the newest that is installed; `source` is GCC's source as a folder or an archive, else Debian's gcc-N-source.
+    """
+
+    triple: str
+    prefix: str
+    gcc: Annotated[int, Field(ge=12)] | None = None
+    sysroot: FileName | None = None
+    flags: list[str] = []
+    configure: list[str] = []
+    source: FileName | None = None
+
+
+class Variant(Model):
+    """A libgo: pristine, or with patches, configure options, or environment of the programs."""
+
+    about: str = ""
+    patches: list[FileName] = []
+    configure: list[str] = []
+    env: Environment = {}

@@ -1,0 +1,507 @@
+"""Images of kind `debian`: a kernel, an initial RAM disk and a root file system made of Debian's packages.
+
+All work is left to the host's tools (apt, dpkg-deb, cpio, fakeroot, mke2fs, dropbearkey) and none of it needs root.
+Packages come from the archive the host itself is configured with, and apt checks their signatures as it does for the
+host. Knows nothing of where images are kept.
+"""
+
+from __future__ import annotations
+
+import email
+import gzip
+import lzma
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness import cache
+from harness.errors import ImageError, ToolMissing
+
+#: The host's programs that are run, and the Debian package that brings each.
+TOOLS = {
+    "apt-cache": "apt",
+    "apt-get": "apt",
+    "cpio": "cpio",
+    "dpkg-deb": "dpkg",
+    "dropbearkey": "dropbear-bin",
+    "fakeroot": "fakeroot",
+    "mke2fs": "e2fsprogs",
+    "ssh-keygen": "openssh-client",
+}
+
+#: What a source's options say about trust and age; taken over from the host's file (sources.list(5)).
+_KEPT = ("signed-by", "check-valid-until", "check-date")
+
+#: What no program of the guest reads.
+_UNREAD = ("usr/share/bug", "usr/share/doc", "usr/share/lintian", "usr/share/locale", "usr/share/man")
+
+#: Packages that a kernel's package is split into. Its other dependencies make initial RAM disks, which is done here.
+_KERNEL_PARTS = re.compile(r"linux-(?:image|modules|binary)-\S+")
+
+#: The host's apt as it is, proxies and all, but with a state of its own and no hooks, which may clean the host's cache
+#: or expect to run as root. Given with -c, which is read after all of the host's own files (apt.conf(5)).
+_APT_CONF = """\
+#clear APT::Architectures;
+#clear APT::Update;
+#clear DPkg;
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; "amd64"; }};
+APT::Default-Release "";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Dir::Cache "{work}/cache";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "{work}/preferences";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{work}/sources";
+Dir::Log "{work}/log";
+Dir::State "{work}/state";
+Dir::State::status "{work}/status";
+"""
+
+
+class Recipe(BaseModel):
+    """What recipe.yaml says; recipe.yaml of linux-i386 explains each key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["debian"]
+    architecture: str = Field(pattern=r"^[a-z0-9]+$")
+    kernel: list[str] = Field(min_length=1)
+    modules: list[str]
+    optional_modules: list[str] = []
+    packages: list[str]
+    root_mib: int = Field(ge=16)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One suite of an archive that the host's apt is configured with, as `apt-get indextargets` tells it.
+
+    A field that apt does not know yet, as before the first `apt-get update`, is empty.
+    """
+
+    uri: str
+    suite: str
+    codename: str
+    origin: str
+    component: str
+    entry: str
+
+    #: The fields as indextargets names them (apt-get(8), and the list it prints without --format).
+    FORMAT = "$(REPO_URI)|$(RELEASE)|$(CODENAME)|$(ORIGIN)|$(COMPONENT)|$(SOURCESENTRY)"
+
+
+def codename() -> str:
+    """The VERSION_CODENAME of the host's os-release(5), such as `bookworm`.
+
+    Raises:
+        ImageError: the host has none.
+    """
+    try:
+        return platform.freedesktop_os_release()["VERSION_CODENAME"]
+    except (OSError, KeyError) as error:
+        raise ImageError("this system's os-release file gives no VERSION_CODENAME; images need Debian") from error
+
+
+def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str = "") -> str:
+    """Run one of TOOLS, or a shell, and give back its standard output.
+
+    Args:
+        command: the program's name and its arguments.
+        what: what this step is, for the error's text.
+        folder: the folder to run in.
+        stdin: what the program reads.
+
+    Raises:
+        ToolMissing: the program is not installed.
+        ImageError: it failed; the text holds apt's first error, or the last lines of standard error.
+    """
+    program = _which(str(command[0]))
+    done = subprocess.run(
+        [program, *map(str, command[1:])],
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise ImageError(f"{what}: {command[0]} failed: {first_error(done.stderr)}")
+    return done.stdout
+
+
+def first_error(stderr: str) -> str:
+    """What to show of a failed program's standard error: apt's first `E:` line, or the last three lines."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("E:")]
+    return errors[0] if errors else " / ".join(lines[-3:]) or "it printed nothing"
+
+
+def _which(name: str) -> str:
+    # An ordinary user's PATH has no sbin on Debian, where mke2fs is.
+    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if found is None:
+        package = TOOLS.get(name, name)
+        raise ToolMissing(f"{name} is needed and not installed (Debian package {package})")
+    return found
+
+
+def build(
+    recipe: dict[str, Any], folder: Path, out: Path, *, public_key: str, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Make vmlinuz, initrd.gz and root.img.
+
+    Args:
+        recipe: what recipe.yaml says.
+        folder: the recipe's folder, with init, initramfs-init and etc/.
+        out: the folder to fill.
+        public_key: the OpenSSH public key that may log in as root.
+        progress: is told what is being done.
+
+    Returns:
+        The manifest's part on codename, packages, kernel, modules, host key and tools.
+
+    Raises:
+        ImageError: the recipe is wrong, apt cannot get a package, or a tool failed.
+        ToolMissing: a program that is needed is not installed.
+    """
+    wanted = _check(recipe, folder)
+    for name in TOOLS:
+        _which(name)
+    work = out / "work"
+    progress(f"reading the package lists of Debian {codename()}")
+    apt = _Apt(work, wanted.architecture)
+    progress("downloading packages")
+    debs = apt.install(wanted.packages)
+    kernel_debs = apt.kernel(wanted.kernel)
+
+    progress("making the initial RAM disk")
+    root, kernel = work / "root", work / "kernel"
+    for deb in kernel_debs:
+        run("dpkg-deb", "-x", deb, kernel, what=f"unpacking {deb.name}")
+    version, modules = _kernel_parts(kernel, wanted)
+    for deb in debs:
+        run("dpkg-deb", "-x", deb, root, what=f"unpacking {deb.name}")
+    _merge_usr(root)
+    shutil.copy(next((kernel / "boot").glob("vmlinuz-*")), out / "vmlinuz")
+    _initrd(out / "initrd.gz", work / "initrd", folder, root / "bin/busybox", modules)
+
+    progress("making the root file system")
+    host_key = _furnish(root, folder, public_key)
+    _file_system(root, out / "root.img", wanted.root_mib)
+    result = {
+        "codename": codename(),
+        "packages": [_package(deb) for deb in sorted([*debs, *kernel_debs])],
+        "kernel": version,
+        "modules": [name for name, _ in modules],
+        "host_key": host_key,
+        "tools": {"mke2fs": _version("mke2fs", "-V"), "apt": _version("apt-get", "--version")},
+    }
+    shutil.rmtree(work)
+    return result
+
+
+def _check(recipe: dict[str, Any], folder: Path) -> Recipe:
+    try:
+        wanted = Recipe.model_validate(recipe)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ImageError(f"{folder / 'recipe.yaml'}: {where}: {first['msg']}") from error
+    for name in ("init", "initramfs-init", "etc/passwd"):
+        if not (folder / name).is_file():
+            raise ImageError(f"{folder}: the recipe's file {name} is missing")
+    return wanted
+
+
+# apt
+
+
+class _Apt:
+    """apt with a state of its own below a folder, filled from the archive's main suite.
+
+    Raises:
+        ImageError: the host has no such suite, or apt cannot read it.
+    """
+
+    def __init__(self, work: Path, architecture: str) -> None:
+        self._work = work
+        for name in ("cache/archives/partial", "state/lists/partial", "preferences", "sources", "kernel-debs"):
+            (work / name).mkdir(parents=True)
+        (work / "status").touch()
+        self._conf = work / "apt.conf"
+        self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture))
+        self._update(architecture)
+
+    def _update(self, architecture: str) -> None:
+        targets = run(
+            "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
+        )
+        chosen = main_suite(read_targets(targets), codename())
+        for index, source in enumerate(chosen):
+            text = stanza(source, _options(source), architecture)
+            (self._work / "sources" / f"{index}.sources").write_text(text)
+        self._run("update", what="reading the package lists")
+        # Only now is the origin known of those that the host has no index of.
+        targets = self._run("indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="reading sources")
+        known = read_targets(targets)
+        for entry in {source.entry for source in known} - {s.entry for s in main_suite(known, codename())}:
+            Path(entry.rpartition(":")[0]).unlink()
+
+    def _run(self, *words: str, what: str, folder: Path | None = None) -> str:
+        return run("apt-get", "-c", self._conf, *words, what=what, folder=folder)
+
+    def install(self, names: Iterable[str]) -> list[Path]:
+        """The .deb files of packages and of all that they depend on."""
+        self._run("install", "-y", "--download-only", "--no-install-recommends", *names, what="downloading packages")
+        return sorted((self._work / "cache/archives").glob("*.deb"))
+
+    def kernel(self, candidates: Sequence[str]) -> list[Path]:
+        """The .deb files that make up the first kernel there is, without what it depends on otherwise."""
+        for candidate in candidates:
+            if self._show(candidate):
+                break
+        else:
+            raise ImageError(f"Debian {codename()} has no package {' or '.join(candidates)}")
+        _, colon, architecture = candidate.partition(":")
+        names = [candidate]
+        for name in names:  # grows on the way
+            more = (f"{part}{colon}{architecture}" for part in _KERNEL_PARTS.findall((self._show(name) or {})["Depends"]))
+            names += [part for part in dict.fromkeys(more) if part not in names]
+        folder = self._work / "kernel-debs"
+        self._run("download", *names, what="downloading the kernel", folder=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def _show(self, name: str) -> Message | None:
+        try:
+            text = run("apt-cache", "-c", self._conf, "show", "--no-all-versions", name, what=name)
+        except ImageError:  # apt-cache fails when there is no such package
+            return None
+        return email.message_from_string(text)
+
+
+def read_targets(text: str) -> list[Source]:
+    """The sources that `apt-get indextargets` printed in Source.FORMAT. apt leaves what it does not know as `$(NAME)`."""
+    rows = (line.split("|") for line in text.splitlines())
+    return [Source(*("" if field.startswith("$(") else field for field in row)) for row in rows if len(row) == 6]
+
+
+def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
+    """The sources that are Debian's main suite of a codename, each once.
+
+    Updates and security are left out on purpose: for architectures that few use, their indexes are now and then out of
+    step with the main suite's, and a package's dependencies can then not be met.
+
+    Raises:
+        ImageError: there is none.
+    """
+    chosen = {
+        (source.uri, source.suite): source
+        for source in sources
+        if source.component == "main" and source.origin in ("Debian", "") and (source.codename or source.suite) == name
+    }
+    if not chosen:
+        raise ImageError(f"the host's apt sources have no main component of Debian's suite {name} (see sources.list(5))")
+    return list(chosen.values())
+
+
+def _options(source: Source) -> dict[str, str]:
+    """The options in _KEPT of the host's file that a source comes from; indextargets does not tell them."""
+    path = Path(source.entry.rpartition(":")[0])
+    try:
+        return options(path.read_text(), path.suffix, source)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def options(text: str, suffix: str, source: Source) -> dict[str, str]:
+    """The options of a source, in either of the formats of sources.list(5).
+
+    Args:
+        text: the file.
+        suffix: `.sources` for stanzas; everything else has one source a line.
+        source: what to look for.
+
+    Returns:
+        The options in _KEPT that are set. Without `signed-by`, apt accepts the keys that the host trusts for all sources.
+    """
+    for uris, suites, found in _stanzas(text) if suffix == ".sources" else _lines(text):
+        if source.uri.rstrip("/") in (uri.rstrip("/") for uri in uris) and source.suite in suites:
+            return {key: value for key, value in found.items() if key in _KEPT}
+    return {}
+
+
+def _stanzas(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
+    text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
+    for block in re.split(r"\n\s*\n", text.strip()):
+        fields = dict(re.findall(r"^([^\s:]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE))
+        fields = {key.lower(): value.strip() for key, value in fields.items()}
+        if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() != "no":
+            yield fields.get("uris", "").split(), fields.get("suites", "").split(), fields
+
+
+def _lines(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
+    for found, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
+        pairs = (word.partition("=") for word in found.split())
+        yield [uri], [suite], {key.lower(): value for key, _, value in pairs}
+
+
+def stanza(source: Source, kept: Mapping[str, str], architecture: str) -> str:
+    """A source as a stanza of sources.list(5). Only package lists are read, not what other tools add to them."""
+    fields = {
+        "Types": "deb",
+        "URIs": source.uri,
+        "Suites": source.suite,
+        "Components": "main",
+        "Architectures": f"{architecture} amd64",
+        "Targets": "Packages",
+        **{key.title(): value for key, value in kept.items()},
+    }
+    return "".join(f"{key}: {value}\n" for key, value in fields.items())
+
+
+def _package(deb: Path) -> dict[str, str]:
+    fields = email.message_from_string(run("dpkg-deb", "-f", deb, what=f"reading {deb.name}"))
+    told = {key.lower(): str(fields[key]) for key in ("Package", "Version", "Architecture")}
+    return {"name": told.pop("package"), **told, "sha256": cache.file_digest(deb), "filename": deb.name}
+
+
+def _version(*command: str) -> str:
+    done = subprocess.run([_which(command[0]), *command[1:]], capture_output=True, text=True, check=True)
+    return (done.stdout or done.stderr).splitlines()[0]  # mke2fs prints it on standard error
+
+
+# The kernel and its initial RAM disk
+
+
+def depends(module: bytes) -> list[str]:
+    """The modules that a kernel module needs, from the `depends=` of its .modinfo section (strings that end in NUL)."""
+    found = re.search(rb"\0depends=([\w,-]*)\0", module)
+    return [_canonical(name) for name in found[1].decode().split(",") if name] if found else []
+
+
+def load_order(wanted: Iterable[str], needs: Callable[[str], Iterable[str]]) -> list[str]:
+    """Names of modules so that each comes after all it needs, each once.
+
+    Args:
+        wanted: the modules to load.
+        needs: what a module depends on. The kernel allows no cycles.
+    """
+    order: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name not in order:
+            for need in needs(name):
+                visit(need)
+            order[name] = None
+
+    for name in wanted:
+        visit(_canonical(name))
+    return list(order)
+
+
+def _canonical(name: str) -> str:
+    return name.replace("-", "_")  # the kernel takes both for the same, and file names have both
+
+
+def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, bytes]]]:
+    """The version of an unpacked kernel, and the modules to load in their order, uncompressed."""
+    found = sorted(kernel.glob("boot/vmlinuz-*"))
+    if len(found) != 1:
+        raise ImageError(f"the kernel's packages hold {len(found)} files boot/vmlinuz-*, not one")
+    version = found[0].name.removeprefix("vmlinuz-")
+    folder = next((f for f in (kernel / "lib/modules" / version, kernel / "usr/lib/modules" / version) if f.is_dir()), None)
+    if folder is None:
+        raise ImageError(f"the kernel's packages hold no modules of {version}")
+    files = {_canonical(path.name.partition(".ko")[0]): path for path in folder.rglob("*.ko*")}
+    built_in = {_canonical(Path(line).stem) for line in (folder / "modules.builtin").read_text().splitlines()}
+
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise ImageError(f"the kernel {version} has no module {name}")
+        data = files[name].read_bytes()
+        return lzma.decompress(data) if files[name].suffix == ".xz" else data
+
+    def needs(name: str) -> list[str]:
+        return [] if name in built_in else depends(read(name))
+
+    optional = [name for name in wanted.optional_modules if _canonical(name) in files]
+    order = load_order([*optional, *wanted.modules], needs)
+    return version, [(name, read(name)) for name in order if name not in built_in]
+
+
+def _initrd(target: Path, tree: Path, folder: Path, busybox: Path, modules: list[tuple[str, bytes]]) -> None:
+    for name in ("bin", "modules"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(busybox, tree / "bin")
+    shutil.copy(folder / "initramfs-init", tree / "init")
+    (tree / "init").chmod(0o755)
+    (tree / "modules/order").write_text("".join(f"{name}.ko\n" for name, _ in modules))
+    for name, data in modules:
+        (tree / "modules" / f"{name}.ko").write_bytes(data)
+    names = "".join(f"{path.relative_to(tree)}\n" for path in sorted(tree.rglob("*")))
+    archive = tree.parent / "initrd.cpio"
+    run("cpio", "-o", "-H", "newc", "-R", "0:0", "-F", archive, what="the initial RAM disk", folder=tree, stdin=names)
+    target.write_bytes(gzip.compress(archive.read_bytes(), mtime=0))
+
+
+# The root file system
+
+
+def _merge_usr(root: Path) -> None:
+    """Put bin, sbin and lib below usr, with links in their old places. Debian 12's packages still use the old places,
+    Debian 13's the new ones.
+    """
+    for name in ("bin", "sbin", "lib"):
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def _furnish(root: Path, folder: Path, public_key: str) -> str:
+    """Add what no package brings. Returns the public line of the SSH host key."""
+    for name in _UNREAD:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("dev", "proc", "run", "sys", "tmp", "var/log", "root/.ssh", "etc/dropbear"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    if not (root / "var/run").exists():
+        (root / "var/run").symlink_to("/run")
+    for name, mode in (("tmp", 0o1777), ("root", 0o700), ("root/.ssh", 0o700), ("etc/dropbear", 0o700)):
+        (root / name).chmod(mode)
+    shutil.copytree(folder / "etc", root / "etc", dirs_exist_ok=True)
+    init = root / "sbin/init"
+    shutil.copy(folder / "init", init)
+    init.chmod(0o755)
+    authorized = root / "root/.ssh/authorized_keys"
+    authorized.write_text(public_key.strip() + "\n")
+    authorized.chmod(0o600)
+    told = run("dropbearkey", "-t", "ed25519", "-f", root / "etc/dropbear/host_key", what="the SSH host key")
+    found = re.search(r"^ssh-ed25519 \S+", told, re.MULTILINE)
+    if not found:
+        raise ImageError("the SSH host key: dropbearkey printed no public key")
+    return found[0]
+
+
+#: $0: the tree, $1: the image file, $2: its size, $3: mke2fs. fakeroot closes every possible file descriptor first, which
+#: takes minutes where containers allow a thousand million of them.
+_MKE2FS = """\
+ulimit -n 1024 && exec fakeroot -- sh -c '
+    chown -R 0:0 "$0" && exec "$3" -q -t ext2 -m 0 -L root -d "$0" "$1" "$2"' "$@"
+"""
+
+
+def _file_system(root: Path, target: Path, mib: int) -> None:
+    run("sh", "-c", _MKE2FS, "sh", root, target, f"{mib}M", _which("mke2fs"), what="the root file system")

@@ -1,0 +1,323 @@
+"""The matrix: trials counted into cells, and the differences between the cells that the counts bear out.
+
+Pure functions of what is handed in. Knows nothing of where trials are kept or how they are shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.errors import StoreError
+from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
+
+#: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
+SCHEMA = 1
+#: What a trial can come to by the program's own doing.
+JUDGED = ("pass", "fail", "crash", "hang")
+#: What a trial can come to; `error` is the guest's or the harness's doing.
+TRIAL_VERDICTS = (*JUDGED, "error")
+#: What a cell can come to.
+CELL_VERDICTS = (*JUDGED, "flaky", "error", "none")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of one program with one variant on one guest, judged.
+
+    Attributes:
+        number: which of its cell's trials this is, from 1.
+        attempt: which try at that number, from 1; only an `error` is tried again.
+        verdict: pass, fail, crash, hang or error.
+        reason: why, in words.
+        signature: a crash's or hang's identity, or ''.
+        exit_status: None if the program did not exit.
+        signal: the signal's name, or ''.
+        stdout: what was kept of the output; stdout_total is how many bytes the program wrote. So for stderr.
+        started: UTC, ISO 8601.
+        command: what runs it again.
+    """
+
+    id: int
+    guest: str
+    variant: str
+    program: str
+    number: int
+    attempt: int
+    verdict: str
+    reason: str
+    signature: str
+    exit_status: int | None
+    signal: str
+    seconds: float
+    stdout: bytes
+    stderr: bytes
+    stdout_total: int
+    stderr_total: int
+    started: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell against the baseline's cell of the same guest and program.
+
+    Attributes:
+        p: Fisher's exact test, two-sided, pass against non-pass.
+        p_corrected: after Holm's correction over all comparisons of the matrix.
+        claimed: p_corrected is below 0.05.
+        baseline_passed: k of the baseline's cell; baseline_trials is its n.
+    """
+
+    p: float
+    p_corrected: float
+    claimed: bool
+    baseline_passed: int
+    baseline_trials: int
+
+
+@dataclass
+class Finding:
+    """The trials of a cell that went wrong in the same way.
+
+    Attributes:
+        verdict: fail, crash, hang or error.
+        title: the signature, or where there is none the reason.
+        count: how many trials.
+        trial: the id of the first one; command is what runs it again.
+    """
+
+    verdict: str
+    title: str
+    count: int
+    trial: int
+    command: str
+
+
+@dataclass
+class Cell:
+    """All trials of one (guest, variant, program).
+
+    Attributes:
+        counts: verdict -> trials, without errors.
+        errors: trials that the guest or the harness spoilt, whether repeated or not.
+        lost: numbers of the plan that only errors came of.
+        ids: the ids of all trials, errors too, in the order they came.
+        signatures: signature -> trials, errors not among them.
+        findings: what went wrong, in the order it was first seen.
+        interval: Wilson's 95 % interval of k of n, None without trials.
+        difference: None for the baseline itself, and where either side has no trial.
+    """
+
+    guest: str
+    variant: str
+    program: str
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JUDGED, 0))
+    errors: int = 0
+    lost: int = 0
+    ids: list[int] = field(default_factory=list)
+    signatures: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    interval: tuple[float, float] | None = None
+    difference: Difference | None = None
+
+    @property
+    def trials(self) -> int:
+        """n: the trials that say something of the program."""
+        return sum(self.counts.values())
+
+    @property
+    def passed(self) -> int:
+        """k of n."""
+        return self.counts["pass"]
+
+    @property
+    def verdict(self) -> str:
+        """The one verdict that all trials share; `flaky` if they share none, `error` if all are, `none` without any."""
+        seen = [verdict for verdict in JUDGED if self.counts[verdict]]
+        if not seen:
+            return "error" if self.errors else "none"
+        return seen[0] if len(seen) == 1 else "flaky"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Cells, and what is true of all of them.
+
+    Attributes:
+        run: facts of the run for the reader (versions, hashes, times, the command); any JSON object.
+        baseline: the variant the others are compared with.
+        cells: for each program, each guest, each variant, in the order of these lists.
+        comparisons: how many tests the correction was made for.
+        events: troubles of guests, JSON objects. Reports know the keys `time`, `guest`, `kind` and `text`, and show
+            all others as they are.
+    """
+
+    run: dict[str, Any]
+    guests: list[str]
+    variants: list[str]
+    programs: list[str]
+    baseline: str
+    cells: list[Cell]
+    comparisons: int
+    events: list[dict[str, Any]]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(guest, variant) of each column, in the order that the cells of a program have."""
+        return [(guest, variant) for guest in self.guests for variant in self.variants]
+
+    def row(self, program: int) -> list[tuple[int, Cell]]:
+        """The cells of a program, by its place in `programs`, each with its number in `cells`."""
+        width = len(self.columns)
+        return [(index, self.cells[index]) for index in range(program * width, (program + 1) * width)]
+
+    def differences(self, claimed: bool) -> list[tuple[int, Cell, Difference]]:
+        """Cells with their number that differ from the baseline, least likely by chance first.
+
+        Args:
+            claimed: those that stand after the correction; else those with p below 0.05 that do not.
+        """
+        found = [
+            (index, cell, cell.difference)
+            for index, cell in enumerate(self.cells)
+            if cell.difference and (cell.difference.claimed if claimed else _suspected(cell.difference))
+        ]
+        return sorted(found, key=lambda entry: (entry[2].p_corrected, entry[2].p))
+
+    @property
+    def trials_needed(self) -> int | None:
+        """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many."""
+        needed = least_trials(self.comparisons)
+        short = any(
+            cell.difference and min(cell.trials, cell.difference.baseline_trials) < needed for cell in self.cells
+        )
+        return needed if short else None
+
+    def totals(self) -> dict[str, Any]:
+        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made and differences claimed."""
+        trials = {verdict: sum(cell.counts[verdict] for cell in self.cells) for verdict in JUDGED}
+        cells = Counter(cell.verdict for cell in self.cells)
+        return {
+            "cells": {verdict: cells[verdict] for verdict in CELL_VERDICTS},
+            "trials": trials | {"error": sum(cell.errors for cell in self.cells)},
+            "lost": sum(cell.lost for cell in self.cells),
+            "comparisons": self.comparisons,
+            "claimed": len(self.differences(claimed=True)),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The matrix as a JSON object, for other programs to read.
+
+        Keys:
+            schema: 1.
+            run, guests, variants, programs, baseline, events: as above.
+            cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
+                none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
+                ids, signatures (title -> trials), findings (verdict, title, count, trial, command), interval ([low,
+                high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials).
+            totals: see `totals`.
+        """
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "guests": self.guests,
+            "variants": self.variants,
+            "programs": self.programs,
+            "baseline": self.baseline,
+            "cells": [_cell_json(cell) for cell in self.cells],
+            "totals": self.totals(),
+            "events": self.events,
+        }
+
+
+def build(
+    run: Mapping[str, Any],
+    guests: Sequence[str],
+    variants: Sequence[str],
+    programs: Sequence[str],
+    baseline: str,
+    trials: Iterable[Trial],
+    events: Iterable[dict[str, Any]],
+) -> Matrix:
+    """Count trials into cells, and compare every variant's cells with the baseline's.
+
+    The trials are read once and none is kept, so a run may be far bigger than memory.
+
+    Args:
+        baseline: a variant; if it is not among `variants`, nothing is compared.
+
+    Raises:
+        StoreError: a trial belongs to no cell, or its verdict is unknown.
+    """
+    matrix_cells = {(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
+    judged: set[tuple[int, int]] = set()
+    spoilt: dict[tuple[int, int], Cell] = {}
+    findings: dict[tuple[int, str, str], Finding] = {}
+    for trial in trials:
+        cell = matrix_cells.get((trial.guest, trial.variant, trial.program))
+        if cell is None:
+            name = f"{trial.guest}, {trial.variant}, {trial.program}"
+            raise StoreError(f"Trial {trial.id} belongs to no cell of the run: {name}")
+        if trial.verdict not in TRIAL_VERDICTS:
+            raise StoreError(f"Trial {trial.id} has the unknown verdict {trial.verdict!r}")
+        cell.ids.append(trial.id)
+        if trial.verdict == "error":
+            cell.errors += 1
+            spoilt[id(cell), trial.number] = cell
+        else:
+            cell.counts[trial.verdict] += 1
+            judged.add((id(cell), trial.number))
+            if trial.signature:
+                cell.signatures[trial.signature] = cell.signatures.get(trial.signature, 0) + 1
+        if trial.verdict != "pass":
+            title = trial.signature or trial.reason
+            finding = findings.get((id(cell), trial.verdict, title))
+            if finding is None:
+                finding = Finding(trial.verdict, title, 0, trial.id, trial.command)
+                findings[id(cell), trial.verdict, title] = finding
+                cell.findings.append(finding)
+            finding.count += 1
+    for place, cell in spoilt.items():
+        cell.lost += place not in judged
+    for cell in matrix_cells.values():
+        if cell.trials:
+            cell.interval = wilson(cell.passed, cell.trials)
+    comparisons = _compare(matrix_cells, baseline)
+    return Matrix(
+        run=dict(run),
+        guests=list(guests),
+        variants=list(variants),
+        programs=list(programs),
+        baseline=baseline,
+        cells=list(matrix_cells.values()),
+        comparisons=comparisons,
+        events=list(events),
+    )
+
+
+def _compare(cells: Mapping[tuple[str, str, str], Cell], baseline: str) -> int:
+    """Give each cell its difference from the baseline's; returns how many comparisons that made."""
+    pairs = [
+        (cell, other)
+        for cell in cells.values()
+        if cell.variant != baseline
+        and cell.trials
+        and (other := cells.get((cell.guest, baseline, cell.program)))
+        and other.trials
+    ]
+    p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+    for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
+        cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
+    return len(pairs)
+
+
+def _suspected(difference: Difference) -> bool:
+    """Whether it would have been claimed, had it been the only comparison."""
+    return difference.p < LEVEL and not difference.claimed
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return asdict(cell) | {"verdict": cell.verdict, "passed": cell.passed, "trials": cell.trials}

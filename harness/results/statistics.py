@@ -1,0 +1,76 @@
+"""How sure a count is: an interval for k of n, a test between two counts, the correction for many such tests.
+
+Knows numbers only. SciPy does the mathematics and is imported on first use, because the import takes longer than most
+commands; answers are remembered, because the cells of a big matrix hold few different counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+#: A difference is claimed when its corrected p is below this.
+LEVEL = 0.05
+
+
+@functools.cache
+def wilson(passed: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval for the chance of a pass, after `passed` of `trials`.
+
+    It keeps within 0 and 1 and says something useful at 0 of n and n of n, where the textbook interval has no width.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22 (1927) 209-212; without continuity correction.
+
+    Raises:
+        ValueError: there are no trials, or more passes than trials.
+    """
+    from scipy import stats
+
+    interval = stats.binomtest(passed, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@functools.cache
+def fisher(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
+    """The two-sided p of Fisher's exact test: how often chance alone parts two cells at least as far as seen.
+
+    Source: R. A. Fisher, "Statistical Methods for Research Workers", 5th ed. (1934), section 21.02; two-sided as in R
+    and SciPy: the sum over all tables with the same margins that are no likelier than the one seen.
+
+    Raises:
+        ValueError: a count is negative, or there are more passes than trials.
+    """
+    from scipy import stats
+
+    table = [[passed, trials - passed], [other_passed, other_trials - other_passed]]
+    return float(stats.fisher_exact(table, alternative="two-sided").pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values corrected for their number, in the order given: the step-down method, each at most 1.
+
+    The chance that even one of the differences claimed at a level is false stays below that level, whatever the tests
+    have to do with each other (cells share a baseline, so they are not independent).
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
+    (1979) 65-70.
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def least_trials(comparisons: int) -> int:
+    """How many trials each cell needs before even "all passed" against "none passed" could be claimed.
+
+    That table's two-sided p is 2 / C(2n, n), and Holm's first step multiplies it by the number of comparisons.
+    """
+    trials = 1
+    while 2 * comparisons >= LEVEL * math.comb(2 * trials, trials):
+        trials += 1
+    return trials
