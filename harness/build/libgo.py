@@ -1,7 +1,8 @@
 """libgo variants: GCC's libgo with patches and configure options, built out of tree without building GCC.
 
-A full build leaves its tree in the cache, so that a patched variant starts from a copy of it and `make` builds what
-the patch touches. Knows nothing of programs, guests or the names of variants.
+A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages that
+the patch touches; when their export data come out the same, nothing that imports them can differ, and it is linked.
+When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or the names of variants.
 
 Order and options of the build: libbacktrace, libffi and libatomic are what libgo links (libgo/Makefile.am, LIBADD);
 only the shared library is built, for that is what a program gets by LD_LIBRARY_PATH.
@@ -126,8 +127,10 @@ def _build(
     _relocate(tree)
     for patch in applied:
         patches.apply(patch, tree / "src")
-    with _counted(log, COMPILATIONS, progress):
-        _make(tree, log)
+    progress("compiling what the patches touch")
+    if not _incremental(toolchain, applied, tree, log):
+        with _counted(log, COMPILATIONS, progress):
+            _make(tree, log)
     _collect(toolchain, tree, out, log)
     shutil.rmtree(tree)
 
@@ -139,7 +142,8 @@ def _full(
     progress("configuring")
     shutil.copytree(unpacked, tree / "src", copy_function=os.link)
     (tree / "place").write_text(str(tree))
-    flags = " ".join(toolchain.compile_flags)
+    # Without the tree's own place in the debugging information, the same source gives the same bytes anywhere.
+    flags = " ".join([*toolchain.compile_flags, f"-fdebug-prefix-map={tree}=."])
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
     common = [f"--build={_build_triple(toolchain, tree)}", f"--host={toolchain.triple}", "--disable-multilib", "-q"]
@@ -180,6 +184,45 @@ def _make(tree: Path, log: Path) -> None:
     # Not `make install`: that would first build the packages of the go command, which no test program can import.
     install = ["make", jobs, "install-exec-am", "install-data-am", f"DESTDIR={tree / 'image'}"]
     command.run(install, log, folder=folder, what="libgo: make install")
+
+
+def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log: Path) -> bool:
+    """Compile the touched packages and link, if that is right.
+
+    `make -o X.gox` takes X's export data as they are, whatever X became, so its importers are not compiled again (GNU
+    make manual, Options Summary). That is right exactly when X's new export data equal the old ones.
+
+    Returns:
+        False if the patches touch more than Go packages and C files of the runtime, or change what a package exports;
+        then only a whole make is right.
+    """
+    folder = tree / "build" / "libgo"
+    packages = set()
+    for name in (file for patch in applied for file in patch.files):
+        parts = Path(name).parts
+        if name.startswith("libgo/go/") and name.endswith(".go"):
+            packages.add("/".join(parts[2:-1]))
+        elif not (name.startswith("libgo/runtime/") and name.endswith((".c", ".h"))):
+            return False
+    if not all((folder / f"{package}.gox").is_file() for package in packages):
+        return False
+    spared = [word for package in sorted(packages) for word in ("-o", f"{package}.gox")]
+    targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
+    command.run(["make", f"-j{os.cpu_count() or 1}", *spared, *targets], log, folder=folder, what="libgo: make")
+    fresh = folder / "fresh.gox"
+    for package in sorted(packages):
+        path = Path(package)
+        built = folder / path.parent / ".libs" / f"{path.name}.o"
+        extract = [toolchain.tool("objcopy"), "-j", ".go_export", built, fresh]
+        command.run(extract, log, folder=folder, what="libgo: objcopy")
+        if fresh.read_bytes() != (folder / f"{package}.gox").read_bytes():
+            return False
+    (library,) = (path for path in (folder / ".libs").glob("libgo.so.*") if not path.is_symlink())
+    (installed,) = (path for path in (tree / "image").rglob("libgo.so.*") if not path.is_symlink())
+    shutil.copy2(library, installed)
+    for archive in (tree / "image").rglob("lib*begin.a"):
+        shutil.copy2(folder / archive.name, archive)
+    return True
 
 
 def _relocate(tree: Path) -> None:

@@ -202,11 +202,12 @@ pump (struct stream *stream)
   return 1;
 }
 
-/* After the command has ended: what is still in its pipes, without waiting for others that hold them open.  */
+/* After the command has ended: what is still in its pipes, without waiting for others that hold them open, and no more
+   than a pipe can hold, for such a one may go on writing.  */
 static void
 drain (struct stream *stream)
 {
-  while (stream->fd >= 0)
+  for (int reads = 0; stream->fd >= 0 && reads < 64; reads++)
     {
       struct pollfd ready = { stream->fd, POLLIN, 0 };
       if (poll (&ready, 1, 0) <= 0)

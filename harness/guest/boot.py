@@ -1,0 +1,97 @@
+"""From a guest's description to a guest that answers: its files, its boot, its readiness.
+
+Knows nothing of Go.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import conf
+from harness.errors import ConfigError, GuestError
+from harness.guest import image
+from harness.guest.machine import Files, Machine
+from harness.guest.shell import Shell
+
+
+def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
+    """Find what a guest boots from; its image is built if it has one that is not there yet.
+
+    Raises:
+        ConfigError: a bare file name, but no image that it could be in.
+        ImageError, ToolMissing: the image cannot be built, or a file is missing.
+    """
+    guest = configuration.guest(name)
+    built = None
+    if guest.image:
+        built = image.find(guest.image) or image.build(guest.image, progress)
+
+    def path(value: str | None, *at: str | int) -> Path | None:
+        if value is None:
+            return None
+        if found := configuration.file(value, "guests", name, *at):
+            return found
+        if built is None:
+            return configuration.beside(value, "guests", name, *at)
+        return built.folder / value
+
+    key = path(guest.ssh.key, "ssh", "key") or image.ssh_key()
+    modules = []
+    for index, module in enumerate(guest.modules):
+        found = path(module.file, "modules", index, "file")
+        if found is None:
+            raise ConfigError(f"guests.{name}.modules: a module has no file")
+        modules.append((found, module.args))
+    result = Files(
+        disk=path(guest.disk.file, "disk", "file") if guest.disk else None,
+        kernel=path(guest.kernel, "kernel"),
+        initrd=path(guest.initrd, "initrd"),
+        modules=tuple(modules),
+        ssh_key=key,
+        host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
+    )
+    result.check()
+    return result
+
+
+def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell:
+    """Wait until a started machine answers a command over SSH as it should.
+
+    The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd.
+
+    Raises:
+        GuestError: it died, panicked or did not answer in time; the error holds the console's last lines.
+    """
+    ready, guest = machine.guest.ready, machine.guest
+    deadline = time.monotonic() + ready.timeout
+    why = "its console has not said so" if ready.console else "no answer over SSH"
+    said = ready.console is None
+    while time.monotonic() < deadline and not stopped():
+        if not machine.alive():
+            raise GuestError(f"guest {machine.name}: QEMU ended while it booted", machine.last_lines())
+        if not said:
+            said = bool(re.search(ready.console or "", machine.console.read_bytes().decode(errors="replace")))
+            if not said:
+                time.sleep(0.1)
+                continue
+        try:
+            left = max(1.0, min(30.0, deadline - time.monotonic()))
+            shell = Shell.connect(machine.port, guest.ssh.user, machine.files.ssh_key, machine.files.host_key, left)
+        except GuestError as error:
+            why = str(error)
+            time.sleep(0.5)
+            continue
+        try:
+            _, out, _ = shell.run(ready.command, timeout=left)
+            if re.search(ready.expect, out.decode(errors="replace").strip()):
+                return shell
+            why = f"`{ready.command}` answers {out.decode(errors='replace').strip()!r}"
+        except GuestError as error:
+            why = str(error)
+        shell.close()
+        time.sleep(0.5)
+    lines = machine.last_lines()
+    raise GuestError(f"guest {machine.name}: not ready within {ready.timeout:.0f} s: {why}", lines)

@@ -1,0 +1,176 @@
+"""The way into a guest: one SSH connection, files put there with `cat`, and the agent that runs commands.
+
+Everything has a deadline, and whatever goes wrong is a GuestError. Needs a POSIX shell, cat, mkdir and chmod inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from harness.errors import GuestError
+
+_PIECE = 32768
+#: Seconds that opening a channel, or a short command, may take in a slow guest.
+_SHORT = 30.0
+
+
+class Shell:
+    """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        self._transport = transport
+
+    @classmethod
+    def connect(cls, port: int, user: str, key: Path, host_key: str | None, timeout: float) -> Shell:
+        """Connect to 127.0.0.1.
+
+        Args:
+            port: of 127.0.0.1.
+            user: to log in as.
+            key: the private key's file.
+            host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
+            timeout: seconds for each step.
+        """
+        with _as_guest_error("SSH"):
+            link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+            transport = paramiko.Transport(link)
+            try:
+                transport.use_compression(True)  # a libgo is 30 MB, and the line is slow
+                transport.banner_timeout = transport.auth_timeout = timeout
+                if host_key:
+                    kind, blob = host_key.split()[:2]
+                    transport.get_security_options().key_types = (kind,)
+                transport.start_client(timeout=timeout)
+                if host_key and transport.get_remote_server_key().asbytes() != base64.b64decode(blob):
+                    raise GuestError("SSH: the guest shows another host key than the image's")
+                transport.auth_publickey(user, paramiko.PKey.from_path(key))
+            except BaseException:
+                transport.close()
+                raise
+            return cls(transport)
+
+    def run(self, command: str, timeout: float = _SHORT, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+        """Run a shell command.
+
+        Args:
+            command: for the guest's shell.
+            timeout: seconds for all of it.
+            stdin: what the command reads.
+
+        Returns:
+            Exit status, standard output, standard error.
+        """
+        deadline = time.monotonic() + timeout
+        with _as_guest_error(f"`{command}`"):
+            channel = self._transport.open_session(timeout=timeout)
+            try:
+                channel.exec_command(command)
+                channel.settimeout(0.05)
+                out, err, at, open_ = bytearray(), bytearray(), 0, True
+                while True:
+                    # Both streams are emptied in turn: left full, they would block each other (paramiko issue 1778).
+                    moved = False
+                    while channel.recv_ready() and (data := channel.recv(_PIECE)):
+                        out += data
+                        moved = True
+                    while channel.recv_stderr_ready() and (data := channel.recv_stderr(_PIECE)):
+                        err += data
+                        moved = True
+                    if at < len(stdin) and channel.send_ready():
+                        with contextlib.suppress(TimeoutError):
+                            at += channel.send(stdin[at : at + _PIECE])
+                            moved = True
+                    elif open_ and at == len(stdin):
+                        channel.shutdown_write()
+                        open_ = False
+                    if not moved:
+                        if channel.exit_status_ready() and not channel.recv_ready() and not channel.recv_stderr_ready():
+                            return channel.recv_exit_status(), bytes(out), bytes(err)
+                        if channel.closed:
+                            raise GuestError(f"`{command}`: the connection was closed")
+                        if time.monotonic() > deadline:
+                            raise GuestError(f"`{command}`: no end within {timeout:.0f} s")
+                        time.sleep(0.005)
+            finally:
+                channel.close()
+
+    def put(self, data: bytes, path: str) -> None:
+        """Write an executable file in the guest. A file that is there under its name is whole."""
+        quoted, folder = shlex.quote(path), shlex.quote(str(Path(path).parent))
+        command = f"mkdir -p {folder} && cat > {quoted}.new && chmod 755 {quoted}.new && mv {quoted}.new {quoted}"
+        # 0.3 MB/s is half of what a Hurd without KVM took.
+        status, _, err = self.run(command, timeout=_SHORT + len(data) / 300_000, stdin=data)
+        if status:
+            raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
+
+    def agent(self, path: str) -> Agent:
+        """Start the agent that was put at a path."""
+        with _as_guest_error("the agent"):
+            channel = self._transport.open_session(timeout=_SHORT)
+            channel.exec_command(f"exec {shlex.quote(path)}")
+            return Agent(channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the agent says; see agent.c for the types."""
+
+    type: str
+    data: bytes
+
+
+class Agent:
+    """The agent's end of the line. Every method raises GuestError when the line is dead."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+
+    def send(self, type_: str, data: bytes = b"") -> None:
+        """Send one message."""
+        with _as_guest_error("the agent"):
+            self._channel.settimeout(_SHORT)
+            self._channel.sendall(type_.encode() + len(data).to_bytes(4, "big") + data)
+
+    def receive(self, deadline: float) -> Message | None:
+        """The next message, or None when time.monotonic() reaches the deadline first."""
+        while True:
+            if len(self._buffer) >= 5:
+                size = int.from_bytes(self._buffer[1:5], "big")
+                if len(self._buffer) >= 5 + size:
+                    message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
+                    del self._buffer[: 5 + size]
+                    return message
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            with _as_guest_error("the agent"):
+                self._channel.settimeout(left)
+                try:
+                    data = self._channel.recv(65536)
+                except TimeoutError:
+                    return None
+                if not data:
+                    raise GuestError("the agent: the connection was closed")
+                self._buffer += data
+
+
+@contextlib.contextmanager
+def _as_guest_error(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise GuestError(f"{what}: {str(error) or type(error).__name__}") from error

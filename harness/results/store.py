@@ -1,0 +1,120 @@
+"""The store: runs, trials and events in one SQLite database a work directory. A trial is a committed row.
+
+Knows nothing of guests or Go.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.results.matrix import Trial
+
+#: The version of the tables, kept as SQLite's user_version.
+VERSION = 1
+_TABLES = """
+CREATE TABLE runs (id INTEGER PRIMARY KEY, created TEXT NOT NULL, finished TEXT, plan TEXT NOT NULL);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, guest TEXT NOT NULL, variant TEXT NOT NULL,
+    program TEXT NOT NULL, number INTEGER NOT NULL, attempt INTEGER NOT NULL, verdict TEXT NOT NULL,
+    reason TEXT NOT NULL, signature TEXT NOT NULL, exit_status INTEGER, signal TEXT NOT NULL, seconds REAL NOT NULL,
+    stdout BLOB NOT NULL, stderr BLOB NOT NULL, stdout_total INTEGER NOT NULL, stderr_total INTEGER NOT NULL,
+    started TEXT NOT NULL, command TEXT NOT NULL);
+CREATE INDEX trials_of_run ON trials (run, id);
+CREATE TABLE events (run INTEGER NOT NULL REFERENCES runs, time TEXT NOT NULL, guest TEXT NOT NULL, text TEXT NOT NULL);
+"""
+_FIELDS = [field.name for field in fields(Trial)]
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: `plan` holds guests, variants, programs, trials, and what is known of builds and images."""
+
+    id: int
+    created: str
+    finished: str | None
+    plan: dict[str, Any]
+
+
+class Store:
+    """A work directory's database. Every method raises StoreError when SQLite refuses."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                with self._db:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                        for statement in filter(str.strip, _TABLES.split(";")):
+                            self._db.execute(statement)
+                        self._db.execute(f"PRAGMA user_version={VERSION}")
+            elif version != VERSION:
+                raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def begin(self, plan: dict[str, Any]) -> int:
+        """Start a run and give its number."""
+        return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan)))
+
+    def finish(self, run: int) -> None:
+        """Mark a run as ended in good order."""
+        self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))
+
+    def add(self, run: int, trial: Trial) -> None:
+        """Add a trial; its own id does not count."""
+        names = ["run", *_FIELDS[1:]]
+        marks = ", ".join("?" * len(names))
+        self._write(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
+
+    def event(self, run: int, guest: str, text: str) -> None:
+        """Add a guest's trouble."""
+        self._write("INSERT INTO events VALUES (?, ?, ?, ?)", (run, now(), guest, text))
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        rows = self._db.execute("SELECT id, created, finished, plan FROM runs ORDER BY id")
+        return [Run(id_, created, finished, json.loads(plan)) for id_, created, finished, plan in rows]
+
+    def run(self, number: int | None) -> Run:
+        """A run by its number, or the newest."""
+        runs = self.runs()
+        if not runs:
+            raise StoreError("there is no run yet; `harness run` makes one")
+        for run in reversed(runs):
+            if number in (None, run.id):
+                return run
+        raise StoreError(f"there is no run {number}; the newest is {runs[-1].id}")
+
+    def trials(self, run: int) -> Iterator[Trial]:
+        """The trials of a run in the order they ended, one at a time."""
+        query = f"SELECT {', '.join(_FIELDS)} FROM trials WHERE run = ? ORDER BY id"
+        for row in self._db.execute(query, (run,)):
+            yield Trial(*row)
+
+    def events(self, run: int) -> list[dict[str, str]]:
+        """The guests' troubles in a run."""
+        rows = self._db.execute("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
+        return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        try:
+            with self._db:
+                return self._db.execute(statement, values).lastrowid or 0
+        except sqlite3.Error as error:
+            raise StoreError(f"the results cannot be written: {error}") from error

@@ -1,0 +1,85 @@
+"""One trial's run: a command in a guest, watched under one deadline. Says what was seen, not what it means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.errors import GuestError
+from harness.guest.shell import Agent
+
+#: Bytes kept of each output stream; the rest is counted.
+KEEP = 1 << 20
+#: Seconds between SIGQUIT, at which Go prints its goroutines, and SIGKILL.
+GRACE = 5.0
+#: Seconds that the guest has to report an end, or a start, before it counts as dead.
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that was seen of a trial.
+
+    Attributes:
+        exit_status: None if a signal ended it.
+        signal: the signal's number in the guest, or None.
+        seconds: from the request to the report of the end, by the host's clock.
+        stdout, stderr: the first KEEP bytes of each; the totals count all.
+        timed_out: it was stopped at its limit.
+    """
+
+    exit_status: int | None
+    signal: int | None
+    seconds: float
+    stdout: bytes
+    stderr: bytes
+    stdout_total: int
+    stderr_total: int
+    timed_out: bool
+
+
+def observe(agent: Agent, argv: Sequence[str], env: Mapping[str, str], folder: str, limit: float) -> Observation:
+    """Run a command in a guest, to its end or its limit.
+
+    Args:
+        argv: the program and its arguments.
+        env: variables to add to the agent's environment.
+        folder: the folder to run in.
+        limit: seconds; then come SIGQUIT, GRACE, and SIGKILL to the whole process group.
+
+    Raises:
+        GuestError: it could not be started, or the guest stopped answering.
+    """
+    words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
+    begun = time.monotonic()
+    agent.send("R", b"".join(word.encode() + b"\0" for word in words))
+    # What is due next: when, and the message to send then.
+    steps = [(begun + limit, "Q"), (begun + limit + GRACE, "K"), (begun + limit + GRACE + PATIENCE, "")]
+    out, err, timed_out = bytearray(), bytearray(), False
+    while True:
+        message = agent.receive(steps[0][0])
+        if message is None:
+            (_, order), *steps = steps
+            if not order:
+                raise GuestError("the guest does not answer: a killed program's end was not reported")
+            timed_out = True
+            agent.send(order)
+        elif message.type == "O":
+            out += message.data
+        elif message.type == "E":
+            err += message.data
+        elif message.type == "F":
+            raise GuestError(f"the program could not be started: {message.data.decode(errors='replace')}")
+        elif message.type == "X":
+            how, number, out_dropped, err_dropped, *_ = message.data.decode().split()
+            return Observation(
+                exit_status=int(number) if how == "exit" else None,
+                signal=int(number) if how == "signal" else None,
+                seconds=time.monotonic() - begun,
+                stdout=bytes(out),
+                stderr=bytes(err),
+                stdout_total=len(out) + int(out_dropped),
+                stderr_total=len(err) + int(err_dropped),
+                timed_out=timed_out,
+            )

@@ -1,0 +1,72 @@
+"""What an observation means: a pure function of it and of what is expected, so that old runs can be judged again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.plan import Expectation
+from harness.trial.run import Observation
+from harness.trial.signature import of_crash, of_hang
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`verdict` is pass, fail, crash or hang; `reason` says why in words; `signature` names a crash or hang."""
+
+    verdict: str
+    reason: str
+    signature: str = ""
+
+
+def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
+    """Judge an observation.
+
+    Args:
+        seen: the observation.
+        expected: what the program says of itself.
+        signals: the guest's names of its signals by number.
+    """
+    signal = "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
+    stderr = seen.stderr.decode(errors="replace")
+    if seen.timed_out:
+        return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
+    wrong = _difference(seen, expected, signal)
+    if not wrong:
+        return Verdict("pass", "as expected")
+    if title := of_crash(stderr, signal):
+        return Verdict("crash", wrong, title)
+    return Verdict("fail", wrong)
+
+
+def _difference(seen: Observation, expected: Expectation, signal: str) -> str:
+    """How what was seen differs from what is expected, or ''."""
+    if expected.signal:
+        if signal != expected.signal:
+            return f"{_end(seen, signal)}, expected {expected.signal}"
+    elif signal or seen.exit_status != expected.exit_status:
+        return f"{_end(seen, signal)}, expected exit status {expected.exit_status}"
+    if expected.stdout is not None and seen.stdout != expected.stdout:
+        return _first_difference(seen.stdout, expected.stdout)
+    for name, pattern, data in (
+        ("stdout", expected.stdout_pattern, seen.stdout),
+        ("stderr", expected.stderr_pattern, seen.stderr),
+    ):
+        if pattern and not re.search(pattern, data.decode(errors="replace"), re.MULTILINE):
+            return f"nothing on {name} matches {pattern!r}"
+    return ""
+
+
+def _end(seen: Observation, signal: str) -> str:
+    return f"ended by {signal}" if signal else f"exit status {seen.exit_status}"
+
+
+def _first_difference(seen: bytes, expected: bytes) -> str:
+    got, want = seen.decode(errors="replace").splitlines(), expected.decode(errors="replace").splitlines()
+    for number, (one, other) in enumerate(zip(got, want, strict=False), start=1):
+        if one != other:
+            return f"line {number} of stdout is {one[:100]!r}, expected {other[:100]!r}"
+    if len(got) != len(want):
+        return f"stdout has {len(got)} lines, expected {len(want)}"
+    return "stdout differs in white space at line ends"
