@@ -1,0 +1,20 @@
+# Two commands do all on a fresh Debian machine: `make matrix` and `make test`.
+.PHONY: matrix test setup
+
+matrix: setup
+	.venv/bin/harness run goroutines threads
+
+test: setup
+	.venv/bin/python -m pytest
+
+# What is missing comes by apt; the stamp says that the environment fits pyproject.toml.
+setup:
+	@command -v python3 >/dev/null && python3 -c "import venv, ensurepip" 2>/dev/null || { \
+	  root=$$( [ $$(id -u) = 0 ] || echo sudo ); $$root apt-get update -q && $$root apt-get install -q -y python3 python3-venv; }
+	@python3 -m harness.doctor --install
+	@$(MAKE) -s .venv/stamp
+
+.venv/stamp: pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check -e ".[test]"
+	@touch $@

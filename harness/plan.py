@@ -51,7 +51,7 @@ class Program:
     source: Path
     kind: str = "run"
     args: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, hash=False)
     timeout: float = TIMEOUT
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()

@@ -178,9 +178,7 @@ def _make(tree: Path, log: Path) -> None:
     """Make the libraries, then install them and the export data below `image/`."""
     folder = tree / "build" / "libgo"
     jobs = f"-j{os.cpu_count() or 1}"
-    command.run(
-        ["make", jobs, "libgo.la", "libgobegin.a", "libgolibbegin.a"], log, folder=folder, what="libgo: make"
-    )
+    command.run(["make", jobs, "libgo.la", "libgobegin.a", "libgolibbegin.a"], log, folder=folder, what="libgo: make")
     # Not `make install`: that would first build the packages of the go command, which no test program can import.
     install = ["make", jobs, "install-exec-am", "install-data-am", f"DESTDIR={tree / 'image'}"]
     command.run(install, log, folder=folder, what="libgo: make install")

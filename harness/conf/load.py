@@ -171,7 +171,9 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
             model = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
         else:  # dict[str, X] and list[X] lead to X, X | None to X
             model = getattr(model, "__args__", (None,))[-1]
-        options = [one for one in getattr(model, "__args__", ()) if isinstance(one, type) and issubclass(one, BaseModel)]
+        options = [
+            one for one in getattr(model, "__args__", ()) if isinstance(one, type) and issubclass(one, BaseModel)
+        ]
         if options and getattr(model, "__origin__", None) is None:
             model = options[0]
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

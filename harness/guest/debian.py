@@ -277,7 +277,9 @@ class _Apt:
         _, colon, architecture = candidate.partition(":")
         names = [candidate]
         for name in names:  # grows on the way
-            more = (f"{part}{colon}{architecture}" for part in _KERNEL_PARTS.findall((self._show(name) or {})["Depends"]))
+            more = (
+                f"{part}{colon}{architecture}" for part in _KERNEL_PARTS.findall((self._show(name) or {})["Depends"])
+            )
             names += [part for part in dict.fromkeys(more) if part not in names]
         folder = self._work / "kernel-debs"
         self._run("download", *names, what="downloading the kernel", folder=folder)
@@ -312,7 +314,9 @@ def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
         if source.component == "main" and source.origin in ("Debian", "") and (source.codename or source.suite) == name
     }
     if not chosen:
-        raise ImageError(f"the host's apt sources have no main component of Debian's suite {name} (see sources.list(5))")
+        raise ImageError(
+            f"the host's apt sources have no main component of Debian's suite {name} (see sources.list(5))"
+        )
     return list(chosen.values())
 
 
@@ -421,7 +425,9 @@ def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, by
     if len(found) != 1:
         raise ImageError(f"the kernel's packages hold {len(found)} files boot/vmlinuz-*, not one")
     version = found[0].name.removeprefix("vmlinuz-")
-    folder = next((f for f in (kernel / "lib/modules" / version, kernel / "usr/lib/modules" / version) if f.is_dir()), None)
+    folder = next(
+        (f for f in (kernel / "lib/modules" / version, kernel / "usr/lib/modules" / version) if f.is_dir()), None
+    )
     if folder is None:
         raise ImageError(f"the kernel's packages hold no modules of {version}")
     files = {_canonical(path.name.partition(".ko")[0]): path for path in folder.rglob("*.ko*")}

@@ -79,7 +79,9 @@ class Machine:
         """
         qemu = shutil.which(self.guest.qemu)
         if qemu is None:
-            raise ToolMissing(f"guest {self.name}: no {self.guest.qemu} on this machine; `harness doctor` says what to do")
+            raise ToolMissing(
+                f"guest {self.name}: no {self.guest.qemu} on this machine; `harness doctor` says what to do"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         overlay = self._overlay()
         for _ in range(5):  # another process may take the port between our look and QEMU's

@@ -243,7 +243,9 @@ def _short(cell: Cell, ascii_only: bool) -> Text:
 def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
     """Share the columns out over tables that fit a width; a column too wide for any gets a table of its own."""
     between = 3  # two spaces of padding and the place of the line that this box draws only under the head
-    names = max((cell_len(_printable(program, ascii_only).rpartition("/")[2]) for program in matrix.programs), default=0)
+    names = max(
+        (cell_len(_printable(program, ascii_only).rpartition("/")[2]) for program in matrix.programs), default=0
+    )
     first = min(2 + names, width // 2)
     part: list[int] = []
     used = first

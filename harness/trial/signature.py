@@ -13,7 +13,9 @@ from collections import Counter
 _STARTS = (
     re.compile(r"^(?:fatal error|panic|BUG): .*$", re.MULTILINE),
     re.compile(r"^.*Assertion [`'].*failed\.?$", re.MULTILINE),
-    re.compile(r"^(?:\*\*\* .* \*\*\*.*|.*: symbol lookup error: .*|.*error while loading shared libraries: .*)$", re.MULTILINE),
+    re.compile(
+        r"^(?:\*\*\* .* \*\*\*.*|.*: symbol lookup error: .*|.*error while loading shared libraries: .*)$", re.MULTILINE
+    ),
 )
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),

@@ -1,0 +1,400 @@
+"""The engine: joins plan, builds, guests, trials and the store. The command line and pytest are doors to it.
+
+One thread a guest makes trials; the main thread alone writes the store and decides what is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import conf, paths, plan
+from harness.build import command, libgo, patches, program, toolchain
+from harness.build.libgo import Libgo
+from harness.build.toolchain import Toolchain
+from harness.cache import Cache, digest, file_digest
+from harness.conf.load import BASELINE
+from harness.errors import GuestError, HarnessError
+from harness.guest import boot
+from harness.guest.machine import Files, Machine
+from harness.guest.shell import Agent, Shell
+from harness.plan import Program, Slot
+from harness.progress import Reporter
+from harness.results import matrix as matrices
+from harness.results.matrix import Matrix, Trial
+from harness.results.store import Run, Store, now
+from harness.trial.run import observe
+from harness.trial.verdict import judge
+
+#: How often a trial that a guest spoilt is made again, and how often a guest may fail to boot in a row.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for."""
+
+    selection: tuple[str, ...]
+    guests: tuple[str, ...]
+    variants: tuple[str, ...]
+    trials: int
+    jobs: int
+    conf_files: tuple[Path, ...] = ()
+    work: Path = Path(".harness")
+
+
+@dataclass(frozen=True)
+class Built:
+    """All that was built for one toolchain: its agent, and libgos and programs by variant."""
+
+    agent: Path
+    libgos: dict[str, Libgo]
+    programs: dict[tuple[str, str], Path]
+
+
+def build_variants(
+    names: Sequence[str], tools: Toolchain, configuration: conf.Configuration, cache: Cache, report: Reporter
+) -> dict[str, Libgo]:
+    """Build the libgos of variants; those that differ only in environment share one.
+
+    Raises:
+        ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
+    """
+    result = {}
+    for name in names:
+        said = configuration.variant(name)
+        files = [configuration.beside(file, "variants", name, "patches", i) for i, file in enumerate(said.patches)]
+        what = f"libgo {name}"
+        result[name] = libgo.build(
+            tools,
+            [patches.read(file) for file in files],
+            said.configure,
+            cache,
+            lambda text, what=what: report.step(what, text),
+        )
+        report.step(what, "ready")
+    return result
+
+
+def run(request: Request, report: Reporter) -> tuple[Store, Run]:
+    """Make all trials of a request, with everything that they need.
+
+    Raises:
+        HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
+        KeyboardInterrupt: the user's; all finished trials are stored.
+    """
+    configuration = conf.load(request.conf_files)
+    for name in request.variants:
+        configuration.variant(name)
+    guests = {name: configuration.guest(name) for name in request.guests}
+    chosen = plan.programs(request.selection)
+    store = Store(request.work / "results.sqlite")
+    cache = Cache(paths.cache_dir())
+    files = {
+        name: boot.files(name, configuration, lambda text, n=name: report.step(f"image {n}", text)) for name in guests
+    }
+    built: dict[str, Built] = {}
+    for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
+        built[name] = _build(
+            request.variants, toolchain.find(name, configuration), chosen, configuration, cache, report
+        )
+    slots = list(plan.slots(guests, request.variants, chosen, request.trials))
+    number = store.begin(_describe(request, guests, chosen, built, files))
+    threads = _Crew(request, configuration, files, built, report)
+    try:
+        _make_trials(slots, threads, store, number, report)
+    finally:
+        threads.stop()
+    store.finish(number)
+    return store, store.run(number)
+
+
+def matrix(store: Store, run_: Run) -> Matrix:
+    """The matrix of a stored run."""
+    said = run_.plan
+    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **said["facts"]}
+    return matrices.build(
+        facts,
+        said["guests"],
+        said["variants"],
+        said["programs"],
+        BASELINE,
+        store.trials(run_.id),
+        store.events(run_.id),
+    )
+
+
+@contextmanager
+def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
+    """A freshly booted guest that answers, for the time of the block. Raises GuestError and what `boot.files` raises."""
+    found = boot.files(name, configuration, lambda text: report.step(f"image {name}", text))
+    with _folder(work) as folder:
+        machine = Machine(name, configuration.guest(name), found, folder)
+        try:
+            report.step(f"guest {name}", "booting")
+            machine.start()
+            boot.wait(machine).close()
+            report.step(f"guest {name}", "ready")
+            yield machine
+        finally:
+            machine.stop()
+
+
+def _build(
+    variants: Sequence[str],
+    tools: Toolchain,
+    chosen: Sequence[Program],
+    configuration: conf.Configuration,
+    cache: Cache,
+    report: Reporter,
+) -> Built:
+    libgos = build_variants(variants, tools, configuration, cache, report)
+    executables: dict[tuple[str, str], Path] = {}
+    wanted = [(variant, one) for variant in variants for one in chosen]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        jobs = [threads.submit(program.build, one.source, tools, libgos[variant], cache) for variant, one in wanted]
+        try:
+            for done, ((variant, one), job) in enumerate(zip(wanted, jobs, strict=True), start=1):
+                executables[variant, one.name] = job.result()
+                report.count("programs", done, len(wanted), f"compiled {one.name}")
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    return Built(_build_agent(tools, cache), libgos, executables)
+
+
+def _build_agent(tools: Toolchain, cache: Cache) -> Path:
+    source = Path(__file__).parent / "guest" / "agent.c"
+    key = digest({"source": file_digest(source), "toolchain": tools.identity})
+
+    def compile_(staging: Path) -> None:
+        words = [tools.gcc, *tools.compile_flags, "-O2", "-s", "-o", staging / "agent", source]
+        command.run(words, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {tools.triple}")
+
+    return cache.make("agent", key, compile_) / "agent"
+
+
+def _describe(
+    request: Request,
+    guests: dict[str, conf.Guest],
+    chosen: Sequence[Program],
+    built: dict[str, Built],
+    files: dict[str, Files],
+) -> dict[str, Any]:
+    facts = {
+        "command": shlex.join(["harness", *sys.argv[1:]]),
+        "trials of each cell": request.trials,
+        "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
+        "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
+        "kernel": {name: file_digest(one.kernel) for name, one in files.items() if one.kernel},
+    }
+    return {
+        "guests": list(guests),
+        "variants": list(request.variants),
+        "programs": [one.name for one in chosen],
+        "trials": request.trials,
+        "facts": facts,
+    }
+
+
+def _make_trials(slots: Sequence[Slot], crew: _Crew, store: Store, run_: int, report: Reporter) -> None:
+    """Hand out slots, store what comes back, and hand out again what a guest spoilt."""
+    todo = {slot: 1 for slot in slots}  # the attempt that each slot is at
+    crew.start(slots)
+    done = 0
+    while todo:
+        slot, trial, trouble = crew.results.get()
+        if trouble is not None:
+            store.event(run_, trouble[0], trouble[1])
+        if slot is None:
+            if isinstance(trial, BaseException):
+                raise trial
+            continue
+        attempt = todo[slot]
+        store.add(run_, Trial(**{**trial, "attempt": attempt}))
+        if trial["verdict"] == "error" and attempt < ATTEMPTS:
+            todo[slot] = attempt + 1
+            crew.todo[slot.guest].put(slot)
+            continue
+        del todo[slot]
+        done += 1
+        report.count("trials", done, len(slots), f"{trial['verdict']} {slot.program.name} ({slot.variant})")
+
+
+class _Crew:
+    """The threads, each with a guest of its own."""
+
+    def __init__(
+        self,
+        request: Request,
+        configuration: conf.Configuration,
+        files: dict[str, Files],
+        built: dict[str, Built],
+        report: Reporter,
+    ) -> None:
+        self._request, self._configuration, self._files = request, configuration, files
+        self._built, self._report = built, report
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in files}
+        #: (slot, the trial's fields, a guest's trouble); a slot of None brings an exception that ends the run.
+        self.results: queue.Queue[tuple[Slot | None, Any, tuple[str, str] | None]] = queue.Queue()
+
+    def start(self, slots: Sequence[Slot]) -> None:
+        """Start as many guests as were asked for and have something to do."""
+        for slot in slots:
+            self.todo[slot.guest].put(slot)
+        each = max(1, self._request.jobs // max(1, len(self.todo)))
+        for name, waiting in self.todo.items():
+            for index in range(min(each, waiting.qsize())):
+                thread = threading.Thread(target=self._work, args=(name, f"guest {name} {index + 1}"), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End all guests."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, name: str, label: str) -> None:
+        failures = 0
+        try:
+            while not self._stop.is_set() and failures < ATTEMPTS:
+                with _folder(self._request.work) as folder:
+                    machine = Machine(name, self._configuration.guest(name), self._files[name], folder)
+                    try:
+                        self._report.step(label, "booting")
+                        machine.start()
+                        shell = boot.wait(machine, self._stop.is_set)
+                        failures = 0
+                        self._report.step(label, "ready")
+                        self._serve(name, machine, shell)
+                    except GuestError as error:
+                        failures += 1
+                        last = error
+                        if not self._stop.is_set():
+                            self._report.step(label, f"trouble: {error}")
+                            said = "".join(f"\n  console: {line}" for line in error.console)
+                            self.results.put((None, None, (name, f"{error}{said}")))
+                    finally:
+                        machine.stop()
+            if failures >= ATTEMPTS:
+                said = "".join(f"\n  console: {line}" for line in last.console)
+                text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last}{said}"
+                self.results.put((None, GuestError(text), None))
+        except BaseException as error:
+            self.results.put((None, error, None))
+
+    def _serve(self, name: str, machine: Machine, shell: Shell) -> None:
+        """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
+        guest = self._configuration.guest(name)
+        built = self._built[guest.toolchain]
+        shipped: set[str] = set()
+
+        def ship(path: Path, target: str) -> str:
+            if target not in shipped:
+                shell.put(path.read_bytes(), target)
+                shipped.add(target)
+            return target
+
+        agent = shell.agent(ship(built.agent, f"{guest.folder}/agent"))
+        while not self._stop.is_set():
+            try:
+                slot = self.todo[name].get(timeout=0.2)
+            except queue.Empty:
+                continue
+            started = now()
+            try:
+                self.results.put((slot, self._trial(slot, guest, built, ship, agent, started), None))
+            except GuestError as error:
+                why = str(error) if machine.alive() else f"QEMU ended: {error}"
+                self.results.put((slot, _spoilt(slot, why, started), None))
+                raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", machine.last_lines()) from error
+            except BaseException as error:
+                self.results.put((None, error, None))
+                raise
+
+    def _trial(
+        self,
+        slot: Slot,
+        guest: conf.Guest,
+        built: Built,
+        ship: Callable[[Path, str], str],
+        agent: Agent,
+        started: str,
+    ) -> dict[str, Any]:
+        lib = built.libgos[slot.variant]
+        library = ship(lib.library, f"{guest.folder}/lib/{lib.key}/{lib.library.name}")
+        source = built.programs[slot.variant, slot.program.name]
+        executable = ship(source, f"{guest.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
+        variant = self._configuration.variant(slot.variant)
+        env = {**guest.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        argv = [executable, *slot.program.args]
+        seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
+        names = self._configuration.signal_names(slot.guest)
+        verdict = judge(seen, slot.program.expected, names)
+        return {
+            **_fields(slot, started),
+            "verdict": verdict.verdict,
+            "reason": verdict.reason,
+            "signature": verdict.signature,
+            "exit_status": seen.exit_status,
+            "signal": "" if seen.signal is None else names.get(seen.signal, f"signal {seen.signal}"),
+            "seconds": seen.seconds,
+            "stdout": seen.stdout,
+            "stderr": seen.stderr,
+            "stdout_total": seen.stdout_total,
+            "stderr_total": seen.stderr_total,
+        }
+
+
+def _fields(slot: Slot, started: str) -> dict[str, Any]:
+    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+    return {
+        "id": 0,
+        "guest": slot.guest,
+        "variant": slot.variant,
+        "program": slot.program.name,
+        "number": slot.number,
+        "started": started,
+        "command": shlex.join(again),
+    }
+
+
+def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+    nothing = {"signature": "", "exit_status": None, "signal": "", "seconds": 0.0, "stdout": b"", "stderr": b""}
+    return {
+        **_fields(slot, started),
+        **nothing,
+        "verdict": "error",
+        "reason": why,
+        "stdout_total": 0,
+        "stderr_total": 0,
+    }
+
+
+@contextmanager
+def _folder(work: Path) -> Iterator[Path]:
+    """A folder of its own for a guest, gone after the block."""
+    parent = work / "guests"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="guest-", dir=parent))
+    except OSError as error:
+        raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
