@@ -6,13 +6,13 @@ Uses the standard library alone, since the Makefile runs it before there is a vi
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 #: Programs by the Debian package that brings them.
 _PROGRAMS = {
@@ -50,7 +50,7 @@ def needs() -> list[Need]:
     ]
     major = _gcc()
     found.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _installed_gccgo() == major))
-    source = bool(glob.glob(f"/usr/src/gcc-{major}/gcc-{major}.*.tar.xz"))
+    source = any(Path(f"/usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz"))
     found.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source))
     return found
 

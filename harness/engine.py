@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def build_variants(
             [patches.read(file) for file in files],
             said.configure,
             cache,
-            lambda text, what=what: report.step(what, text),
+            partial(report.step, what),
         )
         report.step(what, "ready")
     return result
@@ -101,9 +102,7 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
-    files = {
-        name: boot.files(name, configuration, lambda text, n=name: report.step(f"image {n}", text)) for name in guests
-    }
+    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
     built: dict[str, Built] = {}
     for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
         built[name] = _build(
@@ -137,8 +136,8 @@ def matrix(store: Store, run_: Run) -> Matrix:
 
 @contextmanager
 def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
-    """A freshly booted guest that answers, for the time of the block. Raises GuestError and what `boot.files` raises."""
-    found = boot.files(name, configuration, lambda text: report.step(f"image {name}", text))
+    """A freshly booted guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
+    found = boot.files(name, configuration, partial(report.step, f"image {name}"))
     with _folder(work) as folder:
         machine = Machine(name, configuration.guest(name), found, folder)
         try:
@@ -179,7 +178,7 @@ def _build_agent(tools: Toolchain, cache: Cache) -> Path:
     key = digest({"source": file_digest(source), "toolchain": tools.identity})
 
     def compile_(staging: Path) -> None:
-        words = [tools.gcc, *tools.compile_flags, "-O2", "-s", "-o", staging / "agent", source]
+        words: list[str | Path] = [tools.gcc, *tools.compile_flags, "-O2", "-s", "-o", staging / "agent", source]
         command.run(words, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {tools.triple}")
 
     return cache.make("agent", key, compile_) / "agent"

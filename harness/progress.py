@@ -1,4 +1,4 @@
-"""Progress: what goes on, how far it is, how long it took and may still take. A live view on a terminal, lines elsewhere.
+"""Progress: what goes on, how far it is, how long it took and may still take. Live on a terminal, lines elsewhere.
 
 Knows nothing of what it shows.
 """

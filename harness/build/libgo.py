@@ -1,7 +1,7 @@
 """libgo variants: GCC's libgo with patches and configure options, built out of tree without building GCC.
 
-A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages that
-the patch touches; when their export data come out the same, nothing that imports them can differ, and it is linked.
+A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages
+that the patch touches; when their export data come out the same, nothing that imports them can differ, and it is linked.
 When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or the names of variants.
 
 Order and options of the build: libbacktrace, libffi and libatomic are what libgo links (libgo/Makefile.am, LIBADD);
@@ -211,7 +211,7 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log
     for package in sorted(packages):
         path = Path(package)
         built = folder / path.parent / ".libs" / f"{path.name}.o"
-        extract = [toolchain.tool("objcopy"), "-j", ".go_export", built, fresh]
+        extract: list[str | Path] = [toolchain.tool("objcopy"), "-j", ".go_export", built, fresh]
         command.run(extract, log, folder=folder, what="libgo: objcopy")
         if fresh.read_bytes() != (folder / f"{package}.gox").read_bytes():
             return False
@@ -248,7 +248,7 @@ def _collect(toolchain: Toolchain, tree: Path, out: Path, log: Path) -> None:
     (soname,) = (path.name for path in installed.rglob("libgo.so.*") if path.is_symlink())
     lib = out / "lib"
     lib.mkdir()
-    strip = [toolchain.tool("strip"), "--strip-debug", "-o", lib / soname, library]
+    strip: list[str | Path] = [toolchain.tool("strip"), "--strip-debug", "-o", lib / soname, library]
     command.run(strip, log, folder=out, what="libgo: strip")
     (lib / "libgo.so").symlink_to(soname)
     for archive in installed.rglob("lib*begin.a"):

@@ -10,7 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import unidiff
+from unidiff import PatchSet
+from unidiff.errors import UnidiffParseError
 
 from harness.cache import digest
 from harness.errors import PatchError
@@ -53,8 +54,8 @@ def read(path: Path) -> Patch:
     if re.search(rb"^(GIT binary patch|Binary files .* differ)", text, re.MULTILINE):
         raise PatchError(f"patch {path}: changes a binary file, and only text can be patched")
     try:
-        changes = unidiff.PatchSet(text.decode("utf-8"))
-    except (unidiff.UnidiffParseError, UnicodeDecodeError) as error:
+        changes = PatchSet(text.decode("utf-8"))
+    except (UnidiffParseError, UnicodeDecodeError) as error:
         raise PatchError(f"patch {path}: is not a unified diff: {error}") from error
     if not any(len(file) for file in changes):
         raise PatchError(f"patch {path}: changes nothing")
@@ -64,7 +65,7 @@ def read(path: Path) -> Patch:
             if side == "/dev/null":
                 continue
             name = side.split("\t")[0]
-            prefix, _, inside = name.partition("/")
+            _, _, inside = name.partition("/")
             if name.startswith("libgo/") or name.startswith("go/") or inside.startswith("go/"):
                 raise PatchError(f"patch {path}: names {name}; it must be made as `git diff` does: a/libgo/...")
             if not inside.startswith("libgo/") or ".." in inside.split("/"):

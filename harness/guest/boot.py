@@ -72,6 +72,7 @@ def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell
     while time.monotonic() < deadline and not stopped():
         if not machine.alive():
             raise GuestError(f"guest {machine.name}: QEMU ended while it booted", machine.last_lines())
+        machine.restart_if_kvm_fails()
         if not said:
             said = bool(re.search(ready.console or "", machine.console.read_bytes().decode(errors="replace")))
             if not said:

@@ -145,7 +145,7 @@ def remove(name: str) -> int:
 
 
 def listing() -> list[dict[str, Any]]:
-    """One row for each recipe: name, state (`built`, `not built` or `damaged`), folder, and of a built one its manifest."""
+    """One row for each recipe: name, state (`built`, `not built` or `damaged`), folder, and its manifest if built."""
     rows = []
     for name in recipes():
         row: dict[str, Any] = {"name": name, "folder": _cache().path("images", key(name))}

@@ -63,10 +63,14 @@ class Machine:
         console: the file that the serial console is written to.
     """
 
+    #: Set when KVM turned out not to run a guest, for all machines of this process.
+    kvm_broken = False
+
     def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = folder / "console.log"
         self.port = 0
+        self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -97,6 +101,19 @@ class Machine:
     def alive(self) -> bool:
         """Whether QEMU is running."""
         return self._process is not None and self._process.poll() is None
+
+    def restart_if_kvm_fails(self) -> None:
+        """Start again by emulation if KVM gave up on the guest, as a /dev/kvm that opens but is itself emulated does.
+
+        QEMU then stays, with the guest stopped, and says `KVM internal error` or `kvm run failed` (QEMU's
+        accel/kvm/kvm-all.c). Raises what `start` raises.
+        """
+        said = (self.folder / "qemu.log").read_bytes()
+        if not Machine.kvm_broken and (b"KVM internal error" in said or b"kvm run failed" in said):
+            Machine.kvm_broken = True
+        if self._by_kvm and Machine.kvm_broken:
+            self.stop()
+            self.start()
 
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
@@ -150,7 +167,8 @@ class Machine:
 
     def _arguments(self, overlay: Path | None) -> list[str]:
         guest, files = self.guest, self.files
-        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if _kvm_works() else 'tcg'}"]
+        self._by_kvm = not Machine.kvm_broken and _kvm_opens()
+        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if self._by_kvm else 'tcg'}"]
         words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
         words += ["-no-reboot", "-no-user-config", "-serial", f"file:{self.console}", "-monitor", "none"]
         if guest.cpu:
@@ -174,7 +192,7 @@ class Machine:
         return [*words, *(["-runas", "nobody"] if root else []), *guest.qemu_args]
 
 
-def _kvm_works() -> bool:
+def _kvm_opens() -> bool:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:

@@ -1,1 +1,1 @@
-"""Results: what trials come to, how sure that is, and how it is shown. Knows nothing of QEMU, Go or how a trial runs."""
+"""Results: what trials come to, how sure that is, how it is shown. Knows nothing of QEMU, Go or how a trial runs."""
