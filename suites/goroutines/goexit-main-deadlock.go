@@ -1,5 +1,5 @@
 // run
-// expect: exit 2, stderr ~ "no goroutines \\(main called runtime.Goexit\\) - deadlock!"
+// expect: exit 2, stderr ~ "no goroutines .main called runtime.Goexit. - deadlock!"
 
 // Main leaves through Goexit and one goroutine goes on. When that ends too, no goroutine is left and the runtime has to
 // say so and exit with 2. A hang means that checkdead counted a thread that is idle or gone as running (nmidle, nmfreed

@@ -1,5 +1,5 @@
 // run
-// expect: exit 2, stderr ~ "panic: thrown in a goroutine\n"
+// expect: exit 2, stderr ~ "panic: thrown in a goroutine"
 
 // One goroutine panics and nobody recovers, while main and four others are blocked: the whole program has to end with
 // status 2 and the panic's text on stderr. Status 0 or a hang means that the panic died with its goroutine, 134 or 139

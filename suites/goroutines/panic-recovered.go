@@ -1,8 +1,8 @@
 // run
 
-// Goroutines panic, one after the other, and recover in a deferred function; the last panics come from the runtime and,
-// for the nil pointer, from SIGSEGV. Each line shows how far it came. A missing one means that the unwinder could not get
-// across a goroutine's stack (go-panic and libgcc's unwinder) or the signal was not turned into a panic (sigpanic).
+// Goroutines panic, one after the other, and recover in a deferred function; the last panics come from the runtime, the
+// nil pointer's through SIGSEGV. Each line shows how far it came. A missing one means that the unwinder could not get
+// across a goroutine's stack (go-unwind.c and libgcc), or that the signal was not turned into a panic (sigpanic).
 
 package main
 
@@ -16,6 +16,14 @@ import (
 type point struct {
 	x, y int
 }
+
+// Variables of the package, so that the compiler cannot know that they are nil.
+var (
+	table   map[string]int
+	list    []int
+	nowhere *point
+	any     interface{} = "text"
+)
 
 func try(name string, f func()) {
 	caught := make(chan interface{})
@@ -37,10 +45,6 @@ func try(name string, f func()) {
 }
 
 func main() {
-	var table map[string]int
-	var list []int
-	var nowhere *point
-	var any interface{} = "text"
 	try("value", func() { panic("thrown by hand") })
 	try("error", func() { panic(errors.New("with a message")) })
 	try("nested", func() {

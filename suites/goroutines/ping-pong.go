@@ -1,8 +1,8 @@
 // run
 
 // Two goroutines hand a number back and forth over unbuffered channels, 1000 times, so that each send has to switch to
-// the other goroutine. A skipped or repeated number means that a value was lost between sender and receiver (chan.go), a
-// hang that a parked goroutine or its thread was not woken (gopark, goready; the semaphores of libpthread on the Hurd).
+// the other goroutine. A wrong number means that a value was lost or doubled between sender and receiver (chan.go), a
+// hang that a parked goroutine or its thread was not woken (gopark, goready; libpthread's semaphores on the Hurd).
 
 package main
 

@@ -2,8 +2,8 @@
 // args: 64
 
 // Starts as many goroutines as its argument says, joins them with a WaitGroup and checks that each ran exactly once, in
-// whatever order. A start that is lost or doubled (newproc and the run queues in libgo's proc.go) shows as a count other
-// than 1, a lost wakeup of the WaitGroup's semaphore (sema.go, lock_*.go) as a reported deadlock or a hang.
+// whatever order. A start that is lost or doubled (newproc and the run queues, proc.go of libgo) shows as a count other
+// than 1, a lost wakeup of the WaitGroup's semaphore (sema.go, lock_sema.go) as a reported deadlock or a hang.
 
 package main
 

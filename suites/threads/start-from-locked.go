@@ -1,0 +1,39 @@
+// run
+
+// A chain of twelve goroutines, each locked to its thread and started by the one before. A locked thread may be in a
+// state that nobody should inherit, so libgo has a template thread make the new ones (newmHandoff in proc.go). A hang
+// means that the template thread did not start or was not woken. The second chain starts while the first one's threads
+// end.
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+)
+
+func link(depth int, up chan<- int) {
+	runtime.LockOSThread()
+	if depth == 0 {
+		up <- 1
+		return
+	}
+	down := make(chan int)
+	go link(depth-1, down)
+	runtime.Gosched()
+	up <- 1 + <-down
+}
+
+func main() {
+	const depth, chains = 12, 2
+	for i := 0; i < chains; i++ {
+		top := make(chan int)
+		go link(depth-1, top)
+		if n := <-top; n != depth {
+			fmt.Printf("chain %d has %d links instead of %d\n", i, n, depth)
+			os.Exit(1)
+		}
+	}
+	fmt.Println(chains, "chains of", depth)
+}

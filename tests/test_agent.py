@@ -1,0 +1,104 @@
+"""The agent, compiled for this machine and run for real, behind a pipe instead of SSH (which the guest test crosses)."""
+
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import harness.trial.run
+from harness.errors import GuestError
+from harness.guest.shell import Agent
+from harness.trial.run import observe
+
+
+class Pipe:
+    """What Agent needs of a channel, over a process's pipes."""
+
+    def __init__(self, process):
+        self.process, self.timeout = process, None
+
+    def settimeout(self, seconds):
+        self.timeout = seconds
+
+    def sendall(self, data):
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def recv(self, size):
+        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
+            raise TimeoutError
+        return os.read(self.process.stdout.fileno(), size)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    out = tmp_path_factory.mktemp("agent") / "agent"
+    compiler = shutil.which("i686-linux-gnu-gcc-12") or "cc"
+    source = Path(harness.__file__).parent / "guest" / "agent.c"
+    static = ["-static"] if compiler != "cc" else []
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", *static, "-o", out, source], check=True)
+    return out
+
+
+@pytest.fixture
+def agent(program):
+    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    yield Agent(Pipe(process))
+    process.stdin.close()
+    assert process.wait(timeout=5) == 0  # it leaves when its input ends
+
+
+def sh(agent, script, limit=20.0, **env):
+    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit)
+
+
+def test_status_streams_environment_and_folder(agent):
+    got = sh(agent, 'echo "$WORD $PWD"; echo err >&2; exit 3', WORD="a b")
+    assert (got.exit_status, got.signal, got.stdout, got.stderr) == (3, None, b"a b /\n", b"err\n")
+    assert not got.timed_out
+
+
+def test_a_signal_is_not_taken_for_the_status_a_shell_makes_of_it(agent):
+    assert (sh(agent, "kill -SEGV $$").signal, sh(agent, "exit 139").exit_status) == (11, 139)
+
+
+def test_both_streams_at_once_are_bounded_and_counted(agent):
+    got = sh(agent, "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait")
+    assert (len(got.stdout), got.stdout_total) == (1 << 20, 6000000)
+    assert (len(got.stderr), got.stderr_total) == (1 << 20, 5000000)
+
+
+def test_the_limit_brings_sigquit_then_sigkill_to_the_whole_group(agent, monkeypatch):
+    monkeypatch.setattr(harness.trial.run, "GRACE", 0.5)
+    got = sh(agent, "trap 'echo asked' QUIT; while :; do sleep 0.1; done", limit=0.5)
+    assert (got.stdout[:6], got.signal, got.timed_out) == (b"asked\n", 9, True)
+
+
+def test_what_a_program_leaves_running_is_killed(agent, tmp_path):
+    sign = tmp_path / "alive"
+    sh(agent, f"(sleep 1; touch {sign}) & exit 0")
+    time.sleep(1.5)
+    assert not sign.exists()
+
+
+def test_a_daemon_that_keeps_writing_does_not_hold_the_trial_up(agent):
+    began = time.monotonic()
+    sh(agent, "setsid timeout 5 yes & exit 0")
+    assert time.monotonic() - began < 4  # it would be 5: this is no measure of speed
+
+
+def test_what_cannot_be_started(agent):
+    with pytest.raises(GuestError, match="No such file"):
+        observe(agent, ["/none"], {}, "/", 5)
+    assert sh(agent, "exit 4").exit_status == 4  # and the agent is as good as before
+
+
+def test_a_dead_agent_is_the_guest_s_trouble(agent):
+    with pytest.raises(GuestError):
+        sh(agent, "kill -9 $PPID; sleep 9")
+    agent._channel.process.wait()
+    agent._channel.process = subprocess.Popen(["true"], stdin=subprocess.PIPE)

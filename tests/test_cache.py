@@ -1,0 +1,38 @@
+"""The cache: a failed build leaves nothing, and two processes that want the same thing make it once."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.cache import Cache
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    cache = Cache(tmp_path)
+
+    def fail(out):
+        (out / "half").write_text("x")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        cache.make("k", "1", fail)
+    assert not list((tmp_path / "k").iterdir())
+    assert (cache.make("k", "1", lambda out: (out / "whole").write_text("y")) / "whole").read_text() == "y"
+
+
+def test_what_a_killed_build_left_is_not_taken_for_whole(tmp_path):
+    code = "import os, sys; from pathlib import Path; from harness.cache import Cache\n"
+    code += "Cache(Path(sys.argv[1])).make('k', '1', lambda out: ((out / 'half').touch(), os._exit(9)))"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
+    got = Cache(tmp_path).make("k", "1", lambda out: (out / "whole").touch())
+    assert [path.name for path in got.iterdir()] == ["whole"]
+
+
+def test_two_at_once_build_once(tmp_path):
+    code = "import sys, time; from pathlib import Path; from harness.cache import Cache\n"
+    code += "def build(out):\n    time.sleep(0.5)\n    print('built')\n"
+    code += "Cache(Path(sys.argv[1])).make('k', '1', build)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert "".join(one.communicate()[0] for one in both) == "built\n"

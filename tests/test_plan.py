@@ -1,0 +1,82 @@
+"""Programs' headers, the selection, and the order of trials."""
+
+import pytest
+
+from harness import conf, plan
+from harness.errors import ProgramError
+
+BODY = "\npackage main\n\nfunc main() {}\n"
+
+
+def test_a_header_with_everything(write):
+    write("s/p.out", "hello\n")
+    source = write(
+        "s/p.go",
+        "// run\n// args: 64 'a b'\n// env: GOMAXPROCS=4 A=b\n// timeout: 2m\n// needs: split-stack\n"
+        '// expect: exit 2, stderr ~ "all goroutines, \\"asleep\\""\n' + BODY,
+    )
+    got = plan.read(source)
+    assert (got.name, got.args, got.env) == ("s/p", ("64", "a b"), {"GOMAXPROCS": "4", "A": "b"})
+    assert (got.timeout, got.needs) == (120, ("split-stack",))
+    assert got.expected == plan.Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
+
+
+def test_gcc_s_own_directives(write):
+    assert plan.read(write("a.go", "// +build linux\n\n// run 5\n" + BODY)).args == ("5",)
+    assert plan.read(write("b.go", "// run -gcflags=-l=4\n" + BODY)).args == ()
+    assert plan.read(write("c.go", "// errorcheck\n" + BODY)).kind == "errorcheck"
+    assert plan.read(write("d.go", "// Copyright\n" + BODY)).kind == "run"
+    assert plan.read(write("e.go", "// run\n" + BODY + "// timeout: nonsense\n")).timeout == plan.TIMEOUT
+
+
+def test_a_signal_is_expected_by_either_name(write):
+    assert plan.read(write("a.go", "// run\n// expect: signal SEGV\n" + BODY)).expected.signal == "SIGSEGV"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("// timeout: soon", ":2: 'soon' is not a time"),
+        ("// expect: exit two", ":2: expect: cannot understand 'exit two'"),
+        ('// expect: stderr ~ "("', "is not a regular expression"),
+        ("// expct: exit 2", "unknown directive expct:; did you mean expect?"),
+        ("// env: GOMAXPROCS", "is not NAME=VALUE"),
+        ("// args: 'open", ":2: No closing quotation"),
+        ("// args:", ":2: args: says nothing"),
+    ],
+)
+def test_a_wrong_header_is_named(write, line, said):
+    with pytest.raises(ProgramError) as caught:
+        plan.read(write("p.go", f"// run\n{line}\n{BODY}"))
+    assert said in str(caught.value)
+
+
+def test_selections(write, tmp_path):
+    write("mine/a.go", "// run\n" + BODY)
+    write("mine/b.go", "// skip\n" + BODY)
+    assert [one.name for one in plan.programs([str(tmp_path / "mine")])] == ["mine/a"]
+    assert {one.name.split("/")[0] for one in plan.programs(["goroutines", "threads"])} == {"goroutines", "threads"}
+    for wrong, said in (
+        ("goroutine", "did you mean goroutines"),
+        (str(tmp_path / "none.go"), "cannot be read"),
+        (str(tmp_path), "holds no .go file"),
+        (str(tmp_path / "mine" / "b.go"), "only `run` tests are run"),
+    ):
+        with pytest.raises(ProgramError, match=said):
+            plan.programs([wrong])
+
+
+def test_the_given_suites_say_what_they_show():
+    found = plan.programs([])
+    assert len(found) >= 12
+    for one in found:
+        header = one.source.read_text().split("package main")[0]
+        assert "broke" in header, one.name
+
+
+def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
+    guests = conf.load().guests
+    guests = {"linux-i386": guests["linux-i386"]}
+    chosen = [plan.read(write("s/a.go", BODY)), plan.read(write("s/b.go", "// needs: wings\n" + BODY))]
+    got = [(slot.number, slot.program.name, slot.variant) for slot in plan.slots(guests, ["x", "y"], chosen, 2)]
+    assert got == [(1, "s/a", "x"), (1, "s/a", "y"), (2, "s/a", "x"), (2, "s/a", "y")]

@@ -1,0 +1,48 @@
+"""The store: what was added is there for another process, and tables of another version are refused."""
+
+import sqlite3
+
+import pytest
+
+from harness.errors import StoreError
+from harness.results.matrix import Trial
+from harness.results.store import Store
+
+TRIAL = Trial(
+    0, "g", "v", "s/p", 1, 1, "crash", "why", "SIGSEGV", None, "SIGSEGV", 1.5, b"\xff\x00", b"e", 2, 9, "t", "c"
+)
+
+
+def test_a_trial_is_committed_when_it_is_added(tmp_path):
+    path = tmp_path / "results.sqlite"
+    store = Store(path)
+    run = store.begin({"guests": ["g"]})
+    store.add(run, TRIAL)
+    store.event(run, "g", "panic")
+    other = Store(path)  # what is not committed, it would not see
+    (got,) = other.trials(run)
+    assert got == Trial(**{**TRIAL.__dict__, "id": got.id})
+    assert [event["text"] for event in other.events(run)] == ["panic"]
+    assert other.run(None).plan == {"guests": ["g"]}
+    assert other.run(run).finished is None
+
+
+def test_what_is_not_there(tmp_path):
+    store = Store(tmp_path / "r.sqlite")
+    with pytest.raises(StoreError, match="no run yet"):
+        store.run(None)
+    store.begin({})
+    with pytest.raises(StoreError, match="no run 7; the newest is 1"):
+        store.run(7)
+
+
+def test_another_version_and_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "r.sqlite"
+    Store(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(StoreError, match="version 99"):
+        Store(path)
+    (tmp_path / "x.sqlite").write_text("no database, but long enough to be taken for one" * 50)
+    with pytest.raises(StoreError, match="not a database"):
+        Store(tmp_path / "x.sqlite")

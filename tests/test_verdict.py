@@ -1,0 +1,79 @@
+"""Verdicts and signatures: pure functions of what was seen."""
+
+import pytest
+
+from harness.plan import Expectation
+from harness.trial.run import Observation
+from harness.trial.signature import normal, of_crash, of_hang
+from harness.trial.verdict import judge
+
+LINUX, HURD = {10: "SIGUSR1", 11: "SIGSEGV"}, {10: "SIGBUS", 11: "SIGSEGV"}
+
+
+def seen(exit_status=0, signal=None, stdout=b"", stderr=b"", timed_out=False):
+    return Observation(exit_status, signal, 1.0, stdout, stderr, len(stdout), len(stderr), timed_out)
+
+
+@pytest.mark.parametrize(
+    ("observation", "expected", "verdict", "reason"),
+    [
+        (seen(), Expectation(), "pass", "as expected"),
+        (seen(3), Expectation(), "fail", "exit status 3, expected exit status 0"),
+        (
+            seen(stdout=b"one\ntwo\n"),
+            Expectation(stdout=b"one\n2\n"),
+            "fail",
+            "line 2 of stdout is 'two', expected '2'",
+        ),
+        (seen(stdout=b"one\n"), Expectation(stdout=b"one\ntwo\n"), "fail", "stdout has 1 lines, expected 2"),
+        (seen(stdout=b"one"), Expectation(stdout=b"one\n"), "fail", "stdout differs in white space at line ends"),
+        (seen(stdout=b"x"), Expectation(stdout=b""), "fail", "stdout has 1 lines, expected 0"),
+        (seen(None, 11), Expectation(), "crash", "ended by SIGSEGV, expected exit status 0"),
+        (seen(None, 11), Expectation(signal="SIGSEGV"), "pass", "as expected"),
+        (seen(2, stderr=b"panic: no\n"), Expectation(), "crash", "exit status 2, expected exit status 0"),
+        (seen(2, stderr=b"panic: no\n"), Expectation(2, stderr_pattern="^panic: no"), "pass", "as expected"),
+        (
+            seen(2, stderr=b"else\n"),
+            Expectation(2, stderr_pattern="^panic"),
+            "fail",
+            "nothing on stderr matches '^panic'",
+        ),
+        (seen(2, stderr=b"", timed_out=True), Expectation(2), "hang", "it did not end within its time limit"),
+    ],
+)
+def test_verdicts(observation, expected, verdict, reason):
+    got = judge(observation, expected, LINUX)
+    assert (got.verdict, got.reason) == (verdict, reason)
+
+
+def test_a_signal_is_named_by_the_guest():
+    assert judge(seen(None, 10), Expectation(), LINUX).signature == "SIGUSR1"
+    assert judge(seen(None, 10), Expectation(), HURD).signature == "SIGBUS"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "title"),
+    [
+        ("panic: index 5 out of range [3]\n\ngoroutine 1 [running]:\n", "panic: index N out of range [N]"),
+        ("fatal error: all goroutines are asleep - deadlock!\n", "fatal error: all goroutines are asleep - deadlock!"),
+        (
+            "x: ../libpthread/pthread/pt-create.c:167: __pthread_create_internal: Assertion `({ ok; })' failed.\n",
+            "x: ../libpthread/pthread/pt-create.c:N: __pthread_create_internal: Assertion `({ ok; })' failed.",
+        ),
+        ("BUG: bug348: cannot find caller\n", "BUG: bug348: cannot find caller"),
+        ("*** stack smashing detected ***: terminated\n", "*** stack smashing detected ***: terminated"),
+    ],
+)
+def test_titles(stderr, title):
+    assert of_crash(stderr, "SIGABRT") == title
+
+
+def test_the_same_cause_has_the_same_title():
+    one = "panic: bad pointer 0xc0001 in /home/a/x.go:17 of goroutine 5"
+    assert normal(one) == normal("panic: bad pointer 0xdead in /srv/b/x.go:99 of goroutine 12")
+
+
+def test_a_hang_is_named_by_what_most_wait_for():
+    dump = "goroutine 1 [select]:\n\ngoroutine 7 [chan receive, 2 minutes]:\n\ngoroutine 9 [chan receive]:\n"
+    assert of_hang(dump) == "hang: goroutines in [chan receive]"
+    assert of_hang("") == "hang: no goroutine dump"
