@@ -1,8 +1,8 @@
 """libgo variants: GCC's libgo with patches and configure options, built out of tree without building GCC.
 
 A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages
-that the patch touches; when their export data come out the same, nothing that imports them can differ, and it is linked.
-When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or the names of variants.
+that the patch touches; when their export data come out the same, nothing that imports them can differ, and it is
+linked. When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or the names of variants.
 
 Order and options of the build: libbacktrace, libffi and libatomic are what libgo links (libgo/Makefile.am, LIBADD);
 only the shared library is built, for that is what a program gets by LD_LIBRARY_PATH.

@@ -278,7 +278,8 @@ class _Apt:
         names = [candidate]
         for name in names:  # grows on the way
             more = (
-                f"{part}{colon}{architecture}" for part in _KERNEL_PARTS.findall((self._show(name) or {})["Depends"])
+                f"{part}{colon}{architecture}"
+                for part in _KERNEL_PARTS.findall((self._show(name) or {"Depends": ""})["Depends"])
             )
             names += [part for part in dict.fromkeys(more) if part not in names]
         folder = self._work / "kernel-debs"
@@ -294,7 +295,7 @@ class _Apt:
 
 
 def read_targets(text: str) -> list[Source]:
-    """The sources that `apt-get indextargets` printed in Source.FORMAT. apt leaves what it does not know as `$(NAME)`."""
+    """The sources that `apt-get indextargets` printed in Source.FORMAT; apt leaves the unknown as `$(NAME)`."""
     rows = (line.split("|") for line in text.splitlines())
     return [Source(*("" if field.startswith("$(") else field for field in row)) for row in rows if len(row) == 6]
 
@@ -338,7 +339,7 @@ def options(text: str, suffix: str, source: Source) -> dict[str, str]:
         source: what to look for.
 
     Returns:
-        The options in _KEPT that are set. Without `signed-by`, apt accepts the keys that the host trusts for all sources.
+        The options in _KEPT that are set. Without `signed-by`, apt takes the keys that the host trusts for all sources.
     """
     for uris, suites, found in _stanzas(text) if suffix == ".sources" else _lines(text):
         if source.uri.rstrip("/") in (uri.rstrip("/") for uri in uris) and source.suite in suites:
@@ -501,8 +502,8 @@ def _furnish(root: Path, folder: Path, public_key: str) -> str:
     return found[0]
 
 
-#: $0: the tree, $1: the image file, $2: its size, $3: mke2fs. fakeroot closes every possible file descriptor first, which
-#: takes minutes where containers allow a thousand million of them.
+#: $0: the tree, $1: the image file, $2: its size, $3: mke2fs. fakeroot closes every possible file descriptor first,
+#: which takes minutes where containers allow a thousand million of them.
 _MKE2FS = """\
 ulimit -n 1024 && exec fakeroot -- sh -c '
     chown -R 0:0 "$0" && exec "$3" -q -t ext2 -m 0 -L root -d "$0" "$1" "$2"' "$@"
