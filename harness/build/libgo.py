@@ -2,7 +2,7 @@
 
 A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages
 that the patch touches; when their export data come out the same, nothing that imports them can differ, and it is
-linked. When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or the names of variants.
+linked. When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or variants' names.
 
 Order and options of the build: libbacktrace, libffi and libatomic are what libgo links (libgo/Makefile.am, LIBADD);
 only the shared library is built, for that is what a program gets by LD_LIBRARY_PATH.

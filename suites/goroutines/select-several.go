@@ -1,8 +1,8 @@
 // run
 
 // One goroutine selects over four channels that four others fill, then over channels that stay empty: with a default,
-// with a timer, and with a send and a receive of which only one can go. Values out of order or missing mean that select
-// took a case twice or left a waiter queued (select.go), a hang that a wakeup was lost or a timer did not fire (time.go).
+// with a timer, and with a send and a receive of which one can go. Values out of order or missing mean that
+// select took a case twice or left a waiter queued (select.go), a hang that a wakeup was lost or a timer did not fire.
 
 package main
 

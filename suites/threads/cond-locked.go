@@ -1,7 +1,7 @@
 // run
 // env: GOMAXPROCS=4
 
-// Six locked goroutines take turns by a sync.Mutex and a sync.Cond, 20 times each; every turn wakes all six threads, and
+// Six locked goroutines take turns by a sync.Mutex and a sync.Cond, 20 times each; a turn wakes all six threads, and
 // five go back to sleep. A turn taken twice or out of order means that two threads were inside the mutex (sema.go, the
 // futexes or semaphores below it), a hang that a broadcast missed a thread that was just going to sleep.
 
@@ -12,7 +12,20 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 )
+
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
 
 func main() {
 	const n, turns = 6, 20
@@ -43,6 +56,7 @@ func main() {
 		}(i)
 	}
 	ended.Wait()
+	gone()
 	if turn != n*turns || wrong != 0 {
 		fmt.Println("turns:", turn, "of them wrong:", wrong)
 		os.Exit(1)

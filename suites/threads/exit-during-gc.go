@@ -1,6 +1,6 @@
 // run
 
-// One goroutine collects garbage all the time while five rounds of six locked goroutines build lists, check them and end
+// One goroutine collects garbage all the time while five rounds of six locked goroutines build and add up lists and end
 // with their threads. To stop the world the collector needs every P, also those that dying threads are handing on. A
 // hang means that a P was lost with its thread (mexit, handoffp), a wrong list that a live stack was not scanned.
 
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 )
 
 type node struct {
@@ -30,6 +31,18 @@ func build(n int) int {
 		sum += head.value
 	}
 	return sum
+}
+
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
 }
 
 func main() {
@@ -63,5 +76,6 @@ func main() {
 	}
 	close(stop)
 	<-stopped
+	gone()
 	fmt.Println(rounds*each, "threads ended during collections")
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 )
 
 //extern pthread_self
@@ -31,6 +32,18 @@ func storm(calls int, locked bool, ended chan<- int) {
 	ended <- moves
 }
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
 func main() {
 	const goroutines, free, calls = 8, 2, 100
 	ended := make(chan int)
@@ -43,5 +56,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
+	gone()
 	fmt.Println(goroutines*calls, "calls")
 }

@@ -16,6 +16,18 @@ import (
 	"time"
 )
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(2 * time.Millisecond)
+}
+
 func main() {
 	n := 50
 	if len(os.Args) > 1 {
@@ -36,13 +48,7 @@ func main() {
 			fmt.Println("goroutine", i, "gave", got)
 			os.Exit(1)
 		}
-		for try := 0; runtime.NumGoroutine() > 1; try++ {
-			if try == 1000 {
-				fmt.Println("goroutine", i, "has not ended")
-				os.Exit(1)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
+		gone()
 	}
 	fmt.Println(n, "locked goroutines ended")
 }

@@ -42,6 +42,18 @@ func nest(depth, unlocks int, result chan<- string) {
 	result <- "ok"
 }
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
 func main() {
 	result := make(chan string)
 	started := 0
@@ -57,5 +69,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
+	gone()
 	fmt.Println(started, "goroutines counted their locks")
 }

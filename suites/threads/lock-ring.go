@@ -11,7 +11,20 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 )
+
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
 
 func main() {
 	const n, laps = 20, 5
@@ -48,5 +61,6 @@ func main() {
 		os.Exit(1)
 	}
 	ended.Wait()
+	gone()
 	fmt.Println("passed on", v, "times")
 }

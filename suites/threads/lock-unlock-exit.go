@@ -13,6 +13,18 @@ import (
 	"time"
 )
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
 func main() {
 	const rounds, each = 4, 10
 	in, out := make(chan int), make(chan int)
@@ -38,12 +50,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
-	for try := 0; runtime.NumGoroutine() > 1; try++ {
-		if try == 1000 {
-			fmt.Println("goroutines left:", runtime.NumGoroutine()-1)
-			os.Exit(1)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	gone()
 	fmt.Println(rounds*each, "goroutines unlocked and ended")
 }

@@ -17,9 +17,21 @@ func init() {
 	runtime.LockOSThread()
 }
 
-func rest(gone <-chan bool) {
-	<-gone
-	time.Sleep(20 * time.Millisecond) // main ends later than its deferred function
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
+func rest(left <-chan bool) {
+	<-left
+	gone()
 	result := make(chan int)
 	sum := 0
 	for i := 1; i <= 5; i++ {
@@ -31,6 +43,7 @@ func rest(gone <-chan bool) {
 	for i := 1; i <= 5; i++ {
 		sum += <-result
 	}
+	gone()
 	runtime.GC()
 	if sum != 15 {
 		fmt.Println("the sum is", sum, "instead of 15")
@@ -41,8 +54,8 @@ func rest(gone <-chan bool) {
 }
 
 func main() {
-	gone := make(chan bool)
-	go rest(gone)
-	defer close(gone)
+	left := make(chan bool)
+	go rest(left)
+	defer close(left)
 	runtime.Goexit()
 }

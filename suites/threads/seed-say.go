@@ -1,6 +1,6 @@
 // run
 
-// The two say() calls of the report of 2013, but waited for, and every word is said by a goroutine of its own that locks
+// The two say() calls of the report of 2013, but waited for, and each word is said by a goroutine of its own that locks
 // its thread, starts the next one and ends: threads are made while those before them die. A word out of turn means that
 // a goroutine ran twice, a hang that one was lost, a crash that making and ending threads do not go together.
 
@@ -27,6 +27,18 @@ func say(who string, times, last int, said chan<- word) {
 	}
 }
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
 func main() {
 	const last = 15
 	said := make(chan word)
@@ -41,5 +53,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
+	gone()
 	fmt.Println("hello", heard["hello"], "world", heard["world"])
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 )
 
 func link(depth int, up chan<- int) {
@@ -25,6 +26,18 @@ func link(depth int, up chan<- int) {
 	up <- 1 + <-down
 }
 
+// gone waits until the other goroutines, and the threads they leave, have ended.
+func gone() {
+	for i := 0; runtime.NumGoroutine() > 1; i++ {
+		if i == 2000 {
+			fmt.Println("goroutines that have not ended:", runtime.NumGoroutine()-1)
+			os.Exit(1)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+}
+
 func main() {
 	const depth, chains = 12, 2
 	for i := 0; i < chains; i++ {
@@ -35,5 +48,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
+	gone()
 	fmt.Println(chains, "chains of", depth)
 }
