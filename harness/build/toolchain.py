@@ -76,10 +76,11 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
         configuration: where it is described.
 
     Raises:
+        ConfigError: there is no such toolchain.
         ToolMissing: a compiler is not installed.
         BuildError: the compiler does not run.
     """
-    said = configuration.toolchains[name]
+    said = configuration.toolchain(name)
     at = ("toolchains", name)
     prefix = said.prefix
     if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH

@@ -75,6 +75,10 @@ class Configuration:
         """A variant by name. Raises ConfigError, with the nearest name, if there is none."""
         return _pick("variant", name, self.variants)
 
+    def toolchain(self, name: str) -> Toolchain:
+        """A toolchain by name. Raises ConfigError, with the nearest name, if there is none."""
+        return _pick("toolchain", name, self.toolchains)
+
     def signal_names(self, name: str) -> dict[int, str]:
         """The names of a guest's signals by its own numbers, such as {11: "SIGSEGV"}."""
         signals = self.guests[name].signals

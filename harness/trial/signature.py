@@ -19,7 +19,7 @@ _STARTS = (
 )
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),
-    (re.compile(r"(?:/[\w.+-]+)+/([\w.+-]+)"), r"\1"),
+    (re.compile(r"(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
     (re.compile(r"goroutine \d+"), "goroutine N"),
     (re.compile(r"\b\d+\b"), "N"),
 )
