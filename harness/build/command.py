@@ -12,9 +12,8 @@ from harness.errors import BuildError
 
 #: What compilers, linkers, configure scripts and make print when they fail, most telling first.
 _ERRORS = (
-    re.compile(r"^.*: (?:fatal )?error: .*$", re.MULTILINE),
+    re.compile(r"^(?!configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
-    re.compile(r"^configure: error: .*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
     re.compile(r"^.*\*\*\* .*$", re.MULTILINE),
 )

@@ -10,17 +10,34 @@ import contextlib
 import shlex
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
+from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
 from harness.errors import GuestError
 
 _PIECE = 32768
 #: Seconds that opening a channel, or a short command, may take in a slow guest.
 _SHORT = 30.0
+
+
+class _Compressor(ZlibCompressor):
+    """Compresses fast rather than well: paramiko's own level 9 takes longer over a libgo than the line does."""
+
+    def __init__(self) -> None:
+        self.z = zlib.compressobj(1)
+
+
+class _Transport(paramiko.Transport):
+    _compression_info = {  # noqa: RUF012 - as paramiko declares it
+        **paramiko.Transport._compression_info,
+        "zlib@openssh.com": (_Compressor, ZlibDecompressor),
+        "zlib": (_Compressor, ZlibDecompressor),
+    }
 
 
 class Shell:
@@ -42,7 +59,7 @@ class Shell:
         """
         with _as_guest_error("SSH"):
             link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-            transport = paramiko.Transport(link)
+            transport = _Transport(link)
             try:
                 transport.use_compression(True)  # a libgo is 30 MB, and the line is slow
                 transport.banner_timeout = transport.auth_timeout = timeout

@@ -32,7 +32,7 @@ SIGNS = {
     "pass": ("✔", "+", "green"),
     "fail": ("≠", "-", "yellow"),
     "crash": ("✖", "X", "bold red"),
-    "hang": ("⧗", "%", "bold magenta"),
+    "hang": ("∞", "%", "bold magenta"),
     "flaky": ("~", "~", "bold cyan"),
     "error": ("!", "!", "bold blue"),
     "none": ("·", ".", "dim"),
