@@ -146,7 +146,7 @@ def _full(
     flags = " ".join([*toolchain.compile_flags, f"-fdebug-prefix-map={tree}=."])
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
-    env["CXXCPP"] = f"{toolchain.gcc} -E"  # libffi's configure wants one, and no C++ is compiled
+    env["CXXCPP"] = f"{toolchain.gcc} -E -x c"  # libffi's configure wants one; no C++ is compiled
     common = [f"--build={_build_triple(toolchain, tree)}", f"--host={toolchain.triple}", "--disable-multilib", "-q"]
 
     def configure(name: str, *extra: str) -> None:

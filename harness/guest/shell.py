@@ -33,8 +33,8 @@ class _Compressor(ZlibCompressor):
 
 
 class _Transport(paramiko.Transport):
-    _compression_info = {  # noqa: RUF012 - as paramiko declares it
-        **paramiko.Transport._compression_info,
+    _compression_info = {  # noqa: RUF012 - as paramiko has it
+        **paramiko.Transport._compression_info,  # type: ignore[attr-defined]
         "zlib@openssh.com": (_Compressor, ZlibDecompressor),
         "zlib": (_Compressor, ZlibDecompressor),
     }
