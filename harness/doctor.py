@@ -112,7 +112,7 @@ def report() -> str:
     """What is there and what is missing, and the command that brings it."""
     lines = [f"{'ok      ' if need.there else 'MISSING '} {need.what}" for need in needs()]
     kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    lines.append(f"ok       KVM is {'used' if kvm else 'not to be had: guests run by emulation'}")
+    lines.append(f"ok       KVM {'is tried first' if kvm else 'is not to be had: guests run by emulation'}")
     missing = sorted({need.package for need in needs() if not need.there})
     if missing:
         lines.append(f"\nTo get what is missing: sudo apt-get install {' '.join(missing)}")

@@ -386,11 +386,14 @@ def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
 
 @contextmanager
 def _folder(work: Path) -> Iterator[Path]:
-    """A folder of its own for a guest, gone after the block."""
+    """A folder of its own for a guest, gone after the block; what killed processes left goes too."""
     parent = work / "guests"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="guest-", dir=parent))
+        for old in parent.iterdir():
+            if not Path("/proc", old.name.split("-")[0]).exists():
+                shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
     except OSError as error:
         raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
     try:
