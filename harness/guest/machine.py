@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import conf
+from harness import conf, paths
 from harness.errors import GuestError, ImageError, ToolMissing
 
 _WATCHED = """
@@ -63,9 +63,6 @@ class Machine:
         console: the file that the serial console is written to.
     """
 
-    #: Set when KVM turned out not to run a guest, for all machines of this process.
-    kvm_broken = False
-
     def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = folder / "console.log"
@@ -109,9 +106,8 @@ class Machine:
         accel/kvm/kvm-all.c). Raises what `start` raises.
         """
         said = (self.folder / "qemu.log").read_bytes()
-        if not Machine.kvm_broken and (b"KVM internal error" in said or b"kvm run failed" in said):
-            Machine.kvm_broken = True
-        if self._by_kvm and Machine.kvm_broken:
+        if self._by_kvm and (b"KVM internal error" in said or b"kvm run failed" in said):
+            _kvm_fails().write_text(_boot_id())
             self.stop()
             self.start()
 
@@ -167,7 +163,7 @@ class Machine:
 
     def _arguments(self, overlay: Path | None) -> list[str]:
         guest, files = self.guest, self.files
-        self._by_kvm = not Machine.kvm_broken and _kvm_opens()
+        self._by_kvm = _kvm_may_work()
         words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if self._by_kvm else 'tcg'}"]
         words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
         words += ["-no-reboot", "-no-user-config", "-serial", f"file:{self.console}", "-monitor", "none"]
@@ -192,12 +188,21 @@ class Machine:
         return [*words, *(["-runas", "nobody"] if root else []), *guest.qemu_args]
 
 
-def _kvm_opens() -> bool:
+def _kvm_fails() -> Path:
+    """The file that remembers that KVM did not run a guest, until the host boots again."""
+    return paths.cache_dir() / "kvm-fails"
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
+
+
+def _kvm_may_work() -> bool:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:
         return False
-    return True
+    return not (_kvm_fails().is_file() and _kvm_fails().read_text() == _boot_id())
 
 
 def _free_port() -> int:
