@@ -20,7 +20,6 @@ from markupsafe import Markup
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -64,7 +63,10 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     for column in chosen:
         guest, variant = matrix.columns[column]
         # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
-        made.add_column(Text(f"{'' if guest == last_guest else guest}\n{variant}"), overflow="fold")
+        made.add_column(
+            Text(_printable("" if guest == last_guest else guest, ascii_only) + "\n" + _printable(variant, ascii_only)),
+            overflow="fold",
+        )
         last_guest = guest
     for suite, members in _suites(matrix):
         if suite:
@@ -210,7 +212,7 @@ def _percent(interval: tuple[float, float]) -> str:
 
 
 def _p_value(p: float) -> str:
-    return f"{p:.2g}"
+    return f"{p:.3g}"
 
 
 # The terminal.
@@ -241,22 +243,34 @@ def _short(cell: Cell, ascii_only: bool) -> Text:
 
 
 def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
-    """Share the columns out over tables that fit a width; a column too wide for any gets a table of its own."""
-    between = 3  # two spaces of padding and the place of the line that this box draws only under the head
+    """Share the columns out over tables that fit a width.
+
+    A guest's columns stay together if they fit, so that a cell is seen beside its baseline. A column too wide for any
+    table gets one of its own.
+    """
+    between = 3  # padding, and the line that some boxes draw
     names = max(
-        (cell_len(_printable(program, ascii_only).rpartition("/")[2]) for program in matrix.programs), default=0
+        (cell_len(_printable(name, ascii_only)) for _, group in _suites(matrix) for name, _ in group), default=0
     )
-    first = min(2 + names, width // 2)
+    room = width - min(2 + names, width // 2)
+    wide = []
+    for column, heads in enumerate(matrix.columns):
+        cells = [_short(matrix.row(place)[column][1], ascii_only).cell_len for place in range(len(matrix.programs))]
+        wide.append(between + max([*map(cell_len, heads), *cells]))
     part: list[int] = []
-    used = first
-    for column, (guest, variant) in enumerate(matrix.columns):
-        cells = (_short(matrix.row(place)[column][1], ascii_only) for place in range(len(matrix.programs)))
-        wide = between + max([cell_len(guest), cell_len(variant), *(cell.cell_len for cell in cells)])
-        if part and used + wide > width:
+    used = 0
+    across = len(matrix.variants)
+    for place in range(len(matrix.guests)):
+        group = range(place * across, (place + 1) * across)
+        if part and used + sum(wide[column] for column in group) > room:
             yield part
-            part, used = [], first
-        part.append(column)
-        used += wide
+            part, used = [], 0
+        for column in group:
+            if part and used + wide[column] > room:
+                yield part
+                part, used = [], 0
+            part.append(column)
+            used += wide[column]
     if part:
         yield part
 
@@ -283,7 +297,10 @@ def _heading(console: Console, title: str) -> None:
 
 
 def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> None:
-    console.print(Padding(Text(_printable(text, ascii_only), overflow="fold"), (0, 0, 0, indent)))
+    """Print hostile text, wrapped, each line indented and none padded."""
+    for line in Text(_printable(text, ascii_only)).wrap(console, max(console.width - indent, 1)):
+        line.rstrip()
+        console.print(" " * indent, line, sep="", soft_wrap=True)
 
 
 def _print_finding(console: Console, cell: Cell, finding: Finding, ascii_only: bool) -> None:
@@ -311,7 +328,8 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
         _line(console, "No difference can be claimed.", ascii_only, indent=0)
     suspected = len(matrix.differences(claimed=False))
     if suspected:
-        _line(console, f"Not claimed: {_count(suspected, 'cell')} with p < 0.05 only before it.", ascii_only, indent=0)
+        doubtful = f"Not claimed: {_count(suspected, 'cell')} with p < 0.05 only before the correction."
+        _line(console, doubtful, ascii_only, indent=0)
 
 
 def _evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:

@@ -2,8 +2,8 @@
 
 // One goroutine locks its thread and ends without unlocking it: the one thing that makes libgo end a thread (goexit0,
 // mexit, then the return of runtime_mstart). Main keeps the first thread, which never ends, to itself. Afterwards
-// another goroutine runs and the heap is collected. A crash or a hang points to mexit, or to the end of a detached thread in
-// libpthread and what it leaves behind.
+// another goroutine runs and the heap is collected. A crash or a hang points to mexit, or to the end of a detached
+// thread in libpthread and what it leaves behind.
 
 package main
 

@@ -1,0 +1,178 @@
+"""The matrix beyond its first uses (those are in test_results): order, lost trials, what is compared, how often."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import StoreError
+from harness.results.matrix import CELL_VERDICTS, JUDGED, TRIAL_VERDICTS, Trial, build
+from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
+
+EMPTY = Trial(1, "g", "base", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "", "again")
+
+
+def trials_of(**kinds: dict[str, int]):
+    """Trials by variant and verdict: base={"pass": 3} is three passes."""
+    number = 0
+    for variant, verdicts in kinds.items():
+        for verdict, times in verdicts.items():
+            for _ in range(times):
+                number += 1
+                yield dataclasses.replace(EMPTY, id=number, number=number, variant=variant, verdict=verdict)
+
+
+def matrix_of(trials, variants=("base", "other"), baseline="base", programs=("s/p",), guests=("g",)):
+    return build({}, guests, variants, programs, baseline, trials, [])
+
+
+@pytest.mark.parametrize(
+    ("passed", "trials", "low", "high"),
+    # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_as_in_newcombe_s_table(passed, trials, low, high):
+    assert wilson(passed, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_keeps_within_bounds(counts):
+    low, high = wilson(*counts)
+    assert -1e-12 <= low <= counts[0] / counts[1] + 1e-12
+    assert counts[0] / counts[1] - 1e-12 <= high <= 1 + 1e-12
+
+
+@given(st.integers(0, 8), st.integers(0, 8))
+def test_fisher_does_not_care_which_side_is_which(one, other):
+    assert fisher(one, 8, other, 8) == pytest.approx(fisher(other, 8, one, 8))
+    assert fisher(one, 8, one, 8) == pytest.approx(1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_the_order_and_starts_with_bonferroni(values):
+    corrected = holm(values)
+    assert corrected[values.index(min(values))] == min(1.0, min(values) * len(values))
+    in_order = sorted(range(len(values)), key=values.__getitem__)
+    assert [corrected[place] for place in in_order] == sorted(corrected)
+
+
+@given(st.integers(1, 5000))
+def test_least_trials_is_where_the_extreme_table_can_first_be_claimed(comparisons):
+    least = least_trials(comparisons)
+    assert fisher(least, least, 0, least) * comparisons < LEVEL
+    assert fisher(least - 1, least - 1, 0, least - 1) * comparisons >= LEVEL if least > 1 else True
+
+
+@given(st.lists(st.sampled_from(TRIAL_VERDICTS), max_size=12))
+def test_a_cell_counts_every_trial_once(verdicts):
+    trials = [dataclasses.replace(EMPTY, id=n, number=n, verdict=v) for n, v in enumerate(verdicts, 1)]
+    matrix = matrix_of(trials)
+    cell = matrix.cells[0]
+    assert cell.trials + cell.errors == len(cell.ids) == len(verdicts)
+    assert cell.trials == sum(verdict in JUDGED for verdict in verdicts)
+    assert sum(finding.count for finding in cell.findings) == len(verdicts) - cell.passed
+    assert (cell.interval is None) == (cell.trials == 0)
+    assert cell.verdict in CELL_VERDICTS
+    assert sum(matrix.totals()["cells"].values()) == len(matrix.cells)
+
+
+def test_two_ways_to_go_wrong_are_flaky():
+    assert matrix_of(trials_of(base={"crash": 1, "hang": 1})).cells[0].verdict == "flaky"
+    assert matrix_of(trials_of(base={"hang": 2})).cells[0].verdict == "hang"
+    assert matrix_of([]).cells[0].verdict == "none"
+
+
+def test_an_error_that_was_never_repeated_is_lost():
+    spoilt = dataclasses.replace(EMPTY, verdict="error")
+    tries = [spoilt, dataclasses.replace(spoilt, attempt=2), dataclasses.replace(spoilt, number=2)]
+    cell = matrix_of([*tries, dataclasses.replace(EMPTY, number=2, attempt=2)]).cells[0]
+    assert (cell.trials, cell.errors, cell.lost) == (1, 3, 1)
+
+
+def test_findings_are_grouped_by_signature_and_keep_the_first_command():
+    crash = dataclasses.replace(EMPTY, verdict="crash", signature="SIGSEGV in f")
+    tries = [dataclasses.replace(crash, id=n, number=n, command=f"again {n}") for n in (7, 8)]
+    cell = matrix_of([*tries, dataclasses.replace(crash, id=9, signature="", reason="no core")]).cells[0]
+    assert cell.signatures == {"SIGSEGV in f": 2}
+    assert [(f.title, f.count, f.trial) for f in cell.findings] == [("SIGSEGV in f", 2, 7), ("no core", 1, 9)]
+    assert cell.findings[0].command == "again 7"
+
+
+def test_only_what_has_trials_on_both_sides_is_compared():
+    assert matrix_of(trials_of(other={"pass": 5})).comparisons == 0
+    assert matrix_of(trials_of(base={"error": 5}, other={"pass": 5})).comparisons == 0
+    assert matrix_of(trials_of(base={"pass": 5}, other={"pass": 5}), baseline="absent").comparisons == 0
+    assert matrix_of(trials_of(base={"pass": 5}, other={"hang": 5})).comparisons == 1
+
+
+def test_a_comparison_stays_on_its_guest_and_program():
+    def at(guest, program, variant, verdict):
+        return [
+            dataclasses.replace(EMPTY, guest=guest, program=program, variant=variant, verdict=verdict, number=n)
+            for n in range(1, 9)
+        ]
+
+    trials = at("g", "s/p", "base", "pass") + at("h", "s/q", "base", "crash") + at("h", "s/q", "other", "pass")
+    matrix = matrix_of(trials, programs=["s/p", "s/q"], guests=["g", "h"])
+    ((index, cell, difference),) = matrix.differences(claimed=True)
+    assert (cell.guest, cell.program, difference.baseline_passed) == ("h", "s/q", 0)
+    assert matrix.cells[index] is cell
+    assert matrix.row(1)[3] == (index, cell)
+
+
+def test_the_correction_turns_claims_into_suspicions_and_says_how_many_trials_it_needs():
+    programs = [f"s/p{n}" for n in range(20)]
+    trials = [
+        dataclasses.replace(
+            EMPTY, program=p, variant=v, number=n, verdict="fail" if (p, v) == ("s/p0", "other") else "pass"
+        )
+        for p in programs
+        for v in ("base", "other")
+        for n in range(1, 6)
+    ]
+    matrix = matrix_of(trials, programs=programs)
+    assert matrix.differences(claimed=True) == []
+    assert [cell.program for _, cell, _ in matrix.differences(claimed=False)] == ["s/p0"]
+    assert (matrix.comparisons, matrix.trials_needed) == (20, 6)
+    assert matrix_of(trials_of(base={"pass": 5}, other={"fail": 5})).trials_needed is None
+
+
+def test_trials_are_read_once_and_not_kept():
+    import weakref
+
+    alive = []
+
+    def stream():
+        for number in range(1, 50):
+            trial = dataclasses.replace(EMPTY, id=number, number=number, stdout=b"x" * 1000)
+            alive.append(weakref.ref(trial))
+            yield trial
+            del trial
+            assert sum(one() is not None for one in alive) <= 1
+
+    assert matrix_of(stream()).cells[0].trials == 49
+
+
+def test_an_unknown_verdict_is_refused():
+    with pytest.raises(StoreError, match="unknown verdict"):
+        matrix_of([dataclasses.replace(EMPTY, verdict="fine")])
+
+
+def test_json_has_all_that_is_documented():
+    matrix = matrix_of(trials_of(base={"pass": 8}, other={"pass": 2, "crash": 6}))
+    told = json.loads(json.dumps(matrix.to_json()))
+    assert set(told) == {"schema", "run", "guests", "variants", "programs", "baseline", "cells", "totals", "events"}
+    base, other = told["cells"]
+    assert (other["verdict"], other["passed"], other["trials"]) == ("flaky", 2, 8)
+    assert other["counts"] == {"pass": 2, "fail": 0, "crash": 6, "hang": 0}
+    assert base["difference"] is None
+    assert other["difference"] == {
+        "p": pytest.approx(0.00699, abs=1e-4),
+        "p_corrected": pytest.approx(0.00699, abs=1e-4),
+        "claimed": True,
+        "baseline_passed": 8,
+        "baseline_trials": 8,
+    }
+    assert told["totals"]["claimed"] == 1
