@@ -59,12 +59,14 @@ APT::Default-Release "";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 Dir::Cache "{work}/cache";
+Dir::Cache::archives "{work}/cache/archives";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "{work}/preferences";
 Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{work}/sources";
 Dir::Log "{work}/log";
 Dir::State "{work}/state";
+Dir::State::lists "{work}/state/lists";
 Dir::State::status "{work}/status";
 """
 
@@ -84,10 +86,7 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True)
 class Source:
-    """One suite of an archive that the host's apt is configured with, as `apt-get indextargets` tells it.
-
-    A field that apt does not know yet, as before the first `apt-get update`, is empty.
-    """
+    """A component of a suite that the host's apt has an index of, as `apt-get indextargets` tells it."""
 
     uri: str
     suite: str
@@ -242,22 +241,13 @@ class _Apt:
         (work / "status").touch()
         self._conf = work / "apt.conf"
         self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture))
-        self._update(architecture)
-
-    def _update(self, architecture: str) -> None:
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
         )
-        chosen = main_suite(read_targets(targets), codename())
-        for index, source in enumerate(chosen):
-            text = stanza(source, _options(source), architecture)
-            (self._work / "sources" / f"{index}.sources").write_text(text)
+        sources = main_suite(read_targets(targets), codename())
+        stanzas = [stanza(source, _options(source), architecture) for source in sources]
+        (work / "sources/main.sources").write_text("\n".join(stanzas))
         self._run("update", what="reading the package lists")
-        # Only now is the origin known of those that the host has no index of.
-        targets = self._run("indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="reading sources")
-        known = read_targets(targets)
-        for entry in {source.entry for source in known} - {s.entry for s in main_suite(known, codename())}:
-            Path(entry.rpartition(":")[0]).unlink()
 
     def _run(self, *words: str, what: str, folder: Path | None = None) -> str:
         return run("apt-get", "-c", self._conf, *words, what=what, folder=folder)
@@ -277,11 +267,10 @@ class _Apt:
         _, colon, architecture = candidate.partition(":")
         names = [candidate]
         for name in names:  # grows on the way
-            more = (
-                f"{part}{colon}{architecture}"
-                for part in _KERNEL_PARTS.findall((self._show(name) or {"Depends": ""})["Depends"])
-            )
-            names += [part for part in dict.fromkeys(more) if part not in names]
+            shown = self._show(name)
+            parts = _KERNEL_PARTS.findall(shown.get("Depends", "") if shown else "")
+            more = dict.fromkeys(f"{part}{colon}{architecture}" for part in parts)
+            names += [part for part in more if part not in names]
         folder = self._work / "kernel-debs"
         self._run("download", *names, what="downloading the kernel", folder=folder)
         return sorted(folder.glob("*.deb"))
@@ -295,9 +284,9 @@ class _Apt:
 
 
 def read_targets(text: str) -> list[Source]:
-    """The sources that `apt-get indextargets` printed in Source.FORMAT; apt leaves the unknown as `$(NAME)`."""
+    """The sources that `apt-get indextargets` printed in Source.FORMAT."""
     rows = (line.split("|") for line in text.splitlines())
-    return [Source(*("" if field.startswith("$(") else field for field in row)) for row in rows if len(row) == 6]
+    return [Source(*row) for row in rows if len(row) == 6]
 
 
 def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
@@ -312,11 +301,12 @@ def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
     chosen = {
         (source.uri, source.suite): source
         for source in sources
-        if source.component == "main" and source.origin in ("Debian", "") and (source.codename or source.suite) == name
+        if (source.origin, source.codename, source.component) == ("Debian", name, "main")
     }
     if not chosen:
         raise ImageError(
-            f"the host's apt sources have no main component of Debian's suite {name} (see sources.list(5))"
+            f"this system's apt has no index of Debian {name} main: it is not among its sources (sources.list(5)), or "
+            "`apt-get update` was never run"
         )
     return list(chosen.values())
 
@@ -342,16 +332,20 @@ def options(text: str, suffix: str, source: Source) -> dict[str, str]:
         The options in _KEPT that are set. Without `signed-by`, apt takes the keys that the host trusts for all sources.
     """
     for uris, suites, found in _stanzas(text) if suffix == ".sources" else _lines(text):
-        if source.uri.rstrip("/") in (uri.rstrip("/") for uri in uris) and source.suite in suites:
+        if _plain(source.uri) in map(_plain, uris) and source.suite in suites:
             return {key: value for key, value in found.items() if key in _KEPT}
     return {}
+
+
+def _plain(uri: str) -> str:
+    return re.sub(r"/+", "/", uri).rstrip("/")  # indextargets adds a slash at the end, and takes two from file:///
 
 
 def _stanzas(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
     text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
     for block in re.split(r"\n\s*\n", text.strip()):
         fields = dict(re.findall(r"^([^\s:]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE))
-        fields = {key.lower(): value.strip() for key, value in fields.items()}
+        fields = {key.lower(): value.rstrip() for key, value in fields.items()}
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() != "no":
             yield fields.get("uris", "").split(), fields.get("suites", "").split(), fields
 
@@ -426,10 +420,10 @@ def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, by
     if len(found) != 1:
         raise ImageError(f"the kernel's packages hold {len(found)} files boot/vmlinuz-*, not one")
     version = found[0].name.removeprefix("vmlinuz-")
-    folder = next(
-        (f for f in (kernel / "lib/modules" / version, kernel / "usr/lib/modules" / version) if f.is_dir()), None
-    )
-    if folder is None:
+    folder = kernel / "lib/modules" / version
+    if not folder.is_dir():  # Debian 13
+        folder = kernel / "usr/lib/modules" / version
+    if not folder.is_dir():
         raise ImageError(f"the kernel's packages hold no modules of {version}")
     files = {_canonical(path.name.partition(".ko")[0]): path for path in folder.rglob("*.ko*")}
     built_in = {_canonical(Path(line).stem) for line in (folder / "modules.builtin").read_text().splitlines()}
