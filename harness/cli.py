@@ -75,11 +75,9 @@ def run(
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
     """
-    chosen = variants or tuple(conf.load(conf_files).variants)
     request = engine.Request(
-        selection, guests or ("linux-i386",), chosen, trials, jobs, conf_files, paths.work_dir(work)
+        selection, guests or ("linux-i386",), variants, trials, jobs, conf_files, paths.work_dir(work)
     )
-    store: Store | None = None
     try:
         with Reporter() as report:
             store, done = engine.run(request, report)
@@ -178,9 +176,8 @@ def image() -> None:
 def image_list() -> None:
     """List the recipes, and what is built of them."""
     table = Table("image", "state", "built", box=None)
-    for name in images.recipes():
-        found = images.find(name)
-        table.add_row(name, "built" if found else "not built", str(found.manifest.get("built", "")) if found else "")
+    for row in images.listing():
+        table.add_row(row["name"], row["state"], str(row.get("manifest", {}).get("built", "")))
     Console().print(table)
 
 

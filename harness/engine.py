@@ -15,16 +15,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness import conf, paths, plan
-from harness.build import command, libgo, patches, program, toolchain
+from harness.build import libgo, patches, program, toolchain
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
-from harness.cache import Cache, digest, file_digest
+from harness.cache import Cache, file_digest
 from harness.conf.load import BASELINE
 from harness.errors import GuestError, HarnessError
 from harness.guest import boot
@@ -36,23 +36,25 @@ from harness.results import matrix as matrices
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
 from harness.trial.run import observe
-from harness.trial.verdict import judge
+from harness.trial.verdict import judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail to boot in a row.
 ATTEMPTS = 3
+#: The agent's source, compiled for each toolchain.
+AGENT = Path(__file__).parent / "guest" / "agent.c"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for."""
+    """What a user asks for. No variants means all there are."""
 
     selection: tuple[str, ...]
     guests: tuple[str, ...]
     variants: tuple[str, ...]
     trials: int
     jobs: int
-    conf_files: tuple[Path, ...] = ()
-    work: Path = Path(".harness")
+    conf_files: tuple[Path, ...]
+    work: Path
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
         KeyboardInterrupt: the user's; all finished trials are stored.
     """
     configuration = conf.load(request.conf_files)
+    request = replace(request, variants=request.variants or tuple(configuration.variants))
     for name in request.variants:
         configuration.variant(name)
     guests = {name: configuration.guest(name) for name in request.guests}
@@ -170,18 +173,7 @@ def _build(
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    return Built(_build_agent(tools, cache), libgos, executables)
-
-
-def _build_agent(tools: Toolchain, cache: Cache) -> Path:
-    source = Path(__file__).parent / "guest" / "agent.c"
-    key = digest({"source": file_digest(source), "toolchain": tools.identity})
-
-    def compile_(staging: Path) -> None:
-        words: list[str | Path] = [tools.gcc, *tools.compile_flags, "-O2", "-s", "-o", staging / "agent", source]
-        command.run(words, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {tools.triple}")
-
-    return cache.make("agent", key, compile_) / "agent"
+    return Built(program.build_agent(AGENT, tools, cache), libgos, executables)
 
 
 def _describe(
@@ -285,13 +277,11 @@ class _Crew:
                         last = error
                         if not self._stop.is_set():
                             self._report.step(label, f"trouble: {error}")
-                            said = "".join(f"\n  console: {line}" for line in error.console)
-                            self.results.put((None, None, (name, f"{error}{said}")))
+                            self.results.put((None, None, (name, error.whole())))
                     finally:
                         machine.stop()
             if failures >= ATTEMPTS:
-                said = "".join(f"\n  console: {line}" for line in last.console)
-                text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last}{said}"
+                text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
                 self.results.put((None, GuestError(text), None))
         except BaseException as error:
             self.results.put((None, error, None))
@@ -321,9 +311,6 @@ class _Crew:
                 why = str(error) if machine.alive() else f"QEMU ended: {error}"
                 self.results.put((slot, _spoilt(slot, why, started), None))
                 raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", machine.last_lines()) from error
-            except BaseException as error:
-                self.results.put((None, error, None))
-                raise
 
     def _trial(
         self,
@@ -350,7 +337,7 @@ class _Crew:
             "reason": verdict.reason,
             "signature": verdict.signature,
             "exit_status": seen.exit_status,
-            "signal": "" if seen.signal is None else names.get(seen.signal, f"signal {seen.signal}"),
+            "signal": signal_name(seen, names),
             "seconds": seen.seconds,
             "stdout": seen.stdout,
             "stderr": seen.stderr,

@@ -51,3 +51,7 @@ class GuestError(HarnessError):
     def __init__(self, message: str, console: list[str] | None = None) -> None:
         super().__init__(message)
         self.console = console or []
+
+    def whole(self) -> str:
+        """The message with the console's lines below it."""
+        return "\n  console: ".join([str(self), *self.console])

@@ -11,7 +11,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 #: Seconds between two lines about the same thing where there is no terminal.
 _PAUSE = 10.0
@@ -24,8 +32,9 @@ class Reporter:
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._live = None
-        self._tasks: dict[str, int] = {}
+        self._since: dict[str, float] = {}
+        self._live: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
         if sys.stderr.isatty():
             self._live = Progress(
                 TextColumn("{task.description:24}"),
@@ -54,9 +63,7 @@ class Reporter:
         """Say what a thing, such as `guest linux-i386 1`, is doing."""
         with self._lock:
             if self._live:
-                if what not in self._tasks:
-                    self._tasks[what] = self._live.add_task(what, total=None, text="")
-                self._live.update(self._tasks[what], text=text)  # type: ignore[arg-type]
+                self._live.update(self._task(self._live, what), text=text)
                 return
             when, before = self._said.get(what, (0.0, ""))
             if _kind(text) != _kind(before) or time.monotonic() - when > _PAUSE:
@@ -67,18 +74,19 @@ class Reporter:
         """Say how far a thing is, with the last that happened."""
         with self._lock:
             if self._live:
-                if what not in self._tasks:
-                    self._tasks[what] = self._live.add_task(what, total=total, text="")
-                self._live.update(self._tasks[what], completed=done, total=total, text=text)  # type: ignore[arg-type]
+                self._live.update(self._task(self._live, what), completed=done, total=total, text=text)
                 return
-            when, since = self._said.get(what, (0.0, ""))
-            if not since:
-                since = str(time.monotonic())
-                self._said[what] = (0.0, since)
+            since = self._since.setdefault(what, time.monotonic())
+            when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
-                self._said[what] = (time.monotonic(), since)
-                left = (time.monotonic() - float(since)) / max(done, 1) * (total - done)
+                self._said[what] = (time.monotonic(), text)
+                left = (time.monotonic() - since) / max(done, 1) * (total - done)
                 self._print(f"{what}: {done} of {total}, about {left:.0f} s to go; {text}")
+
+    def _task(self, live: Progress, what: str) -> TaskID:
+        if what not in self._tasks:
+            self._tasks[what] = live.add_task(what, total=None, text="")
+        return self._tasks[what]
 
     def _print(self, line: str) -> None:
         elapsed = int(time.monotonic() - self._begun)

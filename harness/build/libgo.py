@@ -70,7 +70,7 @@ def key(toolchain: Toolchain, applied: Sequence[Patch], options: Sequence[str]) 
         {
             "recipe": RECIPE,
             "toolchain": toolchain.identity,
-            "source": file_digest(archive) if archive.is_file() else str(archive),
+            "source": source.digest_of(archive) if archive.is_file() else str(archive),
             "patches": [patch.key for patch in applied],
             "configure": [*toolchain.configure, *options],
         }

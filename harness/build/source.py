@@ -5,6 +5,7 @@ Knows nothing of patches or compilers.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def find(toolchain: Toolchain) -> Path:
     return archives[-1]
 
 
+@functools.cache
+def digest_of(archive: Path) -> str:
+    """The SHA-256 of an archive, read once a process however many variants are made of it."""
+    return file_digest(archive)
+
+
 def unpack(toolchain: Toolchain, cache: Cache) -> Path:
     """The folder with the parts of GCC's source that libgo needs, unpacked once.
 
@@ -58,7 +65,7 @@ def unpack(toolchain: Toolchain, cache: Cache) -> Path:
         if not (source / "libgo" / "configure").is_file():
             raise BuildError(f"{source} is not GCC's source: it has no libgo/configure")
         return source
-    key = digest({"archive": file_digest(source), "parts": PARTS})
+    key = digest({"archive": digest_of(source), "parts": PARTS})
 
     def build(staging: Path) -> None:
         top = [f"*/{part}" for part in PARTS]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import conf
-from harness.errors import ConfigError, GuestError
+from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.machine import Files, Machine
 from harness.guest.shell import Shell
@@ -21,7 +21,7 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
     """Find what a guest boots from; its image is built if it has one that is not there yet.
 
     Raises:
-        ConfigError: a bare file name, but no image that it could be in.
+        ConfigError: there is no such guest.
         ImageError, ToolMissing: the image cannot be built, or a file is missing.
     """
     guest = configuration.guest(name)
@@ -29,28 +29,19 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
     if guest.image:
         built = image.find(guest.image) or image.build(guest.image, progress)
 
-    def path(value: str | None, *at: str | int) -> Path | None:
-        if value is None:
-            return None
+    def path(value: str, *at: str | int) -> Path:
         if found := configuration.file(value, "guests", name, *at):
             return found
         if built is None:
             return configuration.beside(value, "guests", name, *at)
         return built.folder / value
 
-    key = path(guest.ssh.key, "ssh", "key") or image.ssh_key()
-    modules = []
-    for index, module in enumerate(guest.modules):
-        found = path(module.file, "modules", index, "file")
-        if found is None:
-            raise ConfigError(f"guests.{name}.modules: a module has no file")
-        modules.append((found, module.args))
     result = Files(
         disk=path(guest.disk.file, "disk", "file") if guest.disk else None,
-        kernel=path(guest.kernel, "kernel"),
-        initrd=path(guest.initrd, "initrd"),
-        modules=tuple(modules),
-        ssh_key=key,
+        kernel=path(guest.kernel, "kernel") if guest.kernel else None,
+        initrd=path(guest.initrd, "initrd") if guest.initrd else None,
+        modules=tuple((path(one.file, "modules", i, "file"), one.args) for i, one in enumerate(guest.modules)),
+        ssh_key=path(guest.ssh.key, "ssh", "key") if guest.ssh.key else image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()

@@ -105,8 +105,10 @@ class Machine:
         QEMU then stays, with the guest stopped, and says `KVM internal error` or `kvm run failed` (QEMU's
         accel/kvm/kvm-all.c). Raises what `start` raises.
         """
+        if not self._by_kvm:
+            return
         said = (self.folder / "qemu.log").read_bytes()
-        if self._by_kvm and (b"KVM internal error" in said or b"kvm run failed" in said):
+        if b"KVM internal error" in said or b"kvm run failed" in said:
             _kvm_fails().write_text(_boot_id())
             self.stop()
             self.start()

@@ -20,6 +20,11 @@ class Verdict:
     signature: str = ""
 
 
+def signal_name(seen: Observation, signals: Mapping[int, str]) -> str:
+    """The guest's name of the signal that ended a program, or '' if none did."""
+    return "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
+
+
 def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
     """Judge an observation.
 
@@ -28,7 +33,7 @@ def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) 
         expected: what the program says of itself.
         signals: the guest's names of its signals by number.
     """
-    signal = "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
+    signal = signal_name(seen, signals)
     stderr = seen.stderr.decode(errors="replace")
     if seen.timed_out:
         return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
