@@ -29,7 +29,8 @@ from harness.conf.load import BASELINE
 from harness.errors import GuestError, HarnessError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
-from harness.guest.shell import Agent, Shell
+from harness.guest.pool import Guest, Pool
+from harness.guest.shell import Agent
 from harness.plan import Program, Slot
 from harness.progress import Reporter
 from harness.results import matrix as matrices
@@ -64,6 +65,15 @@ class Built:
     agent: Path
     libgos: dict[str, Libgo]
     programs: dict[tuple[str, str], Path]
+
+    def agent_target(self, guest: conf.Guest) -> str:
+        """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
+        return f"{guest.folder}/agent-{self.agent.parent.name}"
+
+    def library_target(self, guest: conf.Guest, variant: str) -> str:
+        """Where a variant's libgo lies in a guest."""
+        lib = self.libgos[variant]
+        return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
 
 
 def build_variants(
@@ -113,7 +123,7 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
         )
     slots = list(plan.slots(guests, request.variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
-    threads = _Crew(request, configuration, files, built, report)
+    threads = _Crew(request, configuration, files, built, cache, report)
     try:
         _make_trials(slots, threads, store, number, report)
     finally:
@@ -139,18 +149,18 @@ def matrix(store: Store, run_: Run) -> Matrix:
 
 @contextmanager
 def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
-    """A freshly booted guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
+    """A fresh guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
+    say = partial(report.step, f"guest {name}")
     found = boot.files(name, configuration, partial(report.step, f"image {name}"))
+    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say)
     with _folder(work) as folder:
-        machine = Machine(name, configuration.guest(name), found, folder)
+        guest = pool.fresh(folder, say)
         try:
-            report.step(f"guest {name}", "booting")
-            machine.start()
-            boot.wait(machine).close()
-            report.step(f"guest {name}", "ready")
-            yield machine
+            guest.shell.close()
+            say("ready")
+            yield guest.machine
         finally:
-            machine.stop()
+            guest.machine.stop()
 
 
 def _build(
@@ -232,15 +242,17 @@ class _Crew:
         configuration: conf.Configuration,
         files: dict[str, Files],
         built: dict[str, Built],
+        cache: Cache,
         report: Reporter,
     ) -> None:
         self._request, self._configuration, self._files = request, configuration, files
-        self._built, self._report = built, report
+        self._built, self._cache, self._report = built, cache, report
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self.todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in files}
         #: (slot, the trial's fields, a guest's trouble); a slot of None brings an exception that ends the run.
         self.results: queue.Queue[tuple[Slot | None, Any, tuple[str, str] | None]] = queue.Queue()
+        self._pools = {name: self._pool(name) for name in files}
 
     def start(self, slots: Sequence[Slot]) -> None:
         """Start as many guests as were asked for and have something to do."""
@@ -259,46 +271,49 @@ class _Crew:
         for thread in self._threads:
             thread.join()
 
+    def _pool(self, name: str) -> Pool:
+        guest, built = self._configuration.guest(name), self._built[self._configuration.guest(name).toolchain]
+        contents = {built.agent_target(guest): built.agent}
+        contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
+        trouble = partial(self._tell, name)
+        return Pool(name, guest, self._files[name], contents, self._cache, trouble)
+
+    def _tell(self, name: str, text: str) -> None:
+        """Have a guest's trouble shown and stored."""
+        self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
+        self.results.put((None, None, (name, text)))
+
     def _work(self, name: str, label: str) -> None:
         failures = 0
+        say = partial(self._report.step, label)
         try:
             while not self._stop.is_set() and failures < ATTEMPTS:
                 with _folder(self._request.work) as folder:
-                    machine = Machine(name, self._configuration.guest(name), self._files[name], folder)
+                    guest = None
                     try:
-                        self._report.step(label, "booting")
-                        machine.start()
-                        shell = boot.wait(machine, self._stop.is_set)
+                        guest = self._pools[name].fresh(folder, say, self._stop.is_set)
                         failures = 0
-                        self._report.step(label, "ready")
-                        self._serve(name, machine, shell)
+                        self._serve(name, guest, say)
                     except GuestError as error:
                         failures += 1
                         last = error
                         if not self._stop.is_set():
-                            self._report.step(label, f"trouble: {error}")
-                            self.results.put((None, None, (name, error.whole())))
+                            self._tell(name, error.whole())
                     finally:
-                        machine.stop()
+                        if guest:
+                            guest.machine.stop()
             if failures >= ATTEMPTS:
                 text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
                 self.results.put((None, GuestError(text), None))
         except BaseException as error:
             self.results.put((None, error, None))
 
-    def _serve(self, name: str, machine: Machine, shell: Shell) -> None:
+    def _serve(self, name: str, guest: Guest, say: Callable[[str], None]) -> None:
         """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
-        guest = self._configuration.guest(name)
-        built = self._built[guest.toolchain]
-        shipped: set[str] = set()
-
-        def ship(path: Path, target: str) -> str:
-            if target not in shipped:
-                shell.put(path.read_bytes(), target)
-                shipped.add(target)
-            return target
-
-        agent = shell.agent(ship(built.agent, f"{guest.folder}/agent"))
+        said = self._configuration.guest(name)
+        built = self._built[said.toolchain]
+        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        say("ready")
         while not self._stop.is_set():
             try:
                 slot = self.todo[name].get(timeout=0.2)
@@ -306,27 +321,26 @@ class _Crew:
                 continue
             started = now()
             try:
-                self.results.put((slot, self._trial(slot, guest, built, ship, agent, started), None))
+                self.results.put((slot, self._trial(slot, said, built, guest, agent, started), None))
             except GuestError as error:
-                why = str(error) if machine.alive() else f"QEMU ended: {error}"
+                why = str(error) if guest.machine.alive() else f"QEMU ended: {error}"
                 self.results.put((slot, _spoilt(slot, why, started), None))
-                raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", machine.last_lines()) from error
+                raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", guest.machine.last_lines()) from error
 
     def _trial(
         self,
         slot: Slot,
-        guest: conf.Guest,
+        said: conf.Guest,
         built: Built,
-        ship: Callable[[Path, str], str],
+        guest: Guest,
         agent: Agent,
         started: str,
     ) -> dict[str, Any]:
-        lib = built.libgos[slot.variant]
-        library = ship(lib.library, f"{guest.folder}/lib/{lib.key}/{lib.library.name}")
+        library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
-        executable = ship(source, f"{guest.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
+        executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._configuration.variant(slot.variant)
-        env = {**guest.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = {**said.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
         argv = [executable, *slot.program.args]
         seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
         names = self._configuration.signal_names(slot.guest)

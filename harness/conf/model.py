@@ -105,6 +105,7 @@ class Guest(Model):
     signals: str | dict[Annotated[int, Field(ge=1, le=127)], str]
     env: Environment = {}
     folder: str = "/tmp/harness"
+    set_clock: str = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
 
 

@@ -48,6 +48,16 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
     return result
 
 
+def connect(machine: Machine, timeout: float) -> Shell:
+    """Log in to a running machine. Raises GuestError.
+
+    Args:
+        timeout: seconds for each step.
+    """
+    files = machine.files
+    return Shell.connect(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key, timeout)
+
+
 def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell:
     """Wait until a started machine answers a command over SSH as it should.
 
@@ -56,7 +66,7 @@ def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell
     Raises:
         GuestError: it died, panicked or did not answer in time; the error holds the console's last lines.
     """
-    ready, guest = machine.guest.ready, machine.guest
+    ready = machine.guest.ready
     deadline = time.monotonic() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
     said = ready.console is None
@@ -71,7 +81,7 @@ def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell
                 continue
         try:
             left = max(1.0, min(30.0, deadline - time.monotonic()))
-            shell = Shell.connect(machine.port, guest.ssh.user, machine.files.ssh_key, machine.files.host_key, left)
+            shell = connect(machine, left)
         except GuestError as error:
             why = str(error)
             time.sleep(0.5)

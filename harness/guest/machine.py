@@ -1,8 +1,10 @@
 """A guest's machine: one QEMU process on a disk overlay of its own, with its serial console in a file.
 
-The guest cannot reach out (restrict=on), is reached only on 127.0.0.1, and QEMU runs in its own sandbox. The machine
-dies with the harness: a shell holds the other end of a pipe and kills QEMU when the harness is gone, however it went.
-Knows nothing of what runs inside.
+A machine is booted, or restored from where another was saved: QEMU's migration, to a file and from it. Saved memory and
+the saved disk are only read by the machines restored from them, so that any number can share them. The guest cannot
+reach out (restrict=on), is reached only on 127.0.0.1, and QEMU runs in its own sandbox. The machine dies with the
+harness: a shell holds the other end of a pipe and kills QEMU when the harness is gone, however it went. Knows nothing
+of what runs inside.
 """
 
 from __future__ import annotations
@@ -17,18 +19,28 @@ from pathlib import Path
 
 from harness import conf, paths
 from harness.errors import GuestError, ImageError, ToolMissing
+from harness.guest.monitor import Monitor
 
+#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and to
+#: read: it opens a disk again when it saves, and when it has dropped root it could not do that by name. The shell waits
+#: for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is why the
+#: socket and the pipe come in as 0 and 1.)
 _WATCHED = """
-exec 3<&0
-"$@" </dev/null 3<&- &
+exec 3<&0 4<&1 </dev/null >&2
+memory=$1 overlay=$2
+shift 2
+"$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" &
 qemu=$!
-(read -r line <&3; kill -9 $qemu) 2>/dev/null &
+exec 3<&-
+(read -r line <&4; kill -9 $qemu) 2>/dev/null &
 watcher=$!
 wait $qemu
 status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: Seconds that saving a machine's memory may take, and restoring it.
+_SAVING = 60.0
 
 
 @dataclass(frozen=True)
@@ -42,15 +54,27 @@ class Files:
     ssh_key: Path
     host_key: str | None
 
+    def all(self) -> list[Path | None]:
+        """The files, None for what the guest does without."""
+        return [self.disk, self.kernel, self.initrd, *(path for path, _ in self.modules), self.ssh_key]
+
     def check(self) -> None:
         """Raise ImageError if a file is not there or is empty."""
-        for path in (self.disk, self.kernel, self.initrd, *(path for path, _ in self.modules), self.ssh_key):
+        for path in self.all():
             if path is not None and not (path.is_file() and path.stat().st_size):
                 raise ImageError(f"{path}: is not there or is empty")
 
 
+@dataclass(frozen=True)
+class Saved:
+    """Where a machine was saved: its memory, and its disk as an overlay of the guest's own."""
+
+    memory: Path
+    disk: Path
+
+
 class Machine:
-    """One boot of a guest.
+    """One boot, or one restore, of a guest.
 
     Args:
         name: the guest's name, for messages.
@@ -67,33 +91,75 @@ class Machine:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = folder / "console.log"
         self.port = 0
+        self.monitor: Monitor | None = None
         self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: int | None = None
 
-    def start(self) -> None:
+    @property
+    def identity(self) -> dict[str, object]:
+        """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor."""
+        qemu = Path(self._qemu()).resolve()
+        files = [path for path in self.files.all() if path is not None]
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
+        by_kvm = _kvm_may_work()
+        words = self._arguments(by_kvm, port=0, console="console")
+        return {"files": stats, "arguments": words, "processor": _processor() if by_kvm else "emulated"}
+
+    def start(self, saved: Saved | None = None) -> None:
         """Make the overlay and start QEMU.
+
+        Args:
+            saved: where to go on; else the guest boots.
 
         Raises:
             ToolMissing: QEMU is not installed.
             ImageError: the disk cannot be read.
-            GuestError: QEMU ended at once; the text has its words.
+            GuestError: QEMU ended at once, or could not restore; the text has its words.
         """
-        qemu = shutil.which(self.guest.qemu)
-        if qemu is None:
-            raise ToolMissing(
-                f"guest {self.name}: no {self.guest.qemu} on this machine; `harness doctor` says what to do"
-            )
+        qemu = self._qemu()
         self.folder.mkdir(parents=True, exist_ok=True)
-        overlay = self._overlay()
+        overlay = self._overlay(saved)
+        self._by_kvm = _kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.write_bytes(b"")
-            words = self._launch([qemu, *self._arguments(overlay)])
-            if words is None:
-                return
-            if "host forwarding" not in words:
+            words = [qemu, *self._arguments(self._by_kvm, self.port, str(self.console))]
+            nothing = Path("/dev/null")
+            if saved:
+                failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, overlay or nothing)
+            else:
+                failure = self._launch(words, nothing, overlay or nothing)
+            if failure is None:
+                return self._restored() if saved else None
+            if "host forwarding" not in failure:
                 break
-        raise GuestError(f"guest {self.name}: QEMU ended at once: {words}")
+        raise GuestError(f"guest {self.name}: QEMU ended at once: {failure}")
+
+    def save(self, folder: Path) -> Saved:
+        """Save the machine into a folder and end it.
+
+        Raises:
+            GuestError: QEMU cannot save it, or not in time.
+        """
+        assert self.monitor is not None and self._process is not None
+        saved = Saved(folder / "memory", folder / "disk.qcow2")
+        self.monitor.execute("stop")
+        self.monitor.execute("migrate-set-parameters", max_bandwidth=1 << 40)
+        with saved.memory.open("wb") as file:
+            self.monitor.give_file("memory", file.fileno())
+        self.monitor.execute("migrate", uri="fd:memory")
+        self._until("query-migrate", "completed", ("failed", "cancelled"))
+        self.monitor.execute("quit")
+        try:
+            self._process.wait(_SAVING)
+        except subprocess.TimeoutExpired as error:
+            raise GuestError(f"guest {self.name}: QEMU does not end after saving") from error
+        overlay = self.folder / "overlay.qcow2"
+        if overlay.exists():
+            shutil.move(overlay, saved.disk)
+        self.stop()
+        return saved
 
     def alive(self) -> bool:
         """Whether QEMU is running."""
@@ -109,18 +175,26 @@ class Machine:
             return
         said = (self.folder / "qemu.log").read_bytes()
         if b"KVM internal error" in said or b"kvm run failed" in said:
+            _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
             _kvm_fails().write_text(_boot_id())
             self.stop()
             self.start()
 
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
+        self._end()
+        (self.folder / "overlay.qcow2").unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        if self.monitor is not None:
+            self.monitor.close()
+            self.monitor = None
+        if self._lifeline is not None:
+            os.close(self._lifeline)  # the watcher kills QEMU
+            self._lifeline = None
         if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()  # the watcher kills QEMU
             self._process.wait()
             self._process = None
-        (self.folder / "overlay.qcow2").unlink(missing_ok=True)
 
     def last_lines(self, count: int = 12) -> list[str]:
         """The last lines of the console."""
@@ -130,45 +204,80 @@ class Machine:
             return []
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
-    def _launch(self, command: list[str]) -> str | None:
-        """Start QEMU; None if it stays up, else what it said."""
+    def _qemu(self) -> str:
+        qemu = shutil.which(self.guest.qemu)
+        if qemu is None:
+            raise ToolMissing(
+                f"guest {self.name}: no {self.guest.qemu} on this machine; `harness doctor` says what to do"
+            )
+        return qemu
+
+    def _launch(self, command: list[str], memory: Path, overlay: Path) -> str | None:
+        """Start QEMU; None if its monitor answers, else what it said."""
         errors = self.folder / "qemu.log"
+        ours, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
         with errors.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
+                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), *command],
+                stdin=theirs.fileno(),
+                stdout=lifeline,
                 stderr=log,
                 start_new_session=True,  # a ctrl-C is for the harness, which ends the guest in its own way
             )
-        deadline = time.monotonic() + 0.4
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return " ".join(errors.read_text(errors="replace").split()) or f"status {self._process.returncode}"
-            time.sleep(0.02)
+        theirs.close()
+        os.close(lifeline)
+        try:
+            self.monitor = Monitor(ours)
+        except GuestError as error:
+            ours.close()
+            self._end()
+            return " ".join(errors.read_text(errors="replace").split()) or str(error)
         return None
 
-    def _overlay(self) -> Path | None:
+    def _restored(self) -> None:
+        """Wait until the memory is read, and let the guest go on: it was stopped when it was saved, and still is."""
+        self._until("query-status", "paused", ("internal-error", "io-error", "guest-panicked", "shutdown"))
+        assert self.monitor is not None
+        self.monitor.execute("cont")
+
+    def _until(self, question: str, good: str, bad: tuple[str, ...]) -> None:
+        """Ask QEMU again and again until its status is the good one."""
+        assert self.monitor is not None
+        deadline = time.monotonic() + _SAVING
+        status = ""
+        while time.monotonic() < deadline and status not in bad:
+            try:
+                answer = self.monitor.execute(question)
+            except GuestError as error:
+                words = " ".join((self.folder / "qemu.log").read_text(errors="replace").split())
+                raise GuestError(f"guest {self.name}: {words or error}") from error
+            status = answer.get("status", "")
+            if status == good:
+                return
+            time.sleep(0.02)
+        raise GuestError(f"guest {self.name}: {question} says {answer.get('error-desc') or status}")
+
+    def _overlay(self, saved: Saved | None) -> Path | None:
         if self.files.disk is None or self.guest.disk is None:
             return None
         overlay = self.folder / "overlay.qcow2"
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", self.guest.disk.format]
+        base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
+        command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(overlay)]
         try:
-            done = subprocess.run(
-                [*command, "-b", str(self.files.disk), str(overlay)], capture_output=True, text=True, check=False
-            )
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
         if done.returncode:
-            raise ImageError(f"guest {self.name}: disk {self.files.disk}: {' '.join(done.stderr.split())}")
+            raise ImageError(f"guest {self.name}: disk {base}: {' '.join(done.stderr.split())}")
         return overlay
 
-    def _arguments(self, overlay: Path | None) -> list[str]:
+    def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
         guest, files = self.guest, self.files
-        self._by_kvm = _kvm_may_work()
-        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if self._by_kvm else 'tcg'}"]
+        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
         words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-        words += ["-no-reboot", "-no-user-config", "-serial", f"file:{self.console}", "-monitor", "none"]
+        words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+        words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if guest.cpu:
             words += ["-cpu", guest.cpu]
         if files.kernel:
@@ -179,9 +288,10 @@ class Machine:
             # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
             parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
             words += ["-initrd", ",".join(parts)]
-        if overlay and guest.disk:
-            words += ["-drive", f"file={overlay},format=qcow2,if={guest.disk.interface},cache=unsafe"]
-        forward = f"hostfwd=tcp:127.0.0.1:{self.port}-:{guest.ssh.port}"
+        if guest.disk:
+            words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
+            words += ["-drive", f"file=/dev/fdset/1,format=qcow2,if={guest.disk.interface},cache=unsafe"]
+        forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
         words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
         # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
         root = os.geteuid() == 0
@@ -205,6 +315,12 @@ def _kvm_may_work() -> bool:
     except OSError:
         return False
     return not (_kvm_fails().is_file() and _kvm_fails().read_text() == _boot_id())
+
+
+def _processor() -> str:
+    """What the host's processor calls itself: a machine saved under KVM goes on with no other."""
+    text = Path("/proc/cpuinfo").read_text()
+    return next((line for line in text.splitlines() if line.startswith("model name")), "")
 
 
 def _free_port() -> int:

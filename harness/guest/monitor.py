@@ -1,0 +1,51 @@
+"""QEMU's monitor: commands over QMP, each with a deadline.
+
+Knows nothing of guests. The connection is one end of a socket pair that QEMU inherits, so there is no socket file and
+nobody else can talk to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from qemu.qmp import QMPClient, QMPError
+
+from harness.errors import GuestError
+
+#: Seconds that a command may take. Those that take longer are jobs, whose state is asked for.
+_SHORT = 20.0
+
+
+class Monitor:
+    """A QMP connection, for use by one thread at a time. Every method raises GuestError when QEMU does not answer."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._client = QMPClient()
+        self._wait(self._client.connect(link), "greeting")
+
+    def execute(self, command: str, **arguments: object) -> Any:
+        """Run a command; underscores in the names of arguments stand for hyphens. Returns what QEMU returns."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return self._wait(self._client.execute(command, named), command)
+
+    def give_file(self, name: str, number: int) -> None:
+        """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd)."""
+        self._client.send_fd_scm(number)
+        self.execute("getfd", fdname=name)
+
+    def close(self) -> None:
+        """End the connection; QEMU goes on."""
+        with contextlib.suppress(GuestError):
+            self._wait(self._client.disconnect(), "disconnect")
+        self._loop.close()
+
+    def _wait(self, what: Coroutine[Any, Any, Any], name: str) -> Any:
+        try:
+            return self._loop.run_until_complete(asyncio.wait_for(what, _SHORT))
+        except (QMPError, TimeoutError, OSError, EOFError) as error:
+            raise GuestError(f"QEMU's monitor, {name}: {str(error) or type(error).__name__}") from error

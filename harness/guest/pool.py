@@ -1,0 +1,208 @@
+"""Fresh guests: restored in a second from where one was saved, or booted when that does not work.
+
+The first guest of a description is booted, given the files that all trials need, and saved; every other one, in this
+run and in later ones, goes on from there. A restore is proved by a word that only the saved guest's memory holds.
+Knows nothing of what the files are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import conf
+from harness.cache import Cache, digest
+from harness.errors import GuestError
+from harness.guest import boot
+from harness.guest.machine import Files, Machine, Saved
+from harness.guest.shell import Shell
+
+#: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
+RESTORES = 3
+#: Saved machines that are kept of a guest; each takes about as much disk as the guest uses memory.
+KEPT = 4
+_KIND = "machines"
+#: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
+#: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
+#: only between commands.
+_KEEPER = """
+read -r word
+(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; while :; do sleep 100000 & wait $!; done) \
+</dev/null >/dev/null 2>&1 &
+echo $!
+sync
+"""
+_PROOF = "rm -f {file}; {clock}; kill -USR1 {keeper} && until [ -f {file} ]; do :; done; cat {file}"
+
+
+@dataclass
+class Guest:
+    """A guest that answers: its machine, a connection to it, and the paths of files it has been given."""
+
+    machine: Machine
+    shell: Shell
+    files: set[str]
+
+    def put(self, source: Path, target: str) -> str:
+        """Copy a file into the guest, once. Returns the target. Raises GuestError."""
+        if target not in self.files:
+            self.shell.put(source.read_bytes(), target)
+            self.files.add(target)
+        return target
+
+
+class Pool:
+    """Fresh guests of one description. May be used from several threads.
+
+    Args:
+        name: the guest's name.
+        guest: its description.
+        files: what it boots from.
+        contents: the files that a saved guest holds: the path in the guest, and the file of this machine.
+        cache: where saved machines are kept.
+        trouble: told of each restore that failed, in a sentence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        guest: conf.Guest,
+        files: Files,
+        contents: Mapping[str, Path],
+        cache: Cache,
+        trouble: Callable[[str], None],
+    ) -> None:
+        self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
+        self._cache, self._trouble = cache, trouble
+        self._failures = 0
+
+    def fresh(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Guest:
+        """A fresh guest.
+
+        Args:
+            folder: an empty folder for its machine.
+            say: told what is going on, in a word or two.
+            stopped: asked now and then whether to give up.
+
+        Raises:
+            ToolMissing, ImageError: it cannot be started on this machine.
+            GuestError: it does not boot.
+        """
+        machine = Machine(self._name, self._guest, self._files, folder)
+        try:
+            while self._failures < RESTORES:
+                try:
+                    saved = self._saved(machine, say, stopped)
+                    return self._restore(machine, saved, say)
+                except _CannotSave as error:
+                    machine.stop()
+                    self._failures = RESTORES
+                    self._trouble(f"{error}; guests are booted instead")
+                except GuestError as error:
+                    machine.stop()
+                    if stopped() or isinstance(error, _DoesNotBoot):
+                        raise
+                    self._failures += 1
+                    then = "guests are booted from now on" if self._failures >= RESTORES else "once more"
+                    self._trouble(f"restoring failed: {error.whole()}; {then}")
+            guest = self._boot(machine, say, stopped)
+            self._fill(guest, say)
+            return guest
+        except BaseException:
+            machine.stop()
+            raise
+
+    def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None]) -> Guest:
+        say("restoring")
+        told = json.loads((folder / "saved.json").read_text())
+        os.utime(folder)  # the least recently used goes first
+        disk = folder / "disk.qcow2"
+        machine.start(Saved(folder / "memory", disk))
+        shell = boot.connect(machine, 30.0)
+        proof = f"{self._guest.folder}/restored"
+        clock = self._guest.set_clock.format(seconds=int(time.time()))
+        command = _PROOF.format(file=shlex.quote(proof), clock=clock, keeper=told["keeper"])
+        _, out, err = shell.run(command, timeout=30.0)
+        if out.decode(errors="replace").strip() != told["word"]:
+            shell.close()
+            raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
+        self._failures = 0
+        return Guest(machine, shell, set(told["contents"]))
+
+    def _boot(self, machine: Machine, say: Callable[[str], None], stopped: Callable[[], bool]) -> Guest:
+        say("booting")
+        try:
+            machine.start()
+            return Guest(machine, boot.wait(machine, stopped), set())
+        except GuestError as error:
+            raise _DoesNotBoot(str(error), error.console) from error
+
+    def _fill(self, guest: Guest, say: Callable[[str], None]) -> None:
+        for target, source in self._contents.items():
+            if target not in guest.files:
+                say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
+                guest.put(source, target)
+
+    def _saved(self, machine: Machine, say: Callable[[str], None], stopped: Callable[[], bool]) -> Path:
+        """The folder of a saved machine that holds all contents; made first if there is none."""
+        base = digest(machine.identity)
+        wanted = set(self._contents)
+        best: Path | None = None
+        most = 0
+        for folder, contents in self._kept(base):
+            if wanted <= contents:
+                return folder
+            if contents < wanted and len(contents) > most:
+                best, most = folder, len(contents)
+        key = digest([base, sorted(wanted)])
+
+        def make(staging: Path) -> None:
+            if self._failures >= RESTORES:
+                raise GuestError("saving failed elsewhere")
+            guest = self._boot(machine, say, stopped) if best is None else self._restore(machine, best, say)
+            self._fill(guest, say)
+            say("saving")
+            word = secrets.token_hex(16)
+            file = shlex.quote(f"{self._guest.folder}/restored")
+            try:
+                _, out, _ = guest.shell.run(_KEEPER.format(file=file), stdin=f"{word}\n".encode())
+                guest.shell.close()
+                machine.save(staging)
+            except GuestError as error:
+                raise _CannotSave(str(error)) from error
+            told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files)}
+            (staging / "saved.json").write_text(json.dumps(told))
+
+        folder = self._cache.make(_KIND, key, make)
+        for old, _ in self._kept(base)[KEPT:]:
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    def _kept(self, base: str) -> list[tuple[Path, set[str]]]:
+        """The saved machines of a description with the paths of what they hold, latest used first."""
+        found = []
+        for told in (self._cache.root / _KIND).glob("[!.]*/saved.json"):
+            try:
+                data = json.loads(told.read_text())
+                used = told.parent.stat().st_mtime
+            except (OSError, ValueError):
+                continue  # removed meanwhile
+            if data["base"] == base:
+                found.append((used, told.parent, set(data["contents"])))
+        return [(folder, contents) for _, folder, contents in sorted(found, key=lambda one: -one[0])]
+
+
+class _DoesNotBoot(GuestError):
+    """A guest that does not come up: restoring it another time is no use."""
+
+
+class _CannotSave(GuestError):
+    """QEMU, or the guest, does not let itself be saved."""
