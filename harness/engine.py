@@ -32,7 +32,7 @@ from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.plan import Program, Slot
-from harness.progress import Reporter
+from harness.progress import READY, Reporter
 from harness.results import matrix as matrices
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
@@ -96,7 +96,7 @@ def build_variants(
             cache,
             partial(report.step, what),
         )
-        report.step(what, "ready")
+        report.step(what, READY)
     return result
 
 
@@ -157,7 +157,7 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
         guest = pool.fresh(folder, say)
         try:
             guest.shell.close()
-            say("ready")
+            say(READY)
             yield guest.machine
         finally:
             guest.machine.stop()
@@ -313,7 +313,7 @@ class _Crew:
         said = self._configuration.guest(name)
         built = self._built[said.toolchain]
         agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
-        say("ready")
+        say(READY)
         while not self._stop.is_set():
             try:
                 slot = self.todo[name].get(timeout=0.2)

@@ -10,19 +10,15 @@ import threading
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 #: Seconds between two lines about the same thing where there is no terminal.
 _PAUSE = 10.0
+#: A step that says so has nothing more to do: its time stands still.
+READY = "ready"
 
 
 class Reporter:
@@ -37,14 +33,12 @@ class Reporter:
         self._tasks: dict[str, TaskID] = {}
         if sys.stderr.isatty():
             self._live = Progress(
-                TextColumn("{task.description:24}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("to go"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, width=24, overflow="ellipsis")),
+                _Figures(table_column=Column(no_wrap=True, width=34)),
+                _Bar(bar_width=None, table_column=Column(width=16)),
+                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
                 console=Console(stderr=True),
+                expand=True,
                 transient=True,
             )
 
@@ -60,13 +54,19 @@ class Reporter:
             self._live.stop()
 
     def step(self, what: str, text: str) -> None:
-        """Say what a thing, such as `guest linux-i386 1`, is doing."""
+        """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
         with self._lock:
-            if self._live:
-                self._live.update(self._task(self._live, what), text=text)
-                return
             when, before = self._said.get(what, (0.0, ""))
-            if _kind(text) != _kind(before) or time.monotonic() - when > _PAUSE:
+            another = _kind(text) != _kind(before)
+            if self._live:
+                task = self._task(self._live, what)
+                if another:  # the time of a step, not of the thing
+                    self._live.reset(task, total=None)
+                self._said[what] = (0.0, text)
+                self._live.update(task, text=text)
+                if text == READY:
+                    self._live.stop_task(task)
+            elif another or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
                 self._print(f"{what}: {text}")
 
@@ -74,14 +74,18 @@ class Reporter:
         """Say how far a thing is, with the last that happened."""
         with self._lock:
             if self._live:
-                self._live.update(self._task(self._live, what), completed=done, total=total, text=text)
+                task = self._task(self._live, what)
+                self._live.update(task, completed=done, total=total, text=text)
+                if done == total:
+                    self._live.stop_task(task)
                 return
             since = self._since.setdefault(what, time.monotonic())
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
-                left = (time.monotonic() - since) / max(done, 1) * (total - done)
-                self._print(f"{what}: {done} of {total}, about {left:.0f} s to go; {text}")
+                took = time.monotonic() - since
+                left = f", about {took / done * (total - done):.0f} s to go" if 1 < done < total else ""
+                self._print(f"{what}: {done} of {total}{left}; {text}")
 
     def _task(self, live: Progress, what: str) -> TaskID:
         if what not in self._tasks:
@@ -89,8 +93,33 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        elapsed = int(time.monotonic() - self._begun)
-        print(f"[{elapsed // 60}:{elapsed % 60:02}] {line}", file=sys.stderr, flush=True)
+        print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
+
+
+class _Bar(BarColumn):
+    """A bar for what is counted, nothing for a step."""
+
+    def render(self, task: Task) -> RenderableType:  # type: ignore[override] # a column may show anything
+        """The bar of one row."""
+        return Text("") if task.total is None else super().render(task)
+
+
+class _Figures(ProgressColumn):
+    """How far, how long so far, how long to go; for a step without a count its time alone."""
+
+    def render(self, task: Task) -> Text:
+        """The figures of one row."""
+        if task.total is None:
+            return Text("" if task.stop_time is not None else _clock(task.elapsed or 0))
+        told = f"{task.completed:.0f}/{task.total:.0f}  {_clock(task.elapsed or 0)}"
+        if not task.finished and task.completed:
+            left = (task.elapsed or 0) / task.completed * (task.total - task.completed)
+            told += f", {_clock(left)} to go"
+        return Text(told)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _kind(text: str) -> str:

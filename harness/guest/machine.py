@@ -21,10 +21,10 @@ from harness import conf, paths
 from harness.errors import GuestError, ImageError, ToolMissing
 from harness.guest.monitor import Monitor
 
-#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and to
-#: read: it opens a disk again when it saves, and when it has dropped root it could not do that by name. The shell waits
-#: for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is why the
-#: socket and the pipe come in as 0 and 1.)
+#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and
+#: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
+#: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
+#: why the socket and the pipe come in as 0 and 1.)
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
 memory=$1 overlay=$2
@@ -269,7 +269,8 @@ class Machine:
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
         if done.returncode:
-            raise ImageError(f"guest {self.name}: disk {base}: {' '.join(done.stderr.split())}")
+            kind = GuestError if saved else ImageError  # a saved disk is not the user's business
+            raise kind(f"guest {self.name}: disk {base}: {' '.join(done.stderr.split())}")
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:

@@ -177,7 +177,8 @@ class Pool:
                 machine.save(staging)
             except GuestError as error:
                 raise _CannotSave(str(error)) from error
-            told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files)}
+            sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
+            told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(told))
 
         folder = self._cache.make(_KIND, key, make)
@@ -193,9 +194,12 @@ class Pool:
             try:
                 data = json.loads(told.read_text())
                 used = told.parent.stat().st_mtime
+                whole = all((told.parent / name).stat().st_size == size for name, size in data["sizes"].items())
             except (OSError, ValueError):
                 continue  # removed meanwhile
-            if data["base"] == base:
+            if not whole:
+                shutil.rmtree(told.parent, ignore_errors=True)  # cut off by a full disk, say: it is made again
+            elif data["base"] == base:
                 found.append((used, told.parent, set(data["contents"])))
         return [(folder, contents) for _, folder, contents in sorted(found, key=lambda one: -one[0])]
 

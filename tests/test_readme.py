@@ -1,0 +1,70 @@
+"""The README is true to the letter: every block of it is run, read or compared with what really comes out."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import conf, paths, plan
+
+TEXT = (paths.DATA / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True) for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line
+]
+#: Exit statuses that a command may have by right.
+STATUS = {"doctor": (0, 2)}
+
+
+def block(kind):
+    (found,) = (text for name, text in BLOCKS if name == kind)
+    return found
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Every command of the README, run in its order in one work directory."""
+    work = tmp_path_factory.mktemp("readme")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "HARNESS_WORK": str(work)}
+    done = {}
+    for words in COMMANDS:
+        if words[0] == "make" and words[1] == "test":
+            continue  # this is it
+        done[" ".join(words)] = subprocess.run(
+            words, cwd=paths.DATA, env=environment, capture_output=True, text=True, check=False
+        )
+    return done
+
+
+def test_every_kind_of_block_is_looked_at():
+    assert {kind for kind, _ in BLOCKS} == {"sh", "", "go", "yaml"}
+    assert all(words[0] in ("make", "harness") for words in COMMANDS)
+
+
+def test_commands(ran):
+    for command, done in ran.items():
+        allowed = STATUS.get(command.split()[1], (0,))
+        assert done.returncode in allowed, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+
+
+def test_the_picture_is_what_make_matrix_prints(ran):
+    printed = {line.rstrip() for line in ran["make matrix"].stdout.splitlines()}
+    missing = [line for line in block("").splitlines() if line.rstrip() not in printed]
+    assert not missing
+
+
+def test_the_program_s_header(write):
+    program = plan.read(write("demo/x.go", block("go") + "package main\n"))
+    assert (program.args, program.env, program.timeout) == (("64",), {"GOMAXPROCS": "4"}, 30.0)
+    assert program.expected.exit_status == 2 and program.needs == ("split-stack",)
+
+
+def test_the_yaml(write):
+    configuration = conf.load([write("my.yaml", block("yaml"))])
+    assert configuration.variant("mine").patches == ["mine.patch"]
+    assert configuration.guest("hurd-i386").modules[1].args == "$(exec-task=task-create)"
