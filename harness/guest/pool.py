@@ -195,8 +195,10 @@ class Pool:
                 data = json.loads(told.read_text())
                 used = told.parent.stat().st_mtime
                 whole = all((told.parent / name).stat().st_size == size for name, size in data["sizes"].items())
-            except (OSError, ValueError):
+            except OSError:
                 continue  # removed meanwhile
+            except (ValueError, KeyError):
+                whole = False
             if not whole:
                 shutil.rmtree(told.parent, ignore_errors=True)  # cut off by a full disk, say: it is made again
             elif data["base"] == base:
