@@ -5,7 +5,7 @@ matrix: setup
 	.venv/bin/harness run goroutines threads
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/tox run -q
 
 # What is missing comes by apt; the stamp says that the environment fits pyproject.toml.
 setup:

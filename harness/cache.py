@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.errors import StoreError
+
 
 def digest(thing: Any) -> str:
     """The key of a thing: 20 hexadecimal digits of the SHA-256 of its JSON, with keys sorted."""
@@ -60,13 +62,17 @@ class Cache:
         """Where a folder is or would be."""
         return self.root / kind / key
 
-    def make(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    def make(self, kind: str, key: str, build: Callable[[Path], None], room: int = 0) -> Path:
         """The folder of a key, built first if it is not there.
 
         Args:
             kind: what it is, such as `libgo`.
             key: the hash of all that makes it.
             build: fills the empty folder it is given. What it raises is passed on and nothing is left behind.
+            room: MiB that the build takes. Without them it is not begun, for few tools say plainly that a disk is full.
+
+        Raises:
+            StoreError: there is not enough room.
         """
         final = self.path(kind, key)
         if final.is_dir():
@@ -77,7 +83,10 @@ class Cache:
             staging = final.parent / f".{key}.new"
             shutil.rmtree(staging, ignore_errors=True)  # what a killed build left
             staging.mkdir(parents=True)
+            free = shutil.disk_usage(staging).free >> 20
             try:
+                if free < room:
+                    raise StoreError(f"{self.root}: making {kind} takes about {room} MiB, and only {free} are free")
                 build(staging)
                 os.replace(staging, final)
             except BaseException:

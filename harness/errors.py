@@ -36,7 +36,7 @@ class ImageError(HarnessError):
 
 
 class StoreError(HarnessError):
-    """The results' database cannot be used, or does not hold what is asked for."""
+    """The results' database or the cache cannot be used, or does not hold what is asked for."""
 
 
 class GuestError(HarnessError):

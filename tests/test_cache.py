@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from harness.cache import Cache
+from harness.errors import StoreError
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):
@@ -36,3 +37,10 @@ def test_two_at_once_build_once(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert "".join(one.communicate()[0] for one in both) == "built\n"
+
+
+def test_a_build_without_room_is_not_begun(tmp_path):
+    cache = Cache(tmp_path)
+    with pytest.raises(StoreError, match=r"making libgo takes about \d+ MiB, and only \d+ are free"):
+        cache.make("libgo", "key", lambda folder: pytest.fail("begun"), room=1 << 40)
+    assert not list((tmp_path / "libgo").iterdir())

@@ -29,6 +29,8 @@ from harness.errors import BuildError
 RECIPE = 1
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
 COMPILATIONS = 250
+#: MiB that a build takes: GCC's source, the tree, the library.
+ROOM = 400
 _HELPERS = ("libbacktrace", "libffi", "libatomic")
 
 Progress = Callable[[str], None]
@@ -99,7 +101,9 @@ def build(
         BuildError: configure, a compilation or the link failed; the text has the first error and the log's path.
     """
     own = key(toolchain, applied, options)
-    return Libgo(own, cache.make("libgo", own, lambda out: _build(toolchain, applied, options, cache, out, progress)))
+    return Libgo(
+        own, cache.make("libgo", own, lambda out: _build(toolchain, applied, options, cache, out, progress), ROOM)
+    )
 
 
 def _build(
@@ -118,6 +122,7 @@ def _build(
         "libgo-tree",
         key(toolchain, [], options),
         lambda staging: _full(toolchain, options, source.unpack(toolchain, cache), staging, log, progress),
+        ROOM,
     )
     if not applied:
         return _collect(toolchain, pristine, out, log)

@@ -25,6 +25,9 @@ from harness.guest import debian
 #: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
 BUILDER = 1
 
+#: MiB that building an image takes on its way.
+_ROOM = 400
+
 #: The builders by their recipes' `kind`.
 _KINDS = {"debian": debian.build}
 
@@ -128,7 +131,7 @@ def build(name: str, progress: Callable[[str], None], force: bool = False) -> Im
 
     if force:
         _discard(_cache().path("images", image_key))
-    return _load(name, _cache().make("images", image_key, fill))
+    return _load(name, _cache().make("images", image_key, fill, _ROOM))
 
 
 def remove(name: str) -> int:

@@ -181,7 +181,7 @@ class Pool:
             told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(told))
 
-        folder = self._cache.make(_KIND, key, make)
+        folder = self._cache.make(_KIND, key, make, self._guest.memory)
         for old, _ in self._kept(base)[KEPT:]:
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
