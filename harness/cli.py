@@ -17,7 +17,7 @@ from rich.table import Table
 from harness import __version__, conf, doctor, engine, paths
 from harness.build import toolchain
 from harness.cache import Cache
-from harness.errors import HarnessError
+from harness.errors import GuestError, HarnessError
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -36,7 +36,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"harness: {error}", err=True)
+            text = error.whole() if isinstance(error, GuestError) else error
+            click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,6 +58,7 @@ def main() -> None:
 @click.option(
     "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
 )
+@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 @_CONF
 @_WORK
@@ -66,6 +68,7 @@ def run(
     variants: tuple[str, ...],
     trials: int,
     jobs: int,
+    cores: bool,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -76,7 +79,7 @@ def run(
     Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
     """
     request = engine.Request(
-        selection, guests or ("linux-i386",), variants, trials, jobs, conf_files, paths.work_dir(work)
+        selection, guests or ("linux-i386",), variants, trials, jobs, conf_files, paths.work_dir(work), cores
     )
     try:
         with Reporter() as report:

@@ -24,7 +24,10 @@ from harness.errors import ConfigError
         ("guests:\n  new: {toolchain: linux-i386, signals: linux}\n", ":2: guests.new: has neither kernel nor disk"),
         ("guests:\n  new: {signals: linux, kernel: /k}\n", ":2: guests.new.toolchain: is missing"),
         ("guests:\n  new: {toolchain: linux-i386, kernel: /k}\n", ":2: guests.new: has neither system nor signals"),
-        ("guests:\n  linux-i386:\n    system: hrud\n", ":3: guests.linux-i386.system: no system named hrud; did you mean"),
+        (
+            "guests:\n  linux-i386:\n    system: hrud\n",
+            ":3: guests.linux-i386.system: no system named hrud; did you mean",
+        ),
         ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),

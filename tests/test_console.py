@@ -34,7 +34,16 @@ def test_a_log_torn_anywhere_gives_the_same_events(log, data):
 
 
 _WORDS = [b"\x1b[6n", b"\x1b[", b"\x1b]0;title\x07", b"\x1b]", b"\x1b", b"\r\n", b"\n", b"db>", b"db{1}> ", b"login:"]
-_WORDS += [b"Hurd server bootstrap:", b" exec", b" auth.\n", b"debian login: ", PANIC, b"\xc3\xa9", b"\xff", b"x" * 3000]
+_WORDS += [
+    b"Hurd server bootstrap:",
+    b" exec",
+    b" auth.\n",
+    b"debian login: ",
+    PANIC,
+    b"\xc3\xa9",
+    b"\xff",
+    b"x" * 3000,
+]
 NOISE = st.lists(st.one_of(st.sampled_from(_WORDS), st.binary(max_size=8)), max_size=30).map(b"".join)
 
 

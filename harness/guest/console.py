@@ -30,8 +30,10 @@ class Kind(StrEnum):
     HALTED = "halted"
 
 
-#: After one of these a guest that was to run programs runs no more of them that count.
-FATAL = frozenset({Kind.PANIC, Kind.OOPS, Kind.DEBUGGER, Kind.HALTED, Kind.REBOOT})
+#: The kernel is dead, or nothing that it does counts any more.
+CRASHES = frozenset({Kind.PANIC, Kind.OOPS, Kind.DEBUGGER})
+#: The guest runs no more programs.
+FATAL = CRASHES | {Kind.HALTED, Kind.REBOOT}
 #: What ends a boot as well: the guest waits for somebody to repair its disk.
 FATAL_AT_BOOT = FATAL | {Kind.FSCK}
 

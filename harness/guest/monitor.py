@@ -38,6 +38,15 @@ class Monitor:
         self._client.send_fd_scm(number)
         self.execute("getfd", fdname=name)
 
+    def screenshot(self, number: int) -> None:
+        """Have the screen written to an open file as PNG. QEMU, which may open no file of ours, gets the open one."""
+        self._client.send_fd_scm(number)
+        given = self.execute("add-fd")["fdset-id"]
+        try:
+            self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")
+        finally:
+            self.execute("remove-fd", fdset_id=given)
+
     def close(self) -> None:
         """End the connection; QEMU goes on."""
         with contextlib.suppress(GuestError):

@@ -101,15 +101,16 @@ def read_ps(text: str) -> list[Process]:
     return result
 
 
+def _numbered(names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), start=1))
+
+
 #: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
 #: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
 LINUX = System(
-    signals=dict(
-        enumerate(
-            "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU "
-            "URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(),
-            start=1,
-        )
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU "
+        "URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
     ),
     listing="cat /proc/[0-9]*/stat 2>/dev/null",
     read=read_stat,
@@ -123,12 +124,9 @@ LINUX = System(
 #: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
 #: process that hangs. The last lines of the kernel and of startup: i386/i386at/model_dep.c of gnumach.
 HURD = System(
-    signals=dict(
-        enumerate(
-            "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
-            "XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2 LOST".split(),
-            start=1,
-        )
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
+        "XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2 LOST"
     ),
     listing="ps -A -M -l",
     read=read_ps,
