@@ -366,9 +366,9 @@ class _Crew:
         verdict = judge(seen, slot.program.expected, names)
         reason = verdict.reason
         if self._request.cores and verdict.verdict == "crash":
-            name = "-".join([slot.guest, slot.variant, *Path(slot.program.name).parts, str(slot.number)])
-            symbols = [source, built.libgos[slot.variant].library]
-            reason += f"; {cores.fetch(guest.shell, folder, self._cores / f'{name}.core', symbols, say)}"
+            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
+            target, lib = self._cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
             say(READY)
         return {
             **_fields(slot, started),
