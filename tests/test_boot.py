@@ -106,7 +106,7 @@ def silent():
 
 
 def test_a_probe_has_its_own_limit(silent):
-    with pytest.raises(GuestError, match="^SSH: "):
+    with pytest.raises(GuestError, match=r"^SSH: "):
         Shell.connect(silent, "root", ssh_key(), None, 0.1)
 
 

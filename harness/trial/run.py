@@ -72,7 +72,7 @@ def observe(
         if message is None:
             if not order:
                 raise GuestError("the guest does not answer: a killed program's end was not reported")
-            if not timed_out and (state := suspended(pid)):
+            if not timed_out and pid and (state := suspended(pid)):
                 order = "K"
             timed_out = True
             agent.send(order)
