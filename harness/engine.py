@@ -45,6 +45,8 @@ from harness.trial.verdict import judge, signal_name
 ATTEMPTS = 3
 #: Seconds that a guest may take to list its processes.
 LISTING = 20.0
+#: The folder in the work directory for screenshots of guests in trouble.
+SCREENS = "screens"
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 
@@ -61,11 +63,6 @@ class Request:
     conf_files: tuple[Path, ...]
     work: Path
     cores: bool = False
-
-    @property
-    def screens(self) -> Path:
-        """The folder for screenshots of guests in trouble."""
-        return self.work / "screens"
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
     """A fresh guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
     say = partial(report.step, f"guest {name}")
     found = boot.files(name, configuration, partial(report.step, f"image {name}"))
-    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / "screens")
+    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / SCREENS)
     with _folder(work) as folder:
         guest = pool.fresh(folder, say)
         try:
@@ -288,7 +285,7 @@ class _Crew:
         contents = {built.agent_target(guest): built.agent}
         contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
         trouble = partial(self._tell, name)
-        return Pool(name, guest, self._files[name], contents, self._cache, trouble, self._request.screens)
+        return Pool(name, guest, self._files[name], contents, self._cache, trouble, self._request.work / SCREENS)
 
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""
@@ -355,8 +352,8 @@ class _Crew:
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._configuration.variant(slot.variant)
-        crash = {**said.ways.kill, **said.env, **(said.ways.core if self._request.cores else {})}
-        env = {**crash, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = said.ways.environment(said.env, self._request.cores)
+        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
         argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
         if self._request.cores:
             argv = cores.allowed(argv)

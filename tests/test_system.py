@@ -64,6 +64,20 @@ def test_what_is_no_listing_says_nothing(text):
         assert system.suspended(text, 1) == ""
 
 
+@pytest.mark.parametrize(
+    ("own", "cores", "server"),
+    [
+        ({}, False, "/servers/crash-kill"),
+        ({}, True, "/servers/crash-dump-core"),
+        ({"CRASHSERVER": "/servers/crash-suspend"}, False, "/servers/crash-suspend"),
+        ({"CRASHSERVER": "/servers/crash-kill"}, True, "/servers/crash-dump-core"),
+    ],
+)
+def test_what_becomes_of_a_crash(own, cores, server):
+    assert HURD.environment({"N": "1", **own}, cores) == {"N": "1", "CRASHSERVER": server}
+    assert LINUX.environment(own, cores) == own
+
+
 def test_signal_numbers():
     assert (LINUX.signals[7], LINUX.signals[10], LINUX.signals[31]) == ("BUS", "USR1", "SYS")
     told = {7: "EMT", 10: "BUS", 12: "SYS", 16: "URG", 17: "STOP", 18: "TSTP", 19: "CONT", 20: "CHLD", 27: "PROF"}

@@ -1,5 +1,6 @@
 """Guests in trouble, for real: kernels that panic at boot and in a trial, a crash's core, a halt and one that fails."""
 
+import gzip
 import json
 import re
 import shutil
@@ -29,8 +30,7 @@ def gnumach():
         (deb,) = apt.kernel([f"{name}:i386"])
         debian.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
         (packed,) = (folder / "x" / "boot").glob("gnumach-*.gz")
-        with (folder / "gnumach").open("wb") as kernel:
-            subprocess.run(["gzip", "-dc", packed], stdout=kernel, check=True)
+        (folder / "gnumach").write_bytes(gzip.decompress(packed.read_bytes()))
         shutil.rmtree(folder / "apt")
 
     return Cache(paths.cache_dir()).make("test-kernels", "gnumach-486", make, 50) / "gnumach"
@@ -87,20 +87,38 @@ func main() {
 	deeper(3)
 }
 """
+POLICY = """// run
+
+package main
+
+import "os"
+
+func main() {
+	os.Stdout.WriteString(os.Getenv("CRASHSERVER"))
+}
+"""
 
 
 def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tmp_path):
     write("demo/dies.go", DIES)
     write("demo/crashes.go", CRASHES)
+    write("demo/policy.go", POLICY)
+    write("demo/policy.out", "/servers/crash-dump-core")
+    write("demo/stuck.go", "// run\n// timeout: 2s\n\npackage main\n\nfunc main() {\n\tfor {\n\t}\n}\n")
     # The control's kernel reboots when it panics, and so ends QEMU; this one stays, as GNU Mach does.
     append = conf.load().guest("linux-i386").append.replace("panic=-1", "panic=0")
-    mine = write("stays.yaml", f"guests:\n  linux-i386: {{append: {append}}}\n")
+    # It is taken for a Hurd, whose way of listing processes it does not have: that must be no trouble.
+    mine = write("stays.yaml", f"guests:\n  linux-i386: {{append: {append}, system: hurd}}\n")
     work = tmp_path / "work"
     words = ["--variant", "pristine", "--jobs", 1, "--cores", "--conf", mine, "--work", work]
     got = harness("run", tmp_path / "demo", *words)
     assert got.exit_code == 3, got.output
     store = Store(work / "results.sqlite")
-    trials = {name: [one for one in store.trials(1) if one.program == name] for name in ("demo/crashes", "demo/dies")}
+    trials = {}
+    for one in store.trials(1):
+        trials.setdefault(one.program, []).append(one)
+    assert [one.verdict for one in trials["demo/policy"]] == ["pass"]
+    assert [one.signature for one in trials["demo/stuck"]] == ["hang: goroutines in [running]"]
 
     dead = [(one.verdict, one.reason) for one in trials["demo/dies"]]
     assert dead == [("error", "panic: sysrq triggered crash")] * 3, "not the program's hang at its time limit"

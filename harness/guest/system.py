@@ -49,6 +49,15 @@ class System:
     halt: str = ""
     halted: str = ""
 
+    def environment(self, own: Mapping[str, str], cores: bool) -> dict[str, str]:
+        """A guest's environment for programs, with what decides on their crashes.
+
+        Args:
+            own: what its description says, which wins over the default.
+            cores: whether crashes are to leave core files, which wins over both.
+        """
+        return {**self.kill, **own, **(self.core if cores else {})}
+
     def suspended(self, listing: str, pid: int) -> str:
         """The state of a process, or of one that comes from it, whose crash was suspended; '' if none was.
 

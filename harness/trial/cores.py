@@ -33,7 +33,7 @@ _UNREADABLE = ("not a core dump", "file format not recognized", "no core file ha
 
 def allowed(argv: Sequence[str]) -> list[str]:
     """The command that runs a program with leave to write a core; the process stays the same."""
-    return ["sh", "-c", _START, "sh", *argv]
+    return ["/bin/sh", "-c", _START, "sh", *argv]
 
 
 def fetch(
@@ -66,6 +66,7 @@ def fetch(
     except (GuestError, ValueError) as error:
         return f"its core could not be fetched: {error}"
     except OSError as error:
+        target.unlink(missing_ok=True)
         return f"its core could not be stored: {error.strerror}"
     finally:
         with contextlib.suppress(GuestError):
@@ -117,10 +118,12 @@ def _library(shell: Shell, name: str, root: Path) -> None:
     with contextlib.suppress(GuestError):
         size = _size(shell, name)
         if size is not None and size <= LARGEST:
+            data = _read(shell, name, size)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as new:
-                new.write(_read(shell, name, size))
-            Path(new.name).rename(target)  # whole when it is there: another guest's thread may look
+            with tempfile.TemporaryDirectory(dir=root) as new:
+                file = Path(new) / target.name
+                file.write_bytes(data)
+                file.rename(target)  # whole when it is there: another guest's thread may look
 
 
 def _gdb(words: Sequence[str]) -> str:
