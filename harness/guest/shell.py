@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import shlex
 import socket
 import threading
@@ -21,6 +22,9 @@ import paramiko
 from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
 from harness.errors import GuestError
+
+# paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PIECE = 32768
 #: Seconds that opening a channel, or a short command, may take in a slow guest.
