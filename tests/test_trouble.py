@@ -1,7 +1,6 @@
 """Guests in trouble, for real: kernels that panic at boot and in a trial, a crash's core, a halt and one that fails."""
 
 import gzip
-import json
 import re
 import shutil
 import subprocess
@@ -147,12 +146,13 @@ def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_pat
         raw = tmp_path / "raw.img"
         subprocess.run(["qemu-img", "convert", "-O", "raw", overlay, raw], check=True)
         assert debian.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
-    deaf = json.dumps({"command": "true", "timeout": 1})
-    mine = tmp_path / "deaf.yaml"
-    mine.write_text(f"guests:\n  linux-i386: {{halt: {deaf}}}\n")
-    with Reporter() as report, fresh_guest("linux-i386", conf.load([mine]), tmp_path / "two", report) as machine:
-        overlay = machine.folder / "overlay.qcow2"
-        assert overlay.exists()
-        with pytest.raises(GuestError, match="`true` has not halted it within 1 s"):
-            boot.halt(machine, boot.connect(machine, 30))
-        assert not overlay.exists() and not machine.alive()
+    ways = [("true", 1, "`true` has not halted it within 1 s"), ("reboot -f", 20, "not end in good order: guest-reset")]
+    for command, limit, said in ways:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(f"guests:\n  linux-i386: {{halt: {{command: {command!r}, timeout: {limit}s}}}}\n")
+        with Reporter() as report, fresh_guest("linux-i386", conf.load([mine]), tmp_path / "two", report) as machine:
+            overlay = machine.folder / "overlay.qcow2"
+            assert overlay.exists()
+            with pytest.raises(GuestError, match=said):
+                boot.halt(machine, boot.connect(machine, 30))
+            assert not overlay.exists() and not machine.alive()

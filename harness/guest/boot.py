@@ -25,7 +25,7 @@ _PAUSES = (0.5, 8.0)
 #: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
 _QUIET, _ENOUGH = 3.0, 20.0
 #: A pattern that nothing matches.
-_NEVER = r"(?!)"
+_NOTHING = r"(?!)"
 #: Seconds that a halt command may take to come back, if it does.
 _SHORT = 10.0
 
@@ -124,14 +124,13 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
             shell.run(command, timeout=_SHORT)
         shell.close()
         deadline = time.monotonic() + said.timeout
-        while machine.alive() and not machine.console.says(sign or _NEVER):
+        while machine.alive() and not machine.console.says(sign or _NOTHING):
             if time.monotonic() > deadline:
                 raise machine.failure(f"`{command}` has not halted it within {said.timeout:.0f} s")
             time.sleep(0.1)
             machine.console.poll()
-        crash = next((event for event in machine.console.poll() if event.kind in CRASHES), None)
-        if crash or (sign and not machine.console.says(sign)):
-            raise machine.failure(f"it has not halted in good order: {crash or 'its console has not said so'}")
+        if crash := next((event for event in machine.console.poll() if event.kind in CRASHES), None):
+            raise machine.failure(f"it has not halted in good order: {crash}")
         return machine.switch_off()
     except BaseException:
         machine.stop()

@@ -162,26 +162,26 @@ class Machine:
         return saved
 
     def switch_off(self) -> Path | None:
-        """End QEMU so that the overlay is whole, and give the overlay, if there is a disk.
+        """End QEMU, if the guest has not switched it off, so that the overlay is whole. Give it if there is a disk.
 
         It is the guest that must have written all and halted before, or been saved: see `boot.halt`.
 
         Raises:
-            GuestError: QEMU does not end, or was killed; the overlay is dropped.
+            GuestError: QEMU does not end, was killed, or ended for another reason; the overlay is dropped.
         """
-        assert self._process is not None
+        assert self._process is not None and self.monitor is not None
         try:
-            if self.alive() and self.monitor is not None:
-                with contextlib.suppress(GuestError):  # it may end just now by itself
-                    self.monitor.execute("quit")
+            with contextlib.suppress(GuestError):  # it may have ended by itself
+                self.monitor.execute("quit")
             status = self._process.wait(_SAVING)
+            reason = self.monitor.ended()
         except subprocess.TimeoutExpired as error:
             self.stop()
             raise GuestError(f"guest {self.name}: QEMU does not end when it is told to") from error
         self._end()
-        if status:
+        if status or reason not in ("host-qmp-quit", "guest-shutdown"):
             self.stop()
-            raise GuestError(f"guest {self.name}: QEMU did not end in good order but with status {status}")
+            raise GuestError(f"guest {self.name}: QEMU did not end in good order: {reason}, status {status}")
         overlay = self.folder / "overlay.qcow2"
         return overlay if overlay.exists() else None
 
