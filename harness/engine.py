@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import conf, paths, plan
-from harness.build import libgo, patches, program, toolchain
+from harness.build import command, libgo, patches, program, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, file_digest
 from harness.conf.load import BASELINE
-from harness.errors import GuestError, HarnessError
+from harness.errors import ConfigError, GuestError, HarnessError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
@@ -43,11 +43,13 @@ from harness.trial.verdict import judge, signal_name
 ATTEMPTS = 3
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
+#: The patch that makes a libgo write its life-cycle trace.
+LIFETRACE = paths.DATA / "conf" / "patches" / "lifetrace.patch"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. No variants means all there are."""
+    """What a user asks for. No variants means the usual ones."""
 
     selection: tuple[str, ...]
     guests: tuple[str, ...]
@@ -79,25 +81,43 @@ class Built:
 def build_variants(
     names: Sequence[str], tools: Toolchain, configuration: conf.Configuration, cache: Cache, report: Reporter
 ) -> dict[str, Libgo]:
-    """Build the libgos of variants; those that differ only in environment share one.
+    """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
 
     Raises:
         ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
     """
-    result = {}
-    for name in names:
-        said = configuration.variant(name)
-        files = [configuration.beside(file, "variants", name, "patches", i) for i, file in enumerate(said.patches)]
-        what = f"libgo {name}"
-        result[name] = libgo.build(
-            tools,
-            [patches.read(file) for file in files],
-            said.configure,
-            cache,
-            partial(report.step, what),
-        )
+    recipes = {name: recipe(name, configuration) for name in names}
+    by_key: dict[str, list[str]] = {}
+    for name, one in recipes.items():
+        by_key.setdefault(libgo.key(tools, one), []).append(name)
+
+    def build(sharing: list[str]) -> Libgo:
+        what = f"libgo {', '.join(sharing)}"
+        made = libgo.build(tools, recipes[sharing[0]], cache, partial(report.step, what))
         report.step(what, READY)
-    return result
+        return made
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads, command.stoppable(threads):
+        jobs = {
+            name: job for sharing in by_key.values() for job in [threads.submit(build, sharing)] for name in sharing
+        }
+        wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        # The first that failed, not one that was stopped for it.
+        for job in jobs.values():
+            if job.done():
+                job.result()
+        return {name: jobs[name].result() for name in names}
+
+
+def recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
+    """What a variant is made of. Raises ConfigError, PatchError, BuildError or ToolMissing."""
+    said = configuration.variant(name)
+    applied = [patches.read(file) for file in configuration.patches(name)]
+    if tree := configuration.tree(name):
+        applied.append(worktree.difference(tree))
+    if said.trace:
+        applied.append(patches.read(LIFETRACE))
+    return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
 
 
 def run(request: Request, report: Reporter) -> tuple[Store, Run]:
@@ -107,21 +127,27 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         KeyboardInterrupt: the user's; all finished trials are stored.
     """
-    configuration = conf.load(request.conf_files)
-    request = replace(request, variants=request.variants or tuple(configuration.variants))
-    for name in request.variants:
-        configuration.variant(name)
+    configuration = conf.load([*worktree.configurations(request.work), *request.conf_files])
+    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
     guests = {name: configuration.guest(name) for name in request.guests}
+    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
+    for name in request.variants:
+        variant = configuration.variant(name)
+        if not any(map(variant.fits, triples.values())):
+            raise ConfigError(
+                f"variant {name} is for {', '.join(variant.only)} only, not for {', '.join(triples.values())}"
+            )
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
     built: dict[str, Built] = {}
     for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
-        built[name] = _build(
-            request.variants, toolchain.find(name, configuration), chosen, configuration, cache, report
-        )
-    slots = list(plan.slots(guests, request.variants, chosen, request.trials))
+        tools = toolchain.find(name, configuration)
+        fitting = [variant for variant in request.variants if configuration.variant(variant).fits(tools.triple)]
+        built[name] = _build(fitting, tools, chosen, configuration, cache, report)
+    variants = {name: configuration.variant(name) for name in request.variants}
+    slots = list(plan.slots(guests, triples, variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
     threads = _Crew(request, configuration, files, built, cache, report)
     try:
