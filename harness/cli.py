@@ -15,18 +15,32 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import __version__, conf, doctor, engine, paths
-from harness.build import toolchain
+from harness.build import toolchain, worktree
 from harness.cache import Cache
+from harness.conf.load import BASELINE
 from harness.errors import HarnessError
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
-from harness.results.store import Store
+from harness.results.matrix import Matrix
+from harness.results.store import Run, Store
 
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
 _WORK = click.option("--work", help="The work directory. [default: $HARNESS_WORK or .harness]")
+
+_GUESTS = click.option(
+    "--guest", "guests", multiple=True, default=["linux-i386"], show_default=True, help="A guest; repeatable."
+)
+_VARIANTS = click.option(
+    "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
+)
+_JOBS = click.option(
+    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
+)
+_TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+_HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 
 
 class _Group(click.Group):
@@ -51,13 +65,11 @@ def main() -> None:
 
 @main.command()
 @click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
-@click.option("--guest", "guests", multiple=True, help="A guest; repeatable. [default: linux-i386]")
-@click.option("--variant", "variants", multiple=True, help="A libgo; repeatable. [default: all]")
+@_GUESTS
+@_VARIANTS
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
-@click.option(
-    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
-)
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
+@_JOBS
+@_HTML
 @_CONF
 @_WORK
 def run(
@@ -75,25 +87,68 @@ def run(
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
     """
-    request = engine.Request(
-        selection, guests or ("linux-i386",), variants, trials, jobs, conf_files, paths.work_dir(work)
-    )
+    store, done = _run(engine.Request(selection, guests, variants, trials, jobs, conf_files, paths.work_dir(work)))
+    matrix = engine.matrix(store, done)
+    reports.print_table(matrix, Console())
+    pages = _write(store, done, matrix, paths.work_dir(work), html)
+    click.echo(f"\nJSON and HTML: {pages}")
+    verdicts = {cell.verdict for cell in matrix.cells}
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+
+
+@main.command()
+@click.argument("program")
+@_GUESTS
+@_VARIANTS
+@click.option(
+    "--trials", default=3, show_default=True, type=click.IntRange(1), help="Trials, with the trace and without."
+)
+@_JOBS
+@_HTML
+@_CONF
+@_WORK
+def trace(
+    program: str,
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int,
+    jobs: int,
+    html: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Count how threads and goroutines of a program live and end.
+
+    Runs it with each libgo as it is, and with the same libgo made to count threads and goroutines made, parked, reused
+    and ended; shows the counts side by side, says whether any was destroyed, and what the counting costs. The report
+    plots threads and goroutines over time. Exit status: 0 it was traced, 2 bad input, 3 trouble with a guest.
+    """
+    request = engine.Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
+    store, done = _run(engine.traced(request))
+    matrix = engine.matrix(store, done)
+    reports.print_life_cycles(engine.life_cycles(store, done), Console())
+    click.echo(f"JSON and HTML: {_write(store, done, matrix, request.work, html)}")
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
+
+
+def _run(request: engine.Request) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            store, done = engine.run(request, report)
+            return engine.run(request, report)
     except KeyboardInterrupt:
         click.echo("harness: interrupted; finished trials are kept, `harness show` shows them", err=True)
         sys.exit(130)
-    matrix = engine.matrix(store, done)
-    reports.print_table(matrix, Console())
-    folder = request.work / "runs" / str(done.id)
+
+
+def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
+    """Write a run's JSON and HTML, and say where they are."""
+    folder = work / "runs" / str(run_.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "matrix.json").write_text(reports.json_text(matrix))
-    for page in filter(None, [folder / "report.html", html]):
-        reports.write_html(page, matrix, store.trials(done.id))
-    click.echo(f"\nJSON and HTML: {folder / 'matrix.json'} {folder / 'report.html'}")
-    verdicts = {cell.verdict for cell in matrix.cells}
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+    cycles = engine.life_cycles(store, run_)
+    for page in filter(None, [folder / "report.html", also]):
+        reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 
 @main.command()
@@ -124,17 +179,76 @@ def list_(work: str | None) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[VARIANT]...")
-@click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+@_TOOLCHAIN
 @_CONF
-def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...]) -> None:
-    """Build libgo variants, by default all."""
-    configuration = conf.load(conf_files)
+@_WORK
+def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Build libgo variants, by default all that are for the toolchain's target."""
+    configuration = _configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
-    chosen = names or tuple(configuration.variants)
+    engine.check_variants(names, [tools.triple], configuration)
+    chosen = names or [name for name, one in configuration.variants.items() if one.fits(tools.triple)]
     with Reporter() as report:
         built = engine.build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
     for name, one in built.items():
         click.echo(f"{name}: {one.library}")
+
+
+@main.group()
+def variant() -> None:
+    """libgo variants: list them, open a work tree of one to try an idea, make the patch."""
+
+
+@variant.command("list")
+@_CONF
+@_WORK
+def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
+    """List the variants and what they are."""
+    table = Table("variant", "what it is", "made of", box=None)
+    for name, one in _configuration(conf_files, work).variants.items():
+        made = [Path(file).name for file in one.patches] + (["its work tree"] if one.tree else []) + one.flags
+        made += ["the toolchain's own"] * one.prebuilt + [f"{key}={value}" for key, value in one.env.items()]
+        table.add_row(name, one.about + (f" ({', '.join(one.only)} only)" if one.only else ""), " ".join(made))
+    Console().print(table)
+
+
+@variant.command("new")
+@click.argument("name")
+@click.option("--from", "like", default=BASELINE, show_default=True, help="The variant to begin from.")
+@_TOOLCHAIN
+@_CONF
+@_WORK
+def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Open a work tree of libgo's source; what is edited there is the variant NAME at once."""
+    folder = engine.new_variant(name, like, toolchain_name, _configuration(conf_files, work), paths.work_dir(work))
+    click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
+
+
+@variant.command("diff")
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
+)
+@_CONF
+@_WORK
+def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Make the patch of what differs in a work tree from GCC's own libgo."""
+    configuration = _configuration(conf_files, work)
+    tree = configuration.tree(name)
+    if tree is None:
+        raise HarnessError(f"variant {name} has no work tree; `harness variant new` makes one")
+    text = worktree.difference(tree).text
+    if output is None:
+        sys.stdout.buffer.write(text)
+        return
+    try:
+        output.write_bytes(text)
+    except OSError as error:
+        raise HarnessError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def _configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Configuration:
+    return engine.load(conf_files, paths.work_dir(work))
 
 
 @main.command()
@@ -143,7 +257,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
 @_WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
     """An interactive shell in a fresh guest, which is gone when the shell ends."""
-    configuration = conf.load(conf_files)
+    configuration = _configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
         with Reporter() as report:

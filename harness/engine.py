@@ -12,20 +12,20 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness import conf, paths, plan
-from harness.build import command, libgo, patches, program, toolchain, worktree
+from harness.build import command, libgo, patches, program, source, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, file_digest
-from harness.conf.load import BASELINE
+from harness.conf.load import BASELINE, TRACED
 from harness.errors import ConfigError, GuestError, HarnessError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
@@ -33,9 +33,12 @@ from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
+from harness.results import lifecycle
 from harness.results import matrix as matrices
+from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
+from harness.trial import lifetrace
 from harness.trial.run import observe
 from harness.trial.verdict import judge, signal_name
 
@@ -61,6 +64,23 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a thread reports: a trial that came of a slot, a guest's trouble, or a failure that ends the run.
+
+    Attributes:
+        trial: the fields of the stored trial, but for the attempt.
+        attachments: what was collected of it, by name.
+        trouble: the guest and what happened to it.
+    """
+
+    slot: Slot | None = None
+    trial: dict[str, Any] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
+    trouble: tuple[str, str] | None = None
+    failure: BaseException | None = None
+
+
+@dataclass(frozen=True)
 class Built:
     """All that was built for one toolchain: its agent, and libgos and programs by variant."""
 
@@ -76,6 +96,42 @@ class Built:
         """Where a variant's libgo lies in a guest."""
         lib = self.libgos[variant]
         return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
+
+
+def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
+    """The given configuration, the work trees of a work directory, and the user's own files. Raises ConfigError."""
+    return conf.load([*worktree.configurations(work), *conf_files])
+
+
+def check_variants(names: Sequence[str], triples: Collection[str], configuration: conf.Configuration) -> None:
+    """Raise ConfigError if there is no such variant, or one is for none of the target triples."""
+    for name in names:
+        variant = configuration.variant(name)
+        if not any(map(variant.fits, triples)):
+            raise ConfigError(f"variant {name} is for {', '.join(variant.only)} only, not for {', '.join(triples)}")
+
+
+def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.Configuration, work: Path) -> Path:
+    """Make a work tree for a new variant that begins as another one. Returns its folder.
+
+    Raises:
+        ConfigError: there is a variant of that name already, or none to begin from.
+        PatchError, BuildError, ToolMissing: it cannot be made.
+    """
+    if name in configuration.variants:
+        raise ConfigError(f"there is a variant named {name} already")
+    tools = toolchain.find(toolchain_name, configuration)
+    if configuration.variant(like).prebuilt:
+        raise ConfigError(f"variant {like} is prebuilt: it has no source to begin from")
+    source_ = source.unpack(tools, Cache(paths.cache_dir()))
+    return worktree.make(work, name, source_, recipe(like, configuration).patches, like, tools.version)
+
+
+def traced(request: Request) -> Request:
+    """A request for each of its variants as it is and with the life-cycle trace."""
+    names = request.variants or load(request.conf_files, request.work).usual
+    plain = [name.removesuffix(TRACED) for name in names]
+    return replace(request, variants=tuple(each for name in plain for each in (name, name + TRACED)))
 
 
 def build_variants(
@@ -127,16 +183,11 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         KeyboardInterrupt: the user's; all finished trials are stored.
     """
-    configuration = conf.load([*worktree.configurations(request.work), *request.conf_files])
+    configuration = load(request.conf_files, request.work)
     request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
     guests = {name: configuration.guest(name) for name in request.guests}
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
-    for name in request.variants:
-        variant = configuration.variant(name)
-        if not any(map(variant.fits, triples.values())):
-            raise ConfigError(
-                f"variant {name} is for {', '.join(variant.only)} only, not for {', '.join(triples.values())}"
-            )
+    check_variants(request.variants, triples.values(), configuration)
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
@@ -171,6 +222,12 @@ def matrix(store: Store, run_: Run) -> Matrix:
         store.trials(run_.id),
         store.events(run_.id),
     )
+
+
+def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
+    """The life cycles of the traced programs of a stored run."""
+    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE.stem)}
+    return lifecycle.collect(store.trials(run_.id), traces, TRACED) if traces else []
 
 
 @contextmanager
@@ -241,15 +298,16 @@ def _make_trials(slots: Sequence[Slot], crew: _Crew, store: Store, run_: int, re
     crew.start(slots)
     done = 0
     while todo:
-        slot, trial, trouble = crew.results.get()
-        if trouble is not None:
-            store.event(run_, trouble[0], trouble[1])
-        if slot is None:
-            if isinstance(trial, BaseException):
-                raise trial
+        outcome = crew.results.get()
+        if outcome.trouble is not None:
+            store.event(run_, *outcome.trouble)
+        if outcome.failure is not None:
+            raise outcome.failure
+        if outcome.slot is None:
             continue
+        slot, trial = outcome.slot, outcome.trial
         attempt = todo[slot]
-        store.add(run_, Trial(**{**trial, "attempt": attempt}))
+        store.add(run_, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
         if trial["verdict"] == "error" and attempt < ATTEMPTS:
             todo[slot] = attempt + 1
             crew.todo[slot.guest].put(slot)
@@ -276,8 +334,7 @@ class _Crew:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self.todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in files}
-        #: (slot, the trial's fields, a guest's trouble); a slot of None brings an exception that ends the run.
-        self.results: queue.Queue[tuple[Slot | None, Any, tuple[str, str] | None]] = queue.Queue()
+        self.results: queue.Queue[Outcome] = queue.Queue()
         self._pools = {name: self._pool(name) for name in files}
 
     def start(self, slots: Sequence[Slot]) -> None:
@@ -307,7 +364,7 @@ class _Crew:
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""
         self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
-        self.results.put((None, None, (name, text)))
+        self.results.put(Outcome(trouble=(name, text)))
 
     def _work(self, name: str, label: str) -> None:
         failures = 0
@@ -330,9 +387,9 @@ class _Crew:
                             guest.machine.stop()
             if failures >= ATTEMPTS:
                 text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
-                self.results.put((None, GuestError(text), None))
+                self.results.put(Outcome(failure=GuestError(text)))
         except BaseException as error:
-            self.results.put((None, error, None))
+            self.results.put(Outcome(failure=error))
 
     def _serve(self, name: str, guest: Guest, say: Callable[[str], None]) -> None:
         """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
@@ -347,10 +404,10 @@ class _Crew:
                 continue
             started = now()
             try:
-                self.results.put((slot, self._trial(slot, said, built, guest, agent, started), None))
+                self.results.put(self._trial(slot, said, built, guest, agent, started))
             except GuestError as error:
                 why = str(error) if guest.machine.alive() else f"QEMU ended: {error}"
-                self.results.put((slot, _spoilt(slot, why, started), None))
+                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
                 raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", guest.machine.last_lines()) from error
 
     def _trial(
@@ -361,17 +418,20 @@ class _Crew:
         guest: Guest,
         agent: Agent,
         started: str,
-    ) -> dict[str, Any]:
+    ) -> Outcome:
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._configuration.variant(slot.variant)
         env = {**said.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        trace = f"{said.folder}/lifetrace"
+        if variant.trace:
+            env[lifetrace.VARIABLE] = trace
         argv = [executable, *slot.program.args]
         seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
         names = self._configuration.signal_names(slot.guest)
         verdict = judge(seen, slot.program.expected, names)
-        return {
+        fields = {
             **_fields(slot, started),
             "verdict": verdict.verdict,
             "reason": verdict.reason,
@@ -384,6 +444,11 @@ class _Crew:
             "stdout_total": seen.stdout_total,
             "stderr_total": seen.stderr_total,
         }
+        attachments = {}
+        if variant.trace:  # The library writes no file that is there already, so it goes at once.
+            _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            attachments[LIFETRACE.stem] = data
+        return Outcome(slot, fields, attachments)
 
 
 def _fields(slot: Slot, started: str) -> dict[str, Any]:

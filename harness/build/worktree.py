@@ -1,6 +1,6 @@
 """Work trees: libgo's source in a git repository, to be edited; what was edited is a patch.
 
-A work tree lies in a folder of its own with a variant.yaml that makes it a variant. Knows nothing of how libgo is built.
+A work tree lies in a folder of its own with a variant.yaml that makes it a variant. Knows nothing of building libgo.
 """
 
 from __future__ import annotations

@@ -128,9 +128,9 @@ class Toolchain(Model):
 class Variant(Model):
     """A libgo: pristine, or with patches, compiler flags, configure options, or environment of the programs.
 
-    `tree` is a work tree made by `harness variant new`: what was edited there is one more patch. `prebuilt` is the libgo
-    that came with the toolchain. `trace` adds the life-cycle trace. `only` names the triples that it is for, `lacks`
-    what its programs cannot rely on though the guest provides it.
+    `tree` is a work tree made by `harness variant new`: what was edited there is one more patch. `prebuilt` is the
+    libgo that came with the toolchain. `trace` adds the life-cycle trace. `only` names the triples that it is for,
+    `lacks` what its programs cannot rely on though the guest provides it.
     """
 
     about: str = ""

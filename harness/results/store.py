@@ -98,10 +98,9 @@ class Store:
 
     def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
         """What was collected under a name in a run: the trials' ids, in their order, and the data."""
-        yield from self._db.execute(
-            "SELECT trial, data FROM attachments JOIN trials ON trials.id = trial WHERE run = ? AND name = ? ORDER BY trial",
-            (run, name),
-        )
+        tables = "attachments JOIN trials ON trials.id = trial"
+        query = f"SELECT trial, data FROM {tables} WHERE run = ? AND name = ? ORDER BY trial"
+        yield from self._db.execute(query, (run, name))
 
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""

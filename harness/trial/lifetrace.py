@@ -63,12 +63,16 @@ class Trace:
             return f"No M was destroyed: all {made} threads that were made stayed."
         if torn == ended:
             return f"Ms were destroyed: {torn} of {made} were torn down by Go, and their threads ended in libpthread."
-        return f"Ms were destroyed: {torn} of {made} were torn down by Go; {ended} of their threads ended in libpthread."
+        return (
+            f"Ms were destroyed: {torn} of {made} were torn down by Go; {ended} of their threads ended in libpthread."
+        )
 
     def goroutines_destroyed(self) -> str:
         """Whether Gs were destroyed, in a sentence: libgo has no way to do that (proc.go, allgs)."""
         put, taken = self.counts["goroutines put on a free list"], self.counts["goroutines taken from a free list"]
-        return f"No G was destroyed, for libgo keeps them all: {put} ended and were kept, {taken} of them were used again."
+        return (
+            f"No G was destroyed, for libgo keeps them all: {put} ended and were kept, {taken} of them were used again."
+        )
 
 
 def parse(data: bytes) -> Trace | None:
