@@ -67,7 +67,7 @@ def test_a_patch_s_words_are_not_part_of_its_key(write):
 
 def test_what_fits_only_with_fuzz_says_so(write, tmp_path):
     write("tree/libgo/f.go", "eins\ntwo\nthree\n")
-    with pytest.raises(PatchError, match="hunk 1 of libgo/f.go fails at line 1, except with fuzz"):
+    with pytest.raises(PatchError, match=r"hunk 1 of libgo/f.go fails at line 1, except with fuzz"):
         patches.apply(patches.read(write("p.patch", GOOD)), tmp_path / "tree")
 
 
