@@ -20,7 +20,7 @@ from harness import cache, paths
 from harness.conf.load import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
-from harness.guest import debian
+from harness.guest import debian, host
 
 #: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
 BUILDER = 1
@@ -67,7 +67,7 @@ def ssh_key() -> Path:
             folder.chmod(0o700)
             with tempfile.TemporaryDirectory(dir=folder) as new:
                 made = Path(new) / key_file.name
-                debian.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
+                host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
                 os.replace(f"{made}.pub", public)
                 os.replace(made, key_file)
     return key_file
