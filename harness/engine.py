@@ -115,12 +115,12 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
+    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
-    built: dict[str, Built] = {}
-    for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
-        built[name] = _build(
-            request.variants, toolchain.find(name, configuration), chosen, configuration, cache, report
-        )
+    built = {
+        name: _build(request.variants, found, chosen, configuration, cache, report) for name, found in tools.items()
+    }
     slots = list(plan.slots(guests, request.variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
     threads = _Crew(request, configuration, files, built, cache, report)

@@ -18,11 +18,12 @@ from harness.guest.shell import Shell
 
 
 def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
-    """Find what a guest boots from; its image is built if it has one that is not there yet.
+    """Find what a guest boots from; its image is built if it has one that is not there yet. Kernel, arguments and
+    modules that the guest does not name are those that its image comes with, if it does.
 
     Raises:
         ConfigError: there is no such guest.
-        ImageError, ToolMissing: the image cannot be built, or a file is missing.
+        ImageError, DownloadError, ToolMissing: the image cannot be built, or a file is missing.
     """
     guest = configuration.guest(name)
     built = None
@@ -36,11 +37,19 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
             return configuration.beside(value, "guests", name, *at)
         return built.folder / value
 
+    given = (built.manifest.get("boot") if built else None) or {}
+    modules = [(path(one.file, "modules", i, "file"), one.args) for i, one in enumerate(guest.modules)]
+    if built and given and not modules and not guest.initrd:
+        modules = [(built.folder / one["file"], one["args"]) for one in given["modules"]]
+    kernel = path(guest.kernel, "kernel") if guest.kernel else None
+    if built and given and kernel is None:
+        kernel = built.folder / given["kernel"]
     result = Files(
         disk=path(guest.disk.file, "disk", "file") if guest.disk else None,
-        kernel=path(guest.kernel, "kernel") if guest.kernel else None,
+        kernel=kernel,
+        append=guest.append or given.get("append", ""),
         initrd=path(guest.initrd, "initrd") if guest.initrd else None,
-        modules=tuple((path(one.file, "modules", i, "file"), one.args) for i, one in enumerate(guest.modules)),
+        modules=tuple(modules),
         ssh_key=path(guest.ssh.key, "ssh", "key") if guest.ssh.key else image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )

@@ -70,7 +70,7 @@ class Recipe(recipes.Recipe):
     architecture: str = Field(pattern=r"^[a-z0-9]+$")
     kernel: list[str] = Field(min_length=1)
     modules: list[str]
-    optional_modules: list[str] = []
+    optional_modules: list[str] = Field(default=[])
     packages: list[str]
     root_mib: int = Field(ge=16)
 
