@@ -169,19 +169,26 @@ class FileSystem:
         return found[1] if found else None
 
     def resolve(self, path: str) -> str:
-        """The path of what a path leads to, symbolic links followed, whether it is there or not.
+        """The path of what a path leads to, all symbolic links on the way followed, whether it is there or not.
 
         Raises:
             ImageError: the links lead in a circle.
         """
-        for _ in range(40):
-            told = self._stat(path)
+        done, todo, links = "/", path.split("/"), 0
+        while todo:
+            step = os.path.normpath(os.path.join(done, todo.pop(0)))
+            told = self._stat(step)
             if "Type: symlink" not in told:
-                return path
-            link = re.search(r'Fast link dest: "(.*)"', told)
-            to = link[1] if link else self._ask(f"cat {_quote(path)}")
-            path = os.path.normpath(os.path.join(os.path.dirname(path), to))
-        raise ImageError(f"{self._image}: {path} is a circle of symbolic links")
+                done = step
+                continue
+            links += 1
+            if links > 40:
+                raise ImageError(f"the image: {path} is a circle of symbolic links")
+            short = re.search(r'Fast link dest: "(.*)"', told)
+            target = short[1] if short else self._ask(f"cat {_quote(step)}")
+            done = "/" if target.startswith("/") else done
+            todo = [*target.split("/"), *todo]
+        return done
 
     def read(self, path: str) -> bytes:
         """The contents of a file. Raises ImageError if there is none."""

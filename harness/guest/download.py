@@ -172,7 +172,7 @@ def _go_on(url: str, part: Path, progress: Callable[[str], None]) -> None:
 def _copy(answer: httpx.Response, write: Callable[[bytes], object], have: int) -> Iterator[tuple[int, float]]:
     """Write what comes; yields how many bytes there are, and how many came each second."""
     begun, came = time.monotonic(), 0
-    for chunk in answer.iter_raw(1 << 18):
+    for chunk in answer.iter_raw():
         write(chunk)
         came += len(chunk)
         yield have + came, came / max(time.monotonic() - begun, 0.001)
@@ -189,9 +189,7 @@ def _told(name: str, done: int, rate: float, total: int | None) -> str:
 def _need_room(part: Path, wanted: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if free < wanted:
-        raise DownloadError(
-            f"{part.parent}: {wanted >> 20} MiB are missing of {part.stem}, and only {free >> 20} are free"
-        )
+        raise DownloadError(f"{part.parent}: {part.stem} takes {wanted >> 20} MiB more, and only {free >> 20} are free")
 
 
 def _size(path: Path) -> int:

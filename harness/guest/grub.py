@@ -18,6 +18,7 @@ _PIECE = re.compile(
     (?P<joined>\\\n)                                     # a line that goes on
   | (?P<space>[ \t\r]+)
   | (?P<end>[\n;{}|&<>])
+  | \\(?P<literal>\$\{[\w-]*\})                         # braces too, though GRUB would end the word at them
   | '(?P<single>[^']*)'
   | "(?P<double>(?:\\.|[^"\\])*)"
   | \\(?P<escaped>.)
@@ -139,7 +140,7 @@ def _value(piece: re.Match[str]) -> str | None:
         return None
     if piece["double"] is not None:
         return None if _VARIABLE.search(piece["double"]) else _ESCAPED.sub(r"\1", piece["double"])
-    return next(part for part in (piece["single"], piece["escaped"], piece["plain"]) if part is not None)
+    return next(part for part in piece.group("literal", "single", "escaped", "plain") if part is not None)
 
 
 def _join(words: list[str]) -> str:

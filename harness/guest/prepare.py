@@ -197,14 +197,13 @@ def _check_sum(file: Path, wanted: str | None, progress: Callable[[str], None]) 
 
 def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:
     """Copy out what GRUB would boot, and give GRUB's own kernels the serial console too."""
+    text = system.read(recipe.grub).decode(errors="surrogateescape")
+    edited = grub.with_option(text, recipe.console)
+    if recipe.console not in edited:
+        raise ImageError(f"the image's {recipe.grub} boots no Multiboot kernel")
+    system.write(recipe.grub, edited.encode(errors="surrogateescape"), 0o444)
     try:
-        text = system.read(recipe.grub).decode(errors="surrogateescape")
         entry = grub.entry(text)
-        edited = grub.with_option(text, recipe.console)
-        system.write(recipe.grub, edited.encode(errors="surrogateescape"), 0o444)
-    except ImageError as error:
-        raise ImageError(f"the image's {recipe.grub} cannot be used: {error}") from error
-    try:
         kernel = _program(system, entry.kernel.path)
         if _MULTIBOOT not in kernel[:_MULTIBOOT_WITHIN]:
             raise ImageError(f"{entry.kernel.path} is no Multiboot kernel")
