@@ -32,6 +32,7 @@ from harness.guest import recipe as recipes
 _SUMS = "SHA512SUMS"
 #: A Multiboot kernel has this in its first 8 KiB (Multiboot Specification 0.6.96, 3.1.1).
 _MULTIBOOT, _MULTIBOOT_WITHIN = b"\x02\xb0\xad\x1b", 8192
+_ELF64 = b"\x7fELF\x02"
 #: Bytes that a kernel or a module may have.
 _MOST = 256 << 20
 
@@ -205,8 +206,8 @@ def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable
     try:
         entry = grub.entry(text)
         kernel = _program(system, entry.kernel.path)
-        if _MULTIBOOT not in kernel[:_MULTIBOOT_WITHIN]:
-            raise ImageError(f"{entry.kernel.path} is no Multiboot kernel")
+        if _MULTIBOOT not in kernel[:_MULTIBOOT_WITHIN] or kernel.startswith(_ELF64):
+            raise ImageError(f"{entry.kernel.path} is no Multiboot kernel of 32 bits")
         modules = [(_program(system, one.path), one) for one in entry.modules]
     except ImageError as error:
         progress(f"the image will be booted by GRUB, since QEMU cannot boot its kernel: {error}")
