@@ -25,6 +25,7 @@ from harness.errors import ConfigError
         ("guests:\n  new: {signals: linux, kernel: /k}\n", ":2: guests.new.toolchain: is missing"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
+        ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
     ],
 )
@@ -62,6 +63,21 @@ def test_own_yaml_adds_and_changes_single_fields(write):
     assert got.file("./gnumach", "guests", "hurd", "kernel") == mine.parent / "./gnumach"
     assert got.variant("four").env == {"GOMAXPROCS": "4"}
     assert "pristine" in got.variants
+
+
+def test_a_mapping_takes_over_another_s_keys(write):
+    mine = write(
+        "mine.yaml",
+        "guests:\n"
+        "  one: &one {toolchain: linux-i386, kernel: /k, signals: linux, memory: 99, disk: {file: /d}}\n"
+        "  two:\n    memory: 77\n    <<: *one\n    kernel: /other\n"
+        "  three: {<<: *one, memry: 33}\n",
+    )
+    with pytest.raises(ConfigError, match=r"mine\.yaml:7: guests\.three\.memry: unknown key"):
+        conf.load([mine])
+    mine.write_text(mine.read_text().replace("memry", "memory"))
+    two = conf.load([mine]).guest("two")
+    assert (two.memory, two.kernel, two.disk.file) == (77, "/other", "/d")
 
 
 def test_unknown_names_get_the_nearest():

@@ -69,11 +69,13 @@ def _construct(node: yaml.Node, location: Location, file: Path, marks: Marks) ->
         own: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
-            if key_node.tag == _MERGE and isinstance(value_node, yaml.MappingNode):
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                if not isinstance(value_node, yaml.MappingNode) or merged:
+                    raise ConfigError(f"{file}:{line}: <<: must be one mapping")
                 merged = _construct(value_node, location, file, marks)
                 continue
             key = yaml.SafeLoader("").construct_object(key_node)
-            line = key_node.start_mark.line + 1
             if not isinstance(key, str | int):
                 raise ConfigError(f"{file}:{line}: a key must be a word or a number")
             if key in own:

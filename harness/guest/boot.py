@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness import conf
 from harness.errors import GuestError
@@ -18,39 +19,42 @@ from harness.guest.shell import Shell
 
 
 def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
-    """Find what a guest boots from; its image is built if it has one that is not there yet. Kernel, arguments and
-    modules that the guest does not name are those that its image comes with, if it does.
+    """Find what a guest boots from; its image is built if a file of it is named and it is not there yet. Kernel,
+    arguments and modules that the guest does not name are those that the image comes with, if it does.
 
     Raises:
         ConfigError: there is no such guest.
         ImageError, DownloadError, ToolMissing: the image cannot be built, or a file is missing.
     """
     guest = configuration.guest(name)
+    named: dict[tuple[str | int, ...], str | None] = {
+        ("disk", "file"): guest.disk.file if guest.disk else None,
+        ("kernel",): guest.kernel,
+        ("initrd",): guest.initrd,
+        **{("modules", i, "file"): one.file for i, one in enumerate(guest.modules)},
+    }
+    found = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
     built = None
-    if guest.image:
+    if guest.image and None in found.values():  # else all its files are the user's own
         built = image.find(guest.image) or image.build(guest.image, progress)
 
-    def path(value: str, *at: str | int) -> Path:
-        if found := configuration.file(value, "guests", name, *at):
-            return found
-        if built is None:
-            return configuration.beside(value, "guests", name, *at)
-        return built.folder / value
+    def path(*at: str | int) -> Path | None:
+        value = named[at]
+        if not value:
+            return None
+        return found[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
 
-    given = (built.manifest.get("boot") if built else None) or {}
-    modules = [(path(one.file, "modules", i, "file"), one.args) for i, one in enumerate(guest.modules)]
-    if built and given and not modules and not guest.initrd:
-        modules = [(built.folder / one["file"], one["args"]) for one in given["modules"]]
-    kernel = path(guest.kernel, "kernel") if guest.kernel else None
-    if built and given and kernel is None:
-        kernel = built.folder / given["kernel"]
+    modules = [(path("modules", i, "file"), one.args) for i, one in enumerate(guest.modules)]
+    boots: dict[str, Any] = (built and built.manifest.get("boot")) or {"kernel": None, "append": "", "modules": []}
+    if built and not modules and not guest.initrd:
+        modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
     result = Files(
-        disk=path(guest.disk.file, "disk", "file") if guest.disk else None,
-        kernel=kernel,
-        append=guest.append or given.get("append", ""),
-        initrd=path(guest.initrd, "initrd") if guest.initrd else None,
-        modules=tuple(modules),
-        ssh_key=path(guest.ssh.key, "ssh", "key") if guest.ssh.key else image.ssh_key(),
+        disk=path("disk", "file"),
+        kernel=path("kernel") or (built.folder / boots["kernel"] if built and boots["kernel"] else None),
+        append=guest.append or boots["append"],
+        initrd=path("initrd"),
+        modules=tuple((file, args) for file, args in modules if file),
+        ssh_key=configuration.beside(guest.ssh.key, "guests", name, "ssh", "key") if guest.ssh.key else image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()

@@ -39,6 +39,12 @@ class Partition:
     size: int
 
 
+def is_packed(source: Path) -> bool:
+    """Whether a file is a compressed archive, by its first bytes. Raises OSError if it cannot be read."""
+    with source.open("rb") as file:
+        return file.read(6).startswith(_PACKED)
+
+
 def unpack(source: Path, target: Path, most: int, progress: Callable[[str], None]) -> None:
     """Write the disk image that a file is, or that is alone in a compressed tar archive, as a sparse file.
 
@@ -58,9 +64,7 @@ def unpack(source: Path, target: Path, most: int, progress: Callable[[str], None
             def tell() -> None:
                 progress(f"unpacking {source.name}: {raw.tell() / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-            packed = raw.read(6).startswith(_PACKED)
-            raw.seek(0)
-            if packed:
+            if is_packed(source):
                 _unpack_tar(source, raw, out, most, tell)
             elif total > most:
                 raise ImageError(f"{source}: has {total >> 20} MiB, more than the {most >> 20} that the image may have")

@@ -10,9 +10,8 @@ import contextlib
 import functools
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,8 +169,7 @@ def _build(name: str, builder: Builder, progress: Callable[[str], None], force: 
         (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
     room = said.get("room_mib")
-    with _set_aside(_cache().path("images", image_key)) if force else contextlib.nullcontext():
-        folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM)
+    folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force)
     return _load(name, folder)
 
 
@@ -187,11 +185,8 @@ def remove(name: str) -> int:
         archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
         for path in (archive, archive.with_name(f"{archive.name}.part")):
             path.unlink(missing_ok=True)
-    current = _cache().path("images", key(name))
-    doomed = [path for path in _folders() if path == current or _name(path) == name]
-    for path in doomed:
-        _discard(path)
-    return len(doomed)
+    mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
+    return sum(_cache().discard("images", one) for one in dict.fromkeys(mine))
 
 
 def listing() -> list[dict[str, Any]]:
@@ -284,26 +279,3 @@ def _name(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return manifest.get("name") if isinstance(manifest, dict) else None
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder of the cache under its lock; renamed first, so that nobody finds half of it."""
-    with cache.lock(_cache().root / "locks" / f"images-{folder.name}.lock"), _set_aside(folder):
-        pass
-
-
-@contextlib.contextmanager
-def _set_aside(folder: Path) -> Iterator[None]:
-    """Have a folder of the cache out of the way for the block, and for good if the block succeeds."""
-    old = folder.parent / f".{folder.name}.old"
-    with cache.lock(_cache().root / "locks" / f"images-{folder.name}.aside.lock"):
-        if folder.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        try:
-            yield
-        except BaseException:
-            if old.is_dir() and not folder.is_dir():  # what a killed process set aside comes back too
-                os.replace(old, folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)

@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import re
+import shlex
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from urllib.parse import urljoin
 
 from pydantic import Field
 
-from harness import cache
 from harness.errors import DownloadError, ImageError
 from harness.guest import disk, download, grub, host
 from harness.guest import recipe as recipes
@@ -122,7 +122,7 @@ def build(
     system = disk.FileSystem(image, partition.offset)
     for path, instructions in wanted.needs.items():
         if system.kind(system.resolve(path)) != "regular":
-            raise ImageError(instructions.format(archive=archive, path=path, name=folder.name).strip())
+            raise ImageError(instructions.format(path=path, copy=_copy(archive), name=folder.name).strip())
     boot = _boot(system, wanted, out, progress)
     host_key = _furnish(system, wanted, out, public_key)
     return {"source": source, "partition": asdict(partition), "boot": boot, "host_key": host_key}
@@ -157,9 +157,10 @@ def resolve(recipe: Recipe, lock: Path, sha512: str | None, progress: Callable[[
     url = urljoin(recipe.folder, _SUMS)
     name, digest = choose(download.checksums(url, progress), recipe.files, sha512, url)
     pin = Pin(name, digest, urljoin(recipe.folder, name), datetime.now(UTC).isoformat(timespec="seconds"))
-    with cache.lock(lock.with_suffix(".flock")), tempfile.NamedTemporaryFile("w", dir=lock.parent, delete=False) as new:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=lock.parent, delete=False) as new:
         new.write(json.dumps(asdict(pin), indent=1) + "\n")
-        Path(new.name).replace(lock)
+    Path(new.name).replace(lock)
     progress(f"{name} is taken from now on; its SHA-512 stands in {lock}")
     return pin
 
@@ -194,6 +195,13 @@ def _check_sum(file: Path, wanted: str | None, progress: Callable[[str], None]) 
     if wanted not in (None, got):
         raise ImageError(f"{file}: its SHA-512 is {got}, not the one that --sha512 gives")
     return got
+
+
+def _copy(archive: Path) -> str:
+    """The command that makes a copy of an image, named copy.img, for a user to change."""
+    if disk.is_packed(archive):
+        return f"tar --transform 's/.*/copy.img/' -xf {shlex.quote(str(archive))}"
+    return f"cp --sparse=always {shlex.quote(str(archive))} copy.img"
 
 
 def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:
