@@ -1,12 +1,16 @@
 """Configuration: what users write wrong is named with file, line and key; what they add or change takes effect."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import conf
+from harness import conf, paths
 from harness.conf.units import seconds
 from harness.errors import ConfigError
+
+HURD = (paths.DATA / "docs/hurd.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -105,3 +109,14 @@ def test_times(number, unit):
 def test_what_is_no_time(text):
     with pytest.raises(ValueError, match="is not a time"):
         seconds(text)
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", HURD, re.MULTILINE | re.DOTALL))
+def test_what_the_page_on_the_hurd_shows_is_valid(write, block):
+    conf.load([write("mine.yaml", block)])
+
+
+def test_the_given_hurd_guests_differ_in_their_image_alone():
+    one, other = conf.load().guest("hurd-i386"), conf.load().guest("hurd-i386-2023")
+    assert other.model_copy(update={"image": "hurd-i386"}) == one
+    assert one.memory <= 2048

@@ -167,7 +167,7 @@ def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> No
         (table(), "no partition of type 0x83"),
         (table((0x83, 1, 8)), "cut short: 4096 bytes"),
         (table((0x05, 9, 8)), "no partition table"),
-        (table((0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 0, 8)) * 2, "no partition of type|no end|cut short"),
+        (table((0x05, 1, 8)) + table((0x05, 0, 8)), "has no end"),
         (table((0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)), "has no end"),
     ],
 )

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from harness import conf
 from harness.errors import GuestError
@@ -31,30 +30,32 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
         ("disk", "file"): guest.disk.file if guest.disk else None,
         ("kernel",): guest.kernel,
         ("initrd",): guest.initrd,
+        ("ssh", "key"): guest.ssh.key,
         **{("modules", i, "file"): one.file for i, one in enumerate(guest.modules)},
     }
-    found = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
+    own = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
     built = None
-    if guest.image and None in found.values():  # else all its files are the user's own
+    if guest.image and None in own.values():  # else all its files are the user's own
         built = image.find(guest.image) or image.build(guest.image, progress)
 
-    def path(*at: str | int) -> Path | None:
-        value = named[at]
-        if not value:
-            return None
-        return found[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
+    def path(at: tuple[str | int, ...]) -> Path:
+        value = str(named[at])
+        return own[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
 
-    modules = [(path("modules", i, "file"), one.args) for i, one in enumerate(guest.modules)]
-    boots: dict[str, Any] = (built and built.manifest.get("boot")) or {"kernel": None, "append": "", "modules": []}
-    if built and not modules and not guest.initrd:
-        modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
+    found = {at: path(at) for at in own}
+    kernel, append = found.get(("kernel",)), guest.append
+    modules = [(found["modules", i, "file"], one.args) for i, one in enumerate(guest.modules)]
+    if built and (boots := built.manifest.get("boot")):
+        kernel, append = kernel or built.folder / boots["kernel"], append or boots["append"]
+        if not modules and not guest.initrd:
+            modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
     result = Files(
-        disk=path("disk", "file"),
-        kernel=path("kernel") or (built.folder / boots["kernel"] if built and boots["kernel"] else None),
-        append=guest.append or boots["append"],
-        initrd=path("initrd"),
-        modules=tuple((file, args) for file, args in modules if file),
-        ssh_key=configuration.beside(guest.ssh.key, "guests", name, "ssh", "key") if guest.ssh.key else image.ssh_key(),
+        disk=found.get(("disk", "file")),
+        kernel=kernel,
+        append=append,
+        initrd=found.get(("initrd",)),
+        modules=tuple(modules),
+        ssh_key=found.get(("ssh", "key")) or image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()

@@ -113,15 +113,23 @@ def partitions(image: Path) -> list[Partition]:
         found = _table(file, 0, image)
         extended = next((one for one in found if one.kind in _EXTENDED), None)
         result = [one for one in found if one.kind not in _EXTENDED]
-        at = extended.offset if extended else 0
-        while extended and at:  # each logical partition has a table of its own, which tells where the next one is
-            if len(result) > 64:
-                raise ImageError(f"{image}: its partition table has no end")
-            inner = _table(file, at, image)
-            result += [Partition(one.kind, at + one.offset, one.size) for one in inner if one.kind not in _EXTENDED]
-            links = [one for one in inner if one.kind in _EXTENDED]
-            at = extended.offset + links[0].offset if links else 0
+        if extended:
+            result += _logical(file, extended.offset, image)
     return result
+
+
+def _logical(file: IO[bytes], extended: int, image: Path) -> list[Partition]:
+    """The partitions in an extended one. Each has a table of its own, which tells where the next one's is."""
+    result: list[Partition] = []
+    at = extended
+    for _ in range(64):
+        inner = _table(file, at, image)
+        result += [Partition(one.kind, at + one.offset, one.size) for one in inner if one.kind not in _EXTENDED]
+        links = [one for one in inner if one.kind in _EXTENDED]
+        if not links:
+            return result
+        at = extended + links[0].offset
+    raise ImageError(f"{image}: its partition table has no end")
 
 
 def last_of_kind(image: Path, kind: int) -> Partition:
