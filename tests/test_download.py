@@ -46,6 +46,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.stall, self.stalled, self.ended = False, threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/file"
 
+    def handle_error(self, *_: object) -> None:
+        """A client that is gone, as some here are, is no news."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
