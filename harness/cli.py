@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +285,7 @@ def doctor_() -> None:
 
 @main.group()
 def image() -> None:
-    """Guests' images: list, build, show, remove."""
+    """Guests' images: list, build, fetch, show, remove."""
 
 
 @image.command("list")
@@ -301,8 +303,31 @@ def image_list() -> None:
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
     with Reporter() as report:
-        built = images.build(name, lambda text: report.step(f"image {name}", text), force)
+        built = images.build(name, partial(report.step, f"image {name}"), force)
     click.echo(built.folder)
+
+
+@image.command("fetch")
+@click.argument("name")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
+)
+@click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
+def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
+    """Download an operating system's own image and prepare it for the harness.
+
+    The file's name and SHA-512 are read from the release's list at the first fetch, recorded in a lock file in the
+    cache, and required from then on. A download that broke off goes on where it was.
+    """
+    if sha512 is not None and not re.fullmatch(r"[0-9a-fA-F]{128}", sha512):
+        raise click.BadParameter("must be 128 hexadecimal digits", param_hint="--sha512")
+    try:
+        with Reporter() as report:
+            fetched = images.fetch(name, partial(report.step, f"image {name}"), file, sha512 and sha512.lower())
+    except KeyboardInterrupt:
+        click.echo("harness: interrupted; what was downloaded is kept, the same command goes on with it", err=True)
+        sys.exit(130)
+    click.echo(fetched.folder)
 
 
 @image.command("show")

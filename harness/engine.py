@@ -191,12 +191,13 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
+    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
     built: dict[str, Built] = {}
-    for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
-        tools = toolchain.find(name, configuration)
-        fitting = [variant for variant in request.variants if configuration.variant(variant).fits(tools.triple)]
-        built[name] = _build(fitting, tools, chosen, configuration, cache, report)
+    for name, found in tools.items():
+        fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
+        built[name] = _build(fitting, found, chosen, configuration, cache, report)
     variants = {name: configuration.variant(name) for name in request.variants}
     slots = list(plan.slots(guests, triples, variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
