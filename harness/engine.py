@@ -12,21 +12,21 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness import conf, paths, plan
-from harness.build import libgo, patches, program, toolchain
+from harness.build import command, libgo, patches, program, source, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, file_digest
-from harness.conf.load import BASELINE
-from harness.errors import GuestError, HarnessError
+from harness.conf.load import BASELINE, TRACED
+from harness.errors import ConfigError, GuestError, HarnessError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
@@ -34,10 +34,12 @@ from harness.guest.shell import Agent
 from harness.guest.system import System
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
+from harness.results import lifecycle
 from harness.results import matrix as matrices
+from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
-from harness.trial import cores
+from harness.trial import cores, lifetrace
 from harness.trial.run import observe
 from harness.trial.verdict import judge, signal_name
 
@@ -49,11 +51,13 @@ LISTING = 20.0
 SCREENS = "screens"
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
+#: The patch that makes a libgo write its life-cycle trace.
+LIFETRACE = paths.DATA / "conf" / "patches" / "lifetrace.patch"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. No variants means all there are; `cores` asks for the core files of crashes."""
+    """What a user asks for. No variants means the usual ones; `cores` asks for the core files of crashes."""
 
     selection: tuple[str, ...]
     guests: tuple[str, ...]
@@ -63,6 +67,23 @@ class Request:
     conf_files: tuple[Path, ...]
     work: Path
     cores: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a thread reports: a trial that came of a slot, a guest's trouble, or a failure that ends the run.
+
+    Attributes:
+        trial: the fields of the stored trial, but for the attempt.
+        attachments: what was collected of it, by name.
+        trouble: the guest and what happened to it.
+    """
+
+    slot: Slot | None = None
+    trial: dict[str, Any] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
+    trouble: tuple[str, str] | None = None
+    failure: BaseException | None = None
 
 
 @dataclass(frozen=True)
@@ -83,28 +104,82 @@ class Built:
         return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
 
 
+def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
+    """The given configuration, the work trees of a work directory, and the user's own files. Raises ConfigError."""
+    return conf.load([*worktree.configurations(work), *conf_files])
+
+
+def check_variants(names: Sequence[str], triples: Collection[str], configuration: conf.Configuration) -> None:
+    """Raise ConfigError if there is no such variant, or one is for none of the target triples."""
+    for name in names:
+        variant = configuration.variant(name)
+        if not any(map(variant.fits, triples)):
+            raise ConfigError(f"variant {name} is for {', '.join(variant.only)} only, not for {', '.join(triples)}")
+
+
+def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.Configuration, work: Path) -> Path:
+    """Make a work tree for a new variant that begins as another one. Returns its folder.
+
+    Raises:
+        ConfigError: there is a variant of that name already, or none to begin from.
+        PatchError, BuildError, ToolMissing: it cannot be made.
+    """
+    if name in configuration.variants:
+        raise ConfigError(f"there is a variant named {name} already")
+    tools = toolchain.find(toolchain_name, configuration)
+    if configuration.variant(like).prebuilt:
+        raise ConfigError(f"variant {like} is prebuilt: it has no source to begin from")
+    source_ = source.unpack(tools, Cache(paths.cache_dir()))
+    return worktree.make(work, name, source_, recipe(like, configuration).patches, like, tools.version)
+
+
+def traced(request: Request) -> Request:
+    """A request for each of its variants as it is and with the life-cycle trace."""
+    names = request.variants or load(request.conf_files, request.work).usual
+    plain = [name.removesuffix(TRACED) for name in names]
+    return replace(request, variants=tuple(each for name in plain for each in (name, name + TRACED)))
+
+
 def build_variants(
     names: Sequence[str], tools: Toolchain, configuration: conf.Configuration, cache: Cache, report: Reporter
 ) -> dict[str, Libgo]:
-    """Build the libgos of variants; those that differ only in environment share one.
+    """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
 
     Raises:
         ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
     """
-    result = {}
-    for name in names:
-        said = configuration.variant(name)
-        files = [configuration.beside(file, "variants", name, "patches", i) for i, file in enumerate(said.patches)]
-        what = f"libgo {name}"
-        result[name] = libgo.build(
-            tools,
-            [patches.read(file) for file in files],
-            said.configure,
-            cache,
-            partial(report.step, what),
-        )
+    recipes = {name: recipe(name, configuration) for name in names}
+    by_key: dict[str, list[str]] = {}
+    for name, one in recipes.items():
+        by_key.setdefault(libgo.key(tools, one), []).append(name)
+
+    def build(sharing: list[str]) -> Libgo:
+        what = f"libgo {', '.join(sharing)}"
+        made = libgo.build(tools, recipes[sharing[0]], cache, partial(report.step, what))
         report.step(what, READY)
-    return result
+        return made
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads, command.stoppable(threads):
+        jobs = {
+            name: job for sharing in by_key.values() for job in [threads.submit(build, sharing)] for name in sharing
+        }
+        wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        # The first that failed, not one that was stopped for it.
+        for job in jobs.values():
+            if job.done():
+                job.result()
+        return {name: jobs[name].result() for name in names}
+
+
+def recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
+    """What a variant is made of. Raises ConfigError, PatchError, BuildError or ToolMissing."""
+    said = configuration.variant(name)
+    applied = [patches.read(file) for file in configuration.patches(name)]
+    if tree := configuration.tree(name):
+        applied.append(worktree.difference(tree))
+    if said.trace:
+        applied.append(patches.read(LIFETRACE))
+    return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
 
 
 def run(request: Request, report: Reporter) -> tuple[Store, Run]:
@@ -114,21 +189,23 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         KeyboardInterrupt: the user's; all finished trials are stored.
     """
-    configuration = conf.load(request.conf_files)
-    request = replace(request, variants=request.variants or tuple(configuration.variants))
-    for name in request.variants:
-        configuration.variant(name)
+    configuration = load(request.conf_files, request.work)
+    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
     guests = {name: configuration.guest(name) for name in request.guests}
+    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
+    check_variants(request.variants, triples.values(), configuration)
     chosen = plan.programs(request.selection)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
+    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
     built: dict[str, Built] = {}
-    for name in dict.fromkeys(guest.toolchain for guest in guests.values()):
-        built[name] = _build(
-            request.variants, toolchain.find(name, configuration), chosen, configuration, cache, report
-        )
-    slots = list(plan.slots(guests, request.variants, chosen, request.trials))
+    for name, found in tools.items():
+        fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
+        built[name] = _build(fitting, found, chosen, configuration, cache, report)
+    variants = {name: configuration.variant(name) for name in request.variants}
+    slots = list(plan.slots(guests, triples, variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
     threads = _Crew(request, number, configuration, files, built, cache, report)
     try:
@@ -152,6 +229,12 @@ def matrix(store: Store, run_: Run) -> Matrix:
         store.trials(run_.id),
         store.events(run_.id),
     )
+
+
+def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
+    """The life cycles of the traced programs of a stored run."""
+    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE.stem)}
+    return lifecycle.collect(store.trials(run_.id), traces, TRACED) if traces else []
 
 
 @contextmanager
@@ -222,15 +305,16 @@ def _make_trials(slots: Sequence[Slot], crew: _Crew, store: Store, run_: int, re
     crew.start(slots)
     done = 0
     while todo:
-        slot, trial, trouble = crew.results.get()
-        if trouble is not None:
-            store.event(run_, trouble[0], trouble[1])
-        if slot is None:
-            if isinstance(trial, BaseException):
-                raise trial
+        outcome = crew.results.get()
+        if outcome.trouble is not None:
+            store.event(run_, *outcome.trouble)
+        if outcome.failure is not None:
+            raise outcome.failure
+        if outcome.slot is None:
             continue
+        slot, trial = outcome.slot, outcome.trial
         attempt = todo[slot]
-        store.add(run_, Trial(**{**trial, "attempt": attempt}))
+        store.add(run_, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
         if trial["verdict"] == "error" and attempt < ATTEMPTS:
             todo[slot] = attempt + 1
             crew.todo[slot.guest].put(slot)
@@ -259,8 +343,7 @@ class _Crew:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self.todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in files}
-        #: (slot, the trial's fields, a guest's trouble); a slot of None brings an exception that ends the run.
-        self.results: queue.Queue[tuple[Slot | None, Any, tuple[str, str] | None]] = queue.Queue()
+        self.results: queue.Queue[Outcome] = queue.Queue()
         self._pools = {name: self._pool(name) for name in files}
 
     def start(self, slots: Sequence[Slot]) -> None:
@@ -290,7 +373,7 @@ class _Crew:
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""
         self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
-        self.results.put((None, None, (name, text)))
+        self.results.put(Outcome(trouble=(name, text)))
 
     def _work(self, name: str, label: str) -> None:
         failures = 0
@@ -313,9 +396,9 @@ class _Crew:
                             guest.machine.stop()
             if failures >= ATTEMPTS:
                 text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
-                self.results.put((None, GuestError(text), None))
+                self.results.put(Outcome(failure=GuestError(text)))
         except BaseException as error:
-            self.results.put((None, error, None))
+            self.results.put(Outcome(failure=error))
 
     def _serve(self, name: str, guest: Guest, say: Callable[[str], None]) -> None:
         """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
@@ -332,10 +415,10 @@ class _Crew:
                 continue
             started = now()
             try:
-                self.results.put((slot, self._trial(slot, said, built, guest, agent, started, say), None))
+                self.results.put(self._trial(slot, said, built, guest, agent, started, say))
             except GuestError as error:
                 why = guest.machine.trouble() or str(error)
-                self.results.put((slot, _spoilt(slot, why, started), None))
+                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
                 raise guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}") from error
 
     def _trial(
@@ -347,13 +430,16 @@ class _Crew:
         agent: Agent,
         started: str,
         say: Callable[[str], None],
-    ) -> dict[str, Any]:
+    ) -> Outcome:
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._configuration.variant(slot.variant)
         env = said.ways.environment(said.env, self._request.cores)
         env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        trace = f"{said.folder}/lifetrace"
+        if variant.trace:
+            env[lifetrace.VARIABLE] = trace
         argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
         if self._request.cores:
             argv = cores.allowed(argv)
@@ -367,7 +453,7 @@ class _Crew:
             target, lib = self._cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
             reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
             say(READY)
-        return {
+        fields = {
             **_fields(slot, started),
             "verdict": verdict.verdict,
             "reason": reason,
@@ -380,6 +466,11 @@ class _Crew:
             "stdout_total": seen.stdout_total,
             "stderr_total": seen.stderr_total,
         }
+        attachments = {}
+        if variant.trace:  # The library writes no file that is there already, so it goes at once.
+            _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            attachments[LIFETRACE.stem] = data
+        return Outcome(slot, fields, attachments)
 
 
 def _suspended(guest: Guest, ways: System, pid: int) -> str:

@@ -13,7 +13,7 @@ from harness.cache import Cache
 from harness.cli import main
 from harness.engine import fresh_guest
 from harness.errors import GuestError
-from harness.guest import boot, debian
+from harness.guest import boot, debian, host
 from harness.progress import Reporter
 from harness.results.store import Store
 
@@ -24,10 +24,10 @@ def gnumach():
 
     def make(folder):
         apt = debian._Apt(folder / "apt", "i386")
-        names = debian.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
+        names = host.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
         name = max(name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name))
         (deb,) = apt.kernel([f"{name}:i386"])
-        debian.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
+        host.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
         (packed,) = (folder / "x" / "boot").glob("gnumach-*.gz")
         (folder / "gnumach").write_bytes(gzip.decompress(packed.read_bytes()))
         shutil.rmtree(folder / "apt")
@@ -145,7 +145,7 @@ def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_pat
         overlay = boot.halt(machine, shell)
         raw = tmp_path / "raw.img"
         subprocess.run(["qemu-img", "convert", "-O", "raw", overlay, raw], check=True)
-        assert debian.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
+        assert host.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
     ways = [("true", 1, "`true` has not halted it within 1 s"), ("reboot -f", 20, "not end in good order: guest-reset")]
     for command, limit, said in ways:
         mine = tmp_path / "mine.yaml"

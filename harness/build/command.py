@@ -1,11 +1,19 @@
-"""Running a build's commands: their output goes to a log, and a failure ends in the first error they printed."""
+"""Running a build's commands: their output goes to a log, and a failure ends in the first error they printed.
+
+A command and all that it started end with the harness, however that ends, so that nothing writes into a folder that
+another run has taken over.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import BuildError
@@ -15,6 +23,7 @@ _ERRORS = (
     re.compile(r"^(?!configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
+    re.compile(r"^.*: not found$", re.MULTILINE),
     re.compile(r"^.*\*\*\* .*$", re.MULTILINE),
 )
 
@@ -26,6 +35,24 @@ def first_error(output: str) -> str:
             return match[0].strip()
     lines = output.strip().splitlines()
     return lines[-1].strip() if lines else "it printed nothing"
+
+
+#: Runs a command in a process group of its own, and kills the whole group when the pipe that comes as standard input
+#: ends: then the harness is gone.
+_WATCHED = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+child=$!
+(read -r line <&3; kill -9 0) &
+watcher=$!
+wait $child
+status=$?
+kill $watcher
+exit $status
+"""
+_running: set[int] = set()
+_guard = threading.Lock()
+_stopped = threading.Event()
 
 
 def run(
@@ -41,23 +68,55 @@ def run(
         env: variables to add to the environment.
 
     Raises:
-        BuildError: it failed or cannot be started. The log is copied out of the build's folder, which will be removed.
+        BuildError: it failed, cannot be started, or was stopped by `stoppable`.
     """
     with log.open("a+", encoding="utf-8", errors="replace") as file:
         print("+", *command, file=file, flush=True)
         start = file.tell()
-        try:
-            status = subprocess.run(
-                [str(word) for word in command],
-                cwd=folder,
-                env={**os.environ, "LC_ALL": "C", **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
-        except OSError as error:
-            raise BuildError(f"{what}: {command[0]}: {error.strerror}") from error
+        status = _watched([str(word) for word in command], file.fileno(), folder, {"LC_ALL": "C", **(env or {})})
+        if _stopped.is_set():
+            raise BuildError(f"{what} was stopped")
         if status:
             file.seek(start)
             raise BuildError(f"{what} failed: {first_error(file.read())} (whole log: {log})")
+
+
+@contextmanager
+def stoppable(workers: Executor) -> Iterator[None]:
+    """When the block is left by an exception, end all commands of the workers, and the workers."""
+    try:
+        yield
+    except BaseException:
+        with _guard:
+            _stopped.set()
+            for group in _running:
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+        workers.shutdown(cancel_futures=True)
+        _stopped.clear()
+        raise
+
+
+def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, str]) -> int:
+    theirs, ours = os.pipe()
+    try:
+        with _guard:
+            if _stopped.is_set():
+                return 1
+            process = subprocess.Popen(
+                ["sh", "-c", _WATCHED, "sh", *command],
+                cwd=folder,
+                env={**os.environ, **env},
+                stdin=theirs,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a ctrl-C is for the harness, which ends its commands in its own way
+            )
+            _running.add(process.pid)
+        status = process.wait()
+        with _guard:
+            _running.discard(process.pid)
+        return status
+    finally:
+        os.close(theirs)
+        os.close(ours)

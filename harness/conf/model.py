@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.conf.units import seconds
 from harness.guest.system import SYSTEMS, System
@@ -141,9 +141,30 @@ class Toolchain(Model):
 
 
 class Variant(Model):
-    """A libgo: pristine, or with patches, configure options, or environment of the programs."""
+    """A libgo: pristine, or with patches, compiler flags, configure options, or environment of the programs.
+
+    `tree` is a work tree made by `harness variant new`: what was edited there is one more patch. `prebuilt` is the
+    libgo that came with the toolchain. `trace` adds the life-cycle trace. `only` names the triples that it is for,
+    `lacks` what its programs cannot rely on though the guest provides it.
+    """
 
     about: str = ""
     patches: list[FileName] = []
+    tree: FileName | None = None
+    flags: list[str] = []
     configure: list[str] = []
+    prebuilt: bool = False
+    trace: bool = False
     env: Environment = {}
+    only: list[str] = []
+    lacks: list[str] = []
+
+    @model_validator(mode="after")
+    def _prebuilt_is_as_it_is(self) -> Variant:
+        if self.prebuilt and (self.patches or self.tree or self.flags or self.configure or self.trace):
+            raise ValueError("a prebuilt libgo cannot be patched, traced or configured")
+        return self
+
+    def fits(self, triple: str) -> bool:
+        """Whether it is for programs of a target triple."""
+        return not self.only or triple in self.only

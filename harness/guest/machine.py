@@ -53,6 +53,7 @@ class Files:
 
     disk: Path | None
     kernel: Path | None
+    append: str
     initrd: Path | None
     modules: tuple[tuple[Path, str], ...]
     ssh_key: Path
@@ -67,6 +68,9 @@ class Files:
         for path in self.all():
             if path is not None and not (path.is_file() and path.stat().st_size):
                 raise ImageError(f"{path}: is not there or is empty")
+        for path, _ in self.modules:
+            if " " in str(path):  # QEMU takes what follows for arguments (its hw/i386/multiboot.c)
+                raise ImageError(f"{path}: QEMU cannot load a Multiboot module from a path with a space in it")
 
 
 @dataclass(frozen=True)
@@ -334,7 +338,7 @@ class Machine:
         if guest.cpu:
             words += ["-cpu", guest.cpu]
         if files.kernel:
-            words += ["-kernel", str(files.kernel), "-append", guest.append]
+            words += ["-kernel", str(files.kernel), "-append", files.append]
         if files.initrd:
             words += ["-initrd", str(files.initrd)]
         elif files.modules:

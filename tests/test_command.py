@@ -1,0 +1,82 @@
+"""Builds' commands: what failed is said, and nothing that was started goes on after the harness, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness.build import command
+from harness.errors import BuildError
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("a.c:1:2: warning: w\na.c:3:4: error: e\nmake: *** [x] Error 1\n", "a.c:3:4: error: e"),
+        ("configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
+        ("ld: undefined reference to `f'\nmake: *** [x]\n", "ld: undefined reference to `f'"),
+        ("/bin/sh: 5: gawk: not found\nmake: *** [x] Error 127\n", "/bin/sh: 5: gawk: not found"),
+        ("as: x: No space left on device\nmake: *** [x]\n", "as: x: No space left on device"),
+        ("make: *** No rule to make target 'x'.\n", "make: *** No rule to make target 'x'."),
+        ("only this\n\n", "only this"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_the_first_error(output, said):
+    assert command.first_error(output) == said
+
+
+def test_a_failure_ends_in_its_error_and_names_the_log(tmp_path):
+    log = tmp_path / "log"
+    command.run(["sh", "-c", "echo earlier: error: gone"], log, folder=tmp_path, what="one")
+    with pytest.raises(BuildError) as caught:
+        command.run(["sh", "-c", "echo $A: error: now; exit 3"], log, folder=tmp_path, what="two", env={"A": "x"})
+    assert str(caught.value) == f"two failed: x: error: now (whole log: {log})"
+    with pytest.raises(BuildError, match="no-such-program: not found"):
+        command.run(["no-such-program"], log, folder=tmp_path, what="three")
+
+
+def alive(word):
+    """The processes with a word on their command lines."""
+    return subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, check=False).stdout.split()
+
+
+def until(what):
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# A command with a child of its own, as make has.
+NEST = "sh -c 'sleep {word} & sleep {word}; true'"
+
+
+def test_a_killed_harness_leaves_nothing_running(tmp_path):
+    word = f"30.{os.getpid()}1"
+    code = "import sys; from pathlib import Path; from harness.build import command\n"
+    code += f"command.run(['sh', '-c', {NEST.format(word=word)!r}], Path('log'), folder=Path(), what='x')"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    until(lambda: len(alive(word)) >= 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until(lambda: not alive(word))
+
+
+def test_what_goes_wrong_in_one_place_stops_the_others(tmp_path):
+    word = f"30.{os.getpid()}2"
+
+    def build():
+        command.run(["sh", "-c", NEST.format(word=word)], tmp_path / "log", folder=tmp_path, what="x")
+
+    with pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(2) as threads, command.stoppable(threads):
+        jobs = [threads.submit(build) for _ in range(3)]
+        until(lambda: len(alive(word)) >= 4)
+        raise KeyboardInterrupt
+    assert not alive(word)
+    assert [isinstance(job.exception(), BuildError) for job in jobs[:2]] == [True, True] and jobs[2].cancelled()
+    command.run(["true"], tmp_path / "log", folder=tmp_path, what="later ones run again")
