@@ -233,12 +233,14 @@ class Machine:
         """Start again by emulation if KVM gave up on the guest, as a /dev/kvm that opens but is itself emulated does.
 
         QEMU then stays, with the guest stopped, and says `KVM internal error` or `kvm run failed` (QEMU's
-        accel/kvm/kvm-all.c). Raises what `start` raises.
+        accel/kvm/kvm-all.c); or it ends, since the guest's processor was reset before the kernel's first word. Raises
+        what `start` raises.
         """
         if not self._by_kvm:
             return
         said = (self.folder / "qemu.log").read_bytes()
-        if b"KVM internal error" in said or b"kvm run failed" in said:
+        reset = not self.alive() and not self.console.last_lines()
+        if reset or b"KVM internal error" in said or b"kvm run failed" in said:
             _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
             _kvm_fails().write_text(_boot_id())
             self.stop()
