@@ -112,14 +112,14 @@ _LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.HALTED, re.compile(rf"^{_TIME}reboot: (?:Power down|System halted)")),
     (Kind.REBOOT, re.compile(rf"^{_TIME}reboot: Restarting system")),
 )
-# Prompts, and the servers that gnumach's bootstrap and then the Hurd's startup name one after the other: known without
-# a line end. Each must match at the same place, whatever comes after, or a torn line would give other events.
-_SERVERS = "Hurd server bootstrap:"
-_PARTS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.SERVER, re.compile(r"(?<=\s)(?P<text>[\w.-]+?(?:\[[^\]\s]*\])?)\.?(?=\s)")),
+# Known without a line end: prompts, and the servers that gnumach's bootstrap and then the Hurd's startup name one after
+# the other. Each must match at the same place, whatever comes after, or a torn line would give other events.
+_PROMPTS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.LOGIN, re.compile(r"^(?P<text>(?!Last )[\w.-]+ login:)")),
     (Kind.DEBUGGER, re.compile(r"^(?P<text>db(?:\{\d+\})?>)")),
 )
+_SERVERS = "Hurd server bootstrap:"
+_SERVER = re.compile(r"(?<=\s)(?P<text>[\w.-]+?(?:\[[^\]\s]*\])?)\.?(?=\s)")
 
 
 class Parser:
@@ -168,14 +168,11 @@ class Parser:
         return events
 
     def _parts(self, text: str) -> list[Event]:
-        events = []
-        for kind, pattern in _PARTS:
-            at = text.find(_SERVERS) + len(_SERVERS) if kind is Kind.SERVER and _SERVERS in text else 0
-            for match in pattern.finditer(text, at) if at or kind is not Kind.SERVER else ():
-                if (kind, match.start()) not in self._known:
-                    self._known.add((kind, match.start()))
-                    events.append(_event(kind, match, text))
-        return events
+        found = [(kind, match) for kind, pattern in _PROMPTS for match in pattern.finditer(text)]
+        found += [(Kind.SERVER, match) for match in _SERVER.finditer(text.partition(_SERVERS)[2])]
+        new = [(kind, match) for kind, match in found if (kind, match.start()) not in self._known]
+        self._known |= {(kind, match.start()) for kind, match in new}
+        return [_event(kind, match, text) for kind, match in new]
 
     def _again(self, kind: Kind) -> Kind:
         """A kernel that comes up a second time has been started again."""
