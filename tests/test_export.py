@@ -44,7 +44,7 @@ def exported(folder, body="n++", text=BODY):
     subprocess.run([compiler, "-O2", "-g", "-c", "-o", folder / "demo.o", source], check=True, cwd=folder)
     tool = "i686-linux-gnu-objcopy"
     subprocess.run(
-        [tool, "--dump-section", f".go_export={folder / 'text'}", folder / "demo.o", "/dev/null"], check=True
+        [tool, "--dump-section", f".go_export={folder / 'text'}", folder / "demo.o", folder / "copy.o"], check=True
     )
     return (folder / "text").read_text(encoding="latin-1")
 

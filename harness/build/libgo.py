@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from harness.errors import BuildError
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
 RECIPE = 2
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
-COMPILATIONS = 250
+COMPILATIONS = 272
 #: MiB that a build takes: GCC's source, the tree, the library.
 ROOM = 400
 _HELPERS = ("libbacktrace", "libffi", "libatomic")
@@ -290,13 +291,12 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log
 
 def _export(toolchain: Toolchain, file: Path, log: Path) -> str:
     """The export data in an object file."""
-    out = log.with_suffix(".export")
-    extract: list[str | Path] = [toolchain.tool("objcopy"), "--dump-section", f".go_export={out}", file, os.devnull]
-    command.run(extract, log, folder=file.parent, what="libgo: objcopy")
-    try:
+    with tempfile.TemporaryDirectory(dir=log.parent) as folder:
+        out = Path(folder) / "export"
+        # objcopy wants to write an object file too, and it would replace even /dev/null.
+        words: list[str | Path] = ["--dump-section", f".go_export={out}", file, Path(folder) / "object"]
+        command.run([toolchain.tool("objcopy"), *words], log, folder=file.parent, what="libgo: objcopy")
         return out.read_text(encoding="latin-1")
-    finally:
-        out.unlink(missing_ok=True)
 
 
 def _copy(pristine: Path, tree: Path) -> None:
