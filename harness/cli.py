@@ -20,7 +20,7 @@ from harness import __version__, conf, doctor, engine, paths
 from harness.build import toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
-from harness.errors import HarnessError
+from harness.errors import GuestError, HarnessError
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -52,7 +52,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"harness: {error}", err=True)
+            text = error.whole() if isinstance(error, GuestError) else error
+            click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,6 +72,7 @@ def main() -> None:
 @_VARIANTS
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
 @_JOBS
+@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @_HTML
 @_CONF
 @_WORK
@@ -80,6 +82,7 @@ def run(
     variants: tuple[str, ...],
     trials: int,
     jobs: int,
+    cores: bool,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -89,10 +92,11 @@ def run(
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
     """
-    store, done = _run(engine.Request(selection, guests, variants, trials, jobs, conf_files, paths.work_dir(work)))
+    work_dir = paths.work_dir(work)
+    store, done = _run(engine.Request(selection, guests, variants, trials, jobs, conf_files, work_dir, cores))
     matrix = engine.matrix(store, done)
     reports.print_table(matrix, Console())
-    pages = _write(store, done, matrix, paths.work_dir(work), html)
+    pages = _write(store, done, matrix, work_dir, html)
     click.echo(f"\nJSON and HTML: {pages}")
     verdicts = {cell.verdict for cell in matrix.cells}
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))

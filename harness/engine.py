@@ -31,6 +31,7 @@ from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
+from harness.guest.system import System
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle
@@ -38,12 +39,16 @@ from harness.results import matrix as matrices
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
-from harness.trial import lifetrace
+from harness.trial import cores, lifetrace
 from harness.trial.run import observe
 from harness.trial.verdict import judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail to boot in a row.
 ATTEMPTS = 3
+#: Seconds that a guest may take to list its processes.
+LISTING = 20.0
+#: The folder in the work directory for screenshots of guests in trouble.
+SCREENS = "screens"
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
@@ -52,7 +57,7 @@ LIFETRACE = paths.DATA / "conf" / "patches" / "lifetrace.patch"
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. No variants means the usual ones."""
+    """What a user asks for. No variants means the usual ones; `cores` asks for the core files of crashes."""
 
     selection: tuple[str, ...]
     guests: tuple[str, ...]
@@ -61,6 +66,7 @@ class Request:
     jobs: int
     conf_files: tuple[Path, ...]
     work: Path
+    cores: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
     variants = {name: configuration.variant(name) for name in request.variants}
     slots = list(plan.slots(guests, triples, variants, chosen, request.trials))
     number = store.begin(_describe(request, guests, chosen, built, files))
-    threads = _Crew(request, configuration, files, built, cache, report)
+    threads = _Crew(request, number, configuration, files, built, cache, report)
     try:
         _make_trials(slots, threads, store, number, report)
     finally:
@@ -236,7 +242,7 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
     """A fresh guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
     say = partial(report.step, f"guest {name}")
     found = boot.files(name, configuration, partial(report.step, f"image {name}"))
-    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say)
+    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / SCREENS)
     with _folder(work) as folder:
         guest = pool.fresh(folder, say)
         try:
@@ -324,6 +330,7 @@ class _Crew:
     def __init__(
         self,
         request: Request,
+        run_: int,
         configuration: conf.Configuration,
         files: dict[str, Files],
         built: dict[str, Built],
@@ -331,6 +338,7 @@ class _Crew:
         report: Reporter,
     ) -> None:
         self._request, self._configuration, self._files = request, configuration, files
+        self._cores = request.work / "runs" / str(run_) / "cores"
         self._built, self._cache, self._report = built, cache, report
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -360,7 +368,7 @@ class _Crew:
         contents = {built.agent_target(guest): built.agent}
         contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
         trouble = partial(self._tell, name)
-        return Pool(name, guest, self._files[name], contents, self._cache, trouble)
+        return Pool(name, guest, self._files[name], contents, self._cache, trouble, self._request.work / SCREENS)
 
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""
@@ -396,6 +404,8 @@ class _Crew:
         """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
         said = self._configuration.guest(name)
         built = self._built[said.toolchain]
+        if self._request.cores:
+            guest.shell.run(said.ways.core_setup)
         agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
         say(READY)
         while not self._stop.is_set():
@@ -405,11 +415,11 @@ class _Crew:
                 continue
             started = now()
             try:
-                self.results.put(self._trial(slot, said, built, guest, agent, started))
+                self.results.put(self._trial(slot, said, built, guest, agent, started, say))
             except GuestError as error:
-                why = str(error) if guest.machine.alive() else f"QEMU ended: {error}"
+                why = guest.machine.trouble() or str(error)
                 self.results.put(Outcome(slot, _spoilt(slot, why, started)))
-                raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", guest.machine.last_lines()) from error
+                raise guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}") from error
 
     def _trial(
         self,
@@ -419,23 +429,34 @@ class _Crew:
         guest: Guest,
         agent: Agent,
         started: str,
+        say: Callable[[str], None],
     ) -> Outcome:
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._configuration.variant(slot.variant)
-        env = {**said.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = said.ways.environment(said.env, self._request.cores)
+        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
-        argv = [executable, *slot.program.args]
-        seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
+        argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
+        if self._request.cores:
+            argv = cores.allowed(argv)
+        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+        guest.machine.check()  # what a program did while the kernel died says nothing of the program
         names = self._configuration.signal_names(slot.guest)
         verdict = judge(seen, slot.program.expected, names)
+        reason = verdict.reason
+        if self._request.cores and verdict.verdict == "crash":
+            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
+            target, lib = self._cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
+            say(READY)
         fields = {
             **_fields(slot, started),
             "verdict": verdict.verdict,
-            "reason": verdict.reason,
+            "reason": reason,
             "signature": verdict.signature,
             "exit_status": seen.exit_status,
             "signal": signal_name(seen, names),
@@ -450,6 +471,17 @@ class _Crew:
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE.stem] = data
         return Outcome(slot, fields, attachments)
+
+
+def _suspended(guest: Guest, ways: System, pid: int) -> str:
+    """The state of a program whose crash its guest suspended. A guest that does not say is no trouble yet."""
+    if not ways.crashed:
+        return ""
+    try:
+        _, out, _ = guest.shell.run(ways.listing, timeout=LISTING)
+    except GuestError:
+        return ""
+    return ways.suspended(out.decode(errors="replace"), pid)
 
 
 def _fields(slot: Slot, started: str) -> dict[str, Any]:

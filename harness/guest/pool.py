@@ -68,6 +68,7 @@ class Pool:
         contents: the files that a saved guest holds: the path in the guest, and the file of this machine.
         cache: where saved machines are kept.
         trouble: told of each restore that failed, in a sentence.
+        screens: the folder for screenshots of guests in trouble.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Pool:
         contents: Mapping[str, Path],
         cache: Cache,
         trouble: Callable[[str], None],
+        screens: Path | None = None,
     ) -> None:
+        self._screens = screens
         self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
         self._cache, self._trouble = cache, trouble
         self._failures = 0
@@ -95,7 +98,7 @@ class Pool:
             ToolMissing, ImageError: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        machine = Machine(self._name, self._guest, self._files, folder)
+        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
         try:
             while self._failures < RESTORES:
                 try:
