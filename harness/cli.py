@@ -10,9 +10,10 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,7 @@ from harness import __version__, conf, doctor, engine, paths
 from harness.build import toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
+from harness.crew import Isolation
 from harness.errors import GuestError, HarnessError
 from harness.guest import image as images
 from harness.progress import Reporter
@@ -39,7 +41,7 @@ _VARIANTS = click.option(
     "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
 )
 _JOBS = click.option(
-    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
+    "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
 _TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
@@ -73,16 +75,35 @@ def main() -> None:
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
 @_JOBS
 @click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+@click.option(
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=-1,
+    type=int,
+    metavar="[RUN]",
+    help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
 @_HTML
 @_CONF
 @_WORK
+@click.pass_context
 def run(
+    context: click.Context,
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
     trials: int,
-    jobs: int,
+    jobs: int | None,
     cores: bool,
+    isolation: Isolation,
+    resume: int | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -90,13 +111,21 @@ def run(
     """Run programs and show the matrix.
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
+    Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
-    work_dir = paths.work_dir(work)
-    store, done = _run(engine.Request(selection, guests, variants, trials, jobs, conf_files, work_dir, cores))
+    folder = paths.work_dir(work)
+    if resume is None:
+        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+    else:
+        given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        if others := sorted(set(given) - {"resume", "html", "work"}):
+            raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
+        request, resume = engine.request_of(folder, None if resume < 0 else resume)
+    store, done = _run(request, resume)
     matrix = engine.matrix(store, done)
     reports.print_table(matrix, Console())
-    pages = _write(store, done, matrix, work_dir, html)
+    pages = _write(store, done, matrix, folder, html)
     click.echo(f"\nJSON and HTML: {pages}")
     verdicts = {cell.verdict for cell in matrix.cells}
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
@@ -137,23 +166,28 @@ def trace(
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run(request: engine.Request) -> tuple[Store, Run]:
+def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            return engine.run(request, report)
+            return engine.run(request, report, resume)
+    except engine.Interrupted as error:
+        click.echo(f"harness: {error}", err=True)
     except KeyboardInterrupt:
-        click.echo("harness: interrupted; finished trials are kept, `harness show` shows them", err=True)
-        sys.exit(130)
+        click.echo("harness: interrupted before any trial was made", err=True)
+    sys.exit(130)
 
 
 def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
     folder = work / "runs" / str(run_.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "matrix.json").write_text(reports.json_text(matrix))
-    cycles = engine.life_cycles(store, run_)
-    for page in filter(None, [folder / "report.html", also]):
-        reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matrix.json").write_text(reports.json_text(matrix))
+        cycles = engine.life_cycles(store, run_)
+        for page in filter(None, [folder / "report.html", also]):
+            reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    except OSError as error:
+        raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 

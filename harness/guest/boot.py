@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import conf
+from harness import conf, steady
 from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.console import CRASHES, FATAL_AT_BOOT
@@ -97,25 +97,25 @@ def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell
         GuestError: it died, panicked or did not answer in time; the error has the console's last lines and its screen.
     """
     ready = machine.guest.ready
-    deadline = time.monotonic() + ready.timeout
+    deadline = steady.time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
-    begun, pause = time.monotonic(), _PAUSES[0]
+    begun, pause = steady.time(), _PAUSES[0]
     due: float | None = None  # when the next probe is
-    while time.monotonic() < deadline:
+    while steady.time() < deadline:
         if stopped():
             raise GuestError(f"guest {machine.name}: given up")
         machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
             raise machine.failure(f"it does not boot: {said}")
         if due is None and _may_probe(machine, begun):
-            due = time.monotonic()
-        if due is None or time.monotonic() < due:
+            due = steady.time()
+        if due is None or steady.time() < due:
             time.sleep(0.1)
             continue
-        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - time.monotonic())))
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - steady.time())))
         if shell:
             return shell
-        due, pause = time.monotonic() + pause, min(2 * pause, _PAUSES[1])
+        due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
     raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
 
 
@@ -137,9 +137,9 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         with contextlib.suppress(GuestError):  # the connection may end with the system
             shell.run(command, timeout=_SHORT)
         shell.close()
-        deadline = time.monotonic() + said.timeout
+        deadline = steady.time() + said.timeout
         while machine.alive() and not machine.console.says(sign or _NOTHING):
-            if time.monotonic() > deadline:
+            if steady.time() > deadline:
                 raise machine.failure(f"`{command}` has not halted it within {said.timeout:.0f} s")
             time.sleep(0.1)
             machine.console.poll()
@@ -155,7 +155,7 @@ def _may_probe(machine: Machine, begun: float) -> bool:
     """Whether probes may begin: the console gave its sign or, without one, is silent or has had time enough."""
     if sign := machine.guest.ready.console:
         return machine.console.says(sign)
-    now = time.monotonic()
+    now = steady.time()
     return now > max(begun, machine.console.heard) + _QUIET or now > begun + _ENOUGH
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import re
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from harness import steady
 
 
 class Kind(StrEnum):
@@ -188,7 +189,7 @@ class Console:
     Attributes:
         file: where QEMU writes it.
         events: all that it said so far.
-        heard: when it last said anything, by time.monotonic().
+        heard: when it last said anything, by steady.time().
     """
 
     def __init__(self, file: Path) -> None:
@@ -202,7 +203,7 @@ class Console:
 
     def _forget(self) -> None:
         self.events: list[Event] = []
-        self.heard = time.monotonic()
+        self.heard = steady.time()
         self._parser = Parser()
         self._at = 0
 
@@ -216,7 +217,7 @@ class Console:
             data = b""
         if data:
             self._at += len(data)
-            self.heard = time.monotonic()
+            self.heard = steady.time()
             self.events += self._parser.feed(data)
         return self.events
 

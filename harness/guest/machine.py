@@ -28,21 +28,28 @@ from harness.guest.monitor import Monitor
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and
 #: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
 #: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
-#: why the socket and the pipe come in as 0 and 1.)
+#: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody else
+#: would remove the machine's folder.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
-memory=$1 overlay=$2
-shift 2
+memory=$1 overlay=$2 folder=$3
+shift 3
 "$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" &
 qemu=$!
 exec 3<&-
-(read -r line <&4; kill -9 $qemu) 2>/dev/null &
+(read -r line <&4 || gone=yes; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
 watcher=$!
 wait $qemu
 status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: What it means when QEMU has stopped a guest (QMP reference, RunState).
+_STOPPED = {
+    "io-error": "QEMU stopped it: its disk's overlay cannot be written, so this machine's disk is full",
+    "internal-error": "QEMU stopped it: internal error",
+    "guest-panicked": "QEMU stopped it: its kernel panicked",
+}
 #: Seconds that saving a machine's memory may take, and restoring it.
 _SAVING = 60.0
 
@@ -198,7 +205,13 @@ class Machine:
         for event in self.console.poll():
             if event.kind in fatal:
                 return str(event)
-        return "" if self.alive() else "QEMU ended"
+        if not self.alive():
+            return "QEMU ended"
+        try:
+            status = self.monitor.execute("query-status")["status"] if self.monitor else ""
+        except GuestError as error:
+            return str(error) if self.alive() else "QEMU ended"
+        return _STOPPED.get(status, "")
 
     def check(self) -> None:
         """Raise GuestError if the guest is past help, so that nobody waits for it."""
@@ -256,7 +269,9 @@ class Machine:
             self.monitor.close()
             self.monitor = None
         if self._lifeline is not None:
-            os.close(self._lifeline)  # the watcher kills QEMU
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lifeline, b"\n")  # the watcher kills QEMU
+            os.close(self._lifeline)
             self._lifeline = None
         if self._process is not None:
             self._process.wait()
@@ -277,7 +292,7 @@ class Machine:
         lifeline, self._lifeline = os.pipe()
         with errors.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), *command],
+                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), str(self.folder), *command],
                 stdin=theirs.fileno(),
                 stdout=lifeline,
                 stderr=log,

@@ -122,6 +122,15 @@ class Pool:
             machine.stop()
             raise
 
+    def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
+        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
+        try:
+            if not self._kept(digest(machine.identity)):
+                self._saved(machine, say, stopped)
+        finally:
+            machine.stop()
+
     def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None]) -> Guest:
         say("restoring")
         told = json.loads((folder / "saved.json").read_text())

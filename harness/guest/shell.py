@@ -21,6 +21,7 @@ from pathlib import Path
 import paramiko
 from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
+from harness import steady
 from harness.errors import GuestError
 
 # paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
@@ -71,7 +72,7 @@ class Shell:
             timeout: seconds for all of it.
             watch: asked now and then, here and later on.
         """
-        deadline = time.monotonic() + timeout
+        deadline = steady.time() + timeout
         with _as_guest_error("SSH"):
             link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
             transport = _Transport(link)
@@ -107,8 +108,8 @@ class Shell:
         Returns:
             Exit status, standard output, standard error.
         """
-        deadline = time.monotonic() + timeout
-        asked = time.monotonic()
+        deadline = steady.time() + timeout
+        asked = steady.time()
         with _as_guest_error(f"`{command}`"):
             channel = self._transport.open_session(timeout=timeout)
             try:
@@ -136,11 +137,11 @@ class Shell:
                             return channel.recv_exit_status(), bytes(out), bytes(err)
                         if channel.closed:
                             raise GuestError(f"`{command}`: the connection was closed")
-                        if time.monotonic() > deadline:
+                        if steady.time() > deadline:
                             raise GuestError(f"`{command}`: no end within {timeout:.0f} s")
-                        if time.monotonic() > asked + _TICK:
+                        if steady.time() > asked + _TICK:
                             self._watch()
-                            asked = time.monotonic()
+                            asked = steady.time()
                         time.sleep(0.005)
             finally:
                 channel.close()
@@ -188,7 +189,7 @@ class Agent:
             self._channel.sendall(type_.encode() + len(data).to_bytes(4, "big") + data)
 
     def receive(self, deadline: float) -> Message | None:
-        """The next message, or None when time.monotonic() reaches the deadline first."""
+        """The next message, or None when steady.time() reaches the deadline first."""
         while True:
             if len(self._buffer) >= 5:
                 size = int.from_bytes(self._buffer[1:5], "big")
@@ -196,7 +197,7 @@ class Agent:
                     message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
                     del self._buffer[: 5 + size]
                     return message
-            left = deadline - time.monotonic()
+            left = deadline - steady.time()
             if left <= 0:
                 return None
             with _as_guest_error("the agent"):
@@ -215,7 +216,7 @@ def _wait(done: threading.Event, transport: paramiko.Transport, deadline: float,
     """Wait for a step that paramiko does in its own thread."""
     while not done.wait(_TICK):
         watch()
-        if time.monotonic() > deadline:
+        if steady.time() > deadline:
             raise GuestError("SSH: no answer in time")
     if error := transport.get_exception():
         raise error

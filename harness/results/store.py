@@ -34,7 +34,8 @@ CREATE TABLE events (run INTEGER NOT NULL REFERENCES runs, time TEXT NOT NULL, g
 _STEPS = {
     2: """
 CREATE TABLE attachments (
-    trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name))
+    trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name));
+CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
@@ -95,6 +96,15 @@ class Store:
             )
             for name, data in (attachments or {}).items():
                 self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+
+    def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
+        """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
+        row = self._db.execute(
+            "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
+            " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
+            (run, guest, variant, program, number),
+        ).fetchone()
+        return row[0], row[1] > 0
 
     def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
         """What was collected under a name in a run: the trials' ids, in their order, and the data."""

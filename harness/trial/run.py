@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness import steady
 from harness.errors import GuestError
 from harness.guest.shell import Agent
 
@@ -63,7 +63,7 @@ def observe(
         GuestError: it could not be started, or the guest stopped answering.
     """
     words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
-    begun = time.monotonic()
+    begun = steady.time()
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
     out, err, pid, timed_out, state = bytearray(), bytearray(), 0, False, ""
     deadline, order = begun + limit, "Q"  # what is sent next, and when
@@ -76,7 +76,7 @@ def observe(
                 order = "K"
             timed_out = True
             agent.send(order)
-            deadline, order = time.monotonic() + (GRACE if order == "Q" else PATIENCE), "K" if order == "Q" else ""
+            deadline, order = steady.time() + (GRACE if order == "Q" else PATIENCE), "K" if order == "Q" else ""
         elif message.type == "S":
             pid = int(message.data)
         elif message.type == "O":
@@ -90,7 +90,7 @@ def observe(
             return Observation(
                 exit_status=int(number) if how == "exit" else None,
                 signal=int(number) if how == "signal" else None,
-                seconds=time.monotonic() - begun,
+                seconds=steady.time() - begun,
                 stdout=bytes(out),
                 stderr=bytes(err),
                 stdout_total=len(out) + int(out_dropped),
