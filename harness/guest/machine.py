@@ -28,8 +28,8 @@ from harness.guest.monitor import Monitor
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and
 #: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
 #: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
-#: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody else
-#: would remove the machine's folder.
+#: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody
+#: else would remove the machine's folder.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
 memory=$1 overlay=$2 folder=$3
