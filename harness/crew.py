@@ -20,19 +20,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import conf
+from harness.build.command import first_error
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
-from harness.errors import GuestError, HarnessError
+from harness.errors import GuestError, HarnessError, ProgramError
 from harness.guest.machine import Files
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
-from harness.plan import Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
 from harness.trial import cores, lifetrace
-from harness.trial.run import Observation, observe
-from harness.trial.verdict import judge, signal_name
+from harness.trial.run import KEEP, Observation, observe
+from harness.trial.verdict import Verdict, judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
@@ -48,11 +49,18 @@ LIFETRACE = "lifetrace"
 
 @dataclass(frozen=True)
 class Built:
-    """All that was built for one toolchain: its agent, and libgos and programs by variant."""
+    """All that was built for one toolchain: its agent, and libgos and programs by variant.
+
+    Attributes:
+        broken: what the compiler said of programs that do not compile.
+        compile_output: builds what a program printed with a variant; raises ProgramError.
+    """
 
     agent: Path
     libgos: dict[str, Libgo]
     programs: dict[tuple[str, str], Path]
+    broken: dict[tuple[str, str], str]
+    compile_output: Callable[[str, Program, bytes], Path]
 
     def agent_target(self, guest: conf.Guest) -> str:
         """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
@@ -256,23 +264,41 @@ class Crew:
         started: str,
         say: Callable[[str], None],
     ) -> Outcome:
+        if said_of := built.broken.get((slot.variant, slot.program.name)):
+            return Outcome(slot, _not_compiled(slot, said_of, started))
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
-        executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._job.configuration.variant(slot.variant)
         env = said.ways.environment(said.env, self._job.cores is not None)
         env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        names = self._job.configuration.signal_names(slot.guest)
+
+        def run(program: Path) -> tuple[Observation, str]:
+            target = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
+            argv = [guest.ship(program, target), *slot.program.args]
+            folder = str(Path(target).parent / ("test" if slot.program.made.package else ""))
+            if self._job.cores:
+                argv = cores.allowed(argv)
+            seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+            guest.machine.check()  # what a program did while the kernel died says nothing of the program
+            if seen.timed_out:
+                _ping(guest)
+            return seen, folder
+
+        if slot.program.made.output_flags:
+            # Only the guest is sure to run what prints the program; the compiler is here.
+            seen, _ = run(source)
+            if wrong := _no_program(seen, names):
+                return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **wrong})
+            say("compiling what a program printed")
+            try:
+                source = built.compile_output(slot.variant, slot.program, seen.stdout)
+            except ProgramError as error:
+                return Outcome(slot, _not_compiled(slot, str(error), started))
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
-        argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
-        if self._job.cores:
-            argv = cores.allowed(argv)
-        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
-        guest.machine.check()  # what a program did while the kernel died says nothing of the program
-        if seen.timed_out:
-            _ping(guest)
-        names = self._job.configuration.signal_names(slot.guest)
+        seen, folder = run(source)
         verdict = judge(seen, slot.program.expected, names)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
@@ -315,7 +341,15 @@ def _ping(guest: Guest) -> None:
 
 
 def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+    again = [
+        "harness",
+        "run",
+        slot.program.selected_by or str(slot.program.source),
+        "--guest",
+        slot.guest,
+        "--variant",
+        slot.variant,
+    ]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -342,6 +376,25 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
 def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
     return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+
+
+def _no_program(seen: Observation, names: Mapping[int, str]) -> dict[str, str]:
+    """The verdict on a program that should have printed a program and did not, or nothing if it did."""
+    verdict = judge(seen, Expectation(), names)
+    reason = verdict.reason
+    if verdict.verdict == "pass":
+        if seen.stdout_total == len(seen.stdout):
+            return {}
+        verdict, reason = Verdict("fail", ""), f"it is {seen.stdout_total} bytes long, and {KEEP} are kept"
+    return {"verdict": verdict.verdict, "reason": f"printing a program: {reason}", "signature": verdict.signature}
+
+
+def _not_compiled(slot: Slot, words: str, started: str) -> dict[str, Any]:
+    """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
+    said = words.partition("\n")[2] or words
+    nothing = Observation(None, None, 0.0, b"", said.encode(), 0, len(said.encode()), False)
+    reason = f"does not compile: {first_error(said)}"
+    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "fail", "reason": reason, "signature": ""}
 
 
 @contextmanager

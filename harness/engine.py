@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,14 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import conf, paths, plan
-from harness.build import command, libgo, patches, program, source, toolchain, worktree
+from harness import conf, gccsuites, paths, plan
+from harness.build import command, gotest, libgo, patches, program, source, toolchain, worktree
+from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
 from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
@@ -162,9 +163,10 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
     guests = {name: configuration.guest(name) for name in request.guests}
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     check_variants(request.variants, triples.values(), configuration)
-    chosen = plan.programs(request.selection)
-    store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
+    chosen = plan.programs(request.selection, gccsuites.listings(partial(_gcc, guests.values(), configuration, cache)))
+    named = [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    store = Store(request.work / "results.sqlite")
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
@@ -172,7 +174,7 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, chosen, configuration, cache, report)
+            built[name] = _build(fitting, found, chosen, configuration, cache, report, named)
     described = _describe(request, guests, chosen, built, files)
     if resume is not None:
         _check_same(store.run(resume), described)
@@ -269,6 +271,11 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
             guest.machine.stop()
 
 
+def _gcc(guests: Iterable[conf.Guest], configuration: conf.Configuration, cache: Cache) -> Path:
+    """GCC's source, for its suites: the first guest's toolchain's, so that all guests run the same programs."""
+    return source.unpack(toolchain.find(next(iter(guests)).toolchain, configuration), cache)
+
+
 def _build(
     variants: Sequence[str],
     tools: Toolchain,
@@ -276,20 +283,44 @@ def _build(
     configuration: conf.Configuration,
     cache: Cache,
     report: Reporter,
+    named: Collection[Path],
 ) -> Built:
+    """Build everything for one toolchain.
+
+    Args:
+        named: programs that the user named as files; a program of a suite may be one that does not compile.
+    """
     libgos = build_variants(variants, tools, configuration, cache, report)
     executables: dict[tuple[str, str], Path] = {}
-    wanted = [(variant, one) for variant in variants for one in chosen]
+    broken: dict[tuple[str, str], str] = {}
+    target = Target.of(tools.triple)
+    wanted = [(name, one) for name in variants for one in chosen if one.fits(target, configuration.variant(name))]
+    recipes = {name: recipe(name, configuration) for name in variants}
+
+    def make(variant: str, one: Program) -> Path:
+        if one.made.package:
+            return gotest.build(one, tools, libgos[variant], recipes[variant], cache)
+        return program.build(one, tools, libgos[variant], cache)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        jobs = [threads.submit(program.build, one.source, tools, libgos[variant], cache) for variant, one in wanted]
+        jobs = [threads.submit(make, *each) for each in wanted]
         try:
             for done, ((variant, one), job) in enumerate(zip(wanted, jobs, strict=True), start=1):
-                executables[variant, one.name] = job.result()
+                try:
+                    executables[variant, one.name] = job.result()
+                except ProgramError as error:
+                    if one.source in named:
+                        raise
+                    broken[variant, one.name] = str(error)
                 report.count("programs", done, len(wanted), f"compiled {one.name}")
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    return Built(program.build_agent(AGENT, tools, cache), libgos, executables)
+
+    def compile_output(variant: str, one: Program, output: bytes) -> Path:
+        return program.build_output(one, output, tools, libgos[variant], cache)
+
+    return Built(program.build_agent(AGENT, tools, cache), libgos, executables, broken, compile_output)
 
 
 def _describe(
@@ -330,6 +361,11 @@ def _describe(
                 f"program {key} with {variant} for {name}": file.parent.name
                 for name, one in built.items()
                 for (variant, key), file in one.programs.items()
+            },
+            **{
+                f"program {key} with {variant} for {name}": "does not compile"
+                for name, one in built.items()
+                for variant, key in one.broken
             },
             **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},

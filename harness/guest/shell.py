@@ -155,6 +155,14 @@ class Shell:
         if status:
             raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
+    def unpack(self, archive: bytes, folder: str) -> None:
+        """Unpack a tar archive in a folder of the guest, which needs tar for it."""
+        status, _, err = self.run(
+            f"tar -xf - -C {shlex.quote(folder)}", timeout=_SHORT + len(archive) / 300_000, stdin=archive
+        )
+        if status:
+            raise GuestError(f"unpacking in {folder}: {err.decode(errors='replace').strip() or f'status {status}'}")
+
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
