@@ -69,7 +69,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
+@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
 @_GUESTS
 @_VARIANTS
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -303,9 +303,10 @@ def _build(
         return program.build(one, tools, libgos[variant], cache)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        jobs = [threads.submit(make, *each) for each in wanted]
+        running = {threads.submit(make, *each): each for each in wanted}
         try:
-            for done, ((variant, one), job) in enumerate(zip(wanted, jobs, strict=True), start=1):
+            for done, job in enumerate(as_completed(running), start=1):
+                variant, one = running[job]
                 try:
                     executables[variant, one.name] = job.result()
                 except ProgramError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, engine, paths
+from harness import conf, engine, paths, plan
 from harness.build import libgo, patches, program, toolchain
 from harness.cache import Cache, tree_digest
 from harness.cli import main
@@ -77,7 +77,7 @@ def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristin
     said = []
     made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
     assert "what it exports differs: compiling what imports it" in said
-    assert program.build(write("x.go", PROGRAM), tools, made, cache).is_file()
+    assert program.build(plan.read(write("x.go", PROGRAM)), tools, made, cache).is_file()
     assert not (made.folder / "tree").exists()
     assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
 
@@ -136,4 +136,4 @@ def test_the_distribution_s_own_libgo(tools, cache, write):
     made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
     assert made.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
-    assert program.build(source, tools, made, cache).is_file()
+    assert program.build(plan.read(source), tools, made, cache).is_file()

@@ -12,27 +12,17 @@ from pathlib import Path
 
 #: libgo/match.sh: what a file's name may end in to be for one system or processor only.
 _SYSTEMS = frozenset(
-    ("aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd")
-    + ("openbsd", "plan9", "solaris", "windows", "zos")
+    re.findall(
+        r"\w+",
+        "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos",
+    )
 )
 _PROCESSORS = frozenset(
-    (
-        "386",
-        "amd64",
-        "amd64p32",
-        "arm",
-        "armbe",
-        "arm64",
-        "arm64be",
-        "alpha",
-        "ia64",
-        "m68k",
-        "mips",
-        "mipsle",
-        "mips64",
+    re.findall(
+        r"\w+",
+        "386 amd64 amd64p32 arm armbe arm64 arm64be alpha ia64 m68k mips mipsle mips64 mips64le mips64p32 mips64p32le"
+        " nios2 ppc ppc64 ppc64le riscv riscv64 s390 s390x sh shbe sparc sparc64 wasm",
     )
-    + ("mips64le", "mips64p32", "mips64p32le", "nios2", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x")
-    + ("sh", "shbe", "sparc", "sparc64", "wasm")
 )
 #: Tags that hold whatever the target is.
 ALWAYS = frozenset({"cgo", "gccgo", "goexperiment.fieldtrack"})

@@ -1,0 +1,158 @@
+"""The suites that lie in GCC's source: their programs and rules, and a few of each kind run for real."""
+
+import json
+import re
+from collections import Counter
+from fnmatch import fnmatch
+
+import pytest
+from click.testing import CliRunner
+
+from harness import conf, gccsuites, paths, plan
+from harness.build import gotest
+from harness.build.gotags import Target
+from harness.cli import main
+from harness.errors import ConfigError, ProgramError
+from harness.gccsuites import Header
+from harness.results.store import Store
+
+LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
+
+
+@pytest.fixture
+def contents(gcc):
+    return {name: gccsuites.contents(name, suite, gcc) for name, suite in gccsuites.suites().items()}
+
+
+def by_name(contents, suite):
+    return {one.name.removeprefix(f"{suite}/"): one for one in contents[suite].programs}
+
+
+def test_gcc_s_tests_by_kind(contents):
+    kinds = {"run": 622, "errorcheck": 429, "compile": 312, "compiledir": 76, "rundir": 46, "runoutput": 17}
+    kinds |= {"errorcheckdir": 13, "build": 11, "skip": 11, "errorcheckoutput": 4}
+    kinds |= {"builddir": 1, "buildrun": 1, "errorcheckandrundir": 1}
+    assert contents["gcc-go"].kinds == Counter(kinds)
+    programs = contents["gcc-go"].programs
+    skipped = {"closure", "init1", "rotate0", "rotate1", "rotate2", "rotate3"}
+    assert set(contents["gcc-go"].skipped) == skipped
+    assert len(programs) == 622 + 46 + 17 - len(skipped)
+    # 26 of them are for another compiler, by their `+build` lines.
+    for target in (LINUX, HURD):
+        assert sum(one.fits(target, conf.Variant()) for one in programs) == 653
+    assert sum(one.expected.output is not None for one in programs) == 28
+    assert all(one.expected.gcc and one.timeout == 300 for one in programs)
+
+
+def test_what_gcc_says_of_single_tests(contents):
+    found = by_name(contents, "gcc-go")
+    assert found["args"].args == ("arg1", "arg2")
+    assert found["chan/goroutines"].args == ("64",)
+    assert found["fixedbugs/issue28688"].args == (), "-gcflags is for another compiler"
+    for name in ("chan/select2", "stack", "peano", "nilptr2"):
+        assert found[name].needs == ("split-stack",)
+    assert found["fixedbugs/bug348"].made.flags[-1] == "-O0"
+    assert [file.name for file in found["cmplxdivide"].made.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
+    index = found["index0"].made
+    assert [file.name for file in index.packages[0]] == ["index0.go", "index.go"]
+    assert index.output_flags[0] == "-O0"
+    packages = found["fixedbugs/bug437"].made.packages
+    assert [[file.name for file in package] for package in packages] == [["one.go"], ["two.go"], ["x.go"]]
+
+
+def test_the_other_suites(contents):
+    assert len(contents["gcc-go-torture"].programs) == 32 * 8
+    runtime = by_name(contents, "go-runtime")
+    assert runtime["LockOSThreadMain"].env == {"GOMAXPROCS": "1"}
+    assert runtime["SimpleDeadlock"].expected.exit_status == 2
+    packages = by_name(contents, "libgo-packages")
+    assert len(packages) + len(contents["libgo-packages"].skipped) == 196
+    assert packages["sync"].args == ("-test.short", "-test.v", "-test.timeout=600s")
+    assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
+    for name, said in gccsuites.suites().items():
+        assert all(one.selected_by == one.name for one in contents[name].programs)
+        known = {*by_name(contents, name), *contents[name].skipped}
+        for special in said.programs:
+            assert any(fnmatch(one, special) for one in known), f"{name} has no {special}"
+
+
+def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
+    folder = gcc / "libgo/go/runtime/testdata/testprog"
+    known = {*by_name(contents, "go-runtime"), *contents["go-runtime"].skipped}
+    elsewhere = re.compile("FreeBSD|CheckPtr|RaiseException|ZeroDivisionException|StackMemory")
+    for file in folder.glob("*.go"):
+        for name in re.findall(r'\bregister(?:Init)?\("(\w+)"', file.read_text()):
+            assert name in known or elsewhere.match(name), name
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "constraints"),
+    [
+        ("// run\n\n// Copyright\n\npackage p\n", "run", ()),
+        ("// +build !windows cgo\n// +build linux\n\n// run a b\n", "run a b", (("!windows", "cgo"), ("linux",))),
+        ("//go:build linux\n// +build linux\n// run\n", "", ()),  # go-test.exp stops there
+        ("\n\n// rundir\n", "rundir", ()),
+        ("package p\n// run\n", "", ()),
+        ("", "", ()),
+    ],
+)
+def test_headers(text, line, constraints):
+    assert gccsuites.header(text) == Header(line, constraints)
+
+
+def test_single_programs_are_selected_by_name(contents):
+    others = {name: lambda name=name: contents[name].programs for name in contents}
+    (one,) = plan.programs(["gcc-go/chan/select3"], others)
+    assert one.source.name == "select3.go"
+    assert {one.name for one in plan.programs(["gcc-go/ken/cplx?"], others)} == {
+        f"gcc-go/ken/cplx{n}" for n in range(6)
+    }
+    assert {one.name.split("/")[0] for one in plan.programs([], others)} <= set(plan.suites()), "only what is small"
+    with pytest.raises(ProgramError, match="no program chan/selekt3 that is run; did you mean gcc-go/chan/select3"):
+        plan.programs(["gcc-go/chan/selekt3"], others)
+    with pytest.raises(ProgramError, match="did you mean gcc-go"):
+        plan.programs(["gcc-gos"], others)
+
+
+def test_a_wrong_suite_is_named(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    write("suites/x/suite.yaml", "about: a\nkind: torture\nsource: gcc\ntimeout: 1s\nprograms:\n  a: {skipp: b}\n")
+    with pytest.raises(ConfigError, match=r"suite.yaml:6: programs.a.skipp: unknown key; did you mean skip"):
+        gccsuites.suites()
+
+
+def test_the_main_program_of_tests():
+    text = gotest._main("container/list", {"list": ["TestA"], "list_test": []}, "", True)
+    assert 'import "./_gotest_"\nimport _ "./_xtest_"\n' in text
+    assert '{"TestA", list.TestA}' in text
+    assert "__os__.Exit(m.Run())" in text
+    assert "\tlist_test.TestMain(m)\n" in gotest._main(
+        "x", {"list": [], "list_test": ["TestA"]}, "list_test.TestMain", True
+    )
+
+
+SELECTION = {
+    "gcc-go/chan/select3": "pass",
+    "gcc-go/helloworld": "pass",  # prints on stderr what its .out file has
+    "gcc-go/args": "pass",
+    "gcc-go/fixedbugs/bug437": "pass",  # rundir
+    "gcc-go/fixedbugs/bug206": "pass",
+    "gcc-go/fixedbugs/issue9110": "pass",
+    "gcc-go/sizeof": "pass",
+    "gcc-go-torture/Os/go-1": "pass",
+    "go-runtime/LockOSThreadAlt": "pass",
+    "go-runtime/SignalExitStatus": "pass",
+    "libgo-packages/container/list": "pass",
+    "libgo-packages/sync/atomic": "pass",
+}
+
+
+def test_some_of_each_kind_for_real(tmp_path, write):
+    write("mine/broken.go", "// run\n\npackage main\n\nfunc main() { nothing() }\n")
+    words = ["run", *SELECTION, str(tmp_path / "mine"), "--variant", "pristine", "--work", str(tmp_path / "work")]
+    done = CliRunner().invoke(main, words)
+    matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
+    got = {cell["program"]: cell["verdict"] for cell in matrix["cells"]}
+    assert got == {**SELECTION, "mine/broken": "fail"}, done.output
+    (trial,) = (one for one in Store(tmp_path / "work" / "results.sqlite").trials(1) if one.program == "mine/broken")
+    assert re.fullmatch(r"does not compile: .*broken.go:5:15: error: .*nothing.*", trial.reason)
