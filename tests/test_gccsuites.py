@@ -1,20 +1,17 @@
-"""The suites that lie in GCC's source: their programs and rules, and a few of each kind run for real."""
+"""The suites that lie in GCC's source: their programs and rules."""
 
-import json
 import re
 from collections import Counter
 from fnmatch import fnmatch
 
 import pytest
-from click.testing import CliRunner
 
 from harness import conf, gccsuites, paths, plan
 from harness.build import gotest
 from harness.build.gotags import Target
-from harness.cli import main
 from harness.errors import ConfigError, ProgramError
 from harness.gccsuites import Header
-from harness.results.store import Store
+from harness.guest import pool
 
 LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
 
@@ -131,28 +128,32 @@ def test_the_main_program_of_tests():
     )
 
 
-SELECTION = {
-    "gcc-go/chan/select3": "pass",
-    "gcc-go/helloworld": "pass",  # prints on stderr what its .out file has
-    "gcc-go/args": "pass",
-    "gcc-go/fixedbugs/bug437": "pass",  # rundir
-    "gcc-go/fixedbugs/bug206": "pass",
-    "gcc-go/fixedbugs/issue9110": "pass",
-    "gcc-go/sizeof": "pass",
-    "gcc-go-torture/Os/go-1": "pass",
-    "go-runtime/LockOSThreadAlt": "pass",
-    "go-runtime/SignalExitStatus": "pass",
-    "libgo-packages/container/list": "pass",
-    "libgo-packages/sync/atomic": "pass",
-}
+class Recorder:
+    """Stands in for a guest's shell: what is asked of it is all that matters here."""
+
+    def __init__(self):
+        self.asked = []
+
+    def put(self, data, path):
+        self.asked.append(f"put {path}")
+
+    def unpack(self, archive, folder):
+        self.asked.append(f"unpack {folder}")
+
+    def run(self, command):
+        self.asked.append(command)
 
 
-def test_some_of_each_kind_for_real(tmp_path, write):
-    write("mine/broken.go", "// run\n\npackage main\n\nfunc main() { nothing() }\n")
-    words = ["run", *SELECTION, str(tmp_path / "mine"), "--variant", "pristine", "--work", str(tmp_path / "work")]
-    done = CliRunner().invoke(main, words)
-    matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
-    got = {cell["program"]: cell["verdict"] for cell in matrix["cells"]}
-    assert got == {**SELECTION, "mine/broken": "fail"}, done.output
-    (trial,) = (one for one in Store(tmp_path / "work" / "results.sqlite").trials(1) if one.program == "mine/broken")
-    assert re.fullmatch(r"does not compile: .*broken.go:5:15: error: .*nothing.*", trial.reason)
+def test_programs_make_room_for_each_other(write, monkeypatch):
+    monkeypatch.setattr(pool, "PROGRAMS", 25)
+    shell = Recorder()
+    guest = pool.Guest(None, shell, set())
+    for name in "abc":
+        write(f"{name}/program", "x" * 10)
+    write("b/files.tar", "y" * 2)
+    for name in "abab":
+        guest.ship(write(f"{name}/program", "x" * 10), f"/{name}/p")
+    assert shell.asked == ["put /a/p", "put /b/p", "unpack /b"], "each is there once"
+    guest.ship(write("a/program", "x" * 10), "/a/p")
+    guest.ship(write("c/program", "x" * 10), "/c/p")
+    assert shell.asked[3:] == ["rm -rf /b", "put /c/p"], "the one that was not used for longest goes"

@@ -24,6 +24,17 @@ _PROCESSORS = frozenset(
         " nios2 ppc ppc64 ppc64le riscv riscv64 s390 s390x sh shbe sparc sparc64 wasm",
     )
 )
+#: What Go calls the system of a triple with this in it; the first counts (libgo/configure.ac:180-206).
+_GOOS = {
+    "-darwin": "darwin",
+    "-freebsd": "freebsd",
+    "-linux": "linux",
+    "-netbsd": "netbsd",
+    "-openbsd": "openbsd",
+    "-dragonfly": "dragonfly",
+    "-solaris2": "solaris",
+    "-gnu": "hurd",
+}
 #: Tags that hold whatever the target is.
 ALWAYS = frozenset({"cgo", "gccgo", "goexperiment.fieldtrack"})
 _RELEASE = re.compile(r"go1\.\d+")
@@ -39,8 +50,8 @@ class Target:
 
     @classmethod
     def of(cls, triple: str) -> Target:
-        """The target of a GNU triple of the i386 family (libgo/configure.ac:180-206 and goarch.sh have the names)."""
-        return cls("linux" if "-linux" in triple else "hurd", "386")
+        """The target of a GNU triple. The processor is always an i386, as that of all guests is."""
+        return cls(next((goos for part, goos in _GOOS.items() if part in triple), "unknown"), "386")
 
     def has(self, tag: str, more: Collection[str] = ALWAYS) -> bool:
         """Whether a tag holds. That of a release does: no file of libgo's asks for a newer one."""
