@@ -18,6 +18,10 @@ _ERRORS = (
     re.compile(r"^.*\*\*\* .*$", re.MULTILINE),
 )
 
+#: A build that outlives the harness would go on in a folder that the next one takes for its own. make ends its children
+#: and removes what is half made when it gets this signal (GNU make manual, Interrupts; setpriv(1), --pdeathsig).
+_END_WITH_THE_HARNESS = ("setpriv", "--pdeathsig", "TERM")
+
 
 def first_error(output: str) -> str:
     """The line of a build's output that tells best why it failed, or its last line."""
@@ -48,7 +52,7 @@ def run(
         start = file.tell()
         try:
             status = subprocess.run(
-                [str(word) for word in command],
+                [*_END_WITH_THE_HARNESS, *(str(word) for word in command)],
                 cwd=folder,
                 env={**os.environ, "LC_ALL": "C", **(env or {})},
                 stdin=subprocess.DEVNULL,
@@ -57,7 +61,7 @@ def run(
                 check=False,
             ).returncode
         except OSError as error:
-            raise BuildError(f"{what}: {command[0]}: {error.strerror}") from error
+            raise BuildError(f"{what}: {error.filename}: {error.strerror}") from error
         if status:
             file.seek(start)
             raise BuildError(f"{what} failed: {first_error(file.read())} (whole log: {log})")
