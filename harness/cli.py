@@ -17,7 +17,7 @@ from rich.table import Table
 from harness import __version__, conf, doctor, engine, paths
 from harness.build import gcc, sysroot, toolchain
 from harness.cache import Cache
-from harness.errors import HarnessError, ToolMissing
+from harness.errors import ConfigError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -221,15 +221,18 @@ def toolchain_() -> None:
 def toolchain_list(conf_files: tuple[Path, ...]) -> None:
     """List the toolchains, what is there of them, and how to get what is not."""
     configuration = conf.load(conf_files)
-    table = Table("toolchain", "triple", "GCC", "sysroot", "prefix, or how to get it", box=None)
+    table = Table("toolchain", "triple", "GCC", "prefix", "sysroot", box=None)
+    missing = []
     for name, said in configuration.toolchains.items():
         try:
             found = toolchain.find(name, configuration)
         except ToolMissing:
-            table.add_row(name, said.triple, "missing", said.sysroot or "", toolchain.how_to_get(name, said))
+            table.add_row(name, said.triple, "missing")
+            missing.append(f"{name}: {toolchain.how_to_get(name, said)}")
         else:
-            table.add_row(name, said.triple, found.version, str(found.sysroot or ""), found.prefix)
+            table.add_row(name, said.triple, found.version, found.prefix, str(found.sysroot or ""))
     Console(soft_wrap=True).print(table)
+    click.echo("\n".join(["", *missing]))
 
 
 @toolchain_.command("build")
@@ -257,7 +260,9 @@ def toolchain_build(
     origins += [sysroot.Image.parse(image_file)] if image_file else []
     origins += [sysroot.Packages(debs)] if debs else []
     if len(origins) + compilers_only != 1:
-        raise click.UsageError("give one of --sysroot, --sysroot-image, --deb and --compilers-only")
+        raise ConfigError(
+            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+        )
     cache = Cache(paths.cache_dir())
     with Reporter() as report:
         origin = origins[0] if origins else None

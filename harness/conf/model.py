@@ -113,8 +113,8 @@ class Build(Model):
     """How a toolchain is built from Debian's gcc-N-source.
 
     `configure` are options of GCC's configure; `patches` are Debian's, by their names in that package; `multiarch` is
-    what Debian calls the folder of the target's libraries; `sysroot` are the files that must be in the sysroot's folders
-    of headers or libraries, each with the package that brings it.
+    what Debian calls the folder of the target's libraries; `sysroot` are files that must be among the sysroot's headers
+    or libraries, each with the package that brings it.
     """
 
     configure: list[str] = []
