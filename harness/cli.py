@@ -221,18 +221,14 @@ def toolchain_() -> None:
 def toolchain_list(conf_files: tuple[Path, ...]) -> None:
     """List the toolchains, what is there of them, and how to get what is not."""
     configuration = conf.load(conf_files)
-    table = Table("toolchain", "triple", "GCC", "prefix", "sysroot", box=None)
-    missing = []
     for name, said in configuration.toolchains.items():
         try:
             found = toolchain.find(name, configuration)
         except ToolMissing:
-            table.add_row(name, said.triple, "missing")
-            missing.append(f"{name}: {toolchain.how_to_get(name, said)}")
+            state = f"is not there; {toolchain.how_to_get(name, said)}"
         else:
-            table.add_row(name, said.triple, found.version, found.prefix, str(found.sysroot or ""))
-    Console(soft_wrap=True).print(table)
-    click.echo("\n".join(["", *missing]))
+            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
+        click.echo(f"{name:12}  {said.triple:14}  {state}")
 
 
 @toolchain_.command("build")

@@ -1,4 +1,4 @@
-"""Sysroots, taken from a real ext2 image, from real packages and from a folder: what is in them, and what is missing."""
+"""Sysroots, taken from a real ext2 image, from real packages and from a folder, and what is missing in them."""
 
 import os
 import shutil
