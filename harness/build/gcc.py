@@ -182,9 +182,7 @@ def _build(one: _Build, out: Path) -> None:
                 stamp.touch()
         _install(one, out)
     except BuildError as error:
-        raise BuildError(
-            f"{error}; the next call goes on in {one.work}, and without that folder begins anew"
-        ) from error
+        raise BuildError(f"{error}; the next call goes on in {one.work}, or begins anew if it is gone") from error
 
 
 def _unpack(one: _Build) -> None:
