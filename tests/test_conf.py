@@ -26,6 +26,10 @@ from harness.errors import ConfigError
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
+        (
+            "toolchains:\n  hurd-i386:\n    build: {patch: []}\n",
+            ":3: toolchains.hurd-i386.build.patch: unknown key; did you mean patches?",
+        ),
     ],
 )
 def test_wrong_yaml_is_named(write, text, said):

@@ -1,6 +1,6 @@
 """The compilers for GNU/Hurd, really built, without a sysroot: run on demand by `tox run -e compilers`.
 
-It takes about ten minutes on two cores, 2 GB of disk, and what `harness toolchain build` says it needs. The build is kept
+It takes about ten minutes on two cores, 2 GB of disk, and what `harness toolchain build` asks for. The build is kept
 in the user's cache, and goes on there when it was interrupted.
 """
 
