@@ -264,7 +264,7 @@ def toolchain_build(
         origin = origins[0] if origins else None
         built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
     if built.sysroot:
-        toolchain.use(name, str(built.folder), built.sysroot)
+        toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
     click.echo(built.folder)
 
 
@@ -273,9 +273,12 @@ def toolchain_build(
 @click.argument("prefix")
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
 @click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
-def toolchain_use(name: str, prefix: str, folder: Path | None, source: Path | None) -> None:
+@_CONF
+def toolchain_use(
+    name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
+) -> None:
     """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
-    found = toolchain.use(name, prefix, folder, source)
+    found = toolchain.use(name, prefix, folder, source, conf_files)
     click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
 
 

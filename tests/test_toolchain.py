@@ -189,6 +189,16 @@ def test_a_toolchain_that_exists_is_taken(own, tmp_path):
     assert toolchain.find("linux-i386", conf.load([mine])).prefix == "i686-linux-gnu-"
 
 
+def test_a_toolchain_of_the_user_s_own_file_is_taken_and_needs_that_file_no_longer(own, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("toolchains:\n  mine: {triple: i686-linux-gnu}\n")
+    folder = wrapped(tmp_path / "mine", 'exec {gcc} "$@"')
+    got = CliRunner().invoke(main, ["toolchain", "use", "mine", str(folder), "--conf", str(mine)])
+    assert got.exit_code == 0, got.output
+    for files in ([mine], []):
+        assert toolchain.find("mine", conf.load(files)).gccgo == f"{folder}/bin/i686-linux-gnu-gccgo"
+
+
 def test_what_is_wrong_is_not_taken(own, tmp_path):
     broken = wrapped(tmp_path / "broken", "echo 'fatal error: no input' >&2; exit 1")
     for words, said in [

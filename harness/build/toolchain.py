@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     """
     said = configuration.toolchain(name)
     at = ("toolchains", name)
-    prefix = said.prefix
+    prefix = said.prefix or f"{said.triple}-"
     if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH
         prefix = str(configuration.beside(prefix, *at, "prefix"))
     wanted = [said.gcc] if said.gcc else list(GCC_VERSIONS)
@@ -129,27 +130,31 @@ def how_to_get(name: str, said: conf.Toolchain) -> str:
     )
 
 
-def use(name: str, prefix: str, sysroot: Path | None = None, source: Path | None = None) -> Toolchain:
+def use(
+    name: str, prefix: str, sysroot: Path | None = None, source: Path | None = None, extra: Sequence[Path] = ()
+) -> Toolchain:
     """Take a toolchain that exists for a name of the configuration, from now on and in every run.
 
     It is taken only when it has shown that it compiles for the triple, and links with a C library.
 
     Args:
-        name: the toolchain's name in the given configuration.
+        name: the toolchain's name in the configuration.
         prefix: what comes before each tool's name, such as `/opt/hurd/bin/i686-gnu-`; or the folder that it is
             installed in, such as `/opt/hurd`.
         sysroot: the target's headers and libraries, if the compiler does not know them by itself.
         source: GCC's source, if it is not Debian's.
+        extra: the user's own configuration files.
 
     Raises:
         ConfigError: there is no such toolchain.
         ToolMissing: a compiler is not there.
         BuildError: it is for another triple, its libgo is not known, or it cannot compile an empty program.
     """
-    said = conf.load().toolchain(name)
+    said = conf.load(extra).toolchain(name)
     if Path(prefix).is_dir():
         prefix = f"{prefix}/bin/{said.triple}-"
     entry = {
+        "triple": said.triple,  # so that the entry can be read without the file that describes the toolchain
         "prefix": str(Path(prefix).expanduser().absolute()) if "/" in prefix else prefix,
         "sysroot": sysroot and str(sysroot.absolute()),  # null where there is none, for an earlier entry may have one
         "source": source and str(source.absolute()),
@@ -161,7 +166,7 @@ def use(name: str, prefix: str, sysroot: Path | None = None, source: Path | None
         head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
         new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
         try:
-            found = find(name, conf.load([new]))
+            found = find(name, conf.load([*extra, new]))
             _try(found)
             os.replace(new, file)
         finally:
