@@ -19,7 +19,7 @@ from harness.build import counting, gcc, source, toolchain
 from harness.build.sysroot import Folder
 from harness.cache import Cache
 from harness.cli import main
-from harness.errors import ToolMissing
+from harness.errors import BuildError, ToolMissing
 
 CONFIGURE = r"""#!/bin/sh
 echo "$@" > options
@@ -36,7 +36,7 @@ all-target-libgcc:
 	@echo libgcc >> made
 install-gcc:
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
-	cp made options ../src/config.gcc $(DESTDIR)$(PREFIX)/bin
+	cp made options ../src/hurd-changes ../src/libgo-hurd-hack $(DESTDIR)$(PREFIX)/bin
 install-target-libgcc:
 END
 """
@@ -56,8 +56,9 @@ def own(tmp_path, monkeypatch):
 def archive(tmp_path, write):
     """What stands in for /usr/src/gcc-N: an archive, and a patch beside it."""
     write("gcc-12.9/configure", CONFIGURE).chmod(0o755)
-    write("gcc-12.9/config.gcc", "old\n")
-    write("patches/hurd-changes.diff", PATCH)
+    for name in ("hurd-changes.diff", "libgo-hurd-hack.diff"):
+        write(f"patches/{name}", PATCH.replace("config.gcc", name.removesuffix(".diff")))
+        write(f"gcc-12.9/{name.removesuffix('.diff')}", "old\n")
     subprocess.run(["tar", "-C", tmp_path, "-cJf", tmp_path / "gcc-12.9.tar.xz", "gcc-12.9"], check=True)
     return tmp_path / "gcc-12.9.tar.xz"
 
@@ -94,7 +95,8 @@ def test_a_build(archive, own):
     folder = ended(started(archive, own))
     assert folder.parent == own.root / "toolchains"
     assert sorted((folder / "bin/made").read_text().split()) == ["libgcc", "one", "two"]
-    assert (folder / "bin/config.gcc").read_text() == "new\n"
+    for patched in ("hurd-changes", "libgo-hurd-hack"):
+        assert (folder / "bin" / patched).read_text() == "new\n"
     options = (folder / "bin/options").read_text().split()
     assert {f"--prefix={folder}", "--target=i686-linux-gnu", "--enable-languages=c,go"} <= set(options)
     assert f"--with-sysroot={own.root}/sysroots" in " ".join(options)
@@ -147,6 +149,14 @@ def test_a_failed_build_says_why_and_where_it_goes_on(archive, own, tmp_path):
     assert f"the next call goes on in {own.root}/toolchain-builds/" in err
     (tmp_path / "cache/wrong").unlink()
     assert ended(started(archive, own)).is_dir()
+
+
+def test_a_patch_that_the_source_does_not_have(archive, own, monkeypatch):
+    said = conf.load().toolchain("hurd-i386")
+    (archive.parent / "patches/libgo-hurd-hack.diff").unlink()
+    monkeypatch.setattr(gcc, "_look_around", lambda said: archive)
+    with pytest.raises(BuildError, match=r"toolchain hurd-i386: .*/patches has no patch libgo-hurd-hack\.diff"):
+        gcc.build("hurd-i386", said, None, own)
 
 
 def test_what_the_build_needs_is_named_with_the_command_that_brings_it(own, monkeypatch):

@@ -108,14 +108,16 @@ def build(
     if said.build is None:
         raise BuildError(f"toolchain {name}: its description has no `build:` that says how it is built")
     archive = _look_around(said)
+    patches = tuple(archive.parent / "patches" / patch for patch in said.build.patches)
+    for patch in patches:
+        if not patch.is_file():
+            raise BuildError(f"toolchain {name}: {patch.parent} has no patch {patch.name}")
     root = sysroot.make(origin, said.build, cache) if origin else None
-    patches = [archive.parent / "patches" / patch for patch in said.build.patches]
-    there = tuple(patch for patch in patches if patch.is_file())  # a later GCC may have one of them in its source
     made_of = {
         "recipe": RECIPE,
         "triple": said.triple,
         "source": source.digest_of(archive),
-        "patches": [file_digest(patch) for patch in there],
+        "patches": [file_digest(patch) for patch in patches],
         "configure": said.build.configure,
         "sysroot": str(root),
         "binutils": _version(f"{said.triple}-ld"),
@@ -125,7 +127,7 @@ def build(
         key=key,
         triple=said.triple,
         archive=archive,
-        patches=there,
+        patches=patches,
         options=tuple(said.build.configure),
         sysroot=root,
         prefix=cache.path("toolchains", key),
@@ -209,7 +211,7 @@ def _configure(one: _Build) -> None:
     os.utime(stamp, (_FAR_FUTURE, _FAR_FUTURE))
     words = ["../src/configure", f"--prefix={one.prefix}", f"--target={one.triple}", *one.options]
     words.append(f"--with-sysroot={one.sysroot}" if one.sysroot else "--without-headers")
-    # Compilers at -O1 are made in half the time, and what they make is the same.
+    # -O1 for the compilers themselves: they are made sooner, and what they make is the same.
     env = {"CFLAGS": "-O1", "CXXFLAGS": "-O1", "MAKEINFO": "missing"}
     command.run(words, one.log("configure"), folder=tree, what="GCC: configuring", env=env)
 

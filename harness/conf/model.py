@@ -127,8 +127,8 @@ class Toolchain(Model):
     """The compilers for a target triple.
 
     `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`), else the triple and a dash;
-    `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive, else Debian's gcc-N-source;
-    `build` says how it is made where there is none to be had.
+    `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive,
+    else Debian's gcc-N-source; `build` says how it is made where there is none to be had.
     """
 
     triple: str
