@@ -13,8 +13,8 @@ from pathlib import Path
 #: Told each step in a few words.
 Progress = Callable[[str], None]
 
-#: Compilations after which the time to go is more than a guess.
-_ENOUGH = 5
+#: The part of a build after which the time to go is more than a guess: before it, much is configured, little compiled.
+_ENOUGH = 0.05
 
 
 class counted:
@@ -68,7 +68,7 @@ def describe(count: int, before: int, total: int, seconds: float) -> str:
     """
     text = f"compiled {count} of about {max(total, count)}"
     here, left = count - before, max(0, total - count)
-    if here < _ENOUGH:
+    if here < _ENOUGH * total:
         return text
     to_go = round(seconds / here * left)
     return f"{text}, about {to_go // 60}:{to_go % 60:02} to go"
