@@ -30,7 +30,7 @@ all-gcc: one.o two.o
 %.o:
 	@echo "$(CC) -c $*.c"; echo $* >> made
 	@test $* = one || test ! -e ../../../../block || { \
-	  until test -e one.o; do sleep 0.01; done; touch ../../../../blocked; sleep 1000; }
+	until test -e one.o; do sleep 0.01; done; touch ../../../../blocked; sleep 1000; }
 	@test ! -e ../../../../wrong || { echo "two.c:3:1: error: no such thing"; exit 1; }
 	@touch $@
 all-target-libgcc:
@@ -144,7 +144,7 @@ def test_a_failed_build_says_why_and_where_it_goes_on(archive, own, tmp_path):
     (tmp_path / "cache/wrong").touch()
     process = started(archive, own)
     _, err = process.communicate()
-    assert "GCC: make all-gcc failed: two.c:3:1: error: no such thing (whole log: " in err
+    assert "GCC for i686-linux-gnu: all-gcc failed: two.c:3:1: error: no such thing (whole log: " in err
     assert f"the next call goes on in {own.root}/toolchain-builds/" in err
     (tmp_path / "cache/wrong").unlink()
     assert ended(started(archive, own)).is_dir()

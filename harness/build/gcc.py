@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import conf
 from harness.build import command, source, sysroot
 from harness.build.counting import Progress, counted
 from harness.build.toolchain import GCC_VERSIONS
-from harness.cache import Cache, digest, file_digest
+from harness.cache import Cache, digest, file_digest, lock
 from harness.errors import BuildError, ToolMissing
 
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
@@ -57,6 +58,7 @@ class _Build:
         key: the hash of all that makes it.
         prefix: where it will be when it is whole.
         work: what an interrupted build leaves: the source, the build tree, and a stamp for each step that is done.
+        lock: the descriptor of a lock on `work`.
     """
 
     key: str
@@ -69,10 +71,16 @@ class _Build:
     work: Path
     logs: Path
     progress: Progress
+    lock: int = -1
 
     def log(self, step: str) -> Path:
         """The log of a step."""
         return self.logs / f"gcc-{self.key}.{step}.log"
+
+    def run(self, step: str, words: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> None:
+        """Run a command of a step, which holds the lock until the last of its children ends."""
+        what = f"GCC for {self.triple}: {step}"
+        command.run(words, self.log(step), folder=folder, what=what, env=env, keep=(self.lock,))
 
 
 @dataclass(frozen=True)
@@ -172,19 +180,21 @@ def _build(one: _Build, out: Path) -> None:
     if not one.work.is_dir():
         for old in one.logs.glob(one.log("*").name):
             old.unlink()
-    one.work.mkdir(parents=True, exist_ok=True)
     steps = {"unpack": _unpack, "configure": _configure, "compilers": _compilers}
     if one.sysroot:
         steps["libgcc"] = _libgcc
-    try:
-        for name, step in steps.items():
-            stamp = one.work / f"{name}.done"
-            if not stamp.exists():
-                step(one)
-                stamp.touch()
-        _install(one, out)
-    except BuildError as error:
-        raise BuildError(f"{error}; the next call goes on in {one.work}, or begins anew if it is gone") from error
+    one.progress("waiting for the end of what a killed build left running")  # configure scripts go on to their end
+    with lock(one.work / "lock") as held:
+        one = replace(one, lock=held)
+        try:
+            for name, step in steps.items():
+                stamp = one.work / f"{name}.done"
+                if not stamp.exists():
+                    step(one)
+                    stamp.touch()
+            _install(one, out)
+        except BuildError as error:
+            raise BuildError(f"{error}; the next call goes on in {one.work}, or begins anew if it is gone") from error
 
 
 def _unpack(one: _Build) -> None:
@@ -194,26 +204,20 @@ def _unpack(one: _Build) -> None:
     src.mkdir()
     words: list[str | Path] = ["tar", "-xf", one.archive, "-C", src, "--strip-components=1", "--no-same-owner"]
     words += ["--anchored", "--no-wildcards-match-slash", *(f"--exclude=*/{part}" for part in _LEFT_OUT)]
-    command.run(words, one.log("unpack"), folder=one.work, what=f"unpacking {one.archive}")
+    one.run("unpack", words, src)
     for patch in one.patches:  # a/src/gcc/...; Debian's whole series is not applied, so lines may have moved
-        words = ["patch", "-p2", "--batch", "--forward", "-i", patch]
-        command.run(words, one.log("unpack"), folder=src, what=f"GCC: {patch.name}")
+        one.run("unpack", ["patch", "-p2", "--batch", "--forward", "-i", patch], src)
 
 
 def _configure(one: _Build) -> None:
     one.progress("configuring")
     tree = one.work / "build"
     shutil.rmtree(tree, ignore_errors=True)
-    (tree / "gcc").mkdir(parents=True)
-    # Debian's archive has no documentation to compare target.def with (gcc/Makefile.in, s-tm-texi).
-    stamp = tree / "gcc" / "s-tm-texi"
-    stamp.touch()
-    os.utime(stamp, (_FAR_FUTURE, _FAR_FUTURE))
+    tree.mkdir()
     words = ["../src/configure", f"--prefix={one.prefix}", f"--target={one.triple}", *one.options]
     words.append(f"--with-sysroot={one.sysroot}" if one.sysroot else "--without-headers")
     # -O1 for the compilers themselves: they are made sooner, and what they make is the same.
-    env = {"CFLAGS": "-O1", "CXXFLAGS": "-O1", "MAKEINFO": "missing"}
-    command.run(words, one.log("configure"), folder=tree, what="GCC: configuring", env=env)
+    one.run("configure", words, tree, {"CFLAGS": "-O1", "CXXFLAGS": "-O1", "MAKEINFO": "missing"})
 
 
 def _compilers(one: _Build) -> None:
@@ -227,10 +231,17 @@ def _libgcc(one: _Build) -> None:
 
 
 def _make(one: _Build, target: str) -> None:
-    log = one.log(target)
-    with counted(log, _COMPILATION, _COMPILATIONS[target], one.progress):
-        words = ["make", f"-j{os.cpu_count() or 1}", target]
-        command.run(words, log, folder=one.work / "build", what=f"GCC: make {target}")
+    tree = one.work / "build"
+    for log in [*tree.glob("*/config.log"), *tree.glob("*/*/config.log")]:
+        if b"\nconfigure: exit 0" not in log.read_bytes():  # killed on its way, which make does not see
+            shutil.rmtree(log.parent)
+    # Debian's archive has no documentation to compare target.def with (gcc/Makefile.in, s-tm-texi).
+    stamp = tree / "gcc" / "s-tm-texi"
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.touch()
+    os.utime(stamp, (_FAR_FUTURE, _FAR_FUTURE))
+    with counted(one.log(target), _COMPILATION, _COMPILATIONS[target], one.progress):
+        one.run(target, ["make", f"-j{os.cpu_count() or 1}", target], tree)
 
 
 def _install(one: _Build, out: Path) -> None:
@@ -238,8 +249,7 @@ def _install(one: _Build, out: Path) -> None:
     one.progress("installing")
     image = out / "image"
     targets = ["install-gcc", *(["install-target-libgcc"] if one.sysroot else [])]
-    words = ["make", *targets, f"DESTDIR={image}"]
-    command.run(words, one.log("install"), folder=one.work / "build", what="GCC: make install")
+    one.run("install", ["make", *targets, f"DESTDIR={image}"], one.work / "build")
     for path in (image / one.prefix.relative_to("/")).iterdir():
         path.rename(out / path.name)
     shutil.rmtree(image)
