@@ -4,7 +4,6 @@ The compilers themselves are built by tests/test_gcc_build.py, on demand, for th
 few lines with the same targets stands in for GCC's source: the harness's part is tested, with real tar, patch and make.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -37,7 +36,8 @@ all-target-libgcc:
 	@echo libgcc >> made
 install-gcc:
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
-	cp made options ../src/config.gcc $(DESTDIR)$(PREFIX)/bin
+	ls > listed
+	cp made options listed ../src/config.gcc $(DESTDIR)$(PREFIX)/bin
 install-target-libgcc:
 END
 """
@@ -118,15 +118,17 @@ def test_a_killed_build_ends_what_it_started_and_goes_on(archive, own, tmp_path)
         time.sleep(0.01)
     assert not list((own.root / "toolchains").glob("[!.]*"))
     (work,) = (own.root / "toolchain-builds").iterdir()
-    unpacked = (work / "src/configure").stat().st_ino
     made = (work / "build/made").read_text().split()
     assert "one" in made
     (tmp_path / "cache/block").unlink()
-    (work / "src/mark").touch()
-    os.link(work / "src/configure", tmp_path / "kept")
+    for name, end in (("half", "checking"), ("whole", "checking\n\nconfigure: exit 0\n")):
+        (work / "build" / name).mkdir()
+        (work / "build" / name / "config.log").write_text(end)
     folder = ended(started(archive, own))
-    assert (tmp_path / "kept").stat().st_ino == unpacked
+    (log,) = (own.root / "logs").glob("*.unpack.log")
+    assert log.read_text().count("+ tar ") == 1
     assert (folder / "bin/made").read_text().split() == [*made, "two", "libgcc"]
+    assert {"half", "whole"} & set((folder / "bin/listed").read_text().split()) == {"whole"}
 
 
 def children(pid: int) -> list[int]:

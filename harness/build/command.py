@@ -20,8 +20,8 @@ _ERRORS = (
 )
 
 #: A build that outlives the harness would go on in a folder that the next one takes for its own. So the kernel tells
-#: timeout(1) when the harness is gone (setpriv(1), --pdeathsig). With no time limit it only runs the command in a process
-#: group of its own and passes the signal on to all of it; make then removes what is half made (its manual, Interrupts).
+#: timeout(1) when the harness is gone (setpriv(1), --pdeathsig), which here sets no limit but runs the command in a
+#: process group of its own and passes the signal on to all of it. make removes what is half made (manual, Interrupts).
 _END_WITH_THE_HARNESS = ("setpriv", "--pdeathsig", "TERM", "timeout", "0")
 
 
