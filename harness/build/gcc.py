@@ -177,13 +177,14 @@ def _version(program: str) -> str:
 
 def _build(one: _Build, out: Path) -> None:
     one.logs.mkdir(parents=True, exist_ok=True)
-    if not one.work.is_dir():
+    if one.work.is_dir():
+        one.progress("going on with a build that was interrupted")  # once the last of what it started has ended
+    else:
         for old in one.logs.glob(one.log("*").name):
             old.unlink()
     steps = {"unpack": _unpack, "configure": _configure, "compilers": _compilers}
     if one.sysroot:
         steps["libgcc"] = _libgcc
-    one.progress("waiting for the end of what a killed build left running")  # configure scripts go on to their end
     with lock(one.work / "lock") as held:
         one = replace(one, lock=held)
         try:
