@@ -104,18 +104,15 @@ def test_a_build(archive, own):
     assert not list((own.root / "toolchain-builds").iterdir())
 
 
-def test_a_killed_build_ends_what_it_started_and_goes_on(archive, own, tmp_path):
+def test_a_killed_build_goes_on(archive, own, tmp_path):
     (tmp_path / "cache/block").touch()
     blocked = tmp_path / "cache/blocked"
     first = started(archive, own)
     while not blocked.exists():
         assert first.poll() is None, first.communicate()
         time.sleep(0.01)
-    (make,) = children(first.pid)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    while Path(f"/proc/{make}").exists():
-        time.sleep(0.01)
     assert not list((own.root / "toolchains").glob("[!.]*"))
     (work,) = (own.root / "toolchain-builds").iterdir()
     made = (work / "build/made").read_text().split()
@@ -129,10 +126,6 @@ def test_a_killed_build_ends_what_it_started_and_goes_on(archive, own, tmp_path)
     assert log.read_text().count("+ tar ") == 1
     assert (folder / "bin/made").read_text().split() == [*made, "two", "libgcc"]
     assert {"half", "whole"} & set((folder / "bin/listed").read_text().split()) == {"whole"}
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_two_at_once_build_once(archive, own):

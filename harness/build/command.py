@@ -16,7 +16,7 @@ _ERRORS = (
     re.compile(r"^(?!.*configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
-    re.compile(r"^.*\*\*\* .*$", re.MULTILINE),
+    re.compile(r"^make.*: \*\*\* .*$", re.MULTILINE),
 )
 
 #: A build that outlives the harness would go on in a folder that the next one takes for its own. So the kernel tells
