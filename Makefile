@@ -1,5 +1,5 @@
 # Two commands do all on a fresh Debian machine: `make matrix` and `make test`.
-.PHONY: matrix test setup
+.PHONY: matrix test bench setup
 
 matrix: setup
 	.venv/bin/harness run goroutines threads
@@ -18,3 +18,7 @@ setup:
 	python3 -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check -e ".[test]"
 	@touch $@
+
+# Ratios measured side by side; takes about ten minutes.
+bench: setup
+	.venv/bin/python -m tests.bench

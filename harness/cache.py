@@ -65,7 +65,7 @@ class Cache:
         """Where a folder is or would be."""
         return self.root / kind / key
 
-    def make(self, kind: str, key: str, build: Callable[[Path], None], room: int = 0) -> Path:
+    def make(self, kind: str, key: str, build: Callable[[Path], None], room: int = 0, again: bool = False) -> Path:
         """The folder of a key, built first if it is not there.
 
         Args:
@@ -73,15 +73,16 @@ class Cache:
             key: the hash of all that makes it.
             build: fills the empty folder it is given. What it raises is passed on and nothing is left behind.
             room: MiB that the build takes. Without them it is not begun, for few tools say plainly that a disk is full.
+            again: whether to build it even if it is there. What is there goes when the new one is whole.
 
         Raises:
             StoreError: there is not enough room.
         """
         final = self.path(kind, key)
-        if final.is_dir():
+        if final.is_dir() and not again:
             return final
         with lock(self.root / "locks" / f"{kind}-{key}.lock"):
-            if final.is_dir():
+            if final.is_dir() and not again:
                 return final
             staging = final.parent / f".{key}.new"
             shutil.rmtree(staging, ignore_errors=True)  # what a killed build left
@@ -91,8 +92,28 @@ class Cache:
                 if free < room:
                     raise StoreError(f"{self.root}: making {kind} takes about {room} MiB, and only {free} are free")
                 build(staging)
+                old = self._set_aside(final)
                 os.replace(staging, final)
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
+            shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def discard(self, kind: str, key: str) -> bool:
+        """Remove a folder, and what a killed build left of it. Returns whether it was there."""
+        final = self.path(kind, key)
+        with lock(self.root / "locks" / f"{kind}-{key}.lock"):
+            there = final.is_dir()
+            for doomed in (self._set_aside(final), final.parent / f".{key}.new"):
+                shutil.rmtree(doomed, ignore_errors=True)
+        return there
+
+    @staticmethod
+    def _set_aside(final: Path) -> Path:
+        """Rename a folder that is to be removed, if it is there, so that nobody finds half of it."""
+        old = final.parent / f".{final.name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.is_dir():
+            os.replace(final, old)
+        return old

@@ -5,28 +5,46 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from harness import __version__, conf, doctor, engine, paths
-from harness.build import gcc, sysroot, toolchain
+from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
-from harness.errors import ConfigError, HarnessError, ToolMissing
+from harness.conf.load import BASELINE
+from harness.crew import Isolation
+from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
-from harness.results.store import Store
+from harness.results.matrix import Matrix
+from harness.results.store import Run, Store
 
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
 _WORK = click.option("--work", help="The work directory. [default: $HARNESS_WORK or .harness]")
+
+_GUESTS = click.option(
+    "--guest", "guests", multiple=True, default=["linux-i386"], show_default=True, help="A guest; repeatable."
+)
+_VARIANTS = click.option(
+    "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
+)
+_JOBS = click.option(
+    "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
+)
+_TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+_HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 
 
 class _Group(click.Group):
@@ -36,7 +54,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"harness: {error}", err=True)
+            text = error.whole() if isinstance(error, GuestError) else error
+            click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,17 +70,80 @@ def main() -> None:
 
 @main.command()
 @click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
-@click.option("--guest", "guests", multiple=True, help="A guest; repeatable. [default: linux-i386]")
-@click.option("--variant", "variants", multiple=True, help="A libgo; repeatable. [default: all]")
+@_GUESTS
+@_VARIANTS
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@_JOBS
+@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @click.option(
-    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
 )
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=-1,
+    type=int,
+    metavar="[RUN]",
+    help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
+@_HTML
 @_CONF
 @_WORK
+@click.pass_context
 def run(
+    context: click.Context,
     selection: tuple[str, ...],
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int,
+    jobs: int | None,
+    cores: bool,
+    isolation: Isolation,
+    resume: int | None,
+    html: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Run programs and show the matrix.
+
+    Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
+    Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
+    """
+    folder = paths.work_dir(work)
+    if resume is None:
+        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+    else:
+        given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        if others := sorted(set(given) - {"resume", "html", "work"}):
+            raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
+        request, resume = engine.request_of(folder, None if resume < 0 else resume)
+    store, done = _run(request, resume)
+    matrix = engine.matrix(store, done)
+    reports.print_table(matrix, Console())
+    pages = _write(store, done, matrix, folder, html)
+    click.echo(f"\nJSON and HTML: {pages}")
+    verdicts = {cell.verdict for cell in matrix.cells}
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+
+
+@main.command()
+@click.argument("program")
+@_GUESTS
+@_VARIANTS
+@click.option(
+    "--trials", default=3, show_default=True, type=click.IntRange(1), help="Trials, with the trace and without."
+)
+@_JOBS
+@_HTML
+@_CONF
+@_WORK
+def trace(
+    program: str,
     guests: tuple[str, ...],
     variants: tuple[str, ...],
     trials: int,
@@ -70,30 +152,43 @@ def run(
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Run programs and show the matrix.
+    """Count how threads and goroutines of a program live and end.
 
-    Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
+    Runs it with each libgo as it is, and with the same libgo made to count threads and goroutines made, parked, reused
+    and ended; shows the counts side by side, says whether any was destroyed, and what the counting costs. The report
+    plots threads and goroutines over time. Exit status: 0 it was traced, 2 bad input, 3 trouble with a guest.
     """
-    request = engine.Request(
-        selection, guests or ("linux-i386",), variants, trials, jobs, conf_files, paths.work_dir(work)
-    )
+    request = engine.Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
+    store, done = _run(engine.traced(request))
+    matrix = engine.matrix(store, done)
+    reports.print_life_cycles(engine.life_cycles(store, done), Console())
+    click.echo(f"JSON and HTML: {_write(store, done, matrix, request.work, html)}")
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
+
+
+def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            store, done = engine.run(request, report)
+            return engine.run(request, report, resume)
+    except engine.Interrupted as error:
+        click.echo(f"harness: {error}", err=True)
     except KeyboardInterrupt:
-        click.echo("harness: interrupted; finished trials are kept, `harness show` shows them", err=True)
-        sys.exit(130)
-    matrix = engine.matrix(store, done)
-    reports.print_table(matrix, Console())
-    folder = request.work / "runs" / str(done.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "matrix.json").write_text(reports.json_text(matrix))
-    for page in filter(None, [folder / "report.html", html]):
-        reports.write_html(page, matrix, store.trials(done.id))
-    click.echo(f"\nJSON and HTML: {folder / 'matrix.json'} {folder / 'report.html'}")
-    verdicts = {cell.verdict for cell in matrix.cells}
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+        click.echo("harness: interrupted before any trial was made", err=True)
+    sys.exit(130)
+
+
+def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
+    """Write a run's JSON and HTML, and say where they are."""
+    folder = work / "runs" / str(run_.id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matrix.json").write_text(reports.json_text(matrix))
+        cycles = engine.life_cycles(store, run_)
+        for page in filter(None, [folder / "report.html", also]):
+            reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    except OSError as error:
+        raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
+    return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 
 @main.command()
@@ -124,17 +219,76 @@ def list_(work: str | None) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[VARIANT]...")
-@click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+@_TOOLCHAIN
 @_CONF
-def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...]) -> None:
-    """Build libgo variants, by default all."""
-    configuration = conf.load(conf_files)
+@_WORK
+def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Build libgo variants, by default all that are for the toolchain's target."""
+    configuration = _configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
-    chosen = names or tuple(configuration.variants)
+    engine.check_variants(names, [tools.triple], configuration)
+    chosen = names or [name for name, one in configuration.variants.items() if one.fits(tools.triple)]
     with Reporter() as report:
         built = engine.build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
     for name, one in built.items():
         click.echo(f"{name}: {one.library}")
+
+
+@main.group()
+def variant() -> None:
+    """libgo variants: list them, open a work tree of one to try an idea, make the patch."""
+
+
+@variant.command("list")
+@_CONF
+@_WORK
+def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
+    """List the variants and what they are."""
+    table = Table("variant", "what it is", "made of", box=None)
+    for name, one in _configuration(conf_files, work).variants.items():
+        made = [Path(file).name for file in one.patches] + (["its work tree"] if one.tree else []) + one.flags
+        made += ["the toolchain's own"] * one.prebuilt + [f"{key}={value}" for key, value in one.env.items()]
+        table.add_row(name, one.about + (f" ({', '.join(one.only)} only)" if one.only else ""), " ".join(made))
+    Console().print(table)
+
+
+@variant.command("new")
+@click.argument("name")
+@click.option("--from", "like", default=BASELINE, show_default=True, help="The variant to begin from.")
+@_TOOLCHAIN
+@_CONF
+@_WORK
+def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Open a work tree of libgo's source; what is edited there is the variant NAME at once."""
+    folder = engine.new_variant(name, like, toolchain_name, _configuration(conf_files, work), paths.work_dir(work))
+    click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
+
+
+@variant.command("diff")
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
+)
+@_CONF
+@_WORK
+def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Make the patch of what differs in a work tree from GCC's own libgo."""
+    configuration = _configuration(conf_files, work)
+    tree = configuration.tree(name)
+    if tree is None:
+        raise HarnessError(f"variant {name} has no work tree; `harness variant new` makes one")
+    text = worktree.difference(tree).text
+    if output is None:
+        sys.stdout.buffer.write(text)
+        return
+    try:
+        output.write_bytes(text)
+    except OSError as error:
+        raise HarnessError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def _configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Configuration:
+    return engine.load(conf_files, paths.work_dir(work))
 
 
 @main.command()
@@ -143,7 +297,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
 @_WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
     """An interactive shell in a fresh guest, which is gone when the shell ends."""
-    configuration = conf.load(conf_files)
+    configuration = _configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
         with Reporter() as report:
@@ -169,7 +323,7 @@ def doctor_() -> None:
 
 @main.group()
 def image() -> None:
-    """Guests' images: list, build, show, remove."""
+    """Guests' images: list, build, fetch, show, remove."""
 
 
 @image.command("list")
@@ -187,8 +341,31 @@ def image_list() -> None:
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
     with Reporter() as report:
-        built = images.build(name, lambda text: report.step(f"image {name}", text), force)
+        built = images.build(name, partial(report.step, f"image {name}"), force)
     click.echo(built.folder)
+
+
+@image.command("fetch")
+@click.argument("name")
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
+)
+@click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
+def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
+    """Download an operating system's own image and prepare it for the harness.
+
+    The file's name and SHA-512 are read from the release's list at the first fetch, recorded in a lock file in the
+    cache, and required from then on. A download that broke off goes on where it was.
+    """
+    if sha512 is not None and not re.fullmatch(r"[0-9a-fA-F]{128}", sha512):
+        raise click.BadParameter("must be 128 hexadecimal digits", param_hint="--sha512")
+    try:
+        with Reporter() as report:
+            fetched = images.fetch(name, partial(report.step, f"image {name}"), file, sha512 and sha512.lower())
+    except KeyboardInterrupt:
+        click.echo("harness: interrupted; what was downloaded is kept, the same command goes on with it", err=True)
+        sys.exit(130)
+    click.echo(fetched.folder)
 
 
 @image.command("show")
@@ -248,13 +425,17 @@ def toolchain_build(
 ) -> None:
     """Build gccgo and gcc for a triple, and take them for NAME from now on.
 
-    Headers and C library come from one of --sysroot, --sysroot-image and --deb. A build that was interrupted goes on.
+    Headers and C library come from one of --sysroot, --sysroot-image and --deb, or else from the image of a guest that
+    uses the toolchain, if it has been fetched. A build that was interrupted goes on.
     """
-    said = conf.load(conf_files).toolchain(name)
+    configuration = conf.load(conf_files)
+    said = configuration.toolchain(name)
     origins: list[sysroot.Origin] = []
     origins += [sysroot.Folder(folder)] if folder else []
     origins += [sysroot.Image.parse(image_file)] if image_file else []
     origins += [sysroot.Packages(debs)] if debs else []
+    if not origins and not compilers_only:
+        origins += _images_with(name, configuration)[:1]
     if len(origins) + compilers_only != 1:
         raise ConfigError(
             f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
@@ -266,6 +447,16 @@ def toolchain_build(
     if built.sysroot:
         toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
     click.echo(built.folder)
+
+
+def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
+    """The disks of the built images of the guests that use a toolchain."""
+    return [
+        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        for guest in configuration.guests.values()
+        if guest.toolchain == name and guest.disk and guest.image
+        if (found := images.find(guest.image)) and "partition" in found.manifest
+    ]
 
 
 @toolchain_.command("use")

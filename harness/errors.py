@@ -35,6 +35,10 @@ class ImageError(HarnessError):
     """An image is missing, damaged, or cannot be built."""
 
 
+class DownloadError(HarnessError):
+    """Something cannot be downloaded, or what came is not what it should be."""
+
+
 class StoreError(HarnessError):
     """The results' database or the cache cannot be used, or does not hold what is asked for."""
 

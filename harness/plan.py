@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -196,16 +196,25 @@ def programs(selection: Sequence[str]) -> list[Program]:
 
 
 def slots(
-    guests: dict[str, conf.Guest], variants: Sequence[str], chosen: Sequence[Program], trials: int
+    guests: Mapping[str, conf.Guest],
+    triples: Mapping[str, str],
+    variants: Mapping[str, conf.Variant],
+    chosen: Sequence[Program],
+    trials: int,
 ) -> Iterator[Slot]:
     """All trials of a run, in order: the variants of a program stand side by side, and whole rounds follow each other,
     so that what changes in the course of a run changes for all cells alike.
 
-    A cell whose program needs what its guest does not provide is left out.
+    A cell is left out whose program needs what its guest does not provide, or its variant lacks, and one whose variant
+    is not for its guest.
+
+    Args:
+        triples: the target triples of the guests.
     """
     for number in range(1, trials + 1):
         for program in chosen:
             for guest, said in guests.items():
-                if set(program.needs) <= set(said.provides):
-                    for variant in variants:
-                        yield Slot(guest, variant, program, number)
+                for name, variant in variants.items():
+                    provided = set(said.provides) - set(variant.lacks)
+                    if set(program.needs) <= provided and variant.fits(triples[guest]):
+                        yield Slot(guest, name, program, number)

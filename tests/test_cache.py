@@ -44,3 +44,27 @@ def test_a_build_without_room_is_not_begun(tmp_path):
     with pytest.raises(StoreError, match=r"making libgo takes about \d+ MiB, and only \d+ are free"):
         cache.make("libgo", "key", lambda folder: pytest.fail("begun"), room=1 << 40)
     assert not list((tmp_path / "libgo").iterdir())
+
+
+def test_what_is_there_goes_when_the_new_one_is_whole(tmp_path):
+    cache = Cache(tmp_path)
+    cache.make("k", "1", lambda out: (out / "first").touch())
+
+    def fail(out):
+        assert (cache.path("k", "1") / "first").exists()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        cache.make("k", "1", fail, again=True)
+    assert [path.name for path in cache.path("k", "1").iterdir()] == ["first"]
+    cache.make("k", "1", lambda out: (out / "second").touch(), again=True)
+    assert [str(path.relative_to(tmp_path / "k")) for path in tmp_path.glob("k/*/*")] == ["1/second"]
+
+
+def test_what_is_discarded_is_gone_and_what_a_killed_build_left_too(tmp_path):
+    cache = Cache(tmp_path)
+    cache.make("k", "1", lambda out: None)
+    (tmp_path / "k/.1.new").mkdir()
+    assert cache.discard("k", "1")
+    assert not list((tmp_path / "k").iterdir())
+    assert not cache.discard("k", "1")

@@ -1,64 +1,87 @@
-"""Commands of builds: what is shown of one that failed, and that nothing which it started outlives the harness."""
+"""Builds' commands: what failed is said, and nothing that was started goes on after the harness, however it ends."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.build.command import first_error
+from harness.build import command
+from harness.errors import BuildError
 
 
 @pytest.mark.parametrize(
     ("output", "said"),
     [
+        ("a.c:1:2: warning: w\na.c:3:4: error: e\nmake: *** [x] Error 1\n", "a.c:3:4: error: e"),
+        ("configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
+        ("ld: undefined reference to `f'\nmake: *** [x]\n", "ld: undefined reference to `f'"),
+        ("/bin/sh: 5: gawk: not found\nmake: *** [x] Error 127\n", "/bin/sh: 5: gawk: not found"),
+        ("as: x: No space left on device\nmake: *** [x]\n", "as: x: No space left on device"),
+        ("make: *** No rule to make target 'x'.\n", "make: *** No rule to make target 'x'."),
         (
-            "a.c:1:2: warning: w\na.c:3:1: error: no such thing\nmake: *** [all] Error 1\n",
-            "a.c:3:1: error: no such thing",
+            "*** Makeinfo is missing.\nmake[1]: *** No rule to make target 'y'.\n",
+            "make[1]: *** No rule to make target 'y'.",
         ),
-        ("checking... configure: error: in `/x':\nconfigure: error: cannot run\n", "configure: error: cannot run"),
-        (
-            "*** Makeinfo is missing. Info documentation will not be built.\n"
-            "make[1]: *** No rule to make target 'x', needed by 'y'.  Stop.\nmake: *** [Makefile:1: all] Error 2\n",
-            "make[1]: *** No rule to make target 'x', needed by 'y'.  Stop.",
-        ),
-        ("cc: a\nfatal: No space left on device\nb\n", "fatal: No space left on device"),
-        ("one\ntwo\n", "two"),
-        ("\n", "it printed nothing"),
+        ("checking x... configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
+        ("only this\n\n", "only this"),
+        ("", "it printed nothing"),
     ],
 )
 def test_the_first_error(output, said):
-    assert first_error(output) == said
+    assert command.first_error(output) == said
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_what_a_command_started_ends_with_the_harness(tmp_path, how):
-    """Grandchildren too, of a shell that waits and so does not pass a signal on."""
-    script = "sleep 1000 & echo $! > child; mv child ready; wait; true"
-    code = "import sys; from pathlib import Path; from harness.build.command import run\n"
-    code += "run(['sh', '-c', sys.argv[2]], Path(sys.argv[1], 'log'), folder=Path(sys.argv[1]), what='x')"
-    harness = subprocess.Popen([sys.executable, "-c", code, tmp_path, script], stderr=subprocess.DEVNULL)
-    ready = tmp_path / "ready"
-    while not ready.exists():
-        assert harness.poll() is None
-        time.sleep(0.01)
-    child = int(ready.read_text())
-    harness.send_signal(how)
-    harness.wait()
-    for _ in range(6000):
-        if not alive(child):
-            return
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    pytest.fail("it still runs after a minute")
+def test_a_failure_ends_in_its_error_and_names_the_log(tmp_path):
+    log = tmp_path / "log"
+    command.run(["sh", "-c", "echo earlier: error: gone"], log, folder=tmp_path, what="one")
+    with pytest.raises(BuildError) as caught:
+        command.run(["sh", "-c", "echo $A: error: now; exit 3"], log, folder=tmp_path, what="two", env={"A": "x"})
+    assert str(caught.value) == f"two failed: x: error: now (whole log: {log})"
+    with pytest.raises(BuildError, match="no-such-program: not found"):
+        command.run(["no-such-program"], log, folder=tmp_path, what="three")
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+def alive(word):
+    """The processes with a word on their command lines."""
+    return subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, check=False).stdout.split()
+
+
+def until(what):
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# A command with a child of its own, as make has.
+NEST = "sh -c 'sleep {word} & sleep {word}; true'"
+
+
+def test_a_killed_harness_leaves_nothing_running(tmp_path):
+    word = f"30.{os.getpid()}1"
+    code = "import sys; from pathlib import Path; from harness.build import command\n"
+    code += f"command.run(['sh', '-c', {NEST.format(word=word)!r}], Path('log'), folder=Path(), what='x')"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    until(lambda: len(alive(word)) >= 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until(lambda: not alive(word))
+
+
+def test_what_goes_wrong_in_one_place_stops_the_others(tmp_path):
+    word = f"30.{os.getpid()}2"
+
+    def build():
+        command.run(["sh", "-c", NEST.format(word=word)], tmp_path / "log", folder=tmp_path, what="x")
+
+    with pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(2) as threads, command.stoppable(threads):
+        jobs = [threads.submit(build) for _ in range(3)]
+        until(lambda: len(alive(word)) >= 4)
+        raise KeyboardInterrupt
+    assert not alive(word)
+    assert [isinstance(job.exception(), BuildError) for job in jobs[:2]] == [True, True] and jobs[2].cancelled()
+    command.run(["true"], tmp_path / "log", folder=tmp_path, what="later ones run again")

@@ -1,12 +1,16 @@
 """Configuration: what users write wrong is named with file, line and key; what they add or change takes effect."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import conf
+from harness import conf, paths
 from harness.conf.units import seconds
 from harness.errors import ConfigError
+
+HURD = (paths.DATA / "docs/hurd.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -23,8 +27,15 @@ from harness.errors import ConfigError
         ),
         ("guests:\n  new: {toolchain: linux-i386, signals: linux}\n", ":2: guests.new: has neither kernel nor disk"),
         ("guests:\n  new: {signals: linux, kernel: /k}\n", ":2: guests.new.toolchain: is missing"),
+        ("guests:\n  new: {toolchain: linux-i386, kernel: /k}\n", ":2: guests.new: has neither system nor signals"),
+        (
+            "guests:\n  linux-i386:\n    system: hrud\n",
+            ":3: guests.linux-i386.system: no system named hrud; did you mean",
+        ),
+        ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
+        ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
         (
             "toolchains:\n  hurd-i386:\n    build: {patch: []}\n",
@@ -68,6 +79,21 @@ def test_own_yaml_adds_and_changes_single_fields(write):
     assert "pristine" in got.variants
 
 
+def test_a_mapping_takes_over_another_s_keys(write):
+    mine = write(
+        "mine.yaml",
+        "guests:\n"
+        "  one: &one {toolchain: linux-i386, kernel: /k, signals: linux, memory: 99, disk: {file: /d}}\n"
+        "  two:\n    memory: 77\n    <<: *one\n    kernel: /other\n"
+        "  three: {<<: *one, memry: 33}\n",
+    )
+    with pytest.raises(ConfigError, match=r"mine\.yaml:7: guests\.three\.memry: unknown key"):
+        conf.load([mine])
+    mine.write_text(mine.read_text().replace("memry", "memory"))
+    two = conf.load([mine]).guest("two")
+    assert (two.memory, two.kernel, two.disk.file) == (77, "/other", "/d")
+
+
 def test_unknown_names_get_the_nearest():
     got = conf.load()
     with pytest.raises(ConfigError, match="did you mean linux-i386"):
@@ -76,11 +102,21 @@ def test_unknown_names_get_the_nearest():
         got.variant("pristin")
 
 
-def test_signals_go_by_the_guest_s_own_numbers(write):
-    got = conf.load([write("h.yaml", "guests:\n  h: {toolchain: linux-i386, kernel: /k, signals: hurd}\n")])
-    assert got.signal_names("linux-i386")[10] == "SIGUSR1"
-    assert got.signal_names("h")[10] == "SIGBUS"
-    assert got.signal_names("h")[30] == "SIGUSR1"
+@pytest.mark.parametrize(
+    ("said", "ten", "crash"),
+    [
+        ("signals: linux", "SIGUSR1", {}),
+        ("signals: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("system: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("system: hurd, signals: {10: TEN}", "SIGTEN", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("signals: {10: SIGTEN}", "SIGTEN", {}),
+        ("system: posix", None, {}),
+    ],
+)
+def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, crash):
+    got = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {said}}}\n")])
+    assert got.signal_names("h").get(10) == ten
+    assert got.guest("h").ways.kill == crash
 
 
 @given(st.floats(0.001, 1e6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)]))
@@ -93,3 +129,14 @@ def test_times(number, unit):
 def test_what_is_no_time(text):
     with pytest.raises(ValueError, match="is not a time"):
         seconds(text)
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", HURD, re.MULTILINE | re.DOTALL))
+def test_what_the_page_on_the_hurd_shows_is_valid(write, block):
+    conf.load([write("mine.yaml", block)])
+
+
+def test_the_given_hurd_guests_differ_in_their_image_alone():
+    one, other = conf.load().guest("hurd-i386"), conf.load().guest("hurd-i386-2023")
+    assert other.model_copy(update={"image": "hurd-i386"}) == one
+    assert one.memory <= 2048

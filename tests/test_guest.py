@@ -9,7 +9,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from harness import conf
+from harness import conf, engine
 from harness.cli import main
 from harness.engine import fresh_guest
 from harness.guest.shell import Shell
@@ -56,6 +56,34 @@ def test_a_guest_cannot_reach_out_and_shows_its_own_host_key(tmp_path):
         kind, blob = files.host_key.split()
         with pytest.raises(Exception, match="another host key"):
             Shell.connect(machine.port, "root", files.ssh_key, f"{kind} {blob[:-6]}AAAAAA", 30)
+
+
+LOCKED = "\tfor i := 0; i < 5; i++ {\n\t\tc := make(chan int)\n\t\tgo func() {\n\t\t\truntime.LockOSThread()\n"
+LOCKED += "\t\t\tclose(c)\n\t\t}()\n\t\t<-c\n\t}\n\ttime.Sleep(300 * time.Millisecond)\n"
+
+
+def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_path):
+    head = 'package main\n\nimport (\n\t"runtime"\n\t"time"\n)\n\nfunc main() {\n' + LOCKED
+    write("demo/crash.go", f'// run\n\n{head}\tpanic("now")\n}}\n')
+    write("demo/hang.go", f"// run\n// timeout: 4s\n\n{head}\tfor {{\n\t}}\n}}\n")
+    words = ["run", str(tmp_path / "demo"), "--variant", "no-thread-exit+trace", "--variant", "pristine+trace"]
+    done = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
+    assert done.exit_code == 1, done.output
+    store = Store(tmp_path / "work" / "results.sqlite")
+    cycles = engine.life_cycles(store, store.run(None))
+    assert {cycle.program: dict(cycle.columns["pristine"].verdicts) for cycle in cycles} == {
+        "demo/crash": {"crash": 1},
+        "demo/hang": {"hang": 1},
+    }
+    for cycle in cycles:
+        for variant, end in (("pristine", True), ("no-thread-exit", False)):
+            (trace,) = cycle.columns[variant].traces
+            torn = trace.counts["threads torn down by Go"]
+            assert torn in (4, 5), "the first thread of all is never torn down, and a goroutine may have had that"
+            assert trace.counts["threads ended in libpthread"] == (torn if end else 0)
+            assert len(trace.samples) > 10
+    (page,) = (tmp_path / "work").glob("runs/*/report.html")
+    assert page.read_text().count('class="curve"') == 8
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from harness import paths
 from harness.conf.read import read
 from harness.errors import ImageError, ToolMissing
-from harness.guest import debian, image
+from harness.guest import debian, host, image
 
 needs_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 
@@ -151,18 +151,18 @@ def test_stanza_never_says_trusted() -> None:
     ],
 )
 def test_first_error(stderr: str, expected: str) -> None:
-    assert debian.first_error(stderr) == expected
+    assert host.first_error(stderr) == expected
 
 
 def test_a_failing_tool_says_what_it_was_doing() -> None:
     with pytest.raises(ImageError, match=r"^the disk: sh failed: it broke$"):
-        debian.run("sh", "-c", "echo it broke >&2; exit 3", what="the disk")
+        host.run("sh", "-c", "echo it broke >&2; exit 3", what="the disk")
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(ToolMissing, match=r"mke2fs .*\(Debian package e2fsprogs\)"):
-        debian.run("mke2fs", what="the disk")
+        host.run("mke2fs", what="the disk")
 
 
 # Modules

@@ -1,9 +1,14 @@
 """Patches: every wrong kind is refused with its reason, and a right one is applied whole or not at all."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from harness import paths
+from harness import conf, engine, paths
 from harness.build import patches
+from harness.build.toolchain import GCC_VERSIONS
 from harness.errors import PatchError
 
 GOOD = "--- a/libgo/f.go\n+++ b/libgo/f.go\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
@@ -18,6 +23,9 @@ GOOD = "--- a/libgo/f.go\n+++ b/libgo/f.go\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n th
         (GOOD.replace("a/libgo", "libgo").replace("b/libgo", "libgo"), "must be made as `git diff` does"),
         (GOOD.replace("libgo/f.go", "gcc/f.go"), "touches gcc/f.go, which is outside libgo"),
         (GOOD.replace("libgo/f.go", "libgo/../f.go"), "outside libgo"),
+        (GOOD.replace("libgo/f.go", "gcc-12.2.0/libgo/f.go"), "must be made as `git diff` does"),
+        (GOOD.replace("libgo/f.go", "go/runtime/f.go"), "must be made as `git diff` does"),
+        (GOOD.replace("libgo/f.go", "gcc/go/f.go"), "touches gcc/go/f.go, which is outside libgo"),
         (GOOD + "GIT binary patch\n", "binary"),
         (GOOD[:-20], "not a unified diff"),
     ],
@@ -57,8 +65,45 @@ def test_a_patch_s_words_are_not_part_of_its_key(write):
     assert patches.read(write("c.patch", GOOD.replace("+2", "+3"))).key != one.key
 
 
-def test_the_given_patches_can_be_read():
-    found = list((paths.DATA / "conf" / "patches").glob("*.patch"))
-    assert found
+def test_what_fits_only_with_fuzz_says_so(write, tmp_path):
+    write("tree/libgo/f.go", "eins\ntwo\nthree\n")
+    with pytest.raises(PatchError, match=r"hunk 1 of libgo/f.go fails at line 1, except with fuzz"):
+        patches.apply(patches.read(write("p.patch", GOOD)), tmp_path / "tree")
+
+
+SOURCES = [
+    archive
+    for major in GCC_VERSIONS
+    for archive in sorted(Path(f"/usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz"))[-1:]
+]
+
+
+@pytest.fixture(scope="module", params=SOURCES, ids=lambda archive: archive.name)
+def libgo_source(request, tmp_path_factory):
+    """What the patches touch of each GCC source that this machine has."""
+    tree = tmp_path_factory.mktemp("gcc")
+    files = ["*/libgo/runtime/proc.c", "*/libgo/go/runtime/*.go"]
+    words = ["tar", "-xf", request.param, "-C", tree, "--strip-components=1", "--wildcards", *files]
+    subprocess.run(words, check=True)
+    return tree
+
+
+def test_there_is_a_source_to_try_patches_on():
+    assert SOURCES
+
+
+@pytest.mark.parametrize("name", [name for name, one in conf.load().variants.items() if one.patches])
+def test_each_variant_s_patches_apply_and_the_trace_after_them(libgo_source, tmp_path, name):
+    shutil.copytree(libgo_source, tmp_path / "gcc")
+    for patch in [*engine.recipe(name, conf.load()).patches, patches.read(engine.LIFETRACE)]:
+        patches.apply(patch, tmp_path / "gcc")
+
+
+def test_each_given_patch_says_what_it_is_for():
+    used = {file.name for name in conf.load().variants for file in conf.load().patches(name)}
+    found = sorted((paths.DATA / "conf" / "patches").glob("*.patch"))
+    assert used | {engine.LIFETRACE.name} == {file.name for file in found}
     for path in found:
-        assert patches.read(path).files
+        header = path.read_text().partition("\n--- ")[0]
+        words = ["Touches:"] if path == engine.LIFETRACE else ["Touches:", "Separates:"]
+        assert all(word in header for word in words), path.name

@@ -76,8 +76,14 @@ def test_the_given_suites_say_what_they_show():
 
 
 def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
-    guests = conf.load().guests
-    guests = {"linux-i386": guests["linux-i386"]}
-    chosen = [plan.read(write("s/a.go", BODY)), plan.read(write("s/b.go", "// needs: wings\n" + BODY))]
-    got = [(slot.number, slot.program.name, slot.variant) for slot in plan.slots(guests, ["x", "y"], chosen, 2)]
-    assert got == [(1, "s/a", "x"), (1, "s/a", "y"), (2, "s/a", "x"), (2, "s/a", "y")]
+    guests = {"g": conf.load().guest("linux-i386")}
+    variants = {
+        "x": conf.Variant(),
+        "y": conf.Variant(lacks=["split-stack"]),
+        "z": conf.Variant(only=["i686-gnu"]),
+    }
+    needy = plan.read(write("s/b.go", "// needs: split-stack\n" + BODY))
+    chosen = [plan.read(write("s/a.go", BODY)), needy, plan.read(write("s/c.go", "// needs: wings\n" + BODY))]
+    found = plan.slots(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
+    got = [(slot.number, slot.program.name, slot.variant) for slot in found]
+    assert got == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]

@@ -42,7 +42,7 @@ def ran(tmp_path_factory):
 
 
 def test_every_kind_of_block_is_looked_at():
-    assert {kind for kind, _ in BLOCKS} == {"sh", "", "go", "yaml"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "", "text", "go", "yaml"}
     assert all(words[0] in ("make", "harness") for words in COMMANDS)
 
 
@@ -56,6 +56,14 @@ def test_the_picture_is_what_make_matrix_prints(ran):
     printed = {line.rstrip() for line in ran["make matrix"].stdout.splitlines()}
     missing = [line for line in block("").splitlines() if line.rstrip() not in printed]
     assert not missing
+
+
+def test_the_life_cycle_is_what_harness_trace_prints(ran):
+    printed = ran["harness trace suites/threads/lock-exit-churn.go"].stdout
+    rows = [line.rstrip() for line in block("text").splitlines()]
+    names = [" ".join(row.split()[:3]) for row in rows[4:]]
+    assert names and all(name in printed for name in names)
+    assert rows[0] in printed and "Ms were destroyed" in printed and "No M was destroyed" in printed
 
 
 def test_the_program_s_header(write):

@@ -12,7 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from harness.results import report
+from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import Trial, build
+from harness.trial import lifetrace
+from harness.trial.lifetrace import Sample, Trace
 
 HOSTILE = b"</script><script>alert(1)</script><!--<script>\x1b]0;owned\x07\xff\x00 \xe2\x80\xa8 &amp;\n"
 EVIL = "'\"><img src=x onerror=alert(1)>\x1b[2J\u202e\udcff"
@@ -210,3 +213,16 @@ def test_what_is_not_known_of_an_event_is_told_too():
 def test_json_text_is_ascii_whatever_was_said():
     text = report.json_text(matrix_of())
     assert text.isascii() and json.loads(text)["events"][0]["machine"] == 3
+
+
+def test_life_cycles_are_plotted_and_their_names_are_text():
+    trace = Trace(dict.fromkeys(lifetrace.EVENTS, 1), (Sample(0.0, 1, 1), Sample(0.5, 3, 9)))
+    cycle = LifeCycle(EVIL, EVIL, {EVIL: Column(EVIL, [trace], {"pass": 1})})
+    text = "".join(report.html(matrix_of(), [], [cycle]))
+    page = Page(text)
+    assert "img" not in {tag for tag, _ in page.elements}
+    curves = [attrs["d"] for tag, attrs in page.elements if tag == "path" and attrs["class"] == "curve"]
+    assert curves == ["M0,60H320V0H320", "M0,80H320V0H320"]
+    console = Console(file=io.StringIO(), width=80)
+    report.print_life_cycles([cycle], console)
+    assert "Ms were destroyed" in console.file.getvalue() and "\x1b" not in console.file.getvalue()

@@ -46,3 +46,25 @@ def test_another_version_and_a_file_that_is_no_database(tmp_path):
     (tmp_path / "x.sqlite").write_text("no database, but long enough to be taken for one" * 50)
     with pytest.raises(StoreError, match="not a database"):
         Store(tmp_path / "x.sqlite")
+
+
+def test_attachments_come_with_their_trial(tmp_path):
+    store = Store(tmp_path / "r.sqlite")
+    run, other = store.begin({}), store.begin({})
+    store.add(run, TRIAL, {"core": b"1", "trace": b"2"})
+    store.add(run, TRIAL)
+    store.add(other, TRIAL, {"trace": b"3"})
+    assert [data for _, data in store.attachments(run, "trace")] == [b"2"]
+    assert [trial for trial, _ in store.attachments(run, "trace")] == [next(store.trials(run)).id]
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path):
+    path = tmp_path / "r.sqlite"
+    run = Store(path).begin({})
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE attachments")
+        db.execute("DROP INDEX trials_of_slot")
+        db.execute("PRAGMA user_version=1")
+    store = Store(path)
+    store.add(run, TRIAL, {"trace": b"2"})
+    assert [data for _, data in Store(path).attachments(run, "trace")] == [b"2"]

@@ -1,5 +1,7 @@
 """Verdicts and signatures: pure functions of what was seen."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness.plan import Expectation
@@ -44,6 +46,14 @@ def seen(exit_status=0, signal=None, stdout=b"", stderr=b"", timed_out=False):
 def test_verdicts(observation, expected, verdict, reason):
     got = judge(observation, expected, LINUX)
     assert (got.verdict, got.reason) == (verdict, reason)
+
+
+def test_a_suspended_crash_is_no_hang():
+    got = judge(replace(seen(timed_out=True), suspended="THuo"), Expectation(), HURD)
+    assert (got.verdict, got.signature) == ("crash", "suspended by the crash server")
+    assert "state THuo" in got.reason
+    said = seen(timed_out=True, stderr=b"x.c:1: f: Assertion `y' failed.\n")
+    assert judge(replace(said, suspended="T"), Expectation(), HURD).signature == "x.c:N: f: Assertion `y' failed."
 
 
 def test_a_signal_is_named_by_the_guest():

@@ -1,13 +1,21 @@
-"""Running a build's commands: their output goes to a log, and a failure ends in the first error they printed."""
+"""Running a build's commands: their output goes to a log, and a failure ends in the first error they printed.
+
+A command and all that it started end with the harness, however that ends, so that nothing writes into a folder that
+another run has taken over.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from harness.errors import BuildError
 
@@ -16,13 +24,9 @@ _ERRORS = (
     re.compile(r"^(?!.*configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
+    re.compile(r"^.*: not found$", re.MULTILINE),
     re.compile(r"^make.*: \*\*\* .*$", re.MULTILINE),
 )
-
-#: A build that outlives the harness would go on in a folder that the next one takes for its own. So the kernel tells
-#: timeout(1) when the harness is gone (setpriv(1), --pdeathsig), which here sets no limit but runs the command in a
-#: process group of its own and passes the signal on to all of it. make removes what is half made (manual, Interrupts).
-_END_WITH_THE_HARNESS = ("setpriv", "--pdeathsig", "TERM", "timeout", "0")
 
 
 def first_error(output: str) -> str:
@@ -34,6 +38,25 @@ def first_error(output: str) -> str:
     return lines[-1].strip() if lines else "it printed nothing"
 
 
+#: Runs a command in a process group of its own, and ends the whole group when the pipe that comes as standard input
+#: ends: then the harness is gone. At SIGTERM make removes what is half made (GNU make manual, Interrupts), so that
+#: nobody takes it for whole who goes on with that build; what is still there after a moment is killed.
+_WATCHED = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+child=$!
+(trap "" TERM; read -r line <&3; kill -TERM 0; sleep 3; kill -9 0) &
+watcher=$!
+wait $child
+status=$?
+kill -9 $watcher
+exit $status
+"""
+_running: set[int] = set()
+_guard = threading.Lock()
+_stopped = threading.Event()
+
+
 def run(
     command: Sequence[str | Path],
     log: Path,
@@ -41,7 +64,7 @@ def run(
     folder: Path,
     what: str,
     env: Mapping[str, str] | None = None,
-    keep: Sequence[int] = (),
+    keep: int | None = None,
 ) -> None:
     """Run a command to its end, its output appended to a log.
 
@@ -51,36 +74,61 @@ def run(
         folder: the folder to run in.
         what: what this step is, for the error's text, such as "libgo no-sysmon: make".
         env: variables to add to the environment.
-        keep: file descriptors that the command and all that it starts inherit, such as that of a lock.
+        keep: the descriptor of a lock, which is held until the last process that the command has started ends.
 
     Raises:
-        BuildError: it failed or cannot be started. The log is copied out of the build's folder, which will be removed.
+        BuildError: it failed, cannot be started, or was stopped by `stoppable`.
     """
     with log.open("a+", encoding="utf-8", errors="replace") as file:
         print("+", *command, file=file, flush=True)
         start = file.tell()
-        try:
-            status = _status(
-                [*_END_WITH_THE_HARNESS, *(str(word) for word in command)],
-                cwd=folder,
-                env={**os.environ, "LC_ALL": "C", **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=keep,
-            )
-        except OSError as error:
-            raise BuildError(f"{what}: {error.filename}: {error.strerror}") from error
+        environment = {**os.environ, "LC_ALL": "C", **(env or {})}
+        status = _watched([str(word) for word in command], file.fileno(), folder, environment, keep)
+        if _stopped.is_set():
+            raise BuildError(f"{what} was stopped")
         if status:
             file.seek(start)
             raise BuildError(f"{what} failed: {first_error(file.read())} (whole log: {log})")
 
 
-def _status(command: list[str], **how: Any) -> int:
-    """Run a command to its end; when it is interrupted, end it and wait until it is gone."""
-    with subprocess.Popen(command, **how) as process:
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            raise  # on the way out, Popen waits
+@contextmanager
+def stoppable(workers: Executor) -> Iterator[None]:
+    """When the block is left by an exception, end all commands of the workers, and the workers."""
+    try:
+        yield
+    except BaseException:
+        with _guard:
+            _stopped.set()
+            for group in _running:
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+        workers.shutdown(cancel_futures=True)
+        _stopped.clear()
+        raise
+
+
+def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, str], keep: int | None) -> int:
+    theirs, ours = os.pipe()
+    kept = () if keep is None else (fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, 10),)  # out of the shell's way
+    try:
+        with _guard:
+            if _stopped.is_set():
+                return 1
+            process = subprocess.Popen(
+                ["sh", "-c", _WATCHED, "sh", *command],
+                cwd=folder,
+                env=env,
+                stdin=theirs,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=kept,
+                start_new_session=True,  # a ctrl-C is for the harness, which ends its commands in its own way
+            )
+            _running.add(process.pid)
+        status = process.wait()
+        with _guard:
+            _running.discard(process.pid)
+        return status
+    finally:
+        for descriptor in (theirs, ours, *kept):
+            os.close(descriptor)

@@ -70,7 +70,7 @@ class _Build:
     work: Path
     logs: Path
     progress: Progress
-    lock: int = -1
+    lock: int | None = None
 
     def log(self, step: str) -> Path:
         """The log of a step."""
@@ -79,7 +79,7 @@ class _Build:
     def run(self, step: str, words: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> None:
         """Run a command of a step, which holds the lock until the last of its children ends."""
         what = f"GCC for {self.triple}: {step}"
-        command.run(words, self.log(step), folder=folder, what=what, env=env, keep=(self.lock,))
+        command.run(words, self.log(step), folder=folder, what=what, env=env, keep=self.lock)
 
 
 @dataclass(frozen=True)

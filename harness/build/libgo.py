@@ -1,8 +1,9 @@
-"""libgo variants: GCC's libgo with patches and configure options, built out of tree without building GCC.
+"""libgo variants: GCC's libgo with patches, flags and configure options, built out of tree without building GCC.
 
 A full build leaves its tree in the cache. A patched variant starts from a copy of it and compiles only the packages
-that the patch touches; when their export data come out the same, nothing that imports them can differ, and it is
-linked. When they differ, `make` builds all that depends on them. Knows nothing of programs, guests or variants' names.
+that the patch touches; when their export data mean the same as before, nothing that imports them can differ, and it is
+linked. When they differ, `make` builds all that depends on them. A patch that touches more than sources gets a tree of
+its own. Knows nothing of programs, guests or variants' names.
 
 Order and options of the build: libbacktrace, libffi and libatomic are what libgo links (libgo/Makefile.am, LIBADD);
 only the shared library is built, for that is what a program gets by LD_LIBRARY_PATH.
@@ -11,14 +12,16 @@ only the shared library is built, for that is what a program gets by LD_LIBRARY_
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.build import command, patches, source
+from harness.build import command, export, patches, source
 from harness.build.counting import Progress, counted
 from harness.build.patches import Patch
 from harness.build.toolchain import Toolchain
@@ -26,9 +29,9 @@ from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError
 
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
-RECIPE = 1
+RECIPE = 2
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
-COMPILATIONS = 250
+COMPILATIONS = 272
 #: What the log has for each of them.
 _COMPILATION = b"libtool: compile:"
 #: MiB that a build takes: GCC's source, the tree, the library.
@@ -37,16 +40,37 @@ _HELPERS = ("libbacktrace", "libffi", "libatomic")
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What a libgo is made of, besides GCC's source and the toolchain.
+
+    Attributes:
+        patches: applied in this order.
+        configure: options for libgo's configure, after the toolchain's own.
+        flags: compiler flags, for libgo and for the programs that use it.
+        prebuilt: it is the one that came with the toolchain; nothing is built.
+    """
+
+    patches: tuple[Patch, ...] = ()
+    configure: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    prebuilt: bool = False
+
+
+@dataclass(frozen=True)
 class Libgo:
-    """A built libgo.
+    """A libgo that is there.
 
     Attributes:
         key: the hash of all that made it.
         folder: holds `lib/` (libgo.so.N and what programs are linked with) and `gox/` (export data for imports).
+        flags: what it was compiled with besides the toolchain's own flags.
+        prebuilt: it came with the toolchain; the folder has only the library.
     """
 
     key: str
     folder: Path
+    flags: tuple[str, ...] = ()
+    prebuilt: bool = False
 
     @property
     def library(self) -> Path:
@@ -55,9 +79,11 @@ class Libgo:
         return found
 
     @property
-    def gox(self) -> Path:
-        """The folder to give the compiler with -I."""
-        return self.folder / "gox"
+    def compile_flags(self) -> list[str]:
+        """Flags to compile and link a program with that uses it."""
+        if self.prebuilt:
+            return []
+        return [*self.flags, f"-I{self.folder / 'gox'}", f"-L{self.folder / 'lib'}"]
 
     @property
     def interface(self) -> str:
@@ -65,90 +91,130 @@ class Libgo:
         return (self.folder / "interface").read_text()
 
 
-def key(toolchain: Toolchain, applied: Sequence[Patch], options: Sequence[str]) -> str:
+def key(toolchain: Toolchain, recipe: Recipe) -> str:
     """The hash of all that makes a libgo. Raises ToolMissing or BuildError if GCC's source is not there."""
+    common: dict[str, object] = {"recipe": RECIPE, "toolchain": toolchain.identity}
+    if recipe.prebuilt:
+        return digest({**common, "library": file_digest(_prebuilt(toolchain))})
     archive = source.find(toolchain)
     return digest(
         {
-            "recipe": RECIPE,
-            "toolchain": toolchain.identity,
+            **common,
             "source": source.digest_of(archive) if archive.is_file() else str(archive),
-            "patches": [patch.key for patch in applied],
-            "configure": [*toolchain.configure, *options],
+            "patches": [patch.key for patch in recipe.patches],
+            "configure": [*toolchain.configure, *recipe.configure],
+            "flags": recipe.flags,
         }
     )
 
 
 def build(
-    toolchain: Toolchain,
-    applied: Sequence[Patch],
-    options: Sequence[str],
-    cache: Cache,
-    progress: Progress = lambda text: None,
+    toolchain: Toolchain, recipe: Recipe, cache: Cache, progress: Progress = lambda text: None, *, whole: bool = False
 ) -> Libgo:
     """Build a libgo, or take it from the cache.
 
     Args:
         toolchain: the compilers.
-        applied: patches, applied in this order.
-        options: options for libgo's configure, after the toolchain's own.
+        recipe: what to make.
         cache: where it is kept.
         progress: told each step in a few words.
+        whole: compile everything, though less would do: for comparing the two.
 
     Raises:
         ToolMissing: GCC's source or a tool is not installed.
         PatchError: a patch does not apply.
         BuildError: configure, a compilation or the link failed; the text has the first error and the log's path.
     """
-    own = key(toolchain, applied, options)
-    return Libgo(
-        own, cache.make("libgo", own, lambda out: _build(toolchain, applied, options, cache, out, progress), ROOM)
-    )
-
-
-def _build(
-    toolchain: Toolchain,
-    applied: Sequence[Patch],
-    options: Sequence[str],
-    cache: Cache,
-    out: Path,
-    progress: Progress,
-) -> None:
+    own = key(toolchain, recipe)
     logs = cache.root / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"libgo-{key(toolchain, applied, options)}.log"
-    log.unlink(missing_ok=True)
-    pristine = cache.make(
+    log = logs / f"libgo-{own}.log"
+
+    def fill(out: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        if recipe.prebuilt:
+            _take_prebuilt(toolchain, out)
+        elif not recipe.patches:
+            _collect(toolchain, _tree(toolchain, recipe, cache, log, progress), out, log)
+        else:
+            tree = out / "tree"
+            if whole or not _only_sources(recipe.patches):
+                tree.mkdir()
+                _full(toolchain, recipe, source.unpack(toolchain, cache), tree, log, progress)
+            else:
+                plain = replace(recipe, patches=())
+                _patched(toolchain, recipe, _tree(toolchain, plain, cache, log, progress), tree, log, progress)
+            _collect(toolchain, tree, out, log)
+            shutil.rmtree(tree)
+
+    return Libgo(own, cache.make("libgo", own, fill, ROOM), recipe.flags, recipe.prebuilt)
+
+
+def _tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path, progress: Progress) -> Path:
+    """The tree of a full build without patches, from which patched ones start. It is never written to again."""
+    progress("waiting for the unpatched libgo")
+    return cache.make(
         "libgo-tree",
-        key(toolchain, [], options),
-        lambda staging: _full(toolchain, options, source.unpack(toolchain, cache), staging, log, progress),
+        key(toolchain, recipe),
+        lambda staging: _full(toolchain, recipe, source.unpack(toolchain, cache), staging, log, progress),
         ROOM,
     )
-    if not applied:
-        return _collect(toolchain, pristine, out, log)
-    tree = out / "tree"
+
+
+def _prebuilt(toolchain: Toolchain) -> Path:
+    """The shared library that the compiler links programs with (GCC manual, -print-file-name)."""
+    said = toolchain.ask("-print-file-name=libgo.so")
+    path = Path(said).resolve()
+    if not path.is_file():
+        raise BuildError(
+            f"toolchain {toolchain.name} brings no libgo.so; only a libgo that is built can be used with it"
+        )
+    return path
+
+
+def _take_prebuilt(toolchain: Toolchain, out: Path) -> None:
+    library = _prebuilt(toolchain)
+    soname = re.sub(r"(\.so\.\d+).*", r"\1", library.name)
+    (out / "lib").mkdir()
+    shutil.copy2(library, out / "lib" / soname)
+    (out / "interface").write_text(digest(["prebuilt", toolchain.identity]))
+
+
+def _only_sources(applied: Sequence[Patch]) -> bool:
+    """Whether patches change nothing but Go packages and the runtime's C files, and remove no file.
+
+    Make finds what such patches change; it does not notice a file that is gone, and what configure has read once.
+    """
+    return all(
+        (name.startswith("libgo/go/") and name.endswith(".go"))
+        or (name.startswith("libgo/runtime/") and name.endswith((".c", ".h")))
+        for patch in applied
+        for name in patch.files
+    ) and not any(patch.removes for patch in applied)
+
+
+def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, log: Path, progress: Progress) -> None:
+    """Make a tree out of an unpatched one."""
     progress("copying the tree")
-    shutil.copytree(pristine, tree, symlinks=True)
-    _relocate(tree)
-    for patch in applied:
+    _copy(pristine, tree)
+    for patch in recipe.patches:
         patches.apply(patch, tree / "src")
     progress("compiling what the patches touch")
-    if not _incremental(toolchain, applied, tree, log):
+    if not _incremental(toolchain, recipe.patches, tree, log):
+        progress("what it exports differs: compiling what imports it")
         with counted(log, _COMPILATION, COMPILATIONS, progress):
             _make(tree, log)
-    _collect(toolchain, tree, out, log)
-    shutil.rmtree(tree)
 
 
-def _full(
-    toolchain: Toolchain, options: Sequence[str], unpacked: Path, tree: Path, log: Path, progress: Progress
-) -> None:
+def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log: Path, progress: Progress) -> None:
     """Configure and make everything in an empty folder, with GCC's source as `src/` in it."""
     progress("configuring")
-    shutil.copytree(unpacked, tree / "src", copy_function=os.link)
+    shutil.copytree(unpacked, tree / "src", copy_function=_link)
+    for patch in recipe.patches:
+        patches.apply(patch, tree / "src")
     (tree / "place").write_text(str(tree))
     # Without the tree's own place in the debugging information, the same source gives the same bytes anywhere.
-    flags = " ".join([*toolchain.compile_flags, f"-fdebug-prefix-map={tree}=."])
+    flags = " ".join([*toolchain.compile_flags, *recipe.flags, f"-fdebug-prefix-map={tree}=."])
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
     env["CXXCPP"] = f"{toolchain.gcc} -E -x c"  # libffi's configure wants one; no C++ is compiled
@@ -165,7 +231,7 @@ def _full(
 
     with ThreadPoolExecutor() as threads:
         steps = [threads.submit(configure, name, "--disable-shared", "--with-pic") for name in _HELPERS]
-        own = ["--disable-static", "--prefix=/usr", *toolchain.configure, *options]
+        own = ["--disable-static", "--prefix=/usr", *toolchain.configure, *recipe.configure]
         steps.append(threads.submit(configure, "libgo", *own))
         for step in steps:
             step.result()
@@ -194,39 +260,77 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log
     """Compile the touched packages and link, if that is right.
 
     `make -o X.gox` takes X's export data as they are, whatever X became, so its importers are not compiled again (GNU
-    make manual, Options Summary). That is right exactly when X's new export data equal the old ones.
+    make manual, Options Summary). That is right exactly when X's new export data mean the same as the old ones, which
+    then stay: so programs are compiled to the same bytes too.
 
     Returns:
-        False if the patches touch more than Go packages and C files of the runtime, or change what a package exports;
-        then only a whole make is right.
+        False if a touched package exports something else; then only a make of all that imports it is right.
     """
     folder = tree / "build" / "libgo"
-    packages = set()
-    for name in (file for patch in applied for file in patch.files):
-        parts = Path(name).parts
-        if name.startswith("libgo/go/") and name.endswith(".go"):
-            packages.add("/".join(parts[2:-1]))
-        elif not (name.startswith("libgo/runtime/") and name.endswith((".c", ".h"))):
-            return False
-    if not all((folder / f"{package}.gox").is_file() for package in packages):
-        return False
-    spared = [word for package in sorted(packages) for word in ("-o", f"{package}.gox")]
+    touched = {Path(name).parent.relative_to("libgo/go") for patch in applied for name in patch.go_files}
+    # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
+    packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
+    spared = [word for package in packages for word in ("-o", f"{package}.gox")]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
     command.run(["make", f"-j{os.cpu_count() or 1}", *spared, *targets], log, folder=folder, what="libgo: make")
-    fresh = folder / "fresh.gox"
-    for package in sorted(packages):
+    for package in packages:
         path = Path(package)
-        built = folder / path.parent / ".libs" / f"{path.name}.o"
-        extract: list[str | Path] = [toolchain.tool("objcopy"), "-j", ".go_export", built, fresh]
-        command.run(extract, log, folder=folder, what="libgo: objcopy")
-        if fresh.read_bytes() != (folder / f"{package}.gox").read_bytes():
+        fresh, old = (
+            _export(toolchain, file, log)
+            for file in (folder / path.parent / ".libs" / f"{path.name}.o", folder / f"{path}.gox")
+        )
+        if not export.same(fresh, old):
             return False
     (library,) = (path for path in (folder / ".libs").glob("libgo.so.*") if not path.is_symlink())
     (installed,) = (path for path in (tree / "image").rglob("libgo.so.*") if not path.is_symlink())
-    shutil.copy2(library, installed)
+    _replace(library, installed)
     for archive in (tree / "image").rglob("lib*begin.a"):
-        shutil.copy2(folder / archive.name, archive)
+        _replace(folder / archive.name, archive)
     return True
+
+
+def _export(toolchain: Toolchain, file: Path, log: Path) -> str:
+    """The export data in an object file."""
+    with tempfile.TemporaryDirectory(dir=log.parent) as folder:
+        out = Path(folder) / "export"
+        # objcopy wants to write an object file too, and it would replace even /dev/null.
+        words: list[str | Path] = ["--dump-section", f".go_export={out}", file, Path(folder) / "object"]
+        command.run([toolchain.tool("objcopy"), *words], log, folder=file.parent, what="libgo: objcopy")
+        return out.read_text(encoding="latin-1")
+
+
+def _copy(pristine: Path, tree: Path) -> None:
+    """Copy a built tree so that make can go on in the copy.
+
+    Sources and what compilers and linkers made are linked, since those who write them anew remove them first (GNU
+    binutils, bfd/cache.c, bfd_open_file; GNU patch); the rest is written in place and is copied.
+    """
+    shutil.copytree(pristine / "src", tree / "src", copy_function=_link)
+    shutil.copytree(pristine / "image", tree / "image", symlinks=True, copy_function=_link)
+
+    def copy(path: str, target: str) -> None:
+        if path.endswith((".o", ".gox", ".a")) or ".so." in path:
+            _link(path, target)
+        else:
+            shutil.copy2(path, target)
+
+    shutil.copytree(pristine / "build", tree / "build", symlinks=True, copy_function=copy)
+    (tree / "place").write_text((pristine / "place").read_text())
+    _relocate(tree)
+
+
+def _link(path: str, target: str) -> None:
+    """Link a file, or copy it where the file system cannot, or has too many links of it."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)
+
+
+def _replace(path: Path, target: Path) -> None:
+    """Put a file in the place of another, which may be a link of one that must stay as it is."""
+    target.unlink()
+    shutil.copy2(path, target)
 
 
 def _relocate(tree: Path) -> None:

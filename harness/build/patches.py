@@ -25,11 +25,18 @@ class Patch:
         path: the file it was read from.
         text: what it says, as bytes.
         files: the files it touches, below GCC's top folder, such as `libgo/go/runtime/proc.go`.
+        removes: whether it removes a file.
     """
 
     path: Path
     text: bytes
     files: tuple[str, ...]
+    removes: bool = False
+
+    @property
+    def go_files(self) -> list[str]:
+        """Those of the files that are of Go packages."""
+        return [name for name in self.files if name.startswith("libgo/go/")]
 
     @property
     def key(self) -> str:
@@ -39,16 +46,23 @@ class Patch:
 
 
 def read(path: Path) -> Patch:
-    """Read a patch in unified format, made with one folder before `libgo/` (as git makes them: `a/libgo/...`).
-
-    Raises:
-        PatchError: it cannot be read, changes nothing, has CR LF line ends, is not at that strip level, or touches
-            files outside libgo.
-    """
+    """Read a patch from a file. Raises PatchError as `parse` does, or if it cannot be read."""
     try:
-        text = path.read_bytes()
+        return parse(path.read_bytes(), path)
     except OSError as error:
         raise PatchError(f"patch {path}: cannot be read: {error.strerror}") from error
+
+
+def parse(text: bytes, path: Path) -> Patch:
+    """Take a patch in unified format, made with one folder before `libgo/` (as git makes them: `a/libgo/...`).
+
+    Args:
+        text: the patch.
+        path: where it comes from.
+
+    Raises:
+        PatchError: it changes nothing, has CR LF line ends, is not at that strip level, or touches files outside libgo.
+    """
     if b"\r\n" in text:
         raise PatchError(f"patch {path}: has CR LF line ends; convert it with dos2unix")
     if re.search(rb"^(GIT binary patch|Binary files .* differ)", text, re.MULTILINE):
@@ -65,14 +79,16 @@ def read(path: Path) -> Patch:
             if side == "/dev/null":
                 continue
             name = side.split("\t")[0]
-            _, _, inside = name.partition("/")
-            if name.startswith("libgo/") or name.startswith("go/") or inside.startswith("go/"):
+            folders = name.split("/")
+            level = folders.index("libgo") if "libgo" in folders[:-1] else -1
+            if level > 1 or level == 0 or folders[0] == "go" or folders[1:2] == ["go"]:
                 raise PatchError(f"patch {path}: names {name}; it must be made as `git diff` does: a/libgo/...")
-            if not inside.startswith("libgo/") or ".." in inside.split("/"):
-                raise PatchError(f"patch {path}: touches {inside or name}, which is outside libgo")
+            if level < 0 or ".." in folders:
+                raise PatchError(f"patch {path}: touches {name.partition('/')[2] or name}, which is outside libgo")
+            inside = "/".join(folders[1:])
             if inside not in files:
                 files.append(inside)
-    return Patch(path, text, tuple(files))
+    return Patch(path, text, tuple(files), any(file.is_removed_file for file in changes))
 
 
 def apply(patch: Patch, tree: Path) -> None:
@@ -84,11 +100,28 @@ def apply(patch: Patch, tree: Path) -> None:
     Raises:
         PatchError: it does not apply; the text names the first file and hunk.
     """
-    command = ["patch", "-p1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-"]
-    for mode in (["--dry-run"], []):
-        done = subprocess.run([*command, *mode], cwd=tree, input=patch.text, capture_output=True, check=False)
-        if done.returncode:
-            raise PatchError(f"patch {patch.path} does not apply to {tree.name}: {_why(done.stdout.decode())}")
+    dry = _patch(patch, tree, "--dry-run", "--fuzz=0")
+    if dry.returncode:
+        why = _why(dry.stdout.decode(errors="replace"))
+        if _patch(patch, tree, "--dry-run", "--fuzz=2").returncode == 0:
+            why += ", except with fuzz: the lines around the change are others there; make the patch again"
+        raise PatchError(f"patch {patch.path} does not apply to {_called(tree)}: {why}")
+    done = _patch(patch, tree, "--fuzz=0")
+    if done.returncode:
+        raise PatchError(f"patch {patch.path} cannot be applied: {_why(done.stdout.decode(errors='replace'))}")
+
+
+def _patch(patch: Patch, tree: Path, *mode: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-", *mode]
+    return subprocess.run(command, cwd=tree, input=patch.text, capture_output=True, check=False)
+
+
+def _called(tree: Path) -> str:
+    """The version of GCC's source in a folder, as people say it."""
+    try:
+        return f"GCC {(tree / 'gcc' / 'BASE-VER').read_text().strip()}"
+    except OSError:
+        return str(tree)
 
 
 def _why(output: str) -> str:

@@ -28,11 +28,16 @@ def build(source: Path, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Pat
     Raises:
         ProgramError: it does not compile; the text has the compiler's words.
     """
-    made_of = {"source": file_digest(source), "name": source.name, "flags": FLAGS, "interface": libgo.interface}
+    made_of = {
+        "source": file_digest(source),
+        "name": source.name,
+        "flags": [*FLAGS, *libgo.flags],
+        "interface": libgo.interface,
+    }
     key = digest({**made_of, "toolchain": toolchain.identity})
 
     def compile_(staging: Path) -> None:
-        words = [toolchain.gccgo, *toolchain.compile_flags, *FLAGS, f"-I{libgo.gox}", f"-L{libgo.folder / 'lib'}"]
+        words = [toolchain.gccgo, *toolchain.compile_flags, *FLAGS, *libgo.compile_flags]
         # The name in the debugging information must not depend on where the harness lies.
         words += [f"-fdebug-prefix-map={source.parent}=.", "-o", str(staging / "program"), str(source)]
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)

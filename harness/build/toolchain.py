@@ -59,6 +59,10 @@ class Toolchain:
         """Flags that every compilation gets."""
         return [*([f"--sysroot={self.sysroot}"] if self.sysroot else []), *self.flags]
 
+    def ask(self, question: str) -> str:
+        """What the Go compiler answers to an option such as -print-file-name=libgo.so. Raises BuildError."""
+        return _ask(self.gccgo, *self.compile_flags, question)
+
     def tool(self, name: str) -> str:
         """The absolute path of a binutils program, such as strip. Raises ToolMissing."""
         return _which(self.prefix + name, f"binutils-{self.triple}")
@@ -205,11 +209,11 @@ def _which(program: str, package: str) -> str:
     return found
 
 
-def _ask(compiler: str, question: str) -> str:
+def _ask(compiler: str, *words: str) -> str:
     try:
-        return subprocess.run([compiler, question], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run([compiler, *words], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError(f"{compiler} {question} does not work: {error}") from error
+        raise BuildError(f"{compiler} {' '.join(words)} does not work: {error}") from error
 
 
 def _program_digest(driver: str, program: str) -> str:

@@ -17,11 +17,14 @@ from harness import paths
 from harness.conf.model import Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
 from harness.errors import ConfigError
+from harness.guest.system import SYSTEMS
 
 T = TypeVar("T")
 
 #: The variant that others are compared with.
 BASELINE = "pristine"
+#: A variant's name with this at its end is the same with the life-cycle trace.
+TRACED = "+trace"
 
 
 class _Top(BaseModel):
@@ -30,6 +33,7 @@ class _Top(BaseModel):
     toolchains: dict[str, Toolchain] = {}
     variants: dict[str, Variant] = {}
     signals: dict[str, dict[int, str]] = {}
+    usual: list[str] = [BASELINE]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -57,9 +61,17 @@ class Configuration:
         except pydantic.ValidationError as error:
             raise ConfigError(_explain(error, marks)) from error
         self.guests, self.toolchains, self.variants = top.guests, top.toolchains, top.variants
-        self._signals = top.signals
+        self._signals = {**{name: system.signals for name, system in SYSTEMS.items()}, **top.signals}
+        for place, name in enumerate(top.usual):
+            self._check(name, self.variants, "variant", ("usual", place))
+        #: The variants that are run when none is named.
+        self.usual = tuple(top.usual)
         for name, guest in self.guests.items():
             self._check(guest.toolchain, self.toolchains, "toolchain", ("guests", name, "toolchain"))
+            if guest.system is not None:
+                self._check(guest.system, SYSTEMS, "system", ("guests", name, "system"))
+            elif guest.signals is None:
+                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has neither system nor signals")
             if isinstance(guest.signals, str):
                 self._check(guest.signals, self._signals, "signals", ("guests", name, "signals"))
             if guest.kernel is None and guest.disk is None:
@@ -72,8 +84,31 @@ class Configuration:
         return _pick("guest", name, self.guests)
 
     def variant(self, name: str) -> Variant:
-        """A variant by name. Raises ConfigError, with the nearest name, if there is none."""
-        return _pick("variant", name, self.variants)
+        """A variant by name, also with TRACED at its end.
+
+        Raises:
+            ConfigError: there is none (the text has the nearest name), or it cannot be traced.
+        """
+        plain = name.removesuffix(TRACED)
+        found = _pick("variant", plain, self.variants)
+        if plain == name:
+            return found
+        if found.prebuilt:
+            raise ConfigError(f"variant {plain} is prebuilt and cannot be traced; trace {BASELINE} instead")
+        return found.model_copy(update={"trace": True})
+
+    def patches(self, name: str) -> list[Path]:
+        """The files of a variant's own patches, in their order. Raises ConfigError if there is no such variant."""
+        plain = name.removesuffix(TRACED)
+        return [
+            self.beside(file, "variants", plain, "patches", place)
+            for place, file in enumerate(self.variant(name).patches)
+        ]
+
+    def tree(self, name: str) -> Path | None:
+        """A variant's work tree, if it has one. Raises ConfigError if there is no such variant."""
+        tree = self.variant(name).tree
+        return self.beside(tree, "variants", name.removesuffix(TRACED), "tree") if tree else None
 
     def toolchain(self, name: str) -> Toolchain:
         """A toolchain by name. Raises ConfigError, with the nearest name, if there is none."""
@@ -81,8 +116,10 @@ class Configuration:
 
     def signal_names(self, name: str) -> dict[int, str]:
         """The names of a guest's signals by its own numbers, such as {11: "SIGSEGV"}."""
-        signals = self.guests[name].signals
-        table = self._signals[signals] if isinstance(signals, str) else signals
+        guest = self.guests[name]
+        table = self._signals[guest.signals] if isinstance(guest.signals, str) else guest.signals
+        if table is None:
+            table = guest.ways.signals
         return {number: signal if signal.startswith("SIG") else f"SIG{signal}" for number, signal in table.items()}
 
     def file(self, value: str, *location: str | int) -> Path | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.conf.units import seconds
+from harness.guest.system import SYSTEMS, System
 
 
 def _regex(value: str) -> str:
@@ -75,7 +76,10 @@ class Ready(Model):
 
 
 class Halt(Model):
-    """How to end the guest: a command, and what the console says when the machine may be switched off."""
+    """How to end the guest: a command, and what the console says when the machine may be switched off.
+
+    What is not given is as the guest's operating system has it.
+    """
 
     command: str | None = None
     console: Regex | None = None
@@ -83,7 +87,11 @@ class Halt(Model):
 
 
 class Guest(Model):
-    """A machine that can be booted. `memory` is in MiB."""
+    """A machine that can be booted.
+
+    `memory` is in MiB. `signals` are names by number, or a system's by its name; `system` names the operating system
+    whose ways the guest has (harness/guest/system.py), by default the one that `signals` names.
+    """
 
     image: str | None = None
     toolchain: str
@@ -102,11 +110,18 @@ class Guest(Model):
     ssh: Ssh = Ssh()
     ready: Ready = Ready()
     halt: Halt = Halt()
-    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str]
+    system: str | None = None
+    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str] | None = None
     env: Environment = {}
     folder: str = "/tmp/harness"
     set_clock: str = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
+
+    @property
+    def ways(self) -> System:
+        """The operating system's ways; those of POSIX alone if the description names none that is known."""
+        named = self.system or (self.signals if isinstance(self.signals, str) else None)
+        return SYSTEMS.get(named or "", SYSTEMS["posix"])
 
 
 class Build(Model):
@@ -142,9 +157,30 @@ class Toolchain(Model):
 
 
 class Variant(Model):
-    """A libgo: pristine, or with patches, configure options, or environment of the programs."""
+    """A libgo: pristine, or with patches, compiler flags, configure options, or environment of the programs.
+
+    `tree` is a work tree made by `harness variant new`: what was edited there is one more patch. `prebuilt` is the
+    libgo that came with the toolchain. `trace` adds the life-cycle trace. `only` names the triples that it is for,
+    `lacks` what its programs cannot rely on though the guest provides it.
+    """
 
     about: str = ""
     patches: list[FileName] = []
+    tree: FileName | None = None
+    flags: list[str] = []
     configure: list[str] = []
+    prebuilt: bool = False
+    trace: bool = False
     env: Environment = {}
+    only: list[str] = []
+    lacks: list[str] = []
+
+    @model_validator(mode="after")
+    def _prebuilt_is_as_it_is(self) -> Variant:
+        if self.prebuilt and (self.patches or self.tree or self.flags or self.configure or self.trace):
+            raise ValueError("a prebuilt libgo cannot be patched, traced or configured")
+        return self
+
+    def fits(self, triple: str) -> bool:
+        """Whether it is for programs of a target triple."""
+        return not self.only or triple in self.only

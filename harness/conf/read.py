@@ -15,6 +15,8 @@ from harness.errors import ConfigError
 
 #: The way to a value: keys and list positions from the top.
 Location = tuple[str | int, ...]
+#: The tag of the key `<<`, which takes over another mapping's keys (https://yaml.org/type/merge.html).
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,23 @@ def read(file: Path) -> tuple[dict[str, Any], Marks]:
 
 def _construct(node: yaml.Node, location: Location, file: Path, marks: Marks) -> Any:
     if isinstance(node, yaml.MappingNode):
-        result: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = yaml.SafeLoader("").construct_object(key_node)
+        own: dict[Any, Any] = {}
+        merged: dict[Any, Any] = {}
+        for key_node, value_node in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
             line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                if not isinstance(value_node, yaml.MappingNode) or merged:
+                    raise ConfigError(f"{file}:{line}: <<: must be one mapping")
+                merged = _construct(value_node, location, file, marks)
+                continue
+            key = yaml.SafeLoader("").construct_object(key_node)
             if not isinstance(key, str | int):
                 raise ConfigError(f"{file}:{line}: a key must be a word or a number")
-            if key in result:
+            if key in own:
                 raise ConfigError(f"{file}:{line}: {key} is given twice")
             marks[(*location, key)] = Mark(file, line)
-            result[key] = _construct(value_node, (*location, key), file, marks)
-        return result
+            own[key] = _construct(value_node, (*location, key), file, marks)
+        return merged | own
     if isinstance(node, yaml.SequenceNode):
         items = []
         for index, item in enumerate(node.value):

@@ -1,47 +1,74 @@
-"""From a guest's description to a guest that answers: its files, its boot, its readiness.
+"""From a guest's description to a guest that answers, and back: its files, its boot, its readiness, its halt.
 
 Knows nothing of Go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import conf
+from harness import conf, steady
 from harness.errors import GuestError
 from harness.guest import image
+from harness.guest.console import CRASHES, FATAL_AT_BOOT
 from harness.guest.machine import Files, Machine
 from harness.guest.shell import Shell
 
+#: Seconds that one probe may take: a key exchange without KVM takes 3 of them on a machine that does nothing else.
+_PROBE = 30.0
+#: Seconds between probes: the first pause, which doubles, and the longest.
+_PAUSES = (0.5, 8.0)
+#: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
+_QUIET, _ENOUGH = 3.0, 20.0
+#: A pattern that nothing matches.
+_NOTHING = r"(?!)"
+#: Seconds that a halt command may take to come back, if it does.
+_SHORT = 10.0
+
 
 def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
-    """Find what a guest boots from; its image is built if it has one that is not there yet.
+    """Find what a guest boots from; its image is built if a file of it is named and it is not there yet. Kernel,
+    arguments and modules that the guest does not name are those that the image comes with, if it does.
 
     Raises:
         ConfigError: there is no such guest.
-        ImageError, ToolMissing: the image cannot be built, or a file is missing.
+        ImageError, DownloadError, ToolMissing: the image cannot be built, or a file is missing.
     """
     guest = configuration.guest(name)
+    named: dict[tuple[str | int, ...], str | None] = {
+        ("disk", "file"): guest.disk.file if guest.disk else None,
+        ("kernel",): guest.kernel,
+        ("initrd",): guest.initrd,
+        ("ssh", "key"): guest.ssh.key,
+        **{("modules", i, "file"): one.file for i, one in enumerate(guest.modules)},
+    }
+    own = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
     built = None
-    if guest.image:
+    if guest.image and None in own.values():  # else all its files are the user's own
         built = image.find(guest.image) or image.build(guest.image, progress)
 
-    def path(value: str, *at: str | int) -> Path:
-        if found := configuration.file(value, "guests", name, *at):
-            return found
-        if built is None:
-            return configuration.beside(value, "guests", name, *at)
-        return built.folder / value
+    def path(at: tuple[str | int, ...]) -> Path:
+        value = str(named[at])
+        return own[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
 
+    found = {at: path(at) for at in own}
+    kernel, append = found.get(("kernel",)), guest.append
+    modules = [(found["modules", i, "file"], one.args) for i, one in enumerate(guest.modules)]
+    if built and (boots := built.manifest.get("boot")):
+        kernel, append = kernel or built.folder / boots["kernel"], append or boots["append"]
+        if not modules and not guest.initrd:
+            modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
     result = Files(
-        disk=path(guest.disk.file, "disk", "file") if guest.disk else None,
-        kernel=path(guest.kernel, "kernel") if guest.kernel else None,
-        initrd=path(guest.initrd, "initrd") if guest.initrd else None,
-        modules=tuple((path(one.file, "modules", i, "file"), one.args) for i, one in enumerate(guest.modules)),
-        ssh_key=path(guest.ssh.key, "ssh", "key") if guest.ssh.key else image.ssh_key(),
+        disk=found.get(("disk", "file")),
+        kernel=kernel,
+        append=append,
+        initrd=found.get(("initrd",)),
+        modules=tuple(modules),
+        ssh_key=found.get(("ssh", "key")) or image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()
@@ -49,51 +76,103 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
 
 
 def connect(machine: Machine, timeout: float) -> Shell:
-    """Log in to a running machine. Raises GuestError.
+    """Log in to a running machine. Raises GuestError; so does all waiting on the shell, as soon as the console tells of
+    a panic or the like.
 
     Args:
-        timeout: seconds for each step.
+        timeout: seconds for all of it.
     """
     files = machine.files
-    return Shell.connect(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key, timeout)
+    user = machine.guest.ssh.user
+    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, timeout, machine.check)
 
 
 def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell:
     """Wait until a started machine answers a command over SSH as it should.
 
-    The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd.
+    The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd. For the same
+    reason one probe is made at a time, with more and more time between them.
 
     Raises:
-        GuestError: it died, panicked or did not answer in time; the error holds the console's last lines.
+        GuestError: it died, panicked or did not answer in time; the error has the console's last lines and its screen.
     """
     ready = machine.guest.ready
-    deadline = time.monotonic() + ready.timeout
+    deadline = steady.time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
-    said = ready.console is None
-    while time.monotonic() < deadline and not stopped():
-        if not machine.alive():
-            raise GuestError(f"guest {machine.name}: QEMU ended while it booted", machine.last_lines())
+    begun, pause = steady.time(), _PAUSES[0]
+    due: float | None = None  # when the next probe is
+    while steady.time() < deadline:
+        if stopped():
+            raise GuestError(f"guest {machine.name}: given up")
         machine.restart_if_kvm_fails()
-        if not said:
-            said = bool(re.search(ready.console or "", machine.console.read_bytes().decode(errors="replace")))
-            if not said:
-                time.sleep(0.1)
-                continue
-        try:
-            left = max(1.0, min(30.0, deadline - time.monotonic()))
-            shell = connect(machine, left)
-        except GuestError as error:
-            why = str(error)
-            time.sleep(0.5)
+        if said := machine.trouble(FATAL_AT_BOOT):
+            raise machine.failure(f"it does not boot: {said}")
+        if due is None and _may_probe(machine, begun):
+            due = steady.time()
+        if due is None or steady.time() < due:
+            time.sleep(0.1)
             continue
-        try:
-            _, out, _ = shell.run(ready.command, timeout=left)
-            if re.search(ready.expect, out.decode(errors="replace").strip()):
-                return shell
-            why = f"`{ready.command}` answers {out.decode(errors='replace').strip()!r}"
-        except GuestError as error:
-            why = str(error)
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - steady.time())))
+        if shell:
+            return shell
+        due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
+    raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
+
+
+def halt(machine: Machine, shell: Shell) -> Path | None:
+    """Halt a guest in good order, then end QEMU. The shell is closed.
+
+    Returns:
+        The overlay with all that the guest wrote, whole, if it has a disk: the only one fit to be written back.
+
+    Raises:
+        GuestError: it does not halt. It was killed then, and its overlay is gone.
+    """
+    said = machine.guest.halt
+    command, sign = said.command or machine.guest.ways.halt, said.console or machine.guest.ways.halted
+    try:
+        if not command:
+            raise machine.failure("its description has no halt.command, and its system none that is known")
+        shell.run("sync")
+        with contextlib.suppress(GuestError):  # the connection may end with the system
+            shell.run(command, timeout=_SHORT)
         shell.close()
-        time.sleep(0.5)
-    lines = machine.last_lines()
-    raise GuestError(f"guest {machine.name}: not ready within {ready.timeout:.0f} s: {why}", lines)
+        deadline = steady.time() + said.timeout
+        while machine.alive() and not machine.console.says(sign or _NOTHING):
+            if steady.time() > deadline:
+                raise machine.failure(f"`{command}` has not halted it within {said.timeout:.0f} s")
+            time.sleep(0.1)
+            machine.console.poll()
+        if crash := next((event for event in machine.console.poll() if event.kind in CRASHES), None):
+            raise machine.failure(f"it has not halted in good order: {crash}")
+        return machine.switch_off()
+    except BaseException:
+        machine.stop()
+        raise
+
+
+def _may_probe(machine: Machine, begun: float) -> bool:
+    """Whether probes may begin: the console gave its sign or, without one, is silent or has had time enough."""
+    if sign := machine.guest.ready.console:
+        return machine.console.says(sign)
+    now = steady.time()
+    return now > max(begun, machine.console.heard) + _QUIET or now > begun + _ENOUGH
+
+
+def _probe(machine: Machine, limit: float) -> tuple[Shell | None, str]:
+    """Try to log in and ask. Returns the shell, or why there is none."""
+    ready = machine.guest.ready
+    try:
+        shell = connect(machine, limit)
+    except GuestError as error:
+        return None, str(error)
+    try:
+        _, out, _ = shell.run(ready.command, timeout=limit)
+        answer = out.decode(errors="replace").strip()
+        if re.search(ready.expect, answer):
+            return shell, ""
+        why = f"`{ready.command}` answers {answer!r}"
+    except GuestError as error:
+        why = str(error)
+    shell.close()
+    return None, why

@@ -10,7 +10,6 @@ from __future__ import annotations
 import email
 import gzip
 import lzma
-import os
 import platform
 import re
 import shutil
@@ -21,22 +20,15 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from harness import cache
-from harness.errors import ImageError, ToolMissing
+from harness.errors import ImageError
+from harness.guest import recipe as recipes
+from harness.guest.host import run, which
 
-#: The host's programs that are run, and the Debian package that brings each.
-TOOLS = {
-    "apt-cache": "apt",
-    "apt-get": "apt",
-    "cpio": "cpio",
-    "dpkg-deb": "dpkg",
-    "dropbearkey": "dropbear-bin",
-    "fakeroot": "fakeroot",
-    "mke2fs": "e2fsprogs",
-    "ssh-keygen": "openssh-client",
-}
+#: The programs of the host that a build runs, missing ones told before anything is downloaded.
+_TOOLS = ("apt-cache", "apt-get", "cpio", "dpkg-deb", "dropbearkey", "fakeroot", "mke2fs")
 
 #: What a source's options say about trust and age; taken over from the host's file (sources.list(5)).
 _KEPT = ("signed-by", "check-valid-until", "check-date")
@@ -71,15 +63,14 @@ Dir::State::status "{work}/status";
 """
 
 
-class Recipe(BaseModel):
+class Recipe(recipes.Recipe):
     """What recipe.yaml says; recipe.yaml of linux-i386 explains each key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["debian"]
     architecture: str = Field(pattern=r"^[a-z0-9]+$")
     kernel: list[str] = Field(min_length=1)
     modules: list[str]
-    optional_modules: list[str] = []
+    optional_modules: list[str] = Field(default=[])
     packages: list[str]
     root_mib: int = Field(ge=16)
 
@@ -111,51 +102,6 @@ def codename() -> str:
         raise ImageError("this system's os-release file gives no VERSION_CODENAME; images need Debian") from error
 
 
-def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str = "") -> str:
-    """Run one of TOOLS, or a shell, and give back its standard output.
-
-    Args:
-        command: the program's name and its arguments.
-        what: what this step is, for the error's text.
-        folder: the folder to run in.
-        stdin: what the program reads.
-
-    Raises:
-        ToolMissing: the program is not installed.
-        ImageError: it failed; the text holds apt's first error, or the last lines of standard error.
-    """
-    program = _which(str(command[0]))
-    done = subprocess.run(
-        [program, *map(str, command[1:])],
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C"},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise ImageError(f"{what}: {command[0]} failed: {first_error(done.stderr)}")
-    return done.stdout
-
-
-def first_error(stderr: str) -> str:
-    """What to show of a failed program's standard error: apt's first `E:` line, or the last three lines."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("E:")]
-    return errors[0] if errors else " / ".join(lines[-3:]) or "it printed nothing"
-
-
-def _which(name: str) -> str:
-    # An ordinary user's PATH has no sbin on Debian, where mke2fs is.
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if found is None:
-        package = TOOLS.get(name, name)
-        raise ToolMissing(f"{name} is needed and not installed (Debian package {package})")
-    return found
-
-
 def build(
     recipe: dict[str, Any], folder: Path, out: Path, *, public_key: str, progress: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -176,8 +122,8 @@ def build(
         ToolMissing: a program that is needed is not installed.
     """
     wanted = _check(recipe, folder)
-    for name in TOOLS:
-        _which(name)
+    for name in _TOOLS:
+        which(name)
     work = out / "work"
     progress(f"reading the package lists of Debian {codename()}")
     apt = _Apt(work, wanted.architecture)
@@ -212,12 +158,7 @@ def build(
 
 
 def _check(recipe: dict[str, Any], folder: Path) -> Recipe:
-    try:
-        wanted = Recipe.model_validate(recipe)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ImageError(f"{folder / 'recipe.yaml'}: {where}: {first['msg']}") from error
+    wanted = recipes.check(Recipe, recipe, folder)
     for name in ("init", "initramfs-init", "etc/passwd"):
         if not (folder / name).is_file():
             raise ImageError(f"{folder}: the recipe's file {name} is missing")
@@ -377,7 +318,7 @@ def _package(deb: Path) -> dict[str, str]:
 
 
 def _version(*command: str) -> str:
-    done = subprocess.run([_which(command[0]), *command[1:]], capture_output=True, text=True, check=True)
+    done = subprocess.run([which(command[0]), *command[1:]], capture_output=True, text=True, check=True)
     return (done.stdout or done.stderr).splitlines()[0]  # mke2fs prints it on standard error
 
 
@@ -505,4 +446,4 @@ ulimit -n 1024 && exec fakeroot -- sh -c '
 
 
 def _file_system(root: Path, target: Path, mib: int) -> None:
-    run("sh", "-c", _MKE2FS, "sh", root, target, f"{mib}M", _which("mke2fs"), what="the root file system")
+    run("sh", "-c", _MKE2FS, "sh", root, target, f"{mib}M", which("mke2fs"), what="the root file system")

@@ -1,14 +1,15 @@
 """Images: a guest's disk and kernel, made by a recipe, kept in the cache and checked before use.
 
-A recipe is a folder below images/ with a recipe.yaml, whose `kind` names the builder. Knows nothing of what is in an
-image beyond the manifest that lies beside its files.
+A recipe is a folder below images/ with a recipe.yaml, whose `kind` names the builder; with `base` it says only what
+differs from another recipe's. Knows nothing of what is in an image beyond the manifest that lies beside its files.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +21,19 @@ from harness import cache, paths
 from harness.conf.load import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
-from harness.guest import debian
+from harness.guest import debian, host, prepare
 
 #: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
 BUILDER = 1
 
-#: MiB that building an image takes on its way.
+#: MiB that building an image takes on its way, where its recipe has no `room_mib`.
 _ROOM = 400
 
+#: A builder: takes what recipe.yaml says, the recipe's folder and the folder to fill, gives the manifest's part.
+Builder = Callable[..., dict[str, Any]]
+
 #: The builders by their recipes' `kind`.
-_KINDS = {"debian": debian.build}
+_KINDS: dict[str, Builder] = {"debian": debian.build, "download": prepare.build}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def ssh_key() -> Path:
             folder.chmod(0o700)
             with tempfile.TemporaryDirectory(dir=folder) as new:
                 made = Path(new) / key_file.name
-                debian.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
+                host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
                 os.replace(f"{made}.pub", public)
                 os.replace(made, key_file)
     return key_file
@@ -79,14 +83,11 @@ def key(name: str) -> str:
     Raises:
         ImageError: there is no such recipe.
     """
-    return cache.digest(
-        {
-            "builder": BUILDER,
-            "recipe": cache.tree_digest(_recipe(name)),
-            "host": debian.codename(),
-            "ssh": _public_key(),
-        }
-    )
+    said, folders = _read(name)
+    parts = {"builder": BUILDER, "recipe": [cache.tree_digest(one) for one in folders], "ssh": _public_key()}
+    if said.get("kind") == "debian":
+        parts["host"] = debian.codename()  # what it is made of comes from the host's archive
+    return cache.digest(parts)
 
 
 def find(name: str) -> Image | None:
@@ -105,21 +106,59 @@ def build(name: str, progress: Callable[[str], None], force: bool = False) -> Im
     Args:
         name: the recipe's name.
         progress: is told what is being done.
-        force: whether to remove and build again what is there.
+        force: whether to build again what is there. If that fails, what is there stays.
 
     Raises:
         ImageError: there is no such recipe, it cannot be built, or what is there is damaged.
+        DownloadError: what it is made of cannot be downloaded.
         ToolMissing: a program that is needed is not installed.
         ConfigError: recipe.yaml is not valid YAML.
     """
-    folder, image_key = _recipe(name), key(name)
-    recipe, _ = read(folder / "recipe.yaml")
-    kind = str(recipe.get("kind"))
+    return _build(name, _builder(name), progress, force)
+
+
+def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, sha512: str | None = None) -> Image:
+    """The image of a recipe of kind `download`; if it is there and is what is asked for, nothing is done.
+
+    Args:
+        name: the recipe's name.
+        progress: is told what is being done.
+        file: a disk image to prepare instead of the release's, as `.img` or `.img.tar.xz`.
+        sha512: what the SHA-512 of the file, or of the release's file, must be, in hexadecimal.
+
+    Raises:
+        Whatever `build` raises.
+    """
+    said, _ = _read(name)
+    if said.get("kind") != "download":
+        raise ImageError(f"the image {name} is not downloaded but built; `harness image build {name}` does it")
+    builder = functools.partial(_builder(name), file=file, sha512=sha512)
+    try:
+        found = find(name)
+    except ImageError:
+        return _build(name, builder, progress, force=True)
+    if found and file is None and sha512 in (None, found.manifest["source"]["sha512"]):
+        return found
+    return _build(name, builder, progress, force=found is not None)
+
+
+def _builder(name: str) -> Builder:
+    said, folders = _read(name)
+    kind = str(said.get("kind"))
     if kind not in _KINDS:
-        raise ImageError(f"{folder / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
+        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
+    if kind == "download":
+        return functools.partial(_KINDS[kind], downloads=_downloads())
+    return _KINDS[kind]
+
+
+def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:
+    said, folders = _read(name)
+    image_key = key(name)
 
     def fill(out: Path) -> None:
-        told = _KINDS[kind](recipe, folder, out, public_key=_public_key(), progress=progress)
+        told = builder(said, folders[0], out, public_key=_public_key(), progress=progress)
+        progress("reading what was built")
         manifest = {
             "name": name,
             "key": image_key,
@@ -129,22 +168,25 @@ def build(name: str, progress: Callable[[str], None], force: bool = False) -> Im
         }
         (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
-    if force:
-        _discard(_cache().path("images", image_key))
-    return _load(name, _cache().make("images", image_key, fill, _ROOM))
+    room = said.get("room_mib")
+    folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force)
+    return _load(name, folder)
 
 
 def remove(name: str) -> int:
-    """Remove all images of a recipe, those of its earlier states too. Returns how many there were.
+    """Remove all images of a recipe, those of its earlier states too, and what was downloaded for it. Its lock file
+    stays. Returns how many images there were.
 
     Raises:
         ImageError: there is no such recipe.
     """
-    current = _cache().path("images", key(name))
-    doomed = [path for path in _folders() if path == current or _name(path) == name]
-    for path in doomed:
-        _discard(path)
-    return len(doomed)
+    lock = prepare.lock_file(_downloads(), name)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
+        for path in (archive, archive.with_name(f"{archive.name}.part")):
+            path.unlink(missing_ok=True)
+    mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
+    return sum(_cache().discard("images", one) for one in dict.fromkeys(mine))
 
 
 def listing() -> list[dict[str, Any]]:
@@ -181,11 +223,21 @@ def _cache() -> cache.Cache:
     return cache.Cache(paths.cache_dir())
 
 
-def _recipe(name: str) -> Path:
+def _downloads() -> Path:
+    return paths.cache_dir() / "downloads"
+
+
+def _read(name: str) -> tuple[dict[str, Any], list[Path]]:
+    """What a recipe says, with what its base says, and their folders, its own first."""
     known = recipes()
     if name not in known:
         raise ImageError(f"no image named {name}; {nearest(name, known)}")
-    return known[name]
+    said, _ = read(known[name] / "recipe.yaml")
+    base = said.pop("base", None)
+    if base is None:
+        return said, [known[name]]
+    more, folders = _read(str(base))
+    return {**more, **said}, [known[name], *folders]
 
 
 def _public_key() -> str:
@@ -227,13 +279,3 @@ def _name(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return manifest.get("name") if isinstance(manifest, dict) else None
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder of the cache under its lock; renamed first, so that nobody finds half of it."""
-    with cache.lock(_cache().root / "locks" / f"images-{folder.name}.lock"):
-        old = folder.parent / f".{folder.name}.old"
-        shutil.rmtree(old, ignore_errors=True)  # what a killed removal left
-        if folder.is_dir():
-            os.replace(folder, old)
-            shutil.rmtree(old)

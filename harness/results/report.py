@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.results import lifecycle
+from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Difference, Finding, Matrix, Trial
 
 #: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
@@ -63,10 +65,7 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     for column in chosen:
         guest, variant = matrix.columns[column]
         # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
-        made.add_column(
-            Text(_printable("" if guest == last_guest else guest, ascii_only) + "\n" + _printable(variant, ascii_only)),
-            overflow="fold",
-        )
+        made.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
         last_guest = guest
     for suite, members in _suites(matrix):
         if suite:
@@ -98,7 +97,28 @@ def print_table(matrix: Matrix, console: Console) -> None:
     _print_troubles(console, matrix, ascii_only)
 
 
-def write_html(path: Path, matrix: Matrix, trials: Iterable[Trial]) -> None:
+def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
+    """Print what was counted, the traced variants side by side, and what it says."""
+    ascii_only = console.options.ascii_only
+    for cycle in cycles:
+        counts = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        counts.add_column(_lines(ascii_only, cycle.program, cycle.guest))
+        for column in cycle.columns.values():
+            verdicts = ", ".join(f"{number} {verdict}" for verdict, number in column.verdicts.items())
+            counts.add_column(_lines(ascii_only, column.name, verdicts), justify="right", overflow="fold")
+        for name, numbers in cycle.rows():
+            counts.add_row(name, *numbers)
+        console.print(counts)
+        for column in cycle.columns.values():
+            console.print(Text(_printable(column.name, ascii_only), "bold"))
+            for line in column.findings():
+                _line(console, line, ascii_only, indent=2)
+            if cost := column.cost():
+                _line(console, f"Cost: {cost}.", ascii_only, indent=2)
+        console.print()
+
+
+def write_html(path: Path, matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = ()) -> None:
     """Write the page to a file, whole or not at all.
 
     The trials are read once, one at a time; the page holds at most `SHOWN` bytes of each stream of each.
@@ -110,13 +130,13 @@ def write_html(path: Path, matrix: Matrix, trials: Iterable[Trial]) -> None:
     try:
         # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(html(matrix, trials))
+            file.writelines(html(matrix, trials, cycles))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def html(matrix: Matrix, trials: Iterable[Trial]) -> Iterator[str]:
+def html(matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = ()) -> Iterator[str]:
     """The page in pieces: one file that needs no other and asks no network.
 
     The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
@@ -148,6 +168,8 @@ def html(matrix: Matrix, trials: Iterable[Trial]) -> Iterator[str]:
         suspected=matrix.differences(claimed=False),
         comparisons=_comparisons(matrix),
         events=[_event(event) for event in matrix.events],
+        cycles=cycles,
+        plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
         trials=((trial.id, _trial_json(trial)) for trial in trials),
     )
 
@@ -222,6 +244,11 @@ def _printable(text: str, ascii_only: bool) -> str:
     """Text that can do nothing to a terminal: control, invisible and direction characters are spelt out."""
     spelt = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return spelt.encode("ascii", "backslashreplace").decode() if ascii_only else spelt
+
+
+def _lines(ascii_only: bool, *texts: str) -> Text:
+    """Hostile texts, a line for each."""
+    return Text("\n".join(_printable(text, ascii_only) for text in texts))
 
 
 def _sign(verdict: str, ascii_only: bool) -> str:

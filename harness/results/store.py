@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.errors import StoreError
 from harness.results.matrix import Trial
 
 #: The version of the tables, kept as SQLite's user_version.
-VERSION = 1
+VERSION = 2
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, created TEXT NOT NULL, finished TEXT, plan TEXT NOT NULL);
 CREATE TABLE trials (
@@ -29,6 +30,14 @@ CREATE TABLE trials (
 CREATE INDEX trials_of_run ON trials (run, id);
 CREATE TABLE events (run INTEGER NOT NULL REFERENCES runs, time TEXT NOT NULL, guest TEXT NOT NULL, text TEXT NOT NULL);
 """
+#: What makes tables of a version out of those of the version before.
+_STEPS = {
+    2: """
+CREATE TABLE attachments (
+    trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name));
+CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
+""",
+}
 _FIELDS = [field.name for field in fields(Trial)]
 
 
@@ -55,16 +64,17 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with self._db:
-                    self._db.execute("BEGIN IMMEDIATE")
-                    if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                        for statement in filter(str.strip, _TABLES.split(";")):
-                            self._db.execute(statement)
-                        self._db.execute(f"PRAGMA user_version={VERSION}")
-            elif version != VERSION:
-                raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
+                    raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
+                scripts = [] if version else [_TABLES]
+                scripts += [_STEPS[step] for step in range(max(version, 1) + 1, VERSION + 1)]
+                for statement in filter(str.strip, ";".join(scripts).split(";")):
+                    self._db.execute(statement)
+                if version != VERSION:
+                    self._db.execute(f"PRAGMA user_version={VERSION}")
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
 
@@ -76,11 +86,31 @@ class Store:
         """Mark a run as ended in good order."""
         self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))
 
-    def add(self, run: int, trial: Trial) -> None:
-        """Add a trial; its own id does not count."""
+    def add(self, run: int, trial: Trial, attachments: Mapping[str, bytes] | None = None) -> None:
+        """Add a trial, whose own id does not count, with what was collected of it by name: all of it or nothing."""
         names = ["run", *_FIELDS[1:]]
         marks = ", ".join("?" * len(names))
-        self._write(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
+        with self._writing():
+            row = self._db.execute(
+                f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:])
+            )
+            for name, data in (attachments or {}).items():
+                self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+
+    def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
+        """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
+        row = self._db.execute(
+            "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
+            " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
+            (run, guest, variant, program, number),
+        ).fetchone()
+        return row[0], row[1] > 0
+
+    def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
+        """What was collected under a name in a run: the trials' ids, in their order, and the data."""
+        tables = "attachments JOIN trials ON trials.id = trial"
+        query = f"SELECT trial, data FROM {tables} WHERE run = ? AND name = ? ORDER BY trial"
+        yield from self._db.execute(query, (run, name))
 
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""
@@ -113,8 +143,13 @@ class Store:
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        with self._writing():
+            return self._db.execute(statement, values).lastrowid or 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
             with self._db:
-                return self._db.execute(statement, values).lastrowid or 0
+                yield
         except sqlite3.Error as error:
             raise StoreError(f"the results cannot be written: {error}") from error

@@ -35,6 +35,9 @@ def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) 
     """
     signal = signal_name(seen, signals)
     stderr = seen.stderr.decode(errors="replace")
+    if seen.suspended:
+        reason = f"it crashed, and the crash server suspended it (state {seen.suspended})"
+        return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
         return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
     wrong = _difference(seen, expected, signal)

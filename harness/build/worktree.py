@@ -1,0 +1,122 @@
+"""Work trees: libgo's source in a git repository, to be edited; what was edited is a patch.
+
+A work tree lies in a folder of its own with a variant.yaml that makes it a variant. Knows nothing of building libgo.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from harness.build import patches
+from harness.build.patches import Patch
+from harness.errors import BuildError, PatchError, ToolMissing
+
+#: The commit that a patch is taken against: GCC's own source.
+_BASE = "pristine"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def configurations(work: Path) -> list[Path]:
+    """The YAML files of all work trees of a work directory."""
+    return sorted(work.glob("variants/*/variant.yaml"))
+
+
+def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: str, version: str) -> Path:
+    """Make a work tree.
+
+    Args:
+        work: the work directory.
+        name: the new variant's name.
+        source: GCC's source; only its libgo is copied.
+        applied: patches that the work begins with.
+        like: the name of the variant that they are of.
+        version: GCC's version, for the variant's description.
+
+    Returns:
+        The folder to edit in, with `libgo/` in it.
+
+    Raises:
+        PatchError: a patch does not apply.
+        BuildError: the name cannot be used, there is such a work tree already, or git fails.
+        ToolMissing: git is not installed.
+    """
+    if not _NAME.fullmatch(name):
+        raise BuildError(f"variant {name!r}: a name has letters, digits, dots, hyphens and underscores only")
+    folder = work / "variants" / name
+    if folder.exists():
+        raise BuildError(f"variant {name}: {folder} is there already; remove it if it is not needed")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    try:
+        shutil.copytree(source / "libgo", staging / "libgo", symlinks=True)
+        _git(staging, "init", "-q")
+        (staging / ".git" / "info" / "exclude").write_text("/variant.yaml\n")
+        _commit(staging, f"libgo of GCC {version}")
+        _git(staging, "tag", _BASE)
+        for patch in applied:
+            patches.apply(patch, staging)
+            _commit(staging, patch.path.name)
+        about = f"edited in {folder}, begun from {like}, GCC {version}"
+        text = yaml.safe_dump({"variants": {name: {"about": about, "tree": "./"}}}, sort_keys=False, width=200)
+        (staging / "variant.yaml").write_text(
+            f"# Made by `harness variant new`; remove this folder to drop it.\n{text}"
+        )
+        staging.chmod(0o755)
+        os.replace(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return folder
+
+
+def difference(folder: Path) -> Patch:
+    """What was edited in a work tree, committed or not, as a patch to GCC's source.
+
+    Raises:
+        PatchError: nothing was edited, or what a patch may not touch.
+        BuildError: it is no work tree, or git fails.
+        ToolMissing: git is not installed.
+    """
+    if not (folder / ".git").exists():
+        raise BuildError(f"{folder}: is not a work tree made by `harness variant new`")
+    _git(folder, "add", "--all", "--intent-to-add")  # so that new files are seen
+    words = [
+        "diff",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--no-renames",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+    ]
+    text = _git(folder, *words, _BASE)
+    if not text:
+        raise PatchError(f"{folder}: nothing is edited there yet")
+    return patches.parse(text, folder)
+
+
+def _commit(folder: Path, message: str) -> None:
+    _git(folder, "add", "--all", "--force", ":!variant.yaml")
+    _git(folder, "-c", "user.name=harness", "-c", "user.email=harness@localhost", "commit", "-q", "-m", message)
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """Run git with nothing of the user's own settings, which could change what a patch looks like."""
+    settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", "core.autocrlf=false", "-c", "gc.auto=0", *words]
+    try:
+        done = subprocess.run(command, cwd=folder, env={**own, **settings}, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise ToolMissing("no git on this machine; Debian's package is git") from error
+    if done.returncode:
+        raise BuildError(f"{folder}: git {words[0]}: {' '.join(done.stderr.decode(errors='replace').split())}")
+    return done.stdout

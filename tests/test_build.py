@@ -1,0 +1,139 @@
+"""libgo variants built for real, from the unpatched tree in the user's cache, into a cache of the test's own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness import conf, engine, paths
+from harness.build import libgo, patches, program, toolchain
+from harness.cache import Cache, tree_digest
+from harness.cli import main
+from harness.errors import BuildError
+from harness.progress import Reporter
+
+RING = """--- a/libgo/go/container/ring/ring.go
++++ b/libgo/go/container/ring/ring.go
+@@ -6,4 +6,7 @@
+ package ring
+ 
++// Answer is new.
++func Answer() int { return 42 }
++
+ // A Ring is an element of a circular list, or ring.
+ // Rings do not have a beginning or end; a pointer to any ring element
+"""
+#: A change of a C file; what stands for LINE comes before the function.
+YIELD = """--- a/libgo/runtime/yield.c
++++ b/libgo/runtime/yield.c
+@@ -23,4 +23,5 @@
+ /* Spin wait.  */
+ 
++LINE
+ void
+ runtime_procyield (uint32 cnt)
+"""
+PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.Answer() != 42 {\n\t\tpanic(0)\n\t}\n}\n'
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return toolchain.find("linux-i386", conf.load())
+
+
+@pytest.fixture(scope="module")
+def pristine(tools):
+    """The unpatched libgo's tree and GCC's source in the user's cache, made if they are not there."""
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        engine.build_variants(["pristine"], tools, conf.load(), cache, report)
+        tree = libgo._tree(tools, libgo.Recipe(), cache, paths.cache_dir() / "logs" / "x", lambda text: None)
+    return tree
+
+
+@pytest.fixture
+def cache(tmp_path, pristine):
+    """A cache that has the unpatched tree and the source, and nothing else."""
+    root = tmp_path / "cache" / "harness"
+    for kind in ("libgo-tree", "gcc-source"):
+        (root / kind).mkdir(parents=True)
+        for path in (paths.cache_dir() / kind).glob("[!.]*"):
+            (root / kind / path.name).symlink_to(path)
+    return Cache(root)
+
+
+def patch(write, text, name="p.patch"):
+    return patches.read(write(name, text))
+
+
+def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristine, write):
+    before = tree_digest(pristine)
+    said = []
+    made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
+    assert "what it exports differs: compiling what imports it" in said
+    assert program.build(write("x.go", PROGRAM), tools, made, cache).is_file()
+    assert not (made.folder / "tree").exists()
+    assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
+
+
+def test_a_c_file_alone(tools, cache, write):
+    said = []
+    made = libgo.build(
+        tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "__attribute__ ((noinline))")),)), cache, said.append
+    )
+    assert said == ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
+    plain = libgo.build(tools, libgo.Recipe(), cache)
+    assert made.interface == plain.interface, "programs are compiled to the same bytes"
+    assert made.library.name == plain.library.name
+
+
+def test_a_patch_that_breaks_the_build(tools, cache, write):
+    with pytest.raises(BuildError, match=r"yield.c:25:\d+: error: .* \(whole log: (.*)\)") as caught:
+        libgo.build(tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "no such type")),)), cache)
+    log = str(caught.value).rpartition("whole log: ")[2].rstrip(")")
+    assert "error:" in Path(log).read_text()
+    assert not list((cache.root / "libgo").iterdir()), "nothing half made is left"
+
+
+def test_killed_in_the_middle_and_begun_again(cache, write, tmp_path):
+    write("p.patch", YIELD.replace("LINE", "__attribute__ ((noinline))"))
+    mine = write("mine.yaml", "variants:\n  mine: {patches: [p.patch]}\n")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    words = ["build", "mine", "--conf", str(mine)]
+    harness = Path(sys.executable).with_name("harness")
+    process = subprocess.Popen([harness, *words], env=environment, stderr=subprocess.DEVNULL)
+    staging = cache.root / "libgo"
+    deadline = time.monotonic() + 60
+    while not list(staging.glob(".*.new/tree/place")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (half,) = staging.glob(".*.new")
+    while any(_stands_in(half)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_stands_in(half))
+    assert not list(staging.glob("[!.]*"))
+    done = CliRunner().invoke(main, words, env={"XDG_CACHE_HOME": environment["XDG_CACHE_HOME"]})
+    assert done.exit_code == 0, done.output
+    assert not list(staging.glob(".*"))
+
+
+def _stands_in(folder):
+    """The processes whose current folder is in a folder."""
+    for process in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if process.isdigit() and os.readlink(f"/proc/{process}/cwd").startswith(str(folder)):
+                yield process
+
+
+def test_the_distribution_s_own_libgo(tools, cache, write):
+    made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
+    assert made.library.read_bytes()[:4] == b"\x7fELF"
+    source = write("y.go", "package main\n\nfunc main() {}\n")
+    assert program.build(source, tools, made, cache).is_file()
