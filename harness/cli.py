@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import __version__, conf, doctor, engine, paths
-from harness.build import toolchain, worktree
+from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
 from harness.crew import Isolation
-from harness.errors import GuestError, HarnessError
+from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -386,6 +386,91 @@ def image_show(name: str, verify: bool) -> None:
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
+
+
+@main.group("toolchain")
+def toolchain_() -> None:
+    """Compilers for the guests: list, build, use."""
+
+
+@toolchain_.command("list")
+@_CONF
+def toolchain_list(conf_files: tuple[Path, ...]) -> None:
+    """List the toolchains, what is there of them, and how to get what is not."""
+    configuration = conf.load(conf_files)
+    for name, said in configuration.toolchains.items():
+        try:
+            found = toolchain.find(name, configuration)
+        except ToolMissing:
+            state = f"is not there; {toolchain.how_to_get(name, said)}"
+        else:
+            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
+        click.echo(f"{name:12}  {said.triple:14}  {state}")
+
+
+@toolchain_.command("build")
+@click.argument("name")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
+@click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
+@click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
+@click.option("--compilers-only", is_flag=True, help="Without a sysroot: they compile, and link nothing.")
+@_CONF
+def toolchain_build(
+    name: str,
+    folder: Path | None,
+    image_file: str | None,
+    debs: tuple[Path, ...],
+    compilers_only: bool,
+    conf_files: tuple[Path, ...],
+) -> None:
+    """Build gccgo and gcc for a triple, and take them for NAME from now on.
+
+    Headers and C library come from one of --sysroot, --sysroot-image and --deb, or else from the image of a guest that
+    uses the toolchain, if it has been fetched. A build that was interrupted goes on.
+    """
+    configuration = conf.load(conf_files)
+    said = configuration.toolchain(name)
+    origins: list[sysroot.Origin] = []
+    origins += [sysroot.Folder(folder)] if folder else []
+    origins += [sysroot.Image.parse(image_file)] if image_file else []
+    origins += [sysroot.Packages(debs)] if debs else []
+    if not origins and not compilers_only:
+        origins += _images_with(name, configuration)[:1]
+    if len(origins) + compilers_only != 1:
+        raise ConfigError(
+            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+        )
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        origin = origins[0] if origins else None
+        built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
+    if built.sysroot:
+        toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
+    click.echo(built.folder)
+
+
+def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
+    """The disks of the built images of the guests that use a toolchain."""
+    return [
+        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        for guest in configuration.guests.values()
+        if guest.toolchain == name and guest.disk and guest.image
+        if (found := images.find(guest.image)) and "partition" in found.manifest
+    ]
+
+
+@toolchain_.command("use")
+@click.argument("name")
+@click.argument("prefix")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
+@click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
+@_CONF
+def toolchain_use(
+    name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
+) -> None:
+    """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
+    found = toolchain.use(name, prefix, folder, source, conf_files)
+    click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
 
 
 def _store(work: str | None) -> Store:

@@ -154,8 +154,13 @@ class Configuration:
             raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
 
 
+def recorded() -> Path:
+    """The file in which `harness toolchain` keeps the toolchains that the user has built or named."""
+    return paths.config_dir() / "toolchains.yaml"
+
+
 def load(extra: Iterable[Path] = ()) -> Configuration:
-    """Read conf/*.yaml and then the user's own files, in their order.
+    """Read conf/*.yaml, the toolchains that are recorded, and then the user's own files, in their order.
 
     Raises:
         ConfigError: a file cannot be read or says something wrong.
@@ -163,6 +168,8 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
     data: dict[str, Any] = {}
     marks: Marks = {}
     given = [paths.DATA / "conf" / name for name in ("guests.yaml", "toolchains.yaml", "variants.yaml")]
+    if recorded().is_file():
+        given.append(recorded())
     for file in [*given, *extra]:
         more, more_marks = read(file)
         _merge(data, more)

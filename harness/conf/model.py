@@ -124,20 +124,36 @@ class Guest(Model):
         return SYSTEMS.get(named or "", SYSTEMS["posix"])
 
 
+class Build(Model):
+    """How a toolchain is built from Debian's gcc-N-source.
+
+    `configure` are options of GCC's configure; `patches` are Debian's, by their names in that package; `multiarch` is
+    what Debian calls the folder of the target's libraries; `sysroot` are files that must be among the sysroot's headers
+    or libraries, each with the package that brings it.
+    """
+
+    configure: list[str] = []
+    patches: list[str] = []
+    multiarch: str
+    sysroot: dict[str, str] = {}
+
+
 class Toolchain(Model):
     """The compilers for a target triple.
 
-    `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`); `gcc` picks a major version,
-    else the newest that is installed; `source` is GCC's source as a folder or an archive, else Debian's gcc-N-source.
+    `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`), else the triple and a dash;
+    `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive,
+    else Debian's gcc-N-source; `build` says how it is made where there is none to be had.
     """
 
     triple: str
-    prefix: str
+    prefix: str | None = None
     gcc: Annotated[int, Field(ge=12)] | None = None
     sysroot: FileName | None = None
     flags: list[str] = []
     configure: list[str] = []
     source: FileName | None = None
+    build: Build | None = None
 
 
 class Variant(Model):
