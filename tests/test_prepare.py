@@ -426,7 +426,7 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     machine.start()
     try:
         deadline = time.monotonic() + 60
-        while b"5 multiboot modules" not in machine.console.read_bytes() and time.monotonic() < deadline:
+        while b"5 multiboot modules" not in machine.console.file.read_bytes() and time.monotonic() < deadline:
             assert machine.alive()
             time.sleep(0.1)
     finally:
