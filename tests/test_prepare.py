@@ -431,7 +431,7 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
             time.sleep(0.1)
     finally:
         machine.stop()
-    console = machine.console.read_text(errors="replace")
+    console = machine.console.file.read_text(errors="replace")
     assert "GNU Mach 1.8" in console, "the console is on the serial line"
     told = [line.split(" ", 3)[3].strip() for line in console.splitlines() if line.startswith("module ")]
     assert told == [args for _, args in files.modules]
