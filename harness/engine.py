@@ -437,7 +437,7 @@ class _Conductor:
         with self._interruptible():
             try:
                 for name, slots_ in waiting.items():
-                    for _ in range(2 * wanted[name]):
+                    for _ in range(wanted[name]):
                         self._hand_out(slots_)
                 self._crew.start({name: count for name, count in wanted.items() if self._waits(name)})
                 while self._attempts:
