@@ -72,7 +72,14 @@ def main() -> None:
 @click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
 @_GUESTS
 @_VARIANTS
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+@click.option(
+    "--until-sure",
+    is_flag=True,
+    help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
+)
 @_JOBS
 @click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @click.option(
@@ -99,7 +106,8 @@ def run(
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
-    trials: int,
+    trials: int | None,
+    until_sure: bool,
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
@@ -116,7 +124,10 @@ def run(
     """
     folder = paths.work_dir(work)
     if resume is None:
-        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+        most = trials or (20 if until_sure else 1)
+        request = engine.Request(
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+        )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         if others := sorted(set(given) - {"resume", "html", "work"}):

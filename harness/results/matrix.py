@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.errors import StoreError
+from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -65,7 +66,7 @@ class Difference:
     """A cell against the baseline's cell of the same guest and program.
 
     Attributes:
-        p: Fisher's exact test, two-sided, pass against non-pass.
+        p: Fisher's exact test, two-sided, pass against non-pass; in a run until it was sure, of the sequential test.
         p_corrected: after Holm's correction over all comparisons of the matrix.
         claimed: p_corrected is below 0.05.
         baseline_passed: k of the baseline's cell; baseline_trials is its n.
@@ -153,6 +154,8 @@ class Matrix:
         comparisons: how many tests the correction was made for.
         events: troubles of guests, JSON objects. Reports know the keys `time`, `guest`, `kind` and `text`, and show
             all others as they are.
+        most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
+            None if their number was fixed beforehand.
     """
 
     run: dict[str, Any]
@@ -163,6 +166,7 @@ class Matrix:
     cells: list[Cell]
     comparisons: int
     events: list[dict[str, Any]]
+    most: int | None = None
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -187,9 +191,20 @@ class Matrix:
         ]
         return sorted(found, key=lambda entry: (entry[2].p_corrected, entry[2].p))
 
+    def undecided(self) -> list[tuple[int, Cell, Difference]]:
+        """In a run until it was sure: cells with their number of which it was not."""
+        return [
+            (index, cell, cell.difference)
+            for index, cell in enumerate(self.cells)
+            if self.most and cell.difference and not cell.difference.claimed
+        ]
+
     @property
     def trials_needed(self) -> int | None:
-        """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many."""
+        """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many, and
+        where trials were made until the run was sure."""
+        if self.most:
+            return None
         needed = least_trials(self.comparisons)
         short = any(
             cell.difference and min(cell.trials, cell.difference.baseline_trials) < needed for cell in self.cells
@@ -218,6 +233,8 @@ class Matrix:
                 none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
                 ids, signatures (title -> trials), findings (verdict, title, count, trial, command), interval ([low,
                 high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials).
+            most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
+                are the sequential test's then.
             totals: see `totals`.
         """
         return {
@@ -228,6 +245,7 @@ class Matrix:
             "programs": self.programs,
             "baseline": self.baseline,
             "cells": [_cell_json(cell) for cell in self.cells],
+            "most": self.most,
             "totals": self.totals(),
             "events": self.events,
         }
@@ -241,6 +259,7 @@ def build(
     baseline: str,
     trials: Iterable[Trial],
     events: Iterable[dict[str, Any]],
+    most: int | None = None,
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -248,6 +267,7 @@ def build(
 
     Args:
         baseline: a variant; if it is not among `variants`, nothing is compared.
+        most: see Matrix.
 
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
@@ -256,6 +276,7 @@ def build(
     judged: set[tuple[int, int]] = set()
     spoilt: dict[tuple[int, int], Cell] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
+    outcomes: dict[int, dict[int, bool]] = {}
     for trial in trials:
         cell = matrix_cells.get((trial.guest, trial.variant, trial.program))
         if cell is None:
@@ -270,6 +291,8 @@ def build(
         else:
             cell.counts[trial.verdict] += 1
             judged.add((id(cell), trial.number))
+            if most:
+                outcomes.setdefault(id(cell), {})[trial.number] = trial.verdict == "pass"
             if trial.signature:
                 cell.signatures[trial.signature] = cell.signatures.get(trial.signature, 0) + 1
         if trial.verdict != "pass":
@@ -285,7 +308,7 @@ def build(
     for cell in matrix_cells.values():
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
-    comparisons = _compare(matrix_cells, baseline)
+    comparisons = _compare(matrix_cells, baseline, outcomes if most else None)
     return Matrix(
         run=dict(run),
         guests=list(guests),
@@ -295,11 +318,18 @@ def build(
         cells=list(matrix_cells.values()),
         comparisons=comparisons,
         events=list(events),
+        most=most,
     )
 
 
-def _compare(cells: Mapping[tuple[str, str, str], Cell], baseline: str) -> int:
-    """Give each cell its difference from the baseline's; returns how many comparisons that made."""
+def _compare(
+    cells: Mapping[tuple[str, str, str], Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None
+) -> int:
+    """Give each cell its difference from the baseline's; returns how many comparisons that made.
+
+    Args:
+        outcomes: by the cell's id, what came of each number, if the sequential test is wanted.
+    """
     pairs = [
         (cell, other)
         for cell in cells.values()
@@ -308,7 +338,10 @@ def _compare(cells: Mapping[tuple[str, str, str], Cell], baseline: str) -> int:
         and (other := cells.get((cell.guest, baseline, cell.program)))
         and other.trials
     ]
-    p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+    if outcomes is None:
+        p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+    else:
+        p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
         cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
     return len(pairs)

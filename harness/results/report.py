@@ -26,6 +26,7 @@ from rich.text import Text
 from harness.results import lifecycle
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Difference, Finding, Matrix, Trial
+from harness.results.statistics import LEVEL
 
 #: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
 #: differ in shape, so that colour is never the only carrier.
@@ -165,7 +166,8 @@ def html(matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = 
         findings=_findings(matrix, errors=False),
         spoilt=_findings(matrix, errors=True),
         claimed=matrix.differences(claimed=True),
-        suspected=matrix.differences(claimed=False),
+        suspected=[] if matrix.most else matrix.differences(claimed=False),
+        undecided=matrix.undecided(),
         comparisons=_comparisons(matrix),
         events=[_event(event) for event in matrix.events],
         cycles=cycles,
@@ -197,6 +199,8 @@ def _comparisons(matrix: Matrix) -> str:
     """How many comparisons were made, and whether the trials suffice for any claim."""
     if not matrix.comparisons:
         return "Nothing was compared: no variant besides the baseline has trials where the baseline has."
+    if matrix.most:
+        return _sequential(matrix, matrix.most)
     said = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {_count(matrix.comparisons, 'cell')}."
     if matrix.trials_needed:
         said += (
@@ -204,6 +208,29 @@ def _comparisons(matrix: Matrix) -> str:
             " however great, can be claimed; some cells have fewer."
         )
     return said
+
+
+def _sequential(matrix: Matrix, most: int) -> str:
+    """What a run until it was sure has decided, and at what risk."""
+    spent = sum(cell.trials for cell in matrix.cells)
+    cells = sum(1 for cell in matrix.cells if cell.trials)
+    said = (
+        f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
+        f" {_count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at most"
+        f" {LEVEL:.0%}, for all looks and cells together. {_count(spent, 'trial')} instead of {cells * most}."
+        f" Decided: {_count(len(matrix.differences(claimed=True)), 'cell')}."
+    )
+    if left := matrix.undecided():
+        made = [cell.trials for _, cell, _ in left]
+        said += (
+            f" Not decided: {_count(len(left), 'cell')}, after {_range(min(made), max(made))}: with at most"
+            f" {_count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
+        )
+    return said
+
+
+def _range(least: int, most: int) -> str:
+    return _count(most, "trial") if least == most else f"{least} to {most} trials"
 
 
 def _facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -354,7 +381,7 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
     if not claimed:
         _line(console, "No difference can be claimed.", ascii_only, indent=0)
     suspected = len(matrix.differences(claimed=False))
-    if suspected:
+    if suspected and not matrix.most:
         doubtful = f"Not claimed: {_count(suspected, 'cell')} with p < 0.05 only before the correction."
         _line(console, doubtful, ascii_only, indent=0)
 
