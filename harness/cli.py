@@ -120,7 +120,7 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
+    Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
     if resume is None:
@@ -138,8 +138,7 @@ def run(
     reports.print_table(matrix, Console())
     pages = _write(store, done, matrix, folder, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    verdicts = {cell.verdict for cell in matrix.cells}
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 @main.command()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
+from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
@@ -212,7 +214,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, chosen, configuration, cache, report)
-    described = _describe(request, guests, chosen, built, files)
+    described = _describe(request, guests, chosen, built, files, configuration)
     if door:
         del described["request"]
     if resume is not None:
@@ -291,6 +293,8 @@ def matrix(store: Store, run_: Run) -> Matrix:
         store.trials(run_.id),
         store.events(run_.id),
         said["trials"] if said.get("request", {}).get("until_sure") else None,
+        [Entry.from_json(one) for one in said.get("expected", [])],
+        date.fromisoformat(run_.created[:10]),
     )
 
 
@@ -345,6 +349,7 @@ def _describe(
     chosen: Sequence[Program],
     built: dict[str, Built],
     files: dict[str, Files],
+    configuration: conf.Configuration,
 ) -> dict[str, Any]:
     kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
@@ -360,6 +365,7 @@ def _describe(
         "programs": [one.name for one in chosen],
         "trials": request.trials,
         "facts": facts,
+        "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
         "request": {
             "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
             "guests": list(request.guests),
@@ -383,6 +389,11 @@ def _describe(
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
     }
+
+
+def _entry(said: conf.Expected, where: str) -> Entry:
+    """A known failure as the matrix wants it."""
+    return Entry(**{**said.model_dump(exclude={"verdict"}), "verdicts": tuple(said.verdict), "where": where})
 
 
 def _comparisons(cells: Iterable[Slot]) -> list[tuple[CellKey, CellKey]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 from harness.errors import StoreError
+from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
 
@@ -88,6 +90,7 @@ class Finding:
         title: the signature, or where there is none the reason.
         count: how many trials.
         trial: the id of the first one; command is what runs it again.
+        expected: what the configuration says of such a known failure, or ''.
     """
 
     verdict: str
@@ -95,6 +98,7 @@ class Finding:
     count: int
     trial: int
     command: str
+    expected: str = ""
 
 
 @dataclass
@@ -110,6 +114,8 @@ class Cell:
         findings: what went wrong, in the order it was first seen.
         interval: Wilson's 95 % interval of k of n, None without trials.
         difference: None for the baseline itself, and where either side has no trial.
+        known: trials that went wrong as the configuration expects.
+        contradicts: entries of known failures that are wrong about it, in words, or ''.
     """
 
     guest: str
@@ -123,6 +129,8 @@ class Cell:
     findings: list[Finding] = field(default_factory=list)
     interval: tuple[float, float] | None = None
     difference: Difference | None = None
+    known: int = 0
+    contradicts: str = ""
 
     @property
     def trials(self) -> int:
@@ -133,6 +141,11 @@ class Cell:
     def passed(self) -> int:
         """k of n."""
         return self.counts["pass"]
+
+    @property
+    def surprise(self) -> bool:
+        """Whether it did not come out as expected: a trial went wrong in an unknown way, or a known failure passed."""
+        return self.trials - self.passed > self.known or bool(self.contradicts)
 
     @property
     def verdict(self) -> str:
@@ -156,6 +169,7 @@ class Matrix:
             all others as they are.
         most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
             None if their number was fixed beforehand.
+        expired: entries of known failures that are about some of the cells, and have expired, in words.
     """
 
     run: dict[str, Any]
@@ -167,6 +181,7 @@ class Matrix:
     comparisons: int
     events: list[dict[str, Any]]
     most: int | None = None
+    expired: Sequence[str] = ()
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -191,6 +206,10 @@ class Matrix:
         ]
         return sorted(found, key=lambda entry: (entry[2].p_corrected, entry[2].p))
 
+    def surprises(self) -> list[tuple[int, Cell]]:
+        """Cells with their number that did not come out as expected."""
+        return [(index, cell) for index, cell in enumerate(self.cells) if cell.surprise]
+
     def undecided(self) -> list[tuple[int, Cell, Difference]]:
         """In a run until it was sure: cells with their number of which it was not."""
         return [
@@ -212,7 +231,8 @@ class Matrix:
         return needed if short else None
 
     def totals(self) -> dict[str, Any]:
-        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made and differences claimed."""
+        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made, differences claimed, cells
+        with known failures and cells that are surprises."""
         trials = {verdict: sum(cell.counts[verdict] for cell in self.cells) for verdict in JUDGED}
         cells = Counter(cell.verdict for cell in self.cells)
         return {
@@ -221,6 +241,8 @@ class Matrix:
             "lost": sum(cell.lost for cell in self.cells),
             "comparisons": self.comparisons,
             "claimed": len(self.differences(claimed=True)),
+            "known": sum(1 for cell in self.cells if cell.known),
+            "surprises": len(self.surprises()),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -231,8 +253,10 @@ class Matrix:
             run, guests, variants, programs, baseline, events: as above.
             cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
                 none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
-                ids, signatures (title -> trials), findings (verdict, title, count, trial, command), interval ([low,
-                high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials).
+                ids, signatures (title -> trials), findings (verdict, title, count, trial, command, expected), interval
+                ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials),
+                known and contradicts (see Cell), surprise (true or false).
+            expired: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
             totals: see `totals`.
@@ -246,6 +270,7 @@ class Matrix:
             "baseline": self.baseline,
             "cells": [_cell_json(cell) for cell in self.cells],
             "most": self.most,
+            "expired": list(self.expired),
             "totals": self.totals(),
             "events": self.events,
         }
@@ -260,6 +285,8 @@ def build(
     trials: Iterable[Trial],
     events: Iterable[dict[str, Any]],
     most: int | None = None,
+    expected: Sequence[Entry] = (),
+    day: date = date.max,
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -268,6 +295,7 @@ def build(
     Args:
         baseline: a variant; if it is not among `variants`, nothing is compared.
         most: see Matrix.
+        expected: the known failures; those count that have not expired on `day`.
 
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
@@ -308,6 +336,7 @@ def build(
     for cell in matrix_cells.values():
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
+    expired = _expect(matrix_cells.values(), expected, day)
     comparisons = _compare(matrix_cells, baseline, outcomes if most else None)
     return Matrix(
         run=dict(run),
@@ -319,7 +348,25 @@ def build(
         comparisons=comparisons,
         events=list(events),
         most=most,
+        expired=expired,
     )
+
+
+def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[str]:
+    """Hold cells against the known failures; returns the entries that are about some of them but have expired."""
+    expired: dict[str, None] = {}
+    for cell in cells:
+        about = [entry for entry in entries if entry.about(cell.guest, cell.variant, cell.program)]
+        wrong = [finding for finding in cell.findings if finding.verdict != "error"]
+        for finding in wrong:
+            signature = finding.title if finding.title in cell.signatures else ""
+            if known := excuse(about, finding.verdict, signature, day):
+                finding.expected = str(known)
+                cell.known += finding.count
+        unknown = cell.trials - cell.passed - cell.known
+        cell.contradicts = contradicted(about, cell.passed, cell.trials, unknown, day)
+        expired |= {f"{entry.expires}: {entry}": None for entry in about if cell.trials and entry.expires < day}
+    return list(expired)
 
 
 def _compare(
@@ -353,4 +400,9 @@ def _suspected(difference: Difference) -> bool:
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
-    return asdict(cell) | {"verdict": cell.verdict, "passed": cell.passed, "trials": cell.trials}
+    return asdict(cell) | {
+        "verdict": cell.verdict,
+        "passed": cell.passed,
+        "trials": cell.trials,
+        "surprise": cell.surprise,
+    }
