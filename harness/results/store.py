@@ -141,6 +141,14 @@ class Store:
         for row in self._db.execute(query, (run,)):
             yield Trial(*row)
 
+    def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
+        """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
+        found: dict[tuple[str, str, str], dict[int, bool]] = {}
+        query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
+        for *cell, number, verdict in self._db.execute(query, (run,)):
+            found.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
+        return found
+
     def events(self, run: int) -> list[dict[str, str]]:
         """The guests' troubles in a run."""
         rows = self._db.execute("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
