@@ -12,6 +12,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -119,14 +120,16 @@ class Crew:
         self._job, self._report = job, report
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
         self.results: queue.Queue[Outcome] = queue.Queue()
         self._pools = {name: self._pool(name) for name in job.files}
 
     def start(self, guests: Mapping[str, int]) -> None:
-        """Start so many guests of each name."""
+        """See to it that so many guests of each name are there."""
         for name, count in guests.items():
-            for index in range(count):
+            for index in range(self._started[name], count):
+                self._started[name] += 1
                 thread = threading.Thread(target=self._work, args=(name, f"guest {name} {index + 1}"), daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -275,7 +278,7 @@ class Crew:
 
         def run(program: Path) -> tuple[Observation, str]:
             target = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
-            argv = [guest.ship(program, target), *slot.program.args]
+            argv = [guest.ship(agent, program, target), *slot.program.args]
             folder = str(Path(target).parent / ("test" if slot.program.made.package else ""))
             if self._job.cores:
                 argv = cores.allowed(argv)

@@ -129,7 +129,7 @@ def test_the_main_program_of_tests():
 
 
 class Recorder:
-    """Stands in for a guest's shell: what is asked of it is all that matters here."""
+    """Stands in for a guest's shell and agent: what is asked of it is all that matters here."""
 
     def __init__(self):
         self.asked = []
@@ -152,8 +152,8 @@ def test_programs_make_room_for_each_other(write, monkeypatch):
         write(f"{name}/program", "x" * 10)
     write("b/files.tar", "y" * 2)
     for name in "abab":
-        guest.ship(write(f"{name}/program", "x" * 10), f"/{name}/p")
+        guest.ship(shell, write(f"{name}/program", "x" * 10), f"/{name}/p")
     assert shell.asked == ["put /a/p", "put /b/p", "unpack /b"], "each is there once"
-    guest.ship(write("a/program", "x" * 10), "/a/p")
-    guest.ship(write("c/program", "x" * 10), "/c/p")
+    guest.ship(shell, write("a/program", "x" * 10), "/a/p")
+    guest.ship(shell, write("c/program", "x" * 10), "/c/p")
     assert shell.asked[3:] == ["rm -rf /b", "put /c/p"], "the one that was not used for longest goes"

@@ -22,7 +22,7 @@ from harness.cache import Cache, digest
 from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine, Saved
-from harness.guest.shell import Shell
+from harness.guest.shell import Agent, Shell
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
 RESTORES = 3
@@ -63,7 +63,7 @@ class Guest:
             self.files.add(target)
         return target
 
-    def ship(self, program: Path, target: str) -> str:
+    def ship(self, agent: Agent, program: Path, target: str) -> str:
         """Copy a program into a folder of its own in the guest, once, and unpack there the files.tar that may lie
         beside it. Programs that were not used for long make room for it.
 
@@ -82,7 +82,7 @@ class Guest:
                 oldest = next(iter(self.programs))
                 self.shell.run(f"rm -rf {shlex.quote(oldest)}")
                 del self.programs[oldest]
-            self.shell.put(program.read_bytes(), target)
+            agent.put(program.read_bytes(), target)
             if data:
                 self.shell.unpack(data, folder)
         self.programs[folder] = known
