@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 import pytest
 
 from harness import conf, gccsuites, paths, plan
-from harness.build import gotest
+from harness.build import gotags, gotest, patches
 from harness.build.gotags import Target
 from harness.errors import ConfigError, ProgramError
 from harness.gccsuites import Header
@@ -126,6 +126,18 @@ def test_the_main_program_of_tests():
     assert "\tlist_test.TestMain(m)\n" in gotest._main(
         "x", {"list": [], "list_test": ["TestA"]}, "list_test.TestMain", True
     )
+
+
+def test_a_variant_s_patches_are_in_its_packages_tests(gcc, tmp_path):
+    patch = patches.read(paths.DATA / "conf/patches/no-thread-destruction.patch")
+    assert gotest._touches(patch.files, "runtime")
+    assert not gotest._touches(patch.files, "runtime/debug")
+    folder = gotest._patched([patch], gcc, "runtime", tmp_path)
+    differing = [
+        file.name for file in folder.iterdir() if file.read_bytes() != (gcc / file.relative_to(tmp_path)).read_bytes()
+    ]
+    assert differing == ["proc.go"]
+    assert len(gotags.files(folder, LINUX)) == len(gotags.files(gcc / "libgo/go/runtime", LINUX))
 
 
 class Recorder:
