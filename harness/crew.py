@@ -42,6 +42,8 @@ ATTEMPTS = 3
 LISTING, PING = 20.0, 20.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
+#: Bytes that a program may print that prints a program; the longest of GCC's is 1.3 MB.
+PRINTED = 16 << 20
 #: The folder in the work directory for screenshots of guests in trouble.
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
@@ -276,13 +278,14 @@ class Crew:
         env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
         names = self._job.configuration.signal_names(slot.guest)
 
-        def run(program: Path) -> tuple[Observation, str]:
+        def run(program: Path, keep: int = KEEP) -> tuple[Observation, str]:
             target = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
             argv = [guest.ship(agent, program, target), *slot.program.args]
             folder = str(Path(target).parent / ("test" if slot.program.made.package else ""))
             if self._job.cores:
                 argv = cores.allowed(argv)
-            seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+            suspended = partial(_suspended, guest, said.ways)
+            seen = observe(agent, argv, env, folder, slot.program.timeout, suspended, keep)
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
             if seen.timed_out:
                 _ping(guest)
@@ -290,7 +293,7 @@ class Crew:
 
         if slot.program.made.output_flags:
             # Only the guest is sure to run what prints the program; the compiler is here.
-            seen, _ = run(source)
+            seen, _ = run(source, PRINTED)
             if wrong := _no_program(seen, names):
                 return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **wrong})
             say("compiling what a program printed")
@@ -388,7 +391,7 @@ def _no_program(seen: Observation, names: Mapping[int, str]) -> dict[str, str]:
     if verdict.verdict == "pass":
         if seen.stdout_total == len(seen.stdout):
             return {}
-        verdict, reason = Verdict("fail", ""), f"it is {seen.stdout_total} bytes long, and {KEEP} are kept"
+        verdict, reason = Verdict("fail", ""), f"it is {seen.stdout_total} bytes long, and {PRINTED} are kept"
     return {"verdict": verdict.verdict, "reason": f"printing a program: {reason}", "signature": verdict.signature}
 
 
