@@ -189,6 +189,13 @@ class Agent:
     def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
         self._channel, self._watch = channel, watch
         self._buffer = bytearray()
+        self._keep = 0
+
+    def keep(self, size: int) -> None:
+        """Have so many bytes of each output stream kept of the commands from now on."""
+        if size != self._keep:
+            self.send("L", str(size).encode())
+            self._keep = size
 
     def send(self, type_: str, data: bytes = b"") -> None:
         """Send one message."""

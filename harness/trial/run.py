@@ -66,7 +66,7 @@ def observe(
     """
     words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = steady.time()
-    agent.send("L", str(keep).encode())
+    agent.keep(keep)
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
     deadline, order = begun + limit, "P"  # what is sent next, and when
