@@ -204,6 +204,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     chosen = plan.programs(request.selection, gccsuites.listings(partial(_gcc, guests.values(), configuration, cache)))
     named = [Path(word).absolute() for word in request.selection if word.endswith(".go")]
     variants = {name: configuration.variant(name) for name in request.variants}
+    chosen = plan.fitting(chosen, triples.values(), variants.values())
     slots = partial(plan.slots, triples=triples, variants=variants, chosen=chosen)
     if request.until_sure:
         _check_decidable(list(slots(guests, trials=1)), request.trials)

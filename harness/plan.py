@@ -10,7 +10,7 @@ import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -273,6 +273,19 @@ def _of_folder(folder: Path) -> list[Program]:
     if not listed:
         raise ProgramError(f"{folder}: none of its programs is a `run` test")
     return listed
+
+
+def fitting(chosen: Sequence[Program], triples: Collection[str], variants: Collection[conf.Variant]) -> list[Program]:
+    """Those programs that can be made for one of the target triples with one of the variants.
+
+    Raises:
+        ProgramError: there are none.
+    """
+    targets = [Target.of(triple) for triple in triples]
+    found = [one for one in chosen if any(one.fits(target, variant) for target in targets for variant in variants)]
+    if not found:
+        raise ProgramError(f"{', '.join(one.name for one in chosen)}: for another system or compiler, by their header")
+    return found
 
 
 def slots(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,15 @@ def test_the_distribution_s_own_libgo(tools, cache, write):
     assert made.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
     assert program.build(plan.read(source), tools, made, cache).is_file()
+
+
+def test_a_compiler_that_is_ended_says_nothing_of_the_program(tools, cache, write, tmp_path):
+    made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
+    says = "gccgo: fatal error: Killed signal terminated program go1"
+    stand_in = write(
+        "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{says}" >&2\nexit 1\n'
+    )
+    stand_in.chmod(0o755)
+    source = plan.read(write("z.go", "package main\n\nfunc main() {}\n"))
+    with pytest.raises(BuildError, match=f"could not be compiled: {says}"):
+        program.build(source, replace(tools, gccgo=str(stand_in)), made, cache)

@@ -37,6 +37,9 @@ def test_gcc_s_tests_by_kind(contents):
     # 26 of them are for another compiler, by their `+build` lines.
     for target in (LINUX, HURD):
         assert sum(one.fits(target, conf.Variant()) for one in programs) == 653
+    assert len(plan.fitting(programs, ["i686-linux-gnu"], [conf.Variant()])) == 653
+    with pytest.raises(ProgramError, match="gcc-go/fixedbugs/bug302: for another system or compiler"):
+        plan.fitting([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
     assert sum(one.expected.output is not None for one in programs) == 28
     assert all(one.expected.gcc and one.timeout == 300 for one in programs)
 

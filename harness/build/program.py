@@ -6,6 +6,7 @@ of expectations or guests.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,15 @@ from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
-from harness.errors import ProgramError
+from harness.errors import BuildError, ProgramError
 from harness.plan import Program
 
 #: Flags for packages that a program of several imports, as GCC's go-test.exp compiles them.
 PACKAGE_FLAGS = ("-O", "-g")
 #: Seconds that a compilation may take. The largest file that a test of GCC's generates takes a minute.
 LIMIT = 600.0
+#: What the compiler's driver says when this machine is in trouble (gcc/gcc.cc, execute).
+_TROUBLE = re.compile(r"^.*(?:No space left on device|signal terminated program).*$", re.MULTILINE)
 
 
 def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
@@ -98,6 +101,7 @@ def compile_(
 
     Raises:
         ProgramError: it fails; the text has the compiler's words.
+        BuildError: it was ended, or there is no room: that says nothing of the program.
     """
     whole = [toolchain.gccgo, *toolchain.compile_flags, *words, *libgo.compile_flags]
     # The name in the debugging information must not depend on where the harness lies.
@@ -108,6 +112,8 @@ def compile_(
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{files[0]} does not compile:\nnot within {LIMIT:.0f} s") from error
+    if trouble := _TROUBLE.search(done.stderr):
+        raise BuildError(f"{files[0]} could not be compiled: {trouble[0]}")
     if done.returncode:
         raise ProgramError(f"{files[0]} does not compile:\n{done.stderr.strip()}")
 
