@@ -69,7 +69,7 @@ def _with_tests(verdict: Verdict, seen: Observation) -> Verdict:
     tests = gotests.parse(seen.stdout.decode(errors="replace"))
     reason = f"{verdict.reason}; {tests}"
     if seen.exit_status == 1 and tests.failed:  # what a test printed on stderr is no crash then
-        return Verdict("fail", reason, f"FAIL: {', '.join(tests.failed)}")
+        return Verdict("fail", reason, f"FAIL: {', '.join(tests.failed)}"[:200])
     if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):
         return Verdict("hang", reason, f"hang: tests {', '.join(tests.unfinished)}")
     return replace(verdict, reason=reason)
