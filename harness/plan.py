@@ -241,7 +241,8 @@ def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = No
 def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
     path = Path(word)
     if path.is_dir():
-        return _of_folder(path)
+        described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
+        return others[path.name]() if described else _of_folder(path)
     if path.suffix == ".go":
         program = read(path)
         if program.kind != "run":

@@ -108,6 +108,7 @@ def test_single_programs_are_selected_by_name(contents):
         f"gcc-go/ken/cplx{n}" for n in range(6)
     }
     assert {one.name.split("/")[0] for one in plan.programs([], others)} <= set(plan.suites()), "only what is small"
+    assert len(plan.programs([str(paths.DATA / "suites/gcc-go-torture")], others)) == 256
     with pytest.raises(ProgramError, match="no program chan/selekt3 that is run; did you mean gcc-go/chan/select3"):
         plan.programs(["gcc-go/chan/selekt3"], others)
     with pytest.raises(ProgramError, match="did you mean gcc-go"):
