@@ -41,7 +41,7 @@ def test_gcc_s_tests_by_kind(contents):
     with pytest.raises(ProgramError, match="gcc-go/fixedbugs/bug302: for another system or compiler"):
         plan.fitting([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
     assert sum(one.expected.output is not None for one in programs) == 28
-    assert all(one.expected.gcc and one.timeout == 300 for one in programs)
+    assert all(one.expected.gcc and one.timeout >= 300 for one in programs)
 
 
 def test_what_gcc_says_of_single_tests(contents):
