@@ -122,6 +122,11 @@ def test_a_wrong_suite_is_named(write, tmp_path, monkeypatch):
         gccsuites.suites()
 
 
+def test_a_package_s_name_is_no_comment_s(write):
+    text = "// Copyright\n\n/*\nText about a\npackage on its way.\n*/\npackage signal\n"
+    assert gotest._package_of(write("doc.go", text)) == "signal"
+
+
 def test_the_main_program_of_tests():
     text = gotest._main("container/list", {"list": ["TestA"], "list_test": []}, "", True)
     assert 'import "./_gotest_"\nimport _ "./_xtest_"\n' in text

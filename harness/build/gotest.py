@@ -166,7 +166,8 @@ def _text(file: Path) -> str:
 
 
 def _package_of(file: Path) -> str:
-    match = re.search(r"^package[ \t]+(\w+)", _text(file), re.MULTILINE)
+    code = re.sub(r"/\*.*?\*/", "", _text(file), flags=re.DOTALL)  # a comment may speak of a package too
+    match = re.search(r"^package[ \t]+(\w+)", code, re.MULTILINE)
     return match[1] if match else ""
 
 
