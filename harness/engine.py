@@ -440,13 +440,11 @@ class _Conductor:
                     for _ in range(2 * wanted[name]):
                         self._hand_out(slots_)
                 self._crew.start({name: count for name, count in wanted.items() if self._waits(name)})
-                while self._attempts:
+                while self._attempts and self._interrupts < 2:
                     self._take(self._crew.results.get(), waiting)
-            except KeyboardInterrupt:
-                self._interrupts += 1
             finally:
                 self._crew.stop()
-        if self._interrupts:
+        if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
 
     def _waits(self, name: str) -> bool:
@@ -472,38 +470,45 @@ class _Conductor:
             self._store.event(self._run, *outcome.trouble)
         if outcome.failure is not None:
             raise outcome.failure
+        if self._interrupts:
+            self._take_back()
         if outcome.slot is None:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
         self._store.add(self._run, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
-        if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
-            self._attempts[slot] = attempt + 1
-            self._crew.put(slot)
-            return
         del self._attempts[slot]
+        if trial["verdict"] == "error" and attempt < ATTEMPTS:
+            if not self._interrupts:
+                self._attempts[slot] = attempt + 1
+                self._crew.put(slot)
+            return
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
         self._hand_out(waiting[slot.guest])
 
+    def _take_back(self) -> None:
+        """After a ctrl-C: leave only the trials that are being made."""
+        for slot in self._crew.drain():
+            del self._attempts[slot]
+        left = len(self._attempts)
+        self._report.step("trials", f"interrupted; waiting for {left} that are being made, ctrl-C again ends them")
+
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A ctrl-C lets the trials that are being made end; a second one ends them."""
+        """A ctrl-C lets the trials that are being made end; a second one ends them.
+
+        The handler does no more than wake the loop that waits for results: it may come while this very thread holds
+        any lock but a SimpleQueue's.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread gets signals
             return
 
         def interrupt(number: int, frame: object) -> None:
             self._interrupts += 1
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-            for slot in self._crew.drain():
-                del self._attempts[slot]
-            left = len(self._attempts)
-            told = f"interrupted; waiting for {left} that are being made, ctrl-C again ends them"
-            self._report.step("trials", told)
-            self._crew.results.put(Outcome())  # so that the wait for results ends if there is none to wait for
+            self._crew.results.put(Outcome())
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -98,7 +99,8 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
+            print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
 
 
 class _Bar(BarColumn):

@@ -248,6 +248,15 @@ finish (int status, struct stream *out, struct stream *err)
   tell ('X', text, (size_t) size);
 }
 
+/* To the whole group, and to the command itself, which may have left its group.  */
+static void
+signal_command (int signal)
+{
+  kill (-child, signal);
+  if (getpgid (child) != child)
+    kill (child, signal);
+}
+
 static void
 obey (char type, char *data, size_t size, struct stream *out, struct stream *err)
 {
@@ -264,11 +273,11 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
       break;
     case 'Q':
       if (child > 0)
-        kill (-child, SIGQUIT);
+        signal_command (SIGQUIT);
       break;
     case 'K':
       if (child > 0)
-        kill (-child, SIGKILL);
+        signal_command (SIGKILL);
       break;
     }
 }

@@ -28,7 +28,11 @@ class Monitor:
         self._client = QMPClient()
         self._ends = EventListener("SHUTDOWN")
         self._client.register_listener(self._ends)
-        self._wait(self._client.connect(link), "greeting")
+        try:
+            self._wait(self._client.connect(link), "greeting")
+        except GuestError:
+            self._loop.close()
+            raise
 
     def execute(self, command: str, **arguments: object) -> Any:
         """Run a command; underscores in the names of arguments stand for hyphens. Returns what QEMU returns."""
