@@ -142,6 +142,14 @@ class Crew:
         for thread in self._threads:
             thread.join()
 
+    def rest(self) -> Iterator[Outcome]:
+        """The results that nobody has taken, when all guests have ended; what failed does not matter any more."""
+        with suppress(queue.Empty):
+            while True:
+                outcome = self.results.get_nowait()
+                if outcome.failure is None:
+                    yield outcome
+
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
         built = self._job.built[guest.toolchain]
@@ -168,13 +176,13 @@ class Crew:
                         agent = self._agent(name, guest)
                         failures = 0
                         held = self._serve(name, label, guest, agent, held)
-                    except _Spoilt as error:  # the trial is told of already, and is not this thread's any more
+                    except _Spoilt:
                         held = None
-                        self._unless_stopped(name, error)
                     except GuestError as error:
                         failures += 1
                         last = error
-                        self._unless_stopped(name, error)
+                        if not self._stop.is_set():
+                            self._tell(name, error.whole())
                     finally:
                         if guest:
                             guest.machine.stop()
@@ -183,10 +191,6 @@ class Crew:
                 self.results.put(Outcome(failure=GuestError(text)))
         except BaseException as error:
             self.results.put(Outcome(failure=error))
-
-    def _unless_stopped(self, name: str, error: GuestError) -> None:
-        if not self._stop.is_set():
-            self._tell(name, error.whole())
 
     def _agent(self, name: str, guest: Guest) -> Agent:
         """The agent in a fresh guest, which has run a command already: what a guest that did so cannot do, or dies of,
@@ -231,9 +235,10 @@ class Crew:
                 if self._stop.is_set():
                     raise
                 why = guest.machine.trouble() or str(error)
+                # Its trouble is told of first: nobody listens after the last trial.
+                self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
                 self.results.put(Outcome(slot, _spoilt(slot, why, started)))
-                told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
-                raise _Spoilt(str(told), told.console) from error
+                raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
             if outcome.trial["verdict"] in ("crash", "hang"):
@@ -295,7 +300,7 @@ class Crew:
 
 
 class _Spoilt(GuestError):
-    """A guest's trouble that cost a trial."""
+    """A guest's trouble that cost a trial: both are told of already, and the trial is not this thread's any more."""
 
 
 def _suspended(guest: Guest, ways: System, pid: int) -> str:

@@ -444,6 +444,8 @@ class _Conductor:
                     self._take(self._crew.results.get(), waiting)
             finally:
                 self._crew.stop()
+            for outcome in self._crew.rest():
+                self._take(outcome, waiting)
         if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
 
