@@ -25,16 +25,26 @@ class Fault:
         body: the statements of main.
         verdicts: those that its trials may come to. Of `error` alone each trial is made as often as it may be.
         reason: a pattern that the reason of each of its trials must match.
+        limit: its time limit in seconds.
+        output: what is expected on its standard output, if anything is.
     """
 
     body: str
     verdicts: tuple[str, ...]
     reason: str = ""
     limit: int = 20
+    output: str | None = None
 
     def source(self) -> str:
         """The program."""
-        packages = {"os": "os.", "os/exec": "exec.", "os/signal": "signal.", "syscall": "syscall.", "time": "time."}
+        packages = {
+            "os": "os.",
+            "os/exec": "exec.",
+            "os/signal": "signal.",
+            "syscall": "syscall.",
+            "time": "time.",
+            "unsafe": "unsafe.",
+        }
         wanted = "\n".join(f'\t"{name}"' for name, used in packages.items() if used in self.body)
         lines = "\n".join("\t" + line for line in self.body.strip().splitlines())
         imports = f"import (\n{wanted}\n)\n\n" if wanted else ""
@@ -88,7 +98,9 @@ IN_GUEST = {
     "writes-20-megabytes": Fault(
         "part := make([]byte, 1<<20)\nfor i := 0; i < 20; i++ {\n\tos.Stdout.Write(part)\n}", ("pass",)
     ),
-    "closes-its-output": Fault("os.Stdout.Close()\nos.Stdout.WriteString(`said`)", ("fail",), "stdout has 0 lines"),
+    "closes-its-output": Fault(
+        "os.Stdout.Close()\nos.Stdout.WriteString(`said`)", ("fail",), "stdout has 0 lines", output="said\n"
+    ),
     "cuts-the-network": Fault(sh("ip link set eth0 down") + WAIT, ("error",), "does not answer", 2),
     "sets-the-clock-back": Fault(sh("date -s @$(($(date +%s) - 86400))"), ("pass",)),
     "sets-the-clock-ahead": Fault(sh("date -s @$(($(date +%s) + 3600))"), ("pass",)),
@@ -98,13 +110,15 @@ IN_GUEST = {
     "removes-itself": Fault("os.Remove(os.Args[0])", ("pass",)),
     "opens-all-it-can": Fault("for {\n\tif _, err := os.Open(`/`); err != nil {\n\t\treturn\n\t}\n}", ("pass",)),
     "takes-the-processor": Fault(
-        sh('echo -1 >/proc/sys/kernel/sched_rt_runtime_us; exec chrt -f 99 sh -c "while :; do :; done"'),
+        "os.WriteFile(`/proc/sys/kernel/sched_rt_runtime_us`, []byte(`-1`), 0)\npriority := int32(99)\n"
+        "syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&priority)))\nfor {\n}",
         ("error",),
-        "does not answer",
+        "does not answer|QEMU",
         2,
     ),
 }
-HEALTHY = Fault("os.Stdout.WriteString(`well`)", ("pass",))
+HEALTHY = Fault("os.Stdout.WriteString(`well`)", ("pass",), output="well")
+SLOW = Fault("time.Sleep(700 * time.Millisecond)\nos.Stdout.WriteString(`well`)", ("pass",), output="well")
 ITOA = """
 func itoa(number int) string {
 	if number < 10 {
@@ -121,10 +135,8 @@ def write(folder: Path, programs: dict[str, Fault]) -> Path:
     for name, fault in programs.items():
         more = ITOA if "itoa(" in fault.body else ""
         (folder / f"{name}.go").write_text(fault.source() + more)
-        if fault is HEALTHY:
-            (folder / f"{name}.out").write_text("well")
-        if name == "closes-its-output":
-            (folder / f"{name}.out").write_text("said\n")
+        if fault.output is not None:
+            (folder / f"{name}.out").write_text(fault.output)
     return folder
 
 
@@ -185,7 +197,7 @@ def qemus(work: Path) -> list[int]:
 
 
 def left_behind(work: Path) -> list[str]:
-    """What of a work directory's runs is still there though none goes on: processes, guests' folders, sockets, locks."""
+    """What is there of a work directory's runs though none goes on: processes, guests' folders, sockets, locks."""
     found = [f"process {pid}: {' '.join(words)[:100]}" for pid, words in processes(work).items()]
     found += [str(path) for path in (work / "guests").glob("[!.]*")]
     found += [str(path) for path in work.rglob("*") if path.is_socket()]
