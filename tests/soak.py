@@ -66,10 +66,9 @@ class Soak:
             self._measure(process)
             if process.poll() is not None:
                 self.ends[process.returncode] += 1
-                if process.returncode in (0, 1):
-                    break
-                if process.returncode in (2, 3):
-                    self.problems.append(f"status {process.returncode}: {self._log.read_text()[-500:]}")
+                if process.returncode in (0, 1, 2, 3):
+                    if faults.Store(self._work / "results.sqlite").run(1).finished is None:
+                        self.problems.append(f"status {process.returncode}: {self._log.read_text()[-1000:]}")
                     break
                 process = self._start(["run", "--resume", "--work", self._work])
                 due = time.monotonic() + 10

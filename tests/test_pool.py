@@ -4,6 +4,8 @@ The guest is the control; its saved machines lie in a cache of the test's own.
 """
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -124,3 +126,23 @@ def test_a_machine_is_gone_when_it_was_saved(tmp_path):
     assert not machine.alive()
     assert saved.memory.stat().st_size > 1 << 20 and saved.disk.is_file()
     assert not Path(tmp_path / "m" / "overlay.qcow2").exists()
+
+
+def test_a_monitor_that_broke_off_is_the_guest_s_trouble(tmp_path):
+    configuration = conf.load()
+    machine = Machine(
+        NAME, configuration.guest(NAME), boot.files(NAME, configuration, lambda text: None), tmp_path / "m", tmp_path
+    )
+    machine.start()
+    shell = machine._process.pid
+    (qemu,) = [int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split() if "qemu" in
+               Path(f"/proc/{pid}/comm").read_text()]  # fmt: skip
+    try:
+        os.kill(shell, signal.SIGSTOP)  # so that QEMU's end is seen by its monitor only
+        os.kill(qemu, signal.SIGKILL)
+        for _ in range(3):
+            assert "QEMU's monitor" in machine.trouble()
+            assert "its screen" not in str(machine.failure("gone"))
+    finally:
+        os.kill(shell, signal.SIGCONT)
+        machine.stop()
