@@ -40,8 +40,10 @@ def tree_digest(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: bool = True) -> Iterator[None]:
+def lock(path: Path, wait: bool = True) -> Iterator[int]:
     """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies.
+
+    A child process that is given the file's descriptor, the value of the block, holds the lock as well until it ends.
 
     Raises:
         BlockingIOError: it is not to be waited for, and somebody else has it.
@@ -49,7 +51,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
+        yield file.fileno()
 
 
 class Cache:

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import __version__, conf, doctor, engine, paths
-from harness.build import toolchain, worktree
+from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
 from harness.crew import Isolation
-from harness.errors import GuestError, HarnessError
+from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -75,7 +75,14 @@ def main() -> None:
 @click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
 @_GUESTS
 @_VARIANTS
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+@click.option(
+    "--until-sure",
+    is_flag=True,
+    help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
+)
 @_JOBS
 @click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @click.option(
@@ -102,7 +109,8 @@ def run(
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
-    trials: int,
+    trials: int | None,
+    until_sure: bool,
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
@@ -115,11 +123,14 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
+    Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
     if resume is None:
-        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+        most = trials or (20 if until_sure else 1)
+        request = engine.Request(
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+        )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         if others := sorted(set(given) - {"resume", "html", "work"}):
@@ -130,8 +141,7 @@ def run(
     reports.print_table(matrix, Console())
     pages = _write(store, done, matrix, folder, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    verdicts = {cell.verdict for cell in matrix.cells}
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 @main.command()
@@ -387,6 +397,91 @@ def image_show(name: str, verify: bool) -> None:
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
+
+
+@main.group("toolchain")
+def toolchain_() -> None:
+    """Compilers for the guests: list, build, use."""
+
+
+@toolchain_.command("list")
+@_CONF
+def toolchain_list(conf_files: tuple[Path, ...]) -> None:
+    """List the toolchains, what is there of them, and how to get what is not."""
+    configuration = conf.load(conf_files)
+    for name, said in configuration.toolchains.items():
+        try:
+            found = toolchain.find(name, configuration)
+        except ToolMissing:
+            state = f"is not there; {toolchain.how_to_get(name, said)}"
+        else:
+            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
+        click.echo(f"{name:12}  {said.triple:14}  {state}")
+
+
+@toolchain_.command("build")
+@click.argument("name")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
+@click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
+@click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
+@click.option("--compilers-only", is_flag=True, help="Without a sysroot: they compile, and link nothing.")
+@_CONF
+def toolchain_build(
+    name: str,
+    folder: Path | None,
+    image_file: str | None,
+    debs: tuple[Path, ...],
+    compilers_only: bool,
+    conf_files: tuple[Path, ...],
+) -> None:
+    """Build gccgo and gcc for a triple, and take them for NAME from now on.
+
+    Headers and C library come from one of --sysroot, --sysroot-image and --deb, or else from the image of a guest that
+    uses the toolchain, if it has been fetched. A build that was interrupted goes on.
+    """
+    configuration = conf.load(conf_files)
+    said = configuration.toolchain(name)
+    origins: list[sysroot.Origin] = []
+    origins += [sysroot.Folder(folder)] if folder else []
+    origins += [sysroot.Image.parse(image_file)] if image_file else []
+    origins += [sysroot.Packages(debs)] if debs else []
+    if not origins and not compilers_only:
+        origins += _images_with(name, configuration)[:1]
+    if len(origins) + compilers_only != 1:
+        raise ConfigError(
+            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+        )
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        origin = origins[0] if origins else None
+        built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
+    if built.sysroot:
+        toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
+    click.echo(built.folder)
+
+
+def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
+    """The disks of the built images of the guests that use a toolchain."""
+    return [
+        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        for guest in configuration.guests.values()
+        if guest.toolchain == name and guest.disk and guest.image
+        if (found := images.find(guest.image)) and "partition" in found.manifest
+    ]
+
+
+@toolchain_.command("use")
+@click.argument("name")
+@click.argument("prefix")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
+@click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
+@_CONF
+def toolchain_use(
+    name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
+) -> None:
+    """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
+    found = toolchain.use(name, prefix, folder, source, conf_files)
+    click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
 
 
 def _store(work: str | None) -> Store:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
-from harness.results import lifecycle
+from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
+from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
@@ -43,6 +46,8 @@ from harness.trial import lifetrace
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
 TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
+#: A cell by the names of its guest, its variant and its program.
+CellKey = tuple[str, str, str]
 #: MiB that QEMU takes besides the guest's memory.
 _QEMU = 200
 
@@ -56,6 +61,8 @@ class Request:
         jobs: how many guests run side by side; None means as many as the cores and the memory allow.
         cores: whether the core files of crashes are wanted.
         isolation: when a guest is replaced by a fresh one.
+        until_sure: make trials of a cell only for as long as they can decide whether it differs from the baseline's;
+            `trials` is the most then.
     """
 
     selection: tuple[str, ...]
@@ -67,6 +74,7 @@ class Request:
     work: Path
     cores: bool = False
     isolation: Isolation = "on-trouble"
+    until_sure: bool = False
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -147,11 +155,40 @@ def recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
     return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
 
 
-def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[Store, Run]:
+@dataclass(frozen=True)
+class Batch:
+    """Trials that are made side by side; the next batch begins when all of them are stored.
+
+    Attributes:
+        slots: by guest, what makes its slots in their order, anew at each call.
+        further: how many more the batches to come may ask for, at most.
+    """
+
+    slots: Mapping[str, Callable[[], Iterable[Slot]]]
+    further: int = 0
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a caller in another thread takes part in a run.
+
+    Attributes:
+        batches: the trials that it wants of those that were asked for, in its own order. It may wait for the next.
+        finished: told of each trial that is stored and not made again.
+        stopped: when it is set, the run ends at once, as if interrupted.
+    """
+
+    batches: Iterable[Batch]
+    finished: Callable[[Trial], None]
+    stopped: threading.Event
+
+
+def run(request: Request, report: Reporter, resume: int | None = None, door: Door | None = None) -> tuple[Store, Run]:
     """Make all trials of a request, with everything that they need.
 
     Args:
         resume: the number of a run that this request was of; only what it lacks is made.
+        door: what the caller has to do with it. Such a run cannot be resumed.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -163,6 +200,10 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     check_variants(request.variants, triples.values(), configuration)
     chosen = plan.programs(request.selection)
+    variants = {name: configuration.variant(name) for name in request.variants}
+    slots = partial(plan.slots, triples=triples, variants=variants, chosen=chosen)
+    if request.until_sure:
+        _check_decidable(list(slots(guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
@@ -173,20 +214,26 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, chosen, configuration, cache, report)
-    described = _describe(request, guests, chosen, built, files)
+    described = _describe(request, guests, chosen, built, files, configuration)
+    if door:
+        del described["request"]
     if resume is not None:
         _check_same(store.run(resume), described)
     number = store.begin(described) if resume is None else resume
-    variants = {name: configuration.variant(name) for name in request.variants}
-    slots = {
-        name: partial(plan.slots, {name: guest}, triples, variants, chosen, request.trials)
-        for name, guest in guests.items()
-    }
+    batches: Iterable[Batch]
+    if door:
+        batches = door.batches
+    elif request.until_sure:
+        batches = _rounds(list(slots(guests, trials=1)), request.trials, partial(store.outcomes, number), report)
+    else:
+        each = {name: partial(slots, {name: guest}, trials=request.trials) for name, guest in guests.items()}
+        batches = [Batch(each)]
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
         crew = Crew(Job(configuration, files, built, request.work, cache, request.isolation, kept), report)
-        _Conductor(crew, store, number, report, _guests_each(request, guests)).conduct(slots, resume is not None)
+        conductor = _Conductor(crew, store, number, report, _guests_each(request, guests), door)
+        conductor.conduct(batches, resume is not None)
     store.finish(number)
     return store, store.run(number)
 
@@ -206,7 +253,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None]
+        unfinished = [one.id for one in store.runs() if one.finished is None and "request" in one.plan]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
@@ -215,7 +262,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
     said = found.plan.get("request")
     if said is None:
-        raise StoreError(f"run {number} was made by an older harness, which did not note how to go on")
+        raise StoreError(f"run {number} was made by pytest, or by an older harness, and did not note how to go on")
     return (
         Request(
             selection=tuple(said["selection"]),
@@ -227,6 +274,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
             work=work,
             cores=said["cores"],
             isolation=said["isolation"],
+            until_sure=said.get("until_sure", False),
         ),
         number,
     )
@@ -244,6 +292,9 @@ def matrix(store: Store, run_: Run) -> Matrix:
         BASELINE,
         store.trials(run_.id),
         store.events(run_.id),
+        said["trials"] if said.get("request", {}).get("until_sure") else None,
+        [Entry.from_json(one) for one in said.get("expected", [])],
+        date.fromisoformat(run_.created[:10]),
     )
 
 
@@ -298,11 +349,12 @@ def _describe(
     chosen: Sequence[Program],
     built: dict[str, Built],
     files: dict[str, Files],
+    configuration: conf.Configuration,
 ) -> dict[str, Any]:
     kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
         "command": shlex.join(["harness", *sys.argv[1:]]),
-        "trials of each cell": request.trials,
+        "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
         "kernel": kernels,
@@ -313,6 +365,7 @@ def _describe(
         "programs": [one.name for one in chosen],
         "trials": request.trials,
         "facts": facts,
+        "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
         "request": {
             "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
             "guests": list(request.guests),
@@ -322,6 +375,7 @@ def _describe(
             "conf_files": [str(file.absolute()) for file in request.conf_files],
             "cores": request.cores,
             "isolation": request.isolation,
+            "until_sure": request.until_sure,
         },
         # What a trial's outcome depends on: a run goes on only with the same.
         "made of": {
@@ -335,6 +389,56 @@ def _describe(
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
     }
+
+
+def _entry(said: conf.Expected, where: str) -> Entry:
+    """A known failure as the matrix wants it."""
+    return Entry(**{**said.model_dump(exclude={"verdict"}), "verdicts": tuple(said.verdict), "where": where})
+
+
+def _comparisons(cells: Iterable[Slot]) -> list[tuple[CellKey, CellKey]]:
+    """The cells that have a baseline, each with it."""
+    keys = [(cell.guest, cell.variant, cell.program.name) for cell in cells]
+    known = set(keys)
+    pairs = [(key, (key[0], BASELINE, key[2])) for key in keys]
+    return [(key, base) for key, base in pairs if key != base and base in known]
+
+
+def _check_decidable(cells: Sequence[Slot], most: int) -> None:
+    """Raise ConfigError if a run until it is sure could decide nothing."""
+    comparisons = len(_comparisons(cells))
+    if not comparisons:
+        raise ConfigError(f"there is nothing to be sure of: no program is run with {BASELINE} and another variant")
+    if most < (least := sequential.least_rounds(comparisons)):
+        raise ConfigError(
+            f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"
+            f" it takes --trials {least} or more"
+        )
+
+
+def _rounds(
+    cells: Sequence[Slot], most: int, outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]], report: Reporter
+) -> Iterator[Batch]:
+    """A round after the other, each with one trial of each cell that can still decide something.
+
+    What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
+    have.
+    """
+    pairs = _comparisons(cells)
+    for done in range(most):
+        seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
+        compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]
+        still = [pair for pair, open_ in zip(pairs, sequential.undecided(compared, done, most), strict=True) if open_]
+        wanted = {key for pair in still for key in pair}
+        if not wanted:
+            return
+        report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
+        slots: dict[str, list[Slot]] = {}
+        for cell in cells:
+            if (cell.guest, cell.variant, cell.program.name) in wanted:
+                slots.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+        made = {name: partial(list[Slot], each) for name, each in slots.items()}
+        yield Batch(made, further=(most - done - 1) * len(wanted))
 
 
 def _check_same(run_: Run, described: dict[str, Any]) -> None:
@@ -412,47 +516,70 @@ class Interrupted(Exception):
 class _Conductor:
     """Hands out slots, stores what comes back, and hands out again what a guest spoilt. Holds few slots at a time."""
 
-    def __init__(self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int]) -> None:
+    def __init__(
+        self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
+    ) -> None:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
+        self._door = door
         self._attempts: dict[Slot, int] = {}  # those that are handed out
+        self._waiting: dict[str, Iterator[tuple[Slot, int]]] = {}
         self._interrupts = 0
         self._done = self._total = 0
 
-    def conduct(self, slots: Mapping[str, Callable[[], Iterator[Slot]]], resume: bool) -> None:
+    def conduct(self, batches: Iterable[Batch], resume: bool) -> None:
         """Make all trials of a plan.
 
         Args:
-            slots: what makes the slots of each guest in their order.
             resume: whether some of them are in the store.
 
         Raises:
             Interrupted: the user stopped it.
             HarnessError: it cannot go on.
         """
-        self._total = sum(1 for make in slots.values() for _ in make())
-        waiting = {
-            name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in slots.items()
-        }
-        wanted = {name: min(self._guests[name], sum(1 for _ in make())) for name, make in slots.items()}
         with self._interruptible():
             try:
-                for name, slots_ in waiting.items():
-                    for _ in range(2 * wanted[name]):
-                        self._hand_out(slots_)
-                self._crew.start({name: count for name, count in wanted.items() if self._waits(name)})
-                while self._attempts and self._interrupts < 2:
-                    self._take(self._crew.results.get(), waiting)
+                for batch in batches:
+                    self._make(batch, resume)
+                    if self._interrupts:
+                        break
+                else:
+                    self._total = self._done
             finally:
                 self._crew.stop()
             for outcome in self._crew.rest():
-                self._take(outcome, waiting)
+                self._take(outcome)
         if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
+
+    def _make(self, batch: Batch, resume: bool) -> None:
+        """Make the trials of a batch, with as many guests as they need."""
+        count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
+        self._total = self._done + sum(count.values()) + batch.further
+        self._waiting = {
+            name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
+        }
+        wanted = {name: min(self._guests[name], count[name]) for name in self._waiting}
+        for name, slots in self._waiting.items():
+            for _ in range(wanted[name]):
+                self._hand_out(slots)
+        self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
+        while self._attempts and self._interrupts < 2:
+            self._take(self._next())
+
+    def _next(self) -> Outcome:
+        """The next that the crew reports; nothing at all when the run is stopped."""
+        while True:
+            try:
+                return self._crew.results.get(timeout=0.5)
+            except queue.Empty:
+                if self._door and self._door.stopped.is_set():
+                    self._interrupts = 2
+                    return Outcome()
 
     def _waits(self, name: str) -> bool:
         return any(slot.guest == name for slot in self._attempts)
 
-    def _left(self, slots: Iterator[Slot]) -> Iterator[tuple[Slot, int]]:
+    def _left(self, slots: Iterable[Slot]) -> Iterator[tuple[Slot, int]]:
         """The slots that a run still lacks, with the attempts that were made at each."""
         for slot in slots:
             attempts, judged = self._store.attempts(self._run, slot.guest, slot.variant, slot.program.name, slot.number)
@@ -467,7 +594,7 @@ class _Conductor:
             self._attempts[slot] = attempts + 1
             self._crew.put(slot)
 
-    def _take(self, outcome: Outcome, waiting: Mapping[str, Iterator[tuple[Slot, int]]]) -> None:
+    def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
             self._store.event(self._run, *outcome.trouble)
         if outcome.failure is not None:
@@ -478,7 +605,8 @@ class _Conductor:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
-        self._store.add(self._run, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
+        stored = Trial(**{**trial, "attempt": attempt})
+        self._store.add(self._run, stored, outcome.attachments)
         del self._attempts[slot]
         if trial["verdict"] == "error" and attempt < ATTEMPTS:
             if not self._interrupts:
@@ -488,7 +616,9 @@ class _Conductor:
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
-        self._hand_out(waiting[slot.guest])
+        if self._door:
+            self._door.finished(stored)
+        self._hand_out(self._waiting[slot.guest])
 
     def _take_back(self) -> None:
         """After a ctrl-C: leave only the trials that are being made."""

@@ -22,7 +22,7 @@ class Clock:
     def __init__(self):
         self.now, self.due = 0.0, []
 
-    def monotonic(self):
+    def time(self):
         return self.now
 
     def sleep(self, seconds):
@@ -36,7 +36,8 @@ def guest(tmp_path, monkeypatch):
     """A stand-in whose console says lines at given times, waited for with given readiness; the times of its probes."""
     clock = Clock()
     monkeypatch.setattr(boot, "time", clock)
-    monkeypatch.setattr("harness.guest.console.time", clock)
+    monkeypatch.setattr(boot, "steady", clock)
+    monkeypatch.setattr("harness.guest.console.steady", clock)
     console = Console(tmp_path / "console.log")
     console.restart()
     probes = []

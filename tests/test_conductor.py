@@ -1,4 +1,4 @@
-"""The conductor, with a stand-in for the crew that answers at once: it loses nothing, and a long run needs no memory."""
+"""The conductor, with a stand-in for the crew that answers at once: nothing is lost, and a long run needs no memory."""
 
 import queue
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 from harness import conf, plan
 from harness.crew import Outcome
-from harness.engine import Interrupted, _Conductor
+from harness.engine import Batch, Interrupted, _Conductor
 from harness.plan import Program
 from harness.progress import Reporter
 from harness.results import matrix
@@ -57,7 +57,7 @@ def conduct(folder, trials, crew=None, resume=False):
     store = Store(folder / "results.sqlite")
     store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
     run = 1 if resume else store.begin({})
-    _Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}).conduct(slots, resume)
+    _Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}, None).conduct([Batch(slots)], resume)
     return matrix.build({}, [GUEST], [VARIANT], [one.name for one in chosen], VARIANT, store.trials(run), [])
 
 

@@ -37,6 +37,10 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
         ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
+        (
+            "toolchains:\n  hurd-i386:\n    build: {patch: []}\n",
+            ":3: toolchains.hurd-i386.build.patch: unknown key; did you mean patches?",
+        ),
     ],
 )
 def test_wrong_yaml_is_named(write, text, said):
