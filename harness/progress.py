@@ -91,7 +91,7 @@ class Reporter:
                 self._said[what] = (time.monotonic(), text)
                 took = time.monotonic() - since
                 made = done - before  # a run that goes on has some already
-                left = f", about {took / made * (total - done):.0f} s to go" if 1 < made and done < total else ""
+                left = f", about {took / made * (total - done):.0f} s to go" if made > 1 and done < total else ""
                 self._print(f"{what}: {done} of {total}{left}; {text}")
 
     def _task(self, live: Progress, what: str) -> TaskID:
