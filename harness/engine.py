@@ -26,12 +26,12 @@ from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.errors import ConfigError, GuestError, HarnessError
+from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
-from harness.plan import Program, Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle
 from harness.results import matrix as matrices
@@ -39,7 +39,7 @@ from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store, now
 from harness.trial import lifetrace
-from harness.trial.run import observe
+from harness.trial.run import Observation, observe
 from harness.trial.verdict import judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail to boot in a row.
@@ -225,6 +225,48 @@ def matrix(store: Store, run_: Run) -> Matrix:
     )
 
 
+def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
+    """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
+
+    What a guest spoilt stays an error. A run of before expectations were stored is judged by its programs' files.
+
+    Returns:
+        The trials that changed, as they were and as they are now.
+
+    Raises:
+        StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
+    """
+    expected: dict[str, Expectation] = {
+        name: Expectation.from_json(said) for name, said in run_.plan.get("expected", {}).items()
+    }
+    changed = []
+    for trial in store.trials(run_.id):
+        if trial.verdict == "error":
+            continue
+        if trial.program not in expected:
+            expected[trial.program] = _expected_by_file(trial)
+        seen = Observation(
+            trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
+            timed_out=trial.verdict == "hang",
+        )  # fmt: skip
+        verdict = judge(seen, expected[trial.program], trial.signal)
+        now_ = replace(trial, verdict=verdict.verdict, reason=verdict.reason, signature=verdict.signature)
+        if now_ != trial:
+            changed.append((trial, now_))
+    store.judge(now_ for _, now_ in changed)
+    return changed
+
+
+def _expected_by_file(trial: Trial) -> Expectation:
+    """What a program's file says today; the path stands in the command that runs the trial again."""
+    source_ = Path(shlex.split(trial.command)[2])
+    try:
+        return plan.read(source_).expected
+    except ProgramError as error:
+        why = "is not stored with the run, and its file tells it no more"
+        raise StoreError(f"what was expected of {trial.program} {why}: {error}") from error
+
+
 def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
     """The life cycles of the traced programs of a stored run."""
     traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE.stem)}
@@ -288,6 +330,7 @@ def _describe(
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
+        "expected": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
     }
@@ -430,15 +473,15 @@ class _Crew:
             env[lifetrace.VARIABLE] = trace
         argv = [executable, *slot.program.args]
         seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
-        names = self._configuration.signal_names(slot.guest)
-        verdict = judge(seen, slot.program.expected, names)
+        signal = signal_name(seen, self._configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
         fields = {
             **_fields(slot, started),
             "verdict": verdict.verdict,
             "reason": verdict.reason,
             "signature": verdict.signature,
             "exit_status": seen.exit_status,
-            "signal": signal_name(seen, names),
+            "signal": signal,
             "seconds": seen.seconds,
             "stdout": seen.stdout,
             "stderr": seen.stderr,

@@ -3,7 +3,7 @@
 A file of tests/data/signatures is a header, an empty line, and what the program wrote:
 
     title: the title that it must get, or `none`
-    ended: `exit N`, `signal NAME`, or `time limit` for what was stopped at its limit
+    ended: `exit N` or `signal NAME`, after `time limit, ` for what was stopped at its limit
     from: where the streams are from; `src/NAME.go, GUEST` are those that can be made again
     -- stderr --
     ...
@@ -45,10 +45,13 @@ class Golden:
 
     def given(self) -> str:
         """The title that the code gives."""
-        if self.ended == "time limit":
-            return of_hang(self.stderr)
-        kind, _, what = self.ended.partition(" ")
-        return of_crash(self.stderr, what if kind == "signal" else "", self.stdout)
+        _, _, signal = self.ended.partition("signal ")
+        return of_hang(self.stderr, signal) if self.hung else of_crash(self.stderr, signal, self.stdout)
+
+    @property
+    def hung(self) -> bool:
+        """It was stopped at its limit."""
+        return self.ended.startswith("time limit")
 
 
 def read(file: Path) -> Golden:
@@ -72,7 +75,7 @@ def made(trial: Trial) -> Golden:
     name = trial.program.split("/")[1]
     ended = f"signal {trial.signal}" if trial.signal else f"exit {trial.exit_status}"
     if trial.verdict == "hang":
-        ended = "time limit"
+        ended = f"time limit, {ended}"
     stderr = re.sub(rf"{re.escape(str(Path.cwd()))}|{re.escape(str(paths.DATA))}", ".", trial.stderr.decode())
     golden = Golden(name, "", ended, f"src/{name}.go, {trial.guest}", stderr, trial.stdout[:KEEP].decode())
     file = FOLDER / f"{name}.txt"

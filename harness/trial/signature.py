@@ -23,14 +23,16 @@ _HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|\bSIG[A-Z0-9]+): .*
 _MESSAGES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.*: )?Assertion [`'].*failed\.?)$",
+        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.*: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
         r"^(?P<kept>Fatal glibc error: .*)$",
         r"^(?P<kept>\*\*\* .+ \*\*\*.*)$",
         r"^(?P<kept>(?:(?:free|malloc|calloc|realloc|munmap_chunk|malloc_consolidate|corrupted)(?:\(\))?: .+"
         r"|double free or corruption .*|corrupted (?:size|double-linked list).*|malloc_check.*))$",
         r"(?P<kept>symbol lookup error: .*)$",
+        r"(?P<kept>[\w.+-]+: version `[^']+' not found)",
         r"(?P<kept>error while loading shared libraries: .*)$",
         r"^(?P<kept>The futex facility returned an unexpected error code\..*)$",
+        r"^(?P<kept>unable to allocate additional stack space: .*)$",
         r"^(?P<kept>BUG: .*)$",
     )
 )
@@ -49,11 +51,11 @@ _SHELL = {
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+|\b(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "ADDR"),
     (re.compile(r"(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
-    (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*"), "N"),
+    (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*(?:e[+-]\d+)?"), "N"),
 )
 #: Errors that strike whoever comes next, and assertions, which name their place: the stack adds nothing to these.
 _ANYWHERE = re.compile(
-    r"out of memory|cannot allocate|thread exhaustion|pthread_create failed|concurrent map"
+    r"out of memory|(?:cannot|unable to) allocate|thread exhaustion|pthread_create failed|concurrent map"
     r"|(?:malloc|realloc|calloc)\(\)|^corrupted |assertion|lookup error|shared libraries",
     re.IGNORECASE,
 )
@@ -66,6 +68,9 @@ _BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:
 _SYSTEM = "runtime stack"
 _NAME = re.compile(r"[\w.$*()<>@-]*")
 _PLACE = re.compile(r"\t.*:\d+(?: \+0x[0-9a-f]+)?")
+#: The outermost functions of goroutines and threads; a stack as deep as this may end before them, for 100 are printed
+#: at most (runtime2.go), the runtime's own not among them.
+_BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
 _MAKER = "created by "
 _UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|in C code); stack unavailable")
 _NESTED = re.compile(r"^\t+panic: (.*)$", re.MULTILINE)
@@ -148,10 +153,12 @@ def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
         stderr, stdout: what the program wrote; messages of C are looked for in both.
         signal: the name of the signal that ended it, or '' if none did.
     """
-    report = _report(stderr, exited=not signal)
+    report = _report(stderr, ended=signal in ("", "SIGABRT"))
     message = _message(stderr) or _message(stdout)
-    # Go reports the SIGABRT that follows a message of C, and adds only the place.
     if message and report and report.said.startswith("SIG"):
+        # Go reports the SIGABRT that follows a message of C, and adds only the place.
+        if _ANYWHERE.search(message.said):
+            return str(message)
         return str(replace(report, said=message.said, corrupted=report.corrupted or message.corrupted))
     if found := report or message:
         return str(found)
@@ -161,8 +168,11 @@ def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
     return signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
 
 
-def of_hang(stderr: str) -> str:
+def of_hang(stderr: str, signal: str = "") -> str:
     """The title of a hang, from the dump of goroutines that SIGQUIT made: what most of them do.
+
+    Args:
+        signal: the name of the signal that ended the program, or '' if it exited after its dump.
 
     A program that crashed and did not end, as one whose crash is kept for a debugger, is named by its crash.
     """
@@ -172,15 +182,15 @@ def of_hang(stderr: str) -> str:
     goroutines = list(_goroutines(dump if quit_ else stderr))
     if not goroutines:
         return "hang: no goroutine dump"
-    whole = stderr.endswith("\n") and all(one.whole for one in goroutines)
+    whole = not signal and all(one.whole for one in goroutines)
     return str(_Title("hang:", _most(goroutines) or goroutines[0].state, not whole))
 
 
-def _report(stderr: str, exited: bool) -> _Title | None:
+def _report(stderr: str, ended: bool) -> _Title | None:
     """What Go's report of a crash says, or None if there is none.
 
     Args:
-        exited: the program ended of itself, so that a report without stacks is one with GOTRACEBACK=none.
+        ended: Go ended the program itself, so that a report without stacks is one with GOTRACEBACK=none.
     """
     lines = stderr.splitlines(keepends=True)
     stacks = next((number for number, line in enumerate(lines) if _BLOCK.fullmatch(line.rstrip())), len(lines))
@@ -198,9 +208,11 @@ def _report(stderr: str, exited: bool) -> _Title | None:
         return _Title(said, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
     goroutines = list(_goroutines("".join(lines[stacks:])))
     if not goroutines:
-        return _Title(said, corrupted=corrupted or not exited)
+        return _Title(said, corrupted=corrupted or not ended)
+    if _ANYWHERE.search(said):
+        return _Title(said, corrupted=corrupted)
     if _DEADLOCK in said:
-        return _Title(said, _most(goroutines), corrupted or not all(one.whole for one in goroutines))
+        return _Title(said, _most(goroutines), corrupted or not ended or not all(one.whole for one in goroutines))
     first = goroutines[0]
     return _Title(said, first.crash() if first.whole else "", corrupted or not first.whole)
 
@@ -256,6 +268,8 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
         else:
             whole = whole and pending is None
             pending = line if line.startswith(_MAKER) or _NAME.fullmatch(line) else None
+    if frames and not maker:
+        whole = whole and (frames[-1] in _BOTTOM or len(frames) >= _DEEPEST)
     return _Goroutine(state, tuple(frames), maker, whole and seen and not pending)
 
 

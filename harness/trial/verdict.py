@@ -25,22 +25,21 @@ def signal_name(seen: Observation, signals: Mapping[int, str]) -> str:
     return "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
 
 
-def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
+def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     """Judge an observation.
 
     Args:
         seen: the observation.
         expected: what the program says of itself.
-        signals: the guest's names of its signals by number.
+        signal: the guest's name of the signal that ended the program, or ''.
     """
-    signal = signal_name(seen, signals)
     stderr = seen.stderr.decode(errors="replace")
     if seen.timed_out:
-        return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
+        return Verdict("hang", "it did not end within its time limit", of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Verdict("pass", "as expected")
-    if title := of_crash(stderr, signal):
+    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
         return Verdict("crash", wrong, title)
     return Verdict("fail", wrong)
 

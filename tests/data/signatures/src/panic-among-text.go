@@ -17,6 +17,6 @@ func main() {
 			}
 		}()
 	}
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(2 * time.Millisecond)
 	panic("it rains")
 }
