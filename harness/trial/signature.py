@@ -72,7 +72,7 @@ _PLACE = re.compile(r"\t.*:\d+(?: \+0x[0-9a-f]+)?")
 #: at most (runtime2.go), the runtime's own not among them.
 _BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
 _MAKER = "created by "
-_UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|in C code); stack unavailable")
+_UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|(?P<c>in C code)); stack unavailable")
 _NESTED = re.compile(r"^\t+panic: (.*)$", re.MULTILINE)
 _SIGNAL = re.compile(r"^\[signal (SIG\w+)", re.MULTILINE)
 #: Functions that every report shows: the way into a goroutine, the way out of a crash, the way to sleep. Where Go
@@ -87,7 +87,9 @@ _MACHINERY = re.compile(
     r"|runtime_mstart|(?!runtime[._]).*"
 )
 #: What waits least of itself comes last, what does not wait at all comes first, where as many do one as the other.
-_RANK = {"running": 0, "runnable": 1, "sleep": 3}
+_RANK = {"running": 0, "in C code": 1, "sleep": 3}
+#: Between these a goroutine that goes on changes all the time.
+_GOES_ON = ("running", "runnable", "syscall")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class _Goroutine:
 
     def crash(self) -> str:
         """Where a program crashed, if this is the goroutine of a report that comes first; in the runtime, if there."""
-        if self.state not in ("running", "syscall", _SYSTEM):
+        if self.state not in ("running", _SYSTEM):
             return ""  # a signal came from outside, and found the program waiting
         place = self.place() or next((name for name in self.frames if not _MACHINERY.fullmatch(name)), "")
         return place and f"in {place}"
@@ -242,8 +244,9 @@ def _goroutines(text: str) -> Iterator[_Goroutine]:
     starts = [(number, match) for number, line in enumerate(lines) if (match := _BLOCK.fullmatch(line.rstrip()))]
     ends = [number for number, _ in starts[1:]] + [len(lines)]
     for (start, match), end in zip(starts, ends, strict=False):
-        if match["state"] != "idle":
-            yield _goroutine(match["state"] or _SYSTEM, lines[start + 1 : end])
+        state = match["state"] or _SYSTEM
+        if state != "idle":
+            yield _goroutine("running" if state in _GOES_ON else state, lines[start + 1 : end])
 
 
 def _goroutine(state: str, lines: list[str]) -> _Goroutine:
@@ -253,8 +256,8 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
     whole = not lines or lines[-1].endswith("\n")
     for number, raw in enumerate(lines):
         line = raw.rstrip("\n")
-        if _UNAVAILABLE.fullmatch(line):
-            seen = True
+        if unavailable := _UNAVAILABLE.fullmatch(line):
+            seen, state = True, unavailable["c"] or state
         elif _PLACE.fullmatch(line):
             whole = whole and pending is not None
             if pending is not None and pending.startswith(_MAKER):

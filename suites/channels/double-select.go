@@ -2,8 +2,8 @@
 // env: GOMAXPROCS=2
 
 // A sender offers each number on two channels at once with select, two receivers pass on what they get, and every
-// number  must arrive once. It is the idea of GCC's chan/doubleselect, which failed on the Hurd in 2013: a number that
-// comes  twice or never means that a select that had been decided was decided again (selectDone in chan.go).
+// number must arrive once. It is the idea of GCC's chan/doubleselect, which failed on the Hurd in 2013: a number that
+// comes twice or never means that a select that had been decided was decided again (selectDone in chan.go).
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // To close a closed or a nil channel and to send on a closed one are panics with a text each, which the program
-// recovers  from, and the channel stays as it was. Anything else means that chan.go lets a broken channel through or
-// that a  panic in the runtime cannot be recovered from.
+// recovers from, and the channel stays as it was. Anything else means that chan.go lets a broken channel through or
+// that a panic in the runtime cannot be recovered from.
 
 package main
 

@@ -1,8 +1,7 @@
 // run
 
 // Two streams are merged by a select in which a stream that has ended is set to nil and so left out. A hang means that
-// a  nil channel's case is taken for ready or keeps the others from being, a wrong sum that a closed one was read
-// again.
+// a nil channel's case is taken for ready or keeps the others from being, a wrong sum that a closed one was read again.
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // The prime sieve: each prime adds a goroutine that filters the stream of numbers, so that a number passes through up
-// to  sixty goroutines and every hand-over is a switch. A wrong prime means that a value was lost or doubled on the
-// way, a  crash that switching between goroutines' stacks breaks.
+// to sixty goroutines and every hand-over is a switch. A wrong prime means that a value was lost or doubled on the way,
+// a crash that switching between goroutines' stacks breaks.
 
 package main
 

@@ -2,8 +2,8 @@
 // expect: exit 2, stderr ~ "locked to thread"
 
 // Main and four goroutines wait, each locked to its thread, and one more goroutine has ended and taken its thread
-// along.  The deadlock must be found; a hang means that checkdead counts a thread that is locked or gone (nmidlelocked,
-// nmfreed)  as running.
+// along. The deadlock must be found; a hang means that checkdead counts a thread that is locked or gone (nmidlelocked,
+// nmfreed) as running.
 
 package main
 

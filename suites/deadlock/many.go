@@ -2,7 +2,7 @@
 // expect: exit 2, stderr ~ "all goroutines are asleep - deadlock!"
 
 // A hundred goroutines have done some work and wait for one another in a ring in which no token is left. All must be
-// seen  as asleep; a hang means that the count of running threads is wrong after many of them were woken and parked.
+// seen as asleep; a hang means that the count of running threads is wrong after many of them were woken and parked.
 
 package main
 

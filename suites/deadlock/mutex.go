@@ -2,7 +2,7 @@
 // expect: exit 2, stderr ~ "goroutine 1 \\[semacquire"
 
 // Main locks a mutex twice. The deadlock must be found, and the report must show main in semacquire; a hang means that
-// a  goroutine that waits in a semaphore (sema.go) is not counted as waiting.
+// a goroutine that waits in a semaphore (sema.go) is not counted as waiting.
 
 package main
 

@@ -1,7 +1,7 @@
 // run
 
 // Main waits for a goroutine that sleeps a quarter of a second first. No deadlock may be reported, since a timer will
-// wake  the sleeper; a report means that checkdead does not see timers, a hang that the timer does not fire with all
+// wake the sleeper; a report means that checkdead does not see timers, a hang that the timer does not fire with all
 // asleep.
 
 package main

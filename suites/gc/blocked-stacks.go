@@ -1,8 +1,8 @@
 // run
 
 // A hundred goroutines wait with the only pointer to their data on their stacks, while garbage is collected and the
-// heap  is filled again. Wrong data mean that the stack of a goroutine that does not run was not scanned (scanstack,
-// and the  saved context in which the registers of a switched goroutine lie).
+// heap is filled again. Wrong data mean that the stack of a goroutine that does not run was not scanned (scanstack, and
+// the saved context in which the registers of a switched goroutine lie).
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // Of a hundred objects with finalizers that nothing points to any more, at least ninety must be finalized; the
-// collector  scans stacks conservatively, so a few may stay. None means that the finalizer goroutine does not run or is
-// not woken  (runfinq, createfing in mfinal.go), some that sweeping loses them.
+// collector scans stacks conservatively, so a few may stay. None means that the finalizer goroutine does not run or is
+// not woken (runfinq, createfing in mfinal.go), some that sweeping loses them.
 
 package main
 

@@ -1,7 +1,7 @@
 // run
 
 // A tree of some ten thousand nodes stays reachable while garbage is made and collected ten times, and its sums must
-// not  change. A wrong sum or a crash means that something alive was freed: a root was missed, or the marking stopped
+// not change. A wrong sum or a crash means that something alive was freed: a root was missed, or the marking stopped
 // early.
 
 package main

@@ -2,8 +2,8 @@
 // env: GOGC=off
 
 // With GOGC=off, 30 MB of garbage must cause no collection, and runtime.GC must still make one. A collection that
-// nobody  asked for means that the switch is not read (readGOGC) or that something else starts collections; a program
-// that  fails only with the collector on is compared with its like here.
+// nobody asked for means that the switch is not read (readGOGC) or that something else starts collections; a program
+// that fails only with the collector on is compared with its like here.
 
 package main
 

@@ -2,8 +2,8 @@
 // env: GODEBUG=gcstoptheworld=1 GOMAXPROCS=4
 
 // The collector stops the world for the whole of each collection (GODEBUG=gcstoptheworld=1) while goroutines switch
-// over  channels. A hang means that stopTheWorld waits for a goroutine that never comes to a safe point, or that the
-// world is  not started again; a program that passes here and fails with the concurrent collector points to write
+// over channels. A hang means that stopTheWorld waits for a goroutine that never comes to a safe point, or that the
+// world is not started again; a program that passes here and fails with the concurrent collector points to write
 // barriers.
 
 package main

@@ -2,8 +2,8 @@
 // expect: exit 2, stderr ~ "fatal error: out of memory|fatal error: runtime: cannot allocate memory"
 
 // The program asks for blocks of 256 megabytes, untouched, until the address space is full. The runtime must say that
-// it  is out of memory and exit with 2; another status means that it failed on its way out, a hang that a lock was held
-// when  the memory ended.
+// it is out of memory and exit with 2; another status means that it failed on its way out, a hang that a lock was held
+// when the memory ended.
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // Thirty rounds of a hundred goroutines that end before the next are made: the memory of their stacks must be used
-// again,  so that the last round takes little more than the third. Growth means that ended goroutines are not put on
-// the free  list or not found there (gfput, gfget), as with the variant no-g-reuse, and ends in out of memory.
+// again, so that the last round takes little more than the third. Growth means that ended goroutines are not put on the
+// free list or not found there (gfput, gfget), as with the variant no-g-reuse, and ends in out of memory.
 
 package main
 

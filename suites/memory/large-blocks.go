@@ -1,8 +1,8 @@
 // run
 
 // Blocks of 1 to 8 megabytes are taken, written in every page, and given up, four rounds of 36 megabytes, and the
-// memory  of the first round must be used again. Growth by more than half means that large spans are not found or not
-// joined  when they are freed (mheap, pageAlloc); out of memory on a guest with little of it.
+// memory of the first round must be used again. Growth by more than half means that large spans are not found or not
+// joined when they are freed (mheap, pageAlloc); out of memory on a guest with little of it.
 
 package main
 

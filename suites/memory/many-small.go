@@ -1,7 +1,7 @@
 // run
 
 // A hundred thousand small objects of different sizes are kept in a list and then read again. A wrong sum or a crash
-// means  that size classes or their spans overlap (mcache, mcentral), an out of memory that the heap does not grow
+// means that size classes or their spans overlap (mcache, mcentral), an out of memory that the heap does not grow
 // rightly.
 
 package main

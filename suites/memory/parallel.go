@@ -2,8 +2,8 @@
 // env: GOMAXPROCS=4
 
 // Eight goroutines take blocks at once, mark them as their own, and look at them again after others have taken theirs.
-// A  foreign mark means that one block was given to two goroutines: a thread's cache of memory (mcache) was shared or
-// not  handed over when the thread changed.
+// A foreign mark means that one block was given to two goroutines: a thread's cache of memory (mcache) was shared or
+// not handed over when the thread changed.
 
 package main
 

@@ -2,8 +2,8 @@
 // env: GOMAXPROCS=4
 
 // Four goroutines take buffers from a sync.Pool and give them back, while collections empty it. A buffer that two hold
-// at  once means that the pool's lists for each processor are not kept apart (pin, poolCleanup), which only threads
-// that are  found wrongly make visible.
+// at once means that the pool's lists for each processor are not kept apart (pin, poolCleanup), which only threads that
+// are found wrongly make visible.
 
 package main
 

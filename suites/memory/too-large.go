@@ -1,7 +1,7 @@
 // run
 
 // Slices and channels of negative and of impossible sizes are panics that can be recovered from, and leave the heap as
-// it  was. A crash means that a size overflows before it is checked (makeslice, makechan), a fatal error that it was
+// it was. A crash means that a size overflows before it is checked (makeslice, makechan), a fatal error that it was
 // tried.
 
 package main

@@ -1,7 +1,7 @@
 // run
 
 // A goroutine is blocked in Accept and another in Read when their listener and connection are closed; both must come
-// back  with an error that says so. A hang means that closing does not evict those who wait in the poller
+// back with an error that says so. A hang means that closing does not evict those who wait in the poller
 // (netpollunblock).
 
 package main

@@ -2,7 +2,7 @@
 // env: GOMAXPROCS=1
 
 // With one processor, two goroutines play ping-pong over TCP while a third one computes and yields. A hang means that
-// the  poller is asked only when nothing else runs (netpoll in findrunnable and sysmon), so that work starves the
+// the poller is asked only when nothing else runs (netpoll in findrunnable and sysmon), so that work starves the
 // network.
 
 package main

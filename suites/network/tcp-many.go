@@ -1,7 +1,7 @@
 // run
 
 // Twenty clients at once each send five lines to a server that has a goroutine for each, and get them back. A hang
-// means  that readiness of one of many sockets was lost or given to another (netpoll's descriptors), a wrong line
+// means that readiness of one of many sockets was lost or given to another (netpoll's descriptors), a wrong line
 // likewise.
 
 package main

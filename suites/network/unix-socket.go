@@ -1,7 +1,7 @@
 // run
 
 // A stream over a socket in the file system: a request, an answer, and the end of the stream. On the Hurd this is
-// pflocal  instead of pfinet, so a program that passes here and fails over TCP points to the network stack, not to Go's
+// pflocal instead of pfinet, so a program that passes here and fails over TCP points to the network stack, not to Go's
 // poller.
 
 package main

@@ -2,7 +2,7 @@
 
 // A nil pointer is followed two hundred times by four goroutines, each locked to a thread, and each time the panic that
 // comes of SIGSEGV is recovered from. It is the idea of GCC's nil and recover3, which died with `Aborted` on the Hurd
-// in  2013: an end by a signal means that the handler does not find its goroutine, or cannot panic from a signal's
+// in 2013: an end by a signal means that the handler does not find its goroutine, or cannot panic from a signal's
 // frame.
 
 package main

@@ -2,7 +2,7 @@
 
 // The program sends itself SIGUSR1 and SIGHUP in turn, ten times, and must get each from os/signal before the next is
 // sent. A hang means that the handler does not wake the goroutine that hands signals out (sigsend, signal_recv), a
-// wrong  name that signals' numbers are taken for another system's.
+// wrong name that signals' numbers are taken for another system's.
 
 package main
 

@@ -2,7 +2,7 @@
 // expect: exit 2, stderr ~ "(?s)SIGQUIT: quit.*goroutine \\d+ \\[chan receive.*main\\.wait"
 
 // SIGQUIT must make the runtime print all goroutines and exit with 2: it is how a hang explains itself. A bare end by
-// the  signal means that the handler is not installed, a missing stack that the goroutines' stacks cannot be walked.
+// the signal means that the handler is not installed, a missing stack that the goroutines' stacks cannot be walked.
 
 package main
 

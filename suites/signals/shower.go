@@ -2,7 +2,7 @@
 // env: GOMAXPROCS=2
 
 // Two hundred SIGUSR1 arrive while goroutines build maps and the heap is collected; what they compute must be right,
-// and  at least one signal must be seen. A crash means that a signal on a goroutine's stack, or in the middle of a
+// and at least one signal must be seen. A crash means that a signal on a goroutine's stack, or in the middle of a
 // collection, breaks what it interrupts (sigtramp, sigaltstack), a hang that a signal interrupts a wait for good.
 
 package main

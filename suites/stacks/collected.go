@@ -1,7 +1,7 @@
 // run
 
 // Each of five hundred frames holds the only pointer to a piece of a list, and at the bottom garbage is collected. A
-// wrong  sum or a crash means that the collector did not scan the whole of a deep stack, or missed one of its pieces.
+// wrong sum or a crash means that the collector did not scan the whole of a deep stack, or missed one of its pieces.
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // Two hundred goroutines are five hundred calls deep at the same time, and each gives its turn away at the bottom. A
-// wrong  sum means that stacks overlap, or that one was given out again while it was in use (gfget, stackalloc); a
-// crash that  there is no memory for so many.
+// wrong sum means that stacks overlap, or that one was given out again while it was in use (gfget, stackalloc); a crash
+// that there is no memory for so many.
 
 package main
 

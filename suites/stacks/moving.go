@@ -2,8 +2,8 @@
 // env: GOMAXPROCS=4
 
 // Four goroutines, two hundred calls deep, pass turns around and go on whichever thread is free, while others lock
-// theirs.  A crash or a wrong sum means that something of the thread it ran on before stayed on the stack, which was
-// the trouble  of 2013: the thread was found by the stack's address.
+// theirs. A crash or a wrong sum means that something of the thread it ran on before stayed on the stack, which was the
+// trouble of 2013: the thread was found by the stack's address.
 
 package main
 

@@ -1,8 +1,8 @@
 // run
 
 // A hundred functions are set to run within 50 ms, every second one is taken back, and the others must run exactly
-// once.  A wrong count means that a timer's function was lost or started twice, a hang that the goroutine for it was
-// not made.
+// once. A wrong count means that a timer's function was lost or started twice, a hang that the goroutine for it was not
+// made.
 
 package main
 

@@ -1,7 +1,7 @@
 // run
 
 // Two hundred goroutines sleep at once, ten times each for one to ten milliseconds. A hang means that a sleeper was
-// lost  among many timers, a crash that the heaps of several threads break when goroutines move between them.
+// lost among many timers, a crash that the heaps of several threads break when goroutines move between them.
 
 package main
 

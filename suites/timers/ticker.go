@@ -1,7 +1,7 @@
 // run
 
 // A ticker of 20 ms must tick ten times, must keep at most one tick for a reader that is late, and must be silent once
-// it  is stopped. A hang means that a periodic timer is not put back into the heap, a tick after Stop that it is not
+// it is stopped. A hang means that a periodic timer is not put back into the heap, a tick after Stop that it is not
 // removed.
 
 package main

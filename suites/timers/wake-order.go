@@ -1,8 +1,8 @@
 // run
 
 // Five goroutines sleep for different times, told in mixed order, and must wake in the order of their times, 60 ms
-// apart.  Another order means that the heap of timers is wrong (time.go) or that a wait ends early; a hang that the
-// thread that  waits for the next timer is not told of an earlier one.
+// apart. Another order means that the heap of timers is wrong (time.go) or that a wait ends early; a hang that the
+// thread that waits for the next timer is not told of an earlier one.
 
 package main
 

@@ -2,6 +2,8 @@
 
 package main
 
+import "syscall"
+
 func down(n int) int {
 	var room [1000]int
 	for i := range room {
@@ -11,5 +13,6 @@ func down(n int) int {
 }
 
 func main() {
+	syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: 200 << 20, Max: 200 << 20})
 	println(down(0))
 }
