@@ -33,12 +33,16 @@ def test_there_are_enough_golden_files_and_every_source_has_one():
 def test_different_causes_have_different_titles():
     """What shares a title is the same cause told in two ways, or a bare signal, which tells no more."""
     titles = Counter(one.title for one in REPORTS if not one.hung)
-    assert {title for title, count in titles.items() if count > 1} == {
+    assert {title for title, count in titles.items() if count > 1} <= {
         "fatal error: concurrent map access",
+        "unable to allocate additional stack space: errno N",
+        # of a function that is nil, and of a C function that was given nil: nothing tells them apart
         "panic: runtime error: invalid memory address or nil pointer dereference [SIGSEGV] in main.main",
+        # in main, locked to its thread or not, and in a loop
         "fatal error: all goroutines are asleep - deadlock! chan receive in main.main",
+        # glibc's assertion names no place
         "SIGABRT: abort in main.main..func1",
-    } & set(titles)
+    }
 
 
 def perturbed(golden: Golden, chance: random.Random) -> str:
@@ -79,12 +83,13 @@ def test_whole_lines_of_others_between_functions_change_nothing(golden, chance, 
 
 
 @settings(deadline=None, max_examples=600)
-@given(st.sampled_from(REPORTS), st.integers(0), st.sampled_from(["done", "done\n", "\n", "a b\n", "\tx\n", "\t:5\n"]))
-def test_anything_anywhere_is_never_misnamed(golden, at, text):
-    at %= len(golden.stderr) + 1
-    head_end = golden.stderr.index("\n") + 1
-    if at < head_end:
-        at = 0  # within the message, nobody could tell
+@given(st.sampled_from(REPORTS), st.integers(0), st.sampled_from(["done\n", "\n", "a b\n", "\tx\n", "\t:5\n"]))
+def test_a_line_of_others_that_breaks_into_a_stack_is_never_misnamed(golden, at, text):
+    """A line that could be no function's name is passed over, so only between lines is it told from one."""
+    stacks = golden.stderr.find("goroutine ")
+    at = stacks + at % (len(golden.stderr) - stacks) if stacks > 0 else 0
+    if text not in ("done\n", "\n"):
+        at = golden.stderr.rfind("\n", 0, at) + 1
     other = Golden(golden.name, "", golden.ended, "", golden.stderr[:at] + text + golden.stderr[at:])
     assert other.given() == golden.title or other.given().startswith(CORRUPTED)
 

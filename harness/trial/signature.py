@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 #: The longest title, in characters, and how many of them a place in the program may take.
 LENGTH, PLACE = 200, 90
@@ -24,15 +25,16 @@ _MESSAGES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.*: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
-        r"^(?P<kept>Fatal glibc error: .*)$",
-        r"^(?P<kept>\*\*\* .+ \*\*\*.*)$",
-        r"^(?P<kept>(?:(?:free|malloc|calloc|realloc|munmap_chunk|malloc_consolidate|corrupted)(?:\(\))?: .+"
-        r"|double free or corruption .*|corrupted (?:size|double-linked list).*|malloc_check.*))$",
+        r"(?P<kept>Fatal glibc error: .*)$",
+        r"\*\*\* glibc detected \*\*\* \S+: (?P<kept>.*) \*\*\*$",
+        r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: terminated)$",
+        r"(?P<kept>(?:free|malloc|calloc|realloc|memalign|munmap_chunk|malloc_consolidate)\(\): .+)$",
+        r"(?P<kept>double free or corruption .*|corrupted (?:size vs\. |double-linked list).*)$",
         r"(?P<kept>symbol lookup error: .*)$",
         r"(?P<kept>[\w.+-]+: version `[^']+' not found)",
         r"(?P<kept>error while loading shared libraries: .*)$",
-        r"^(?P<kept>The futex facility returned an unexpected error code\..*)$",
-        r"^(?P<kept>unable to allocate additional stack space: .*)$",
+        r"(?P<kept>The futex facility returned an unexpected error code\..*)$",
+        r"(?P<kept>unable to allocate additional stack space: .*)$",
         r"^(?P<kept>BUG: .*)$",
     )
 )
@@ -49,7 +51,8 @@ _SHELL = {
     "Terminated": "SIGTERM",
 }
 _NORMAL = (
-    (re.compile(r"0x[0-9a-fA-F]+|\b(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "ADDR"),
+    (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),
+    (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "N"),
     (re.compile(r"(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
     (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*(?:e[+-]\d+)?"), "N"),
 )
@@ -67,7 +70,7 @@ _BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:
 #: The stack of a thread of the scheduler.
 _SYSTEM = "runtime stack"
 _NAME = re.compile(r"[\w.$*()<>@-]*")
-_PLACE = re.compile(r"\t.*:\d+(?: \+0x[0-9a-f]+)?")
+_PLACE = re.compile(r"\t(?!panic: ).*:\d+(?: \+0x[0-9a-f]+)?")
 #: The outermost functions of goroutines and threads; a stack as deep as this may end before them, for 100 are printed
 #: at most (runtime2.go), the runtime's own not among them.
 _BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
@@ -120,7 +123,9 @@ class _Goroutine:
         return place and f"in {place}"
 
     def task(self) -> str:
-        """What it does, in words; '' for a goroutine that the libraries made for themselves."""
+        """What it does, in words; '' for an idle scheduler and a goroutine that the libraries made for themselves."""
+        if self.state == "idle":
+            return ""
         if place := self.place():
             return f"{self.state} in {place}"
         return f"{self.state} in a goroutine of {self.maker}" if self.maker else ""
@@ -182,10 +187,10 @@ def of_hang(stderr: str, signal: str = "") -> str:
     if crash := of_crash(before, ""):
         return _cut(f"hang after {crash}")
     goroutines = list(_goroutines(dump if quit_ else stderr))
+    whole = not signal and not _headless(stderr) and all(one.whole for one in goroutines)
     if not goroutines:
-        return "hang: no goroutine dump"
-    whole = not signal and all(one.whole for one in goroutines)
-    return str(_Title("hang:", _most(goroutines) or goroutines[0].state, not whole))
+        return str(_Title("hang: no goroutine dump", corrupted=_headless(stderr)))
+    return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
 
 
 def _report(stderr: str, ended: bool) -> _Title | None:
@@ -208,6 +213,8 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     said, corrupted = _said(head, text), head.start("kind") > 0
     if len({normal(each[0]) for each in heads}) > 1 and not _RACE.search(said):
         return _Title(said, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
+    if _headless(text):
+        return _Title(said, corrupted=True)
     goroutines = list(_goroutines("".join(lines[stacks:])))
     if not goroutines:
         return _Title(said, corrupted=corrupted or not ended)
@@ -238,15 +245,21 @@ def _message(text: str) -> _Title | None:
     return None
 
 
+def _headless(text: str) -> bool:
+    """Whether there is a stack whose first line is missing."""
+    lines = text.splitlines()
+    before = takewhile(lambda line: not _BLOCK.fullmatch(line), lines)
+    return any(map(_PLACE.match, before))
+
+
 def _goroutines(text: str) -> Iterator[_Goroutine]:
-    """The stacks of a report, but for the idle scheduler's."""
+    """The stacks of a report."""
     lines = text.splitlines(keepends=True)
     starts = [(number, match) for number, line in enumerate(lines) if (match := _BLOCK.fullmatch(line.rstrip()))]
     ends = [number for number, _ in starts[1:]] + [len(lines)]
     for (start, match), end in zip(starts, ends, strict=False):
         state = match["state"] or _SYSTEM
-        if state != "idle":
-            yield _goroutine("running" if state in _GOES_ON else state, lines[start + 1 : end])
+        yield _goroutine("running" if state in _GOES_ON else state, lines[start + 1 : end])
 
 
 def _goroutine(state: str, lines: list[str]) -> _Goroutine:

@@ -12,8 +12,8 @@ func fill(number byte) int {
 	for i := range room {
 		room[i] = number
 	}
-	yield <- true
-	<-yield
+	full <- true
+	<-goOn
 	sum := 0
 	for i := range room {
 		sum += int(room[i])
@@ -21,23 +21,23 @@ func fill(number byte) int {
 	return sum >> 18
 }
 
-var yield = make(chan bool)
+var full, goOn = make(chan bool), make(chan bool)
 
 func main() {
 	end := make(chan int)
 	for i := 1; i <= 10; i++ {
 		go func(i int) { end <- fill(byte(i)) }(i)
-		<-yield
-		yield <- true
+		<-full
+		goOn <- true
 		fmt.Print(<-end, " ")
 	}
 	for i := 1; i <= 10; i++ {
 		go func(i int) { end <- fill(byte(i)) }(i)
-		<-yield
+		<-full
 	}
 	sum := 0
 	for i := 1; i <= 10; i++ {
-		yield <- true
+		goOn <- true
 	}
 	for i := 1; i <= 10; i++ {
 		sum += <-end
