@@ -101,6 +101,16 @@ def test_a_report_that_is_torn_is_marked(golden, length):
     assert title in ("SIGKILL", golden.title) or title.startswith(CORRUPTED) or golden.title.startswith(f"{title} in ")
 
 
+@pytest.mark.parametrize(
+    "text", ["a", ".", "/", "a/", "*", "0", "\t:1", "x.c:1: ", "panic: ", "goroutine 1 [x]:\n", "\n"]
+)
+def test_a_megabyte_of_anything_is_read_in_no_time(text):
+    """Where an expression would look at every part from every place, this would not end."""
+    wild = text * (1_000_000 // len(text))
+    for ended in ("signal SIGABRT", "time limit, exit 2"):
+        assert len(Golden("", "", ended, "", wild, wild).given()) <= LENGTH
+
+
 @given(st.text(), st.text(), st.sampled_from(["", "SIGSEGV"]), st.booleans())
 def test_wild_text_gets_one_short_line(stderr, stdout, signal, hung):
     title = Golden(

@@ -20,26 +20,27 @@ CORRUPTED = "corrupted: "
 #: How Go's reports begin: a panic, an error of the runtime, a signal that it does not turn into a panic.
 _HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|\bSIG[A-Z0-9]+): .*(?P<end>\n)?")
 #: What C libraries and the dynamic linker say at the end (glibc 2.36: assert.c, malloc.c, fortify_fail.c, libc_fatal.c,
-#: dl-error; the assertions of 2013 look the same), and what GCC's Go tests say. The group is the part that is kept.
+#: dl-error; the assertions of 2013 look the same). The group is the part that is kept.
 _MESSAGES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.*: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
+        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.{,200}?: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
         r"(?P<kept>Fatal glibc error: .*)$",
         r"\*\*\* glibc detected \*\*\* \S+: (?P<kept>.*) \*\*\*$",
         r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: terminated)$",
         r"(?P<kept>(?:free|malloc|calloc|realloc|memalign|munmap_chunk|malloc_consolidate)\(\): .+)$",
         r"(?P<kept>double free or corruption .*|corrupted (?:size vs\. |double-linked list).*)$",
         r"(?P<kept>symbol lookup error: .*)$",
-        r"(?P<kept>[\w.+-]+: version `[^']+' not found)",
+        r"(?P<kept>(?<![\w.+-])[\w.+-]+: version `[^']+' not found)",
         r"(?P<kept>error while loading shared libraries: .*)$",
         r"(?P<kept>The futex facility returned an unexpected error code\..*)$",
         r"(?P<kept>unable to allocate additional stack space: .*)$",
-        r"^(?P<kept>BUG: .*)$",
     )
 )
-#: The beginning of such a message.
-_TORN = re.compile(r"(?:[\w.+-]+\.\w+:\d+: |\*\*\* ).*\Z")
+#: What GCC's Go tests say on stderr. On stdout it is output, and wrong.
+_BUG = re.compile(r"^BUG: .*$", re.MULTILINE)
+#: The beginning of a message of C's.
+_TORN = re.compile(r"(?:(?<![\w.+-])[\w.+-]+\.\w+:\d+: |\*\*\* ).*\Z")
 #: How a shell tells that a signal ended a program.
 _SHELL = {
     "Aborted": "SIGABRT",
@@ -53,17 +54,16 @@ _SHELL = {
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),
     (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "N"),
-    (re.compile(r"(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
+    (re.compile(r"(?<![\w.+-])(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
     (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*(?:e[+-]\d+)?"), "N"),
 )
 #: Errors that strike whoever comes next, and assertions, which name their place: the stack adds nothing to these.
 _ANYWHERE = re.compile(
     r"out of memory|(?:cannot|unable to) allocate|thread exhaustion|pthread_create failed|concurrent map"
-    r"|(?:malloc|realloc|calloc)\(\)|^corrupted |assertion|lookup error|shared libraries",
-    re.IGNORECASE,
+    r"|^(?:malloc|realloc|calloc)\(\)|^corrupted |Assertion [`']|^Fatal glibc error|lookup error|shared libraries",
 )
 #: Which of these Go prints depends on who is first.
-_RACE = re.compile(r"concurrent map (?:writes|read and map write|iteration and map write|access)")
+_RACE = re.compile(r"concurrent map (?:writes|read and map write|iteration and map write)")
 _DEADLOCK = "all goroutines are asleep - deadlock!"
 
 _BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:")
@@ -146,7 +146,7 @@ class _Title:
         return mark + _cut(self.said, LENGTH - len(mark) - len(place)) + place
 
 
-def normal(text: str) -> str:
+def _normal(text: str) -> str:
     """A line with addresses, folders, goroutine ids and numbers replaced."""
     for pattern, by in _NORMAL:
         text = pattern.sub(by, text)
@@ -169,27 +169,30 @@ def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
         return str(replace(report, said=message.said, corrupted=report.corrupted or message.corrupted))
     if found := report or message:
         return str(found)
-    *_, last = ["", *stderr.rstrip().splitlines()]
+    if bug := _BUG.search(stderr):
+        return _cut(_normal(bug[0]))
     if signal and _TORN.search(stderr):
         return CORRUPTED + signal
+    *_, last = ["", *stderr.rstrip().splitlines()]
     return signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
 
 
 def of_hang(stderr: str, signal: str = "") -> str:
     """The title of a hang, from the dump of goroutines that SIGQUIT made: what most of them do.
 
+    A program that crashed and did not end, as one whose crash is kept for a debugger, is named by its crash.
+
     Args:
         signal: the name of the signal that ended the program, or '' if it exited after its dump.
-
-    A program that crashed and did not end, as one whose crash is kept for a debugger, is named by its crash.
     """
-    before, quit_, dump = stderr.partition("SIGQUIT: quit\n")
+    before, quit_, after = stderr.partition("SIGQUIT: quit\n")
     if crash := of_crash(before, ""):
         return _cut(f"hang after {crash}")
-    goroutines = list(_goroutines(dump if quit_ else stderr))
-    whole = not signal and not _headless(stderr) and all(one.whole for one in goroutines)
+    dump = after if quit_ else stderr
+    goroutines = list(_goroutines(dump))
     if not goroutines:
-        return str(_Title("hang: no goroutine dump", corrupted=_headless(stderr)))
+        return str(_Title("hang: no goroutine dump", corrupted=_headless(dump)))
+    whole = not signal and not _headless(dump) and all(one.whole for one in goroutines)
     return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
 
 
@@ -211,7 +214,7 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     if not head["end"]:
         return _Title(head["kind"], corrupted=True)
     said, corrupted = _said(head, text), head.start("kind") > 0
-    if len({normal(each[0]) for each in heads}) > 1 and not _RACE.search(said):
+    if len({_first_line(each) for each in heads}) > 1:
         return _Title(said, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
     if _headless(text):
         return _Title(said, corrupted=True)
@@ -226,21 +229,26 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     return _Title(said, first.crash() if first.whole else "", corrupted or not first.whole)
 
 
+def _first_line(head: re.Match[str]) -> str:
+    """How a report begins, in normal words."""
+    text = _normal(head[0][head.start("kind") :].rstrip().removesuffix(" [recovered]"))
+    return _RACE.sub("concurrent map access", text)
+
+
 def _said(head: re.Match[str], text: str) -> str:
-    """What a report says in normal words: the first panic, the last one, and the signal that is the cause."""
-    said = normal(head[0][head.start("kind") :].rstrip().removesuffix(" [recovered]"))
-    if others := _NESTED.findall(text, head.end()):
-        last = normal(others[-1].removesuffix(" [recovered]"))
-        said += "" if said.endswith(f": {last}") else f"; then panic: {last}"
-    signal = _SIGNAL.search(text)
-    return _RACE.sub("concurrent map access", said) + (f" [{signal[1]}]" if signal else "")
+    """What a report says: the first panic, the last one, and the signal that is the cause."""
+    said, nested, signal = _first_line(head), _NESTED.findall(text), _SIGNAL.search(text)
+    last = _normal(nested[-1].removesuffix(" [recovered]")) if nested else ""
+    if last and not said.endswith(f": {last}"):
+        said += f"; then panic: {last}"
+    return said + (f" [{signal[1]}]" if signal else "")
 
 
 def _message(text: str) -> _Title | None:
     """What a message of C's libraries says. The program's own name and the number of the line are left out."""
     for pattern in _MESSAGES:
         if match := pattern.search(text):
-            said = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", normal(match["kept"]))
+            said = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", _normal(match["kept"]))
             return _Title(said, corrupted=match.end() == len(text))
     return None
 
