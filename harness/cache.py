@@ -40,12 +40,15 @@ def tree_digest(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies."""
+def lock(path: Path) -> Iterator[int]:
+    """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies.
+
+    A child process that is given the file's descriptor, the value of the block, holds the lock as well until it ends.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 class Cache:

@@ -12,18 +12,20 @@ import textwrap
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness import __version__, conf, doctor, engine, paths, plan
-from harness.build import toolchain, worktree
+from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
-from harness.errors import HarnessError
+from harness.crew import Isolation
+from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.progress import Reporter
 from harness.results import report as reports
@@ -42,7 +44,7 @@ _VARIANTS = click.option(
     "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
 )
 _JOBS = click.option(
-    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Guests side by side. [default: cores]"
+    "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
 _TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
@@ -55,7 +57,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"harness: {error}", err=True)
+            text = error.whole() if isinstance(error, GuestError) else error
+            click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,15 +77,36 @@ def main() -> None:
 @_VARIANTS
 @click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
 @_JOBS
+@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+@click.option(
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=-1,
+    type=int,
+    metavar="[RUN]",
+    help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
 @_HTML
 @_CONF
 @_WORK
+@click.pass_context
 def run(
+    context: click.Context,
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
     trials: int,
-    jobs: int,
+    jobs: int | None,
+    cores: bool,
+    isolation: Isolation,
+    resume: int | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -90,12 +114,21 @@ def run(
     """Run programs and show the matrix.
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest.
+    Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
-    store, done = _run(engine.Request(selection, guests, variants, trials, jobs, conf_files, paths.work_dir(work)))
+    folder = paths.work_dir(work)
+    if resume is None:
+        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+    else:
+        given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        if others := sorted(set(given) - {"resume", "html", "work"}):
+            raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
+        request, resume = engine.request_of(folder, None if resume < 0 else resume)
+    store, done = _run(request, resume)
     matrix = engine.matrix(store, done)
     reports.print_table(matrix, Console())
-    pages = _write(store, done, matrix, paths.work_dir(work), html)
+    pages = _write(store, done, matrix, folder, html)
     click.echo(f"\nJSON and HTML: {pages}")
     verdicts = {cell.verdict for cell in matrix.cells}
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
@@ -136,23 +169,28 @@ def trace(
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run(request: engine.Request) -> tuple[Store, Run]:
+def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            return engine.run(request, report)
+            return engine.run(request, report, resume)
+    except engine.Interrupted as error:
+        click.echo(f"harness: {error}", err=True)
     except KeyboardInterrupt:
-        click.echo("harness: interrupted; finished trials are kept, `harness show` shows them", err=True)
-        sys.exit(130)
+        click.echo("harness: interrupted before any trial was made", err=True)
+    sys.exit(130)
 
 
 def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
     folder = work / "runs" / str(run_.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "matrix.json").write_text(reports.json_text(matrix))
-    cycles = engine.life_cycles(store, run_)
-    for page in filter(None, [folder / "report.html", also]):
-        reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matrix.json").write_text(reports.json_text(matrix))
+        cycles = engine.life_cycles(store, run_)
+        for page in filter(None, [folder / "report.html", also]):
+            reports.write_html(page, matrix, store.trials(run_.id), cycles)
+    except OSError as error:
+        raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 
@@ -404,6 +442,91 @@ def image_show(name: str, verify: bool) -> None:
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
+
+
+@main.group("toolchain")
+def toolchain_() -> None:
+    """Compilers for the guests: list, build, use."""
+
+
+@toolchain_.command("list")
+@_CONF
+def toolchain_list(conf_files: tuple[Path, ...]) -> None:
+    """List the toolchains, what is there of them, and how to get what is not."""
+    configuration = conf.load(conf_files)
+    for name, said in configuration.toolchains.items():
+        try:
+            found = toolchain.find(name, configuration)
+        except ToolMissing:
+            state = f"is not there; {toolchain.how_to_get(name, said)}"
+        else:
+            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
+        click.echo(f"{name:12}  {said.triple:14}  {state}")
+
+
+@toolchain_.command("build")
+@click.argument("name")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
+@click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
+@click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
+@click.option("--compilers-only", is_flag=True, help="Without a sysroot: they compile, and link nothing.")
+@_CONF
+def toolchain_build(
+    name: str,
+    folder: Path | None,
+    image_file: str | None,
+    debs: tuple[Path, ...],
+    compilers_only: bool,
+    conf_files: tuple[Path, ...],
+) -> None:
+    """Build gccgo and gcc for a triple, and take them for NAME from now on.
+
+    Headers and C library come from one of --sysroot, --sysroot-image and --deb, or else from the image of a guest that
+    uses the toolchain, if it has been fetched. A build that was interrupted goes on.
+    """
+    configuration = conf.load(conf_files)
+    said = configuration.toolchain(name)
+    origins: list[sysroot.Origin] = []
+    origins += [sysroot.Folder(folder)] if folder else []
+    origins += [sysroot.Image.parse(image_file)] if image_file else []
+    origins += [sysroot.Packages(debs)] if debs else []
+    if not origins and not compilers_only:
+        origins += _images_with(name, configuration)[:1]
+    if len(origins) + compilers_only != 1:
+        raise ConfigError(
+            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+        )
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        origin = origins[0] if origins else None
+        built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
+    if built.sysroot:
+        toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
+    click.echo(built.folder)
+
+
+def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
+    """The disks of the built images of the guests that use a toolchain."""
+    return [
+        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        for guest in configuration.guests.values()
+        if guest.toolchain == name and guest.disk and guest.image
+        if (found := images.find(guest.image)) and "partition" in found.manifest
+    ]
+
+
+@toolchain_.command("use")
+@click.argument("name")
+@click.argument("prefix")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
+@click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
+@_CONF
+def toolchain_use(
+    name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
+) -> None:
+    """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
+    found = toolchain.use(name, prefix, folder, source, conf_files)
+    click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
 
 
 def _store(work: str | None) -> Store:

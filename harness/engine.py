@@ -1,21 +1,20 @@
 """The engine: joins plan, builds, guests, trials and the store. The command line and pytest are doors to it.
 
-One thread a guest makes trials; the main thread alone writes the store and decides what is tried again.
+The crew's threads make trials; the main thread alone writes the store and decides what is tried again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import queue
 import shlex
-import shutil
+import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,78 +23,52 @@ from harness import conf, paths, plan
 from harness.build import command, libgo, patches, program, source, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
-from harness.cache import Cache, file_digest
+from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
+from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
-from harness.guest.pool import Guest, Pool
-from harness.guest.shell import Agent
+from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle
 from harness.results import matrix as matrices
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
-from harness.results.store import Run, Store, now
+from harness.results.store import Run, Store
 from harness.trial import lifetrace
-from harness.trial.run import Observation, observe
-from harness.trial.verdict import judge, signal_name
+from harness.trial.run import Observation
+from harness.trial.verdict import judge, suspended
 
-#: How often a trial that a guest spoilt is made again, and how often a guest may fail to boot in a row.
-ATTEMPTS = 3
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
-LIFETRACE = paths.DATA / "conf" / "patches" / "lifetrace.patch"
+TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
+#: MiB that QEMU takes besides the guest's memory.
+_QEMU = 200
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. No variants means the usual ones."""
+    """What a user asks for.
+
+    Attributes:
+        variants: none means the usual ones.
+        jobs: how many guests run side by side; None means as many as the cores and the memory allow.
+        cores: whether the core files of crashes are wanted.
+        isolation: when a guest is replaced by a fresh one.
+    """
 
     selection: tuple[str, ...]
     guests: tuple[str, ...]
     variants: tuple[str, ...]
     trials: int
-    jobs: int
+    jobs: int | None
     conf_files: tuple[Path, ...]
     work: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a thread reports: a trial that came of a slot, a guest's trouble, or a failure that ends the run.
-
-    Attributes:
-        trial: the fields of the stored trial, but for the attempt.
-        attachments: what was collected of it, by name.
-        trouble: the guest and what happened to it.
-    """
-
-    slot: Slot | None = None
-    trial: dict[str, Any] = field(default_factory=dict)
-    attachments: dict[str, bytes] = field(default_factory=dict)
-    trouble: tuple[str, str] | None = None
-    failure: BaseException | None = None
-
-
-@dataclass(frozen=True)
-class Built:
-    """All that was built for one toolchain: its agent, and libgos and programs by variant."""
-
-    agent: Path
-    libgos: dict[str, Libgo]
-    programs: dict[tuple[str, str], Path]
-
-    def agent_target(self, guest: conf.Guest) -> str:
-        """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
-        return f"{guest.folder}/agent-{self.agent.parent.name}"
-
-    def library_target(self, guest: conf.Guest, variant: str) -> str:
-        """Where a variant's libgo lies in a guest."""
-        lib = self.libgos[variant]
-        return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
+    cores: bool = False
+    isolation: Isolation = "on-trouble"
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -172,16 +145,19 @@ def recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
     if tree := configuration.tree(name):
         applied.append(worktree.difference(tree))
     if said.trace:
-        applied.append(patches.read(LIFETRACE))
+        applied.append(patches.read(TRACE_PATCH))
     return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
 
 
-def run(request: Request, report: Reporter) -> tuple[Store, Run]:
+def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[Store, Run]:
     """Make all trials of a request, with everything that they need.
+
+    Args:
+        resume: the number of a run that this request was of; only what it lacks is made.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
-        KeyboardInterrupt: the user's; all finished trials are stored.
+        Interrupted: the user's doing; all finished trials are stored.
     """
     configuration = load(request.conf_files, request.work)
     request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
@@ -194,20 +170,68 @@ def run(request: Request, report: Reporter) -> tuple[Store, Run]:
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
-    built: dict[str, Built] = {}
-    for name, found in tools.items():
-        fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-        built[name] = _build(fitting, found, chosen, configuration, cache, report)
+    with _booting_meanwhile(guests, files, request.work, cache, report):
+        built: dict[str, Built] = {}
+        for name, found in tools.items():
+            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
+            built[name] = _build(fitting, found, chosen, configuration, cache, report)
+    described = _describe(request, guests, chosen, built, files)
+    if resume is not None:
+        _check_same(store.run(resume), described)
+    number = store.begin(described) if resume is None else resume
     variants = {name: configuration.variant(name) for name in request.variants}
-    slots = list(plan.slots(guests, triples, variants, chosen, request.trials))
-    number = store.begin(_describe(request, guests, chosen, built, files))
-    threads = _Crew(request, configuration, files, built, cache, report)
-    try:
-        _make_trials(slots, threads, store, number, report)
-    finally:
-        threads.stop()
+    slots = {
+        name: partial(plan.slots, {name: guest}, triples, variants, chosen, request.trials)
+        for name, guest in guests.items()
+    }
+    folder = request.work / "runs" / str(number)
+    with _held(folder, number):
+        kept = folder / "cores" if request.cores else None
+        crew = Crew(Job(configuration, files, built, request.work, cache, request.isolation, kept), report)
+        _Conductor(crew, store, number, report, _guests_each(request, guests)).conduct(slots, resume is not None)
     store.finish(number)
     return store, store.run(number)
+
+
+def request_of(work: Path, number: int | None) -> tuple[Request, int]:
+    """The request that a stored run was made for, so that it can go on.
+
+    Args:
+        work: the work directory.
+        number: the run; None is the newest that has not finished.
+
+    Raises:
+        StoreError: there is no such run, or it has finished.
+    """
+    path = work / "results.sqlite"
+    if not path.is_file():
+        raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
+    store = Store(path)
+    if number is None:
+        unfinished = [one.id for one in store.runs() if one.finished is None]
+        if not unfinished:
+            raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
+        number = unfinished[-1]
+    found = store.run(number)
+    if found.finished is not None:
+        raise StoreError(f"run {number} has finished; there is nothing to resume")
+    said = found.plan.get("request")
+    if said is None:
+        raise StoreError(f"run {number} was made by an older harness, which did not note how to go on")
+    return (
+        Request(
+            selection=tuple(said["selection"]),
+            guests=tuple(said["guests"]),
+            variants=tuple(said["variants"]),
+            trials=said["trials"],
+            jobs=said["jobs"],
+            conf_files=tuple(map(Path, said["conf_files"])),
+            work=work,
+            cores=said["cores"],
+            isolation=said["isolation"],
+        ),
+        number,
+    )
 
 
 def matrix(store: Store, run_: Run) -> Matrix:
@@ -245,16 +269,22 @@ def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
             continue
         if trial.program not in expected:
             expected[trial.program] = _expected_by_file(trial)
-        seen = Observation(
-            trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
-            timed_out=trial.verdict == "hang",
-        )  # fmt: skip
-        verdict = judge(seen, expected[trial.program], trial.signal)
-        now_ = replace(trial, verdict=verdict.verdict, reason=verdict.reason, signature=verdict.signature)
+        verdict = judge(_observed(trial), expected[trial.program], trial.signal)
+        # What was collected of a crash is named behind the reason.
+        reason = trial.reason if trial.reason.startswith(f"{verdict.reason}; ") else verdict.reason
+        now_ = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
         if now_ != trial:
             changed.append((trial, now_))
     store.judge(now_ for _, now_ in changed)
     return changed
+
+
+def _observed(trial: Trial) -> Observation:
+    """What was seen of a stored trial. A verdict `hang` says that it was stopped at its limit."""
+    return Observation(
+        trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
+        timed_out=trial.verdict == "hang", suspended=suspended(trial.reason),
+    )  # fmt: skip
 
 
 def _expected_by_file(trial: Trial) -> Expectation:
@@ -269,7 +299,7 @@ def _expected_by_file(trial: Trial) -> Expectation:
 
 def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
     """The life cycles of the traced programs of a stored run."""
-    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE.stem)}
+    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE)}
     return lifecycle.collect(store.trials(run_.id), traces, TRACED) if traces else []
 
 
@@ -278,8 +308,8 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
     """A fresh guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
     say = partial(report.step, f"guest {name}")
     found = boot.files(name, configuration, partial(report.step, f"image {name}"))
-    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say)
-    with _folder(work) as folder:
+    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / SCREENS)
+    with folder_for_guest(work) as folder:
         guest = pool.fresh(folder, say)
         try:
             guest.shell.close()
@@ -319,12 +349,13 @@ def _describe(
     built: dict[str, Built],
     files: dict[str, Files],
 ) -> dict[str, Any]:
+    kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
         "command": shlex.join(["harness", *sys.argv[1:]]),
         "trials of each cell": request.trials,
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
-        "kernel": {name: file_digest(one.kernel) for name, one in files.items() if one.kernel},
+        "kernel": kernels,
     }
     return {
         "guests": list(guests),
@@ -333,206 +364,200 @@ def _describe(
         "expected": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
+        "request": {
+            "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
+            "guests": list(request.guests),
+            "variants": list(request.variants),
+            "trials": request.trials,
+            "jobs": request.jobs,
+            "conf_files": [str(file.absolute()) for file in request.conf_files],
+            "cores": request.cores,
+            "isolation": request.isolation,
+        },
+        # What a trial's outcome depends on: a run goes on only with the same.
+        "made of": {
+            **{f"libgo {key} for {name}": lib.key for name, one in built.items() for key, lib in one.libgos.items()},
+            **{
+                f"program {key} with {variant} for {name}": file.parent.name
+                for name, one in built.items()
+                for (variant, key), file in one.programs.items()
+            },
+            **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
+            **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
+        },
     }
 
 
-def _make_trials(slots: Sequence[Slot], crew: _Crew, store: Store, run_: int, report: Reporter) -> None:
-    """Hand out slots, store what comes back, and hand out again what a guest spoilt."""
-    todo = {slot: 1 for slot in slots}  # the attempt that each slot is at
-    crew.start(slots)
-    done = 0
-    while todo:
-        outcome = crew.results.get()
-        if outcome.trouble is not None:
-            store.event(run_, *outcome.trouble)
-        if outcome.failure is not None:
-            raise outcome.failure
-        if outcome.slot is None:
-            continue
-        slot, trial = outcome.slot, outcome.trial
-        attempt = todo[slot]
-        store.add(run_, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
-        if trial["verdict"] == "error" and attempt < ATTEMPTS:
-            todo[slot] = attempt + 1
-            crew.todo[slot.guest].put(slot)
-            continue
-        del todo[slot]
-        done += 1
-        report.count("trials", done, len(slots), f"{trial['verdict']} {slot.program.name} ({slot.variant})")
+def _check_same(run_: Run, described: dict[str, Any]) -> None:
+    """Raise StoreError if a run was begun with other libgos, programs or guests than it would go on with."""
+    before, after = run_.plan.get("made of", {}), described["made of"]
+    for what in [*before, *after]:
+        if before.get(what) != after.get(what):
+            raise StoreError(f"run {run_.id} cannot go on: {what} is not what it was when the run was begun")
 
 
-class _Crew:
-    """The threads, each with a guest of its own."""
-
-    def __init__(
-        self,
-        request: Request,
-        configuration: conf.Configuration,
-        files: dict[str, Files],
-        built: dict[str, Built],
-        cache: Cache,
-        report: Reporter,
-    ) -> None:
-        self._request, self._configuration, self._files = request, configuration, files
-        self._built, self._cache, self._report = built, cache, report
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self.todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in files}
-        self.results: queue.Queue[Outcome] = queue.Queue()
-        self._pools = {name: self._pool(name) for name in files}
-
-    def start(self, slots: Sequence[Slot]) -> None:
-        """Start as many guests as were asked for and have something to do."""
-        for slot in slots:
-            self.todo[slot.guest].put(slot)
-        each = max(1, self._request.jobs // max(1, len(self.todo)))
-        for name, waiting in self.todo.items():
-            for index in range(min(each, waiting.qsize())):
-                thread = threading.Thread(target=self._work, args=(name, f"guest {name} {index + 1}"), daemon=True)
-                thread.start()
-                self._threads.append(thread)
-
-    def stop(self) -> None:
-        """End all guests."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _pool(self, name: str) -> Pool:
-        guest, built = self._configuration.guest(name), self._built[self._configuration.guest(name).toolchain]
-        contents = {built.agent_target(guest): built.agent}
-        contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
-        trouble = partial(self._tell, name)
-        return Pool(name, guest, self._files[name], contents, self._cache, trouble)
-
-    def _tell(self, name: str, text: str) -> None:
-        """Have a guest's trouble shown and stored."""
-        self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
-        self.results.put(Outcome(trouble=(name, text)))
-
-    def _work(self, name: str, label: str) -> None:
-        failures = 0
-        say = partial(self._report.step, label)
-        try:
-            while not self._stop.is_set() and failures < ATTEMPTS:
-                with _folder(self._request.work) as folder:
-                    guest = None
-                    try:
-                        guest = self._pools[name].fresh(folder, say, self._stop.is_set)
-                        failures = 0
-                        self._serve(name, guest, say)
-                    except GuestError as error:
-                        failures += 1
-                        last = error
-                        if not self._stop.is_set():
-                            self._tell(name, error.whole())
-                    finally:
-                        if guest:
-                            guest.machine.stop()
-            if failures >= ATTEMPTS:
-                text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
-                self.results.put(Outcome(failure=GuestError(text)))
-        except BaseException as error:
-            self.results.put(Outcome(failure=error))
-
-    def _serve(self, name: str, guest: Guest, say: Callable[[str], None]) -> None:
-        """Make trials in a guest until the run stops or the guest is in trouble, which is raised as GuestError."""
-        said = self._configuration.guest(name)
-        built = self._built[said.toolchain]
-        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
-        say(READY)
-        while not self._stop.is_set():
-            try:
-                slot = self.todo[name].get(timeout=0.2)
-            except queue.Empty:
-                continue
-            started = now()
-            try:
-                self.results.put(self._trial(slot, said, built, guest, agent, started))
-            except GuestError as error:
-                why = str(error) if guest.machine.alive() else f"QEMU ended: {error}"
-                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
-                raise GuestError(f"{slot.program.name} ({slot.variant}): {why}", guest.machine.last_lines()) from error
-
-    def _trial(
-        self,
-        slot: Slot,
-        said: conf.Guest,
-        built: Built,
-        guest: Guest,
-        agent: Agent,
-        started: str,
-    ) -> Outcome:
-        library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
-        source = built.programs[slot.variant, slot.program.name]
-        executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
-        variant = self._configuration.variant(slot.variant)
-        env = {**said.env, **slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
-        trace = f"{said.folder}/lifetrace"
-        if variant.trace:
-            env[lifetrace.VARIABLE] = trace
-        argv = [executable, *slot.program.args]
-        seen = observe(agent, argv, env, str(Path(executable).parent), slot.program.timeout)
-        signal = signal_name(seen, self._configuration.signal_names(slot.guest))
-        verdict = judge(seen, slot.program.expected, signal)
-        fields = {
-            **_fields(slot, started),
-            "verdict": verdict.verdict,
-            "reason": verdict.reason,
-            "signature": verdict.signature,
-            "exit_status": seen.exit_status,
-            "signal": signal,
-            "seconds": seen.seconds,
-            "stdout": seen.stdout,
-            "stderr": seen.stderr,
-            "stdout_total": seen.stdout_total,
-            "stderr_total": seen.stderr_total,
-        }
-        attachments = {}
-        if variant.trace:  # The library writes no file that is there already, so it goes at once.
-            _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
-            attachments[LIFETRACE.stem] = data
-        return Outcome(slot, fields, attachments)
-
-
-def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
-    return {
-        "id": 0,
-        "guest": slot.guest,
-        "variant": slot.variant,
-        "program": slot.program.name,
-        "number": slot.number,
-        "started": started,
-        "command": shlex.join(again),
-    }
-
-
-def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
-    nothing = {"signature": "", "exit_status": None, "signal": "", "seconds": 0.0, "stdout": b"", "stderr": b""}
-    return {
-        **_fields(slot, started),
-        **nothing,
-        "verdict": "error",
-        "reason": why,
-        "stdout_total": 0,
-        "stderr_total": 0,
-    }
+def _guests_each(request: Request, guests: dict[str, conf.Guest]) -> dict[str, int]:
+    """How many guests of each name to run side by side: the machine's cores and memory, or --jobs, shared out."""
+    cores_ = os.cpu_count() or 1
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    largest = max(guest.memory for guest in guests.values()) + _QEMU
+    jobs = request.jobs or max(1, min(cores_, available // largest))
+    return {name: max(1, jobs // len(guests)) for name in guests}
 
 
 @contextmanager
-def _folder(work: Path) -> Iterator[Path]:
-    """A folder of its own for a guest, gone after the block; what killed processes left goes too."""
-    parent = work / "guests"
+def _held(folder: Path, number: int) -> Iterator[None]:
+    """Hold a run for the time of the block. Raises StoreError if another harness makes it."""
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for old in parent.iterdir():
-            if not Path("/proc", old.name.split("-")[0]).exists():
-                shutil.rmtree(old, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
     except OSError as error:
-        raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"run {number} is being made by another harness") from error
+        yield
+
+
+@contextmanager
+def _booting_meanwhile(
+    guests: Mapping[str, conf.Guest], files: Mapping[str, Files], work: Path, cache: Cache, report: Reporter
+) -> Iterator[None]:
+    """Boot and save guests that are not saved yet for the time of the block, in which other things are made.
+
+    What goes wrong is found again, and told, when guests are needed.
+    """
+    given_up = threading.Event()
+
+    def prepare(name: str) -> None:
+        say = partial(report.step, f"guest {name}")
+        with suppress(HarnessError), folder_for_guest(work) as folder:
+            Pool(name, guests[name], files[name], {}, cache, say, work / SCREENS).prepare(folder, say, given_up.is_set)
+        say(READY)
+
+    threads = [threading.Thread(target=prepare, args=(name,), daemon=True) for name in guests]
+    for thread in threads:
+        thread.start()
     try:
-        yield folder
+        yield
+    except BaseException:
+        given_up.set()
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for thread in threads:
+            thread.join()
+
+
+class Interrupted(Exception):
+    """The user stopped a run. What has finished is stored."""
+
+    def __init__(self, number: int, done: int, total: int) -> None:
+        super().__init__(
+            f"interrupted: {done} of {total} trials of run {number} are stored;"
+            f" `harness run --resume {number}` goes on, `harness show {number}` shows them"
+        )
+
+
+class _Conductor:
+    """Hands out slots, stores what comes back, and hands out again what a guest spoilt. Holds few slots at a time."""
+
+    def __init__(self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int]) -> None:
+        self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
+        self._attempts: dict[Slot, int] = {}  # those that are handed out
+        self._interrupts = 0
+        self._done = self._total = 0
+
+    def conduct(self, slots: Mapping[str, Callable[[], Iterator[Slot]]], resume: bool) -> None:
+        """Make all trials of a plan.
+
+        Args:
+            slots: what makes the slots of each guest in their order.
+            resume: whether some of them are in the store.
+
+        Raises:
+            Interrupted: the user stopped it.
+            HarnessError: it cannot go on.
+        """
+        self._total = sum(1 for make in slots.values() for _ in make())
+        waiting = {
+            name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in slots.items()
+        }
+        wanted = {name: min(self._guests[name], sum(1 for _ in make())) for name, make in slots.items()}
+        with self._interruptible():
+            try:
+                for name, slots_ in waiting.items():
+                    for _ in range(wanted[name]):
+                        self._hand_out(slots_)
+                self._crew.start({name: count for name, count in wanted.items() if self._waits(name)})
+                while self._attempts:
+                    self._take(self._crew.results.get(), waiting)
+            except KeyboardInterrupt:
+                self._interrupts += 1
+            finally:
+                self._crew.stop()
+        if self._interrupts:
+            raise Interrupted(self._run, self._done, self._total)
+
+    def _waits(self, name: str) -> bool:
+        return any(slot.guest == name for slot in self._attempts)
+
+    def _left(self, slots: Iterator[Slot]) -> Iterator[tuple[Slot, int]]:
+        """The slots that a run still lacks, with the attempts that were made at each."""
+        for slot in slots:
+            attempts, judged = self._store.attempts(self._run, slot.guest, slot.variant, slot.program.name, slot.number)
+            if judged or attempts >= ATTEMPTS:
+                self._done += 1
+            else:
+                yield slot, attempts
+
+    def _hand_out(self, slots: Iterator[tuple[Slot, int]]) -> None:
+        if not self._interrupts and (found := next(slots, None)):
+            slot, attempts = found
+            self._attempts[slot] = attempts + 1
+            self._crew.put(slot)
+
+    def _take(self, outcome: Outcome, waiting: Mapping[str, Iterator[tuple[Slot, int]]]) -> None:
+        if outcome.trouble is not None:
+            self._store.event(self._run, *outcome.trouble)
+        if outcome.failure is not None:
+            raise outcome.failure
+        if outcome.slot is None:
+            return
+        slot, trial = outcome.slot, outcome.trial
+        attempt = self._attempts[slot]
+        self._store.add(self._run, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
+        if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
+            self._attempts[slot] = attempt + 1
+            self._crew.put(slot)
+            return
+        del self._attempts[slot]
+        self._done += 1
+        told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
+        self._report.count("trials", self._done, self._total, told)
+        self._hand_out(waiting[slot.guest])
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A ctrl-C lets the trials that are being made end; a second one ends them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread gets signals
+            return
+
+        def interrupt(number: int, frame: object) -> None:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
+            for slot in self._crew.drain():
+                del self._attempts[slot]
+            left = len(self._attempts)
+            told = f"interrupted; waiting for {left} that are being made, ctrl-C again ends them"
+            self._report.step("trials", told)
+            self._crew.results.put(Outcome())  # so that the wait for results ends if there is none to wait for
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Where things lie: the files that come with the harness, the user's cache, a work directory.
+"""Where things lie: the files that come with the harness, the user's cache and configuration, a work directory.
 
 Knows nothing of what is in them.
 """
@@ -17,8 +17,12 @@ def cache_dir() -> Path:
 
     It is `harness` below $XDG_CACHE_HOME, by default ~/.cache (XDG Base Directory Specification 0.8).
     """
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "harness"
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def config_dir() -> Path:
+    """The folder for what the user has decided: `harness` below $XDG_CONFIG_HOME, by default ~/.config."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
 
 
 def work_dir(option: str | None = None) -> Path:
@@ -28,3 +32,8 @@ def work_dir(option: str | None = None) -> Path:
         option: what the user gave as --work; else $HARNESS_WORK counts, else `.harness` in the current folder.
     """
     return Path(option or os.environ.get("HARNESS_WORK") or ".harness").absolute()
+
+
+def _xdg(variable: str, default: str) -> Path:
+    base = os.environ.get(variable)
+    return (Path(base) if base and os.path.isabs(base) else Path.home() / default) / "harness"

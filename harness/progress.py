@@ -70,6 +70,11 @@ class Reporter:
                 self._said[what] = (time.monotonic(), text)
                 self._print(f"{what}: {text}")
 
+    def doing(self, what: str, text: str) -> None:
+        """Say what a thing does at the moment. It changes too often for lines, so only a terminal shows it."""
+        if self._live:
+            self.step(what, text)
+
     def count(self, what: str, done: int, total: int, text: str) -> None:
         """Say how far a thing is, with the last that happened."""
         with self._lock:

@@ -5,6 +5,7 @@ import select
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import harness.trial.run
 from harness.errors import GuestError
 from harness.guest.shell import Agent
+from harness.guest.system import LINUX
 from harness.trial.run import observe
 
 
@@ -52,8 +54,8 @@ def agent(program):
     process.wait(timeout=5)  # it leaves when its input ends
 
 
-def sh(agent, script, limit=20.0, **env):
-    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit)
+def sh(agent, script, limit=20.0, suspended=lambda pid: "", **env):
+    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, suspended)
 
 
 def test_status_streams_environment_and_folder(agent):
@@ -76,6 +78,18 @@ def test_the_limit_brings_sigquit_then_sigkill_to_the_whole_group(agent, monkeyp
     monkeypatch.setattr(harness.trial.run, "GRACE", 0.5)
     got = sh(agent, "trap 'echo asked' QUIT; while :; do sleep 0.1; done", limit=0.5)
     assert (got.stdout[:6], got.signal, got.timed_out) == (b"asked\n", 9, True)
+
+
+def test_a_suspended_program_is_seen_before_it_is_killed_and_gets_no_sigquit(agent):
+    ways = replace(LINUX, crashed="T")  # as if a stop were a crash, as on a system with a crash server that suspends
+
+    def suspended(pid):
+        return ways.suspended(subprocess.run(["sh", "-c", ways.listing], capture_output=True, text=True).stdout, pid)
+
+    script = "trap 'echo asked' QUIT; kill -STOP $$; echo on"
+    got = sh(agent, script, 1.0, suspended)
+    assert (got.suspended, got.timed_out, got.signal, got.stdout) == ("T", True, 9, b"")
+    assert sh(agent, "sleep 9", 0.2, suspended).suspended == ""
 
 
 def test_what_a_program_leaves_running_is_killed(agent, tmp_path):

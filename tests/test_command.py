@@ -22,6 +22,11 @@ from harness.errors import BuildError
         ("/bin/sh: 5: gawk: not found\nmake: *** [x] Error 127\n", "/bin/sh: 5: gawk: not found"),
         ("as: x: No space left on device\nmake: *** [x]\n", "as: x: No space left on device"),
         ("make: *** No rule to make target 'x'.\n", "make: *** No rule to make target 'x'."),
+        (
+            "*** Makeinfo is missing.\nmake[1]: *** No rule to make target 'y'.\n",
+            "make[1]: *** No rule to make target 'y'.",
+        ),
+        ("checking x... configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
         ("only this\n\n", "only this"),
         ("", "it printed nothing"),
     ],

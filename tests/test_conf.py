@@ -27,10 +27,20 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ),
         ("guests:\n  new: {toolchain: linux-i386, signals: linux}\n", ":2: guests.new: has neither kernel nor disk"),
         ("guests:\n  new: {signals: linux, kernel: /k}\n", ":2: guests.new.toolchain: is missing"),
+        ("guests:\n  new: {toolchain: linux-i386, kernel: /k}\n", ":2: guests.new: has neither system nor signals"),
+        (
+            "guests:\n  linux-i386:\n    system: hrud\n",
+            ":3: guests.linux-i386.system: no system named hrud; did you mean",
+        ),
+        ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
         ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
+        (
+            "toolchains:\n  hurd-i386:\n    build: {patch: []}\n",
+            ":3: toolchains.hurd-i386.build.patch: unknown key; did you mean patches?",
+        ),
     ],
 )
 def test_wrong_yaml_is_named(write, text, said):
@@ -92,11 +102,21 @@ def test_unknown_names_get_the_nearest():
         got.variant("pristin")
 
 
-def test_signals_go_by_the_guest_s_own_numbers(write):
-    got = conf.load([write("h.yaml", "guests:\n  h: {toolchain: linux-i386, kernel: /k, signals: hurd}\n")])
-    assert got.signal_names("linux-i386")[10] == "SIGUSR1"
-    assert got.signal_names("h")[10] == "SIGBUS"
-    assert got.signal_names("h")[30] == "SIGUSR1"
+@pytest.mark.parametrize(
+    ("said", "ten", "crash"),
+    [
+        ("signals: linux", "SIGUSR1", {}),
+        ("signals: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("system: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("system: hurd, signals: {10: TEN}", "SIGTEN", {"CRASHSERVER": "/servers/crash-kill"}),
+        ("signals: {10: SIGTEN}", "SIGTEN", {}),
+        ("system: posix", None, {}),
+    ],
+)
+def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, crash):
+    got = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {said}}}\n")])
+    assert got.signal_names("h").get(10) == ten
+    assert got.guest("h").ways.kill == crash
 
 
 @given(st.floats(0.001, 1e6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)]))

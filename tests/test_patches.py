@@ -95,15 +95,15 @@ def test_there_is_a_source_to_try_patches_on():
 @pytest.mark.parametrize("name", [name for name, one in conf.load().variants.items() if one.patches])
 def test_each_variant_s_patches_apply_and_the_trace_after_them(libgo_source, tmp_path, name):
     shutil.copytree(libgo_source, tmp_path / "gcc")
-    for patch in [*engine.recipe(name, conf.load()).patches, patches.read(engine.LIFETRACE)]:
+    for patch in [*engine.recipe(name, conf.load()).patches, patches.read(engine.TRACE_PATCH)]:
         patches.apply(patch, tmp_path / "gcc")
 
 
 def test_each_given_patch_says_what_it_is_for():
     used = {file.name for name in conf.load().variants for file in conf.load().patches(name)}
     found = sorted((paths.DATA / "conf" / "patches").glob("*.patch"))
-    assert used | {engine.LIFETRACE.name} == {file.name for file in found}
+    assert used | {engine.TRACE_PATCH.name} == {file.name for file in found}
     for path in found:
         header = path.read_text().partition("\n--- ")[0]
-        words = ["Touches:"] if path == engine.LIFETRACE else ["Touches:", "Separates:"]
+        words = ["Touches:"] if path == engine.TRACE_PATCH else ["Touches:", "Separates:"]
         assert all(word in header for word in words), path.name

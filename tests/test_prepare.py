@@ -426,12 +426,12 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     machine.start()
     try:
         deadline = time.monotonic() + 60
-        while b"5 multiboot modules" not in machine.console.read_bytes() and time.monotonic() < deadline:
+        while b"5 multiboot modules" not in machine.console.file.read_bytes() and time.monotonic() < deadline:
             assert machine.alive()
             time.sleep(0.1)
     finally:
         machine.stop()
-    console = machine.console.read_text(errors="replace")
+    console = machine.console.file.read_text(errors="replace")
     assert "GNU Mach 1.8" in console, "the console is on the serial line"
     told = [line.split(" ", 3)[3].strip() for line in console.splitlines() if line.startswith("module ")]
     assert told == [args for _, args in files.modules]

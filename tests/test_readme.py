@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from harness import conf, paths, plan
+from harness.cli import main
 
 TEXT = (paths.DATA / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -76,3 +78,31 @@ def test_the_yaml(write):
     configuration = conf.load([write("my.yaml", block("yaml"))])
     assert configuration.variant("mine").patches == ["mine.patch"]
     assert configuration.guest("hurd-i386").modules[1].args == "$(exec-task=task-create)"
+
+
+GUIDE = (paths.DATA / "docs" / "hurd.md").read_text()
+GUIDE_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+GUIDE_COMMANDS = [
+    shlex.split(line, comments=True)
+    for kind, text in GUIDE_BLOCKS
+    if kind == "sh"
+    for line in text.splitlines()
+    if line.startswith("harness ")
+]
+
+
+@pytest.mark.parametrize("words", GUIDE_COMMANDS, ids=" ".join)
+def test_the_guide_to_the_hurd_names_commands_that_there_are(words):
+    """They need the network and hours, so they are only parsed here."""
+    command, rest = main, words[1:]
+    while isinstance(command, click.Group):
+        assert rest[0] in command.commands
+        command, rest = command.commands[rest[0]], rest[1:]
+    command.make_parser(click.Context(command)).parse_args(list(rest))
+
+
+def test_the_guide_s_yaml_can_be_read(write):
+    blocks = [text for kind, text in GUIDE_BLOCKS if kind == "yaml"]
+    assert blocks
+    for number, text in enumerate(blocks):
+        conf.load([write(f"guide{number}.yaml", text)])

@@ -63,6 +63,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
     run = Store(path).begin({})
     with sqlite3.connect(path) as db:
         db.execute("DROP TABLE attachments")
+        db.execute("DROP INDEX trials_of_slot")
         db.execute("PRAGMA user_version=1")
     store = Store(path)
     store.add(run, TRIAL, {"trace": b"2"})

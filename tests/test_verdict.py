@@ -1,10 +1,12 @@
 """Verdicts and signatures: pure functions of what was seen."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness.plan import Expectation
 from harness.trial.run import Observation
-from harness.trial.verdict import judge, signal_name
+from harness.trial.verdict import judge, signal_name, suspended
 
 LINUX, HURD = {10: "SIGUSR1", 11: "SIGSEGV"}, {10: "SIGBUS", 11: "SIGSEGV"}
 
@@ -43,6 +45,15 @@ def seen(exit_status=0, signal=None, stdout=b"", stderr=b"", timed_out=False):
 def test_verdicts(observation, expected, verdict, reason):
     got = judge(observation, expected, signal_name(observation, LINUX))
     assert (got.verdict, got.reason) == (verdict, reason)
+
+
+def test_a_suspended_crash_is_no_hang():
+    got = judge(replace(seen(timed_out=True), suspended="THuo"), Expectation(), "")
+    assert (got.verdict, got.signature) == ("crash", "suspended by the crash server")
+    assert "state THuo" in got.reason
+    assert (suspended(f"{got.reason}; core: x"), suspended("exit status 2")) == ("THuo", "")
+    said = seen(timed_out=True, stderr=b"x.c:1: f: Assertion `y' failed.\n")
+    assert judge(replace(said, suspended="T"), Expectation(), "").signature == "x.c: f: Assertion `y' failed."
 
 
 def test_a_signal_is_named_by_the_guest():

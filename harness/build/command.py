@@ -6,6 +6,7 @@ another run has taken over.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -20,11 +21,11 @@ from harness.errors import BuildError
 
 #: What compilers, linkers, configure scripts and make print when they fail, most telling first.
 _ERRORS = (
-    re.compile(r"^(?!configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
+    re.compile(r"^(?!.*configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
     re.compile(r"^.*: not found$", re.MULTILINE),
-    re.compile(r"^.*\*\*\* .*$", re.MULTILINE),
+    re.compile(r"^make.*: \*\*\* .*$", re.MULTILINE),
 )
 
 
@@ -37,17 +38,18 @@ def first_error(output: str) -> str:
     return lines[-1].strip() if lines else "it printed nothing"
 
 
-#: Runs a command in a process group of its own, and kills the whole group when the pipe that comes as standard input
-#: ends: then the harness is gone.
+#: Runs a command in a process group of its own, and ends the whole group when the pipe that comes as standard input
+#: ends: then the harness is gone. At SIGTERM make removes what is half made (GNU make manual, Interrupts), so that
+#: nobody takes it for whole who goes on with that build; what is still there after a moment is killed.
 _WATCHED = """
 exec 3<&0 </dev/null
 "$@" 3<&- &
 child=$!
-(read -r line <&3; kill -9 0) &
+(trap "" TERM; read -r line <&3; kill -TERM 0; sleep 3; kill -9 0) &
 watcher=$!
 wait $child
 status=$?
-kill $watcher
+kill -9 $watcher
 exit $status
 """
 _running: set[int] = set()
@@ -56,7 +58,13 @@ _stopped = threading.Event()
 
 
 def run(
-    command: Sequence[str | Path], log: Path, *, folder: Path, what: str, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    folder: Path,
+    what: str,
+    env: Mapping[str, str] | None = None,
+    keep: int | None = None,
 ) -> None:
     """Run a command to its end, its output appended to a log.
 
@@ -66,6 +74,7 @@ def run(
         folder: the folder to run in.
         what: what this step is, for the error's text, such as "libgo no-sysmon: make".
         env: variables to add to the environment.
+        keep: the descriptor of a lock, which is held until the last process that the command has started ends.
 
     Raises:
         BuildError: it failed, cannot be started, or was stopped by `stoppable`.
@@ -73,7 +82,8 @@ def run(
     with log.open("a+", encoding="utf-8", errors="replace") as file:
         print("+", *command, file=file, flush=True)
         start = file.tell()
-        status = _watched([str(word) for word in command], file.fileno(), folder, {"LC_ALL": "C", **(env or {})})
+        environment = {**os.environ, "LC_ALL": "C", **(env or {})}
+        status = _watched([str(word) for word in command], file.fileno(), folder, environment, keep)
         if _stopped.is_set():
             raise BuildError(f"{what} was stopped")
         if status:
@@ -97,8 +107,9 @@ def stoppable(workers: Executor) -> Iterator[None]:
         raise
 
 
-def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, str]) -> int:
+def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, str], keep: int | None) -> int:
     theirs, ours = os.pipe()
+    kept = () if keep is None else (fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, 10),)  # out of the shell's way
     try:
         with _guard:
             if _stopped.is_set():
@@ -106,10 +117,11 @@ def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, st
             process = subprocess.Popen(
                 ["sh", "-c", _WATCHED, "sh", *command],
                 cwd=folder,
-                env={**os.environ, **env},
+                env=env,
                 stdin=theirs,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=kept,
                 start_new_session=True,  # a ctrl-C is for the harness, which ends its commands in its own way
             )
             _running.add(process.pid)
@@ -118,5 +130,5 @@ def _watched(command: list[str], output: int, folder: Path, env: Mapping[str, st
             _running.discard(process.pid)
         return status
     finally:
-        os.close(theirs)
-        os.close(ours)
+        for descriptor in (theirs, ours, *kept):
+            os.close(descriptor)

@@ -16,13 +16,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.build import command, export, patches, source
+from harness.build.counting import Progress, counted
 from harness.build.patches import Patch
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
@@ -32,11 +32,11 @@ from harness.errors import BuildError
 RECIPE = 2
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
 COMPILATIONS = 272
+#: What the log has for each of them.
+_COMPILATION = b"libtool: compile:"
 #: MiB that a build takes: GCC's source, the tree, the library.
 ROOM = 400
 _HELPERS = ("libbacktrace", "libffi", "libatomic")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, l
     progress("compiling what the patches touch")
     if not _incremental(toolchain, recipe.patches, tree, log):
         progress("what it exports differs: compiling what imports it")
-        with _counted(log, COMPILATIONS, progress):
+        with counted(log, _COMPILATION, COMPILATIONS, progress):
             _make(tree, log)
 
 
@@ -235,7 +235,7 @@ def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log:
         steps.append(threads.submit(configure, "libgo", *own))
         for step in steps:
             step.result()
-    with _counted(log, COMPILATIONS, progress):
+    with counted(log, _COMPILATION, COMPILATIONS, progress):
         _make(tree, log)
 
 
@@ -371,30 +371,3 @@ def _collect(toolchain: Toolchain, tree: Path, out: Path, log: Path) -> None:
 def _interface(out: Path) -> str:
     taken = [*sorted((out / "gox").rglob("*.gox")), *sorted((out / "lib").glob("*.a"))]
     return digest([[str(path.relative_to(out)), file_digest(path)] for path in taken])
-
-
-class _counted:
-    """Say how many compilations a log shows, every two seconds for the time of the block."""
-
-    def __init__(self, log: Path, total: int, progress: Progress) -> None:
-        self._log, self._total, self._progress = log, total, progress
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        for count in self._counts():
-            self._progress(f"compiled {count} of about {max(self._total, count)}")
-
-    def _counts(self) -> Iterator[int]:
-        count = 0
-        with self._log.open("rb") as file:
-            while not self._stop.wait(2):
-                count += file.read().count(b"libtool: compile:")
-                yield count

@@ -39,13 +39,15 @@ def find(toolchain: Toolchain) -> Path:
         if not toolchain.source.exists():
             raise BuildError(f"toolchain {toolchain.name}: no GCC source at {toolchain.source}")
         return toolchain.source
-    folder = Path(f"/usr/src/gcc-{toolchain.major}")
-    archives = sorted(folder.glob(f"gcc-{toolchain.major}.*.tar.xz"))
-    if not archives:
-        raise ToolMissing(
-            f"no source of GCC {toolchain.major} in {folder}; Debian's package is gcc-{toolchain.major}-source"
-        )
-    return archives[-1]
+    archive = packaged(toolchain.major)
+    if archive is None:
+        raise ToolMissing(f"no source of GCC {toolchain.major}; Debian's package is gcc-{toolchain.major}-source")
+    return archive
+
+
+def packaged(major: int) -> Path | None:
+    """The archive that Debian's gcc-N-source installs, with Debian's patches in `patches/` beside it."""
+    return max(Path(f"/usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz"), default=None)
 
 
 @functools.cache

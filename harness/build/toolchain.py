@@ -1,4 +1,4 @@
-"""A toolchain on this machine: where its tools are and what version they have.
+"""A toolchain on this machine: where its tools are, what version they have, and which one the user has chosen.
 
 Knows nothing of libgo or programs.
 """
@@ -6,13 +6,20 @@ Knows nothing of libgo or programs.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from harness import conf
-from harness.cache import file_digest
+from harness.build import command
+from harness.cache import file_digest, lock
+from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
 
 #: The major versions of GCC whose libgo is known; all carry Go 1.18.
@@ -86,15 +93,14 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     """
     said = configuration.toolchain(name)
     at = ("toolchains", name)
-    prefix = said.prefix
+    prefix = said.prefix or f"{said.triple}-"
     if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH
         prefix = str(configuration.beside(prefix, *at, "prefix"))
     wanted = [said.gcc] if said.gcc else list(GCC_VERSIONS)
     gccgo = next((found for major in wanted if (found := shutil.which(f"{prefix}gccgo-{major}"))), None)
     gccgo = gccgo or shutil.which(f"{prefix}gccgo")
     if gccgo is None:
-        package = f"gccgo-{said.gcc}-{said.triple}" if said.gcc else f"gccgo-{said.triple}"
-        raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; Debian's package is {package}")
+        raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; {how_to_get(name, said)}")
     version = _ask(gccgo, "-dumpfullversion")
     major = version.split(".")[0]
     if said.gcc and int(major) != said.gcc:
@@ -113,6 +119,87 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
         configure=tuple(said.configure),
         source=configuration.beside(said.source, *at, "source") if said.source else None,
     )
+
+
+def how_to_get(name: str, said: conf.Toolchain) -> str:
+    """What brings a toolchain that is not there, in words."""
+    if said.build:
+        return (
+            f"`harness toolchain build {name}` builds it, `harness toolchain use {name} PREFIX` takes one that you have"
+        )
+    return (
+        f"Debian's package is gccgo-{said.gcc}-{said.triple}"
+        if said.gcc
+        else f"Debian's package is gccgo-{said.triple}"
+    )
+
+
+def use(
+    name: str, prefix: str, sysroot: Path | None = None, source: Path | None = None, extra: Sequence[Path] = ()
+) -> Toolchain:
+    """Take a toolchain that exists for a name of the configuration, from now on and in every run.
+
+    It is taken only when it has shown that it compiles for the triple, and links with a C library.
+
+    Args:
+        name: the toolchain's name in the configuration.
+        prefix: what comes before each tool's name, such as `/opt/hurd/bin/i686-gnu-`; or the folder that it is
+            installed in, such as `/opt/hurd`.
+        sysroot: the target's headers and libraries, if the compiler does not know them by itself.
+        source: GCC's source, if it is not Debian's.
+        extra: the user's own configuration files.
+
+    Raises:
+        ConfigError: there is no such toolchain.
+        ToolMissing: a compiler is not there.
+        BuildError: it is for another triple, its libgo is not known, or it cannot compile an empty program.
+    """
+    said = conf.load(extra).toolchain(name)
+    if Path(prefix).is_dir():
+        prefix = f"{prefix}/bin/{said.triple}-"
+    entry = {
+        "triple": said.triple,  # so that the entry can be read without the file that describes the toolchain
+        "prefix": str(Path(prefix).expanduser().absolute()) if "/" in prefix else prefix,
+        "sysroot": sysroot and str(sysroot.absolute()),  # null where there is none, for an earlier entry may have one
+        "source": source and str(source.absolute()),
+    }
+    file = conf.recorded()
+    with lock(file.with_suffix(".lock")):
+        known = read(file)[0].get("toolchains", {}) if file.is_file() else {}
+        new = file.with_suffix(".new")
+        head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
+        new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
+        try:
+            found = find(name, conf.load([*extra, new]))
+            _try(found)
+            os.replace(new, file)
+        finally:
+            new.unlink(missing_ok=True)
+    return found
+
+
+def _try(found: Toolchain) -> None:
+    """Raises BuildError if a toolchain is not what its description says."""
+    triple = _ask(found.gccgo, "-dumpmachine")
+    if triple != found.triple:
+        raise BuildError(f"toolchain {found.name}: {found.gccgo} compiles for {triple}, not for {found.triple}")
+    if found.major not in GCC_VERSIONS:
+        raise BuildError(f"toolchain {found.name}: {found.gccgo} is GCC {found.version}, whose libgo is not known")
+    if found.sysroot and not found.sysroot.is_dir():
+        raise BuildError(f"toolchain {found.name}: no sysroot at {found.sysroot}")
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*found.compile_flags, "-o", f"{folder}/program"]
+        for compiler, name, text in (
+            (found.gcc, "empty.c", "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"),
+            (found.gccgo, "empty.go", "package empty\n"),
+        ):
+            program = Path(folder) / name
+            program.write_text(text)
+            only = ["-c"] if name.endswith(".go") else []  # to link Go takes a libgo, which is built later
+            done = subprocess.run([compiler, *words, *only, program], capture_output=True, text=True, check=False)
+            if done.returncode:
+                why = command.first_error(done.stderr)
+                raise BuildError(f"toolchain {found.name}: {compiler} cannot compile an empty program: {why}")
 
 
 def _which(program: str, package: str) -> str:

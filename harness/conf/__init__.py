@@ -4,7 +4,7 @@
 Knows nothing of what the values are used for, and opens no file but the YAML files themselves.
 """
 
-from harness.conf.load import Configuration, load
-from harness.conf.model import Disk, Guest, Module, Toolchain, Variant
+from harness.conf.load import Configuration, load, recorded
+from harness.conf.model import Build, Disk, Guest, Module, Toolchain, Variant
 
-__all__ = ["Configuration", "Disk", "Guest", "Module", "Toolchain", "Variant", "load"]
+__all__ = ["Build", "Configuration", "Disk", "Guest", "Module", "Toolchain", "Variant", "load", "recorded"]

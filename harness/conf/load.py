@@ -17,6 +17,7 @@ from harness import paths
 from harness.conf.model import Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
 from harness.errors import ConfigError
+from harness.guest.system import SYSTEMS
 
 T = TypeVar("T")
 
@@ -60,13 +61,17 @@ class Configuration:
         except pydantic.ValidationError as error:
             raise ConfigError(_explain(error, marks)) from error
         self.guests, self.toolchains, self.variants = top.guests, top.toolchains, top.variants
-        self._signals = top.signals
+        self._signals = {**{name: system.signals for name, system in SYSTEMS.items()}, **top.signals}
         for place, name in enumerate(top.usual):
             self._check(name, self.variants, "variant", ("usual", place))
         #: The variants that are run when none is named.
         self.usual = tuple(top.usual)
         for name, guest in self.guests.items():
             self._check(guest.toolchain, self.toolchains, "toolchain", ("guests", name, "toolchain"))
+            if guest.system is not None:
+                self._check(guest.system, SYSTEMS, "system", ("guests", name, "system"))
+            elif guest.signals is None:
+                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has neither system nor signals")
             if isinstance(guest.signals, str):
                 self._check(guest.signals, self._signals, "signals", ("guests", name, "signals"))
             if guest.kernel is None and guest.disk is None:
@@ -111,8 +116,10 @@ class Configuration:
 
     def signal_names(self, name: str) -> dict[int, str]:
         """The names of a guest's signals by its own numbers, such as {11: "SIGSEGV"}."""
-        signals = self.guests[name].signals
-        table = self._signals[signals] if isinstance(signals, str) else signals
+        guest = self.guests[name]
+        table = self._signals[guest.signals] if isinstance(guest.signals, str) else guest.signals
+        if table is None:
+            table = guest.ways.signals
         return {number: signal if signal.startswith("SIG") else f"SIG{signal}" for number, signal in table.items()}
 
     def file(self, value: str, *location: str | int) -> Path | None:
@@ -147,8 +154,13 @@ class Configuration:
             raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
 
 
+def recorded() -> Path:
+    """The file in which `harness toolchain` keeps the toolchains that the user has built or named."""
+    return paths.config_dir() / "toolchains.yaml"
+
+
 def load(extra: Iterable[Path] = ()) -> Configuration:
-    """Read conf/*.yaml and then the user's own files, in their order.
+    """Read conf/*.yaml, the toolchains that are recorded, and then the user's own files, in their order.
 
     Raises:
         ConfigError: a file cannot be read or says something wrong.
@@ -156,6 +168,8 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
     data: dict[str, Any] = {}
     marks: Marks = {}
     given = [paths.DATA / "conf" / name for name in ("guests.yaml", "toolchains.yaml", "variants.yaml")]
+    if recorded().is_file():
+        given.append(recorded())
     for file in [*given, *extra]:
         more, more_marks = read(file)
         _merge(data, more)

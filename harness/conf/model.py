@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.conf.units import seconds
+from harness.guest.system import SYSTEMS, System
 
 
 def _regex(value: str) -> str:
@@ -75,7 +76,10 @@ class Ready(Model):
 
 
 class Halt(Model):
-    """How to end the guest: a command, and what the console says when the machine may be switched off."""
+    """How to end the guest: a command, and what the console says when the machine may be switched off.
+
+    What is not given is as the guest's operating system has it.
+    """
 
     command: str | None = None
     console: Regex | None = None
@@ -83,7 +87,11 @@ class Halt(Model):
 
 
 class Guest(Model):
-    """A machine that can be booted. `memory` is in MiB."""
+    """A machine that can be booted.
+
+    `memory` is in MiB. `signals` are names by number, or a system's by its name; `system` names the operating system
+    whose ways the guest has (harness/guest/system.py), by default the one that `signals` names.
+    """
 
     image: str | None = None
     toolchain: str
@@ -102,27 +110,50 @@ class Guest(Model):
     ssh: Ssh = Ssh()
     ready: Ready = Ready()
     halt: Halt = Halt()
-    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str]
+    system: str | None = None
+    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str] | None = None
     env: Environment = {}
     folder: str = "/tmp/harness"
     set_clock: str = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
 
+    @property
+    def ways(self) -> System:
+        """The operating system's ways; those of POSIX alone if the description names none that is known."""
+        named = self.system or (self.signals if isinstance(self.signals, str) else None)
+        return SYSTEMS.get(named or "", SYSTEMS["posix"])
+
+
+class Build(Model):
+    """How a toolchain is built from Debian's gcc-N-source.
+
+    `configure` are options of GCC's configure; `patches` are Debian's, by their names in that package; `multiarch` is
+    what Debian calls the folder of the target's libraries; `sysroot` are files that must be among the sysroot's headers
+    or libraries, each with the package that brings it.
+    """
+
+    configure: list[str] = []
+    patches: list[str] = []
+    multiarch: str
+    sysroot: dict[str, str] = {}
+
 
 class Toolchain(Model):
     """The compilers for a target triple.
 
-    `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`); `gcc` picks a major version,
-    else the newest that is installed; `source` is GCC's source as a folder or an archive, else Debian's gcc-N-source.
+    `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`), else the triple and a dash;
+    `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive,
+    else Debian's gcc-N-source; `build` says how it is made where there is none to be had.
     """
 
     triple: str
-    prefix: str
+    prefix: str | None = None
     gcc: Annotated[int, Field(ge=12)] | None = None
     sysroot: FileName | None = None
     flags: list[str] = []
     configure: list[str] = []
     source: FileName | None = None
+    build: Build | None = None
 
 
 class Variant(Model):

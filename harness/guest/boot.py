@@ -1,20 +1,33 @@
-"""From a guest's description to a guest that answers: its files, its boot, its readiness.
+"""From a guest's description to a guest that answers, and back: its files, its boot, its readiness, its halt.
 
 Knows nothing of Go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import conf
+from harness import conf, steady
 from harness.errors import GuestError
 from harness.guest import image
+from harness.guest.console import CRASHES, FATAL_AT_BOOT
 from harness.guest.machine import Files, Machine
 from harness.guest.shell import Shell
+
+#: Seconds that one probe may take: a key exchange without KVM takes 3 of them on a machine that does nothing else.
+_PROBE = 30.0
+#: Seconds between probes: the first pause, which doubles, and the longest.
+_PAUSES = (0.5, 8.0)
+#: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
+_QUIET, _ENOUGH = 3.0, 20.0
+#: A pattern that nothing matches.
+_NOTHING = r"(?!)"
+#: Seconds that a halt command may take to come back, if it does.
+_SHORT = 10.0
 
 
 def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
@@ -63,51 +76,103 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
 
 
 def connect(machine: Machine, timeout: float) -> Shell:
-    """Log in to a running machine. Raises GuestError.
+    """Log in to a running machine. Raises GuestError; so does all waiting on the shell, as soon as the console tells of
+    a panic or the like.
 
     Args:
-        timeout: seconds for each step.
+        timeout: seconds for all of it.
     """
     files = machine.files
-    return Shell.connect(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key, timeout)
+    user = machine.guest.ssh.user
+    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, timeout, machine.check)
 
 
 def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell:
     """Wait until a started machine answers a command over SSH as it should.
 
-    The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd.
+    The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd. For the same
+    reason one probe is made at a time, with more and more time between them.
 
     Raises:
-        GuestError: it died, panicked or did not answer in time; the error holds the console's last lines.
+        GuestError: it died, panicked or did not answer in time; the error has the console's last lines and its screen.
     """
     ready = machine.guest.ready
-    deadline = time.monotonic() + ready.timeout
+    deadline = steady.time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
-    said = ready.console is None
-    while time.monotonic() < deadline and not stopped():
-        if not machine.alive():
-            raise GuestError(f"guest {machine.name}: QEMU ended while it booted", machine.last_lines())
+    begun, pause = steady.time(), _PAUSES[0]
+    due: float | None = None  # when the next probe is
+    while steady.time() < deadline:
+        if stopped():
+            raise GuestError(f"guest {machine.name}: given up")
         machine.restart_if_kvm_fails()
-        if not said:
-            said = bool(re.search(ready.console or "", machine.console.read_bytes().decode(errors="replace")))
-            if not said:
-                time.sleep(0.1)
-                continue
-        try:
-            left = max(1.0, min(30.0, deadline - time.monotonic()))
-            shell = connect(machine, left)
-        except GuestError as error:
-            why = str(error)
-            time.sleep(0.5)
+        if said := machine.trouble(FATAL_AT_BOOT):
+            raise machine.failure(f"it does not boot: {said}")
+        if due is None and _may_probe(machine, begun):
+            due = steady.time()
+        if due is None or steady.time() < due:
+            time.sleep(0.1)
             continue
-        try:
-            _, out, _ = shell.run(ready.command, timeout=left)
-            if re.search(ready.expect, out.decode(errors="replace").strip()):
-                return shell
-            why = f"`{ready.command}` answers {out.decode(errors='replace').strip()!r}"
-        except GuestError as error:
-            why = str(error)
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - steady.time())))
+        if shell:
+            return shell
+        due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
+    raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
+
+
+def halt(machine: Machine, shell: Shell) -> Path | None:
+    """Halt a guest in good order, then end QEMU. The shell is closed.
+
+    Returns:
+        The overlay with all that the guest wrote, whole, if it has a disk: the only one fit to be written back.
+
+    Raises:
+        GuestError: it does not halt. It was killed then, and its overlay is gone.
+    """
+    said = machine.guest.halt
+    command, sign = said.command or machine.guest.ways.halt, said.console or machine.guest.ways.halted
+    try:
+        if not command:
+            raise machine.failure("its description has no halt.command, and its system none that is known")
+        shell.run("sync")
+        with contextlib.suppress(GuestError):  # the connection may end with the system
+            shell.run(command, timeout=_SHORT)
         shell.close()
-        time.sleep(0.5)
-    lines = machine.last_lines()
-    raise GuestError(f"guest {machine.name}: not ready within {ready.timeout:.0f} s: {why}", lines)
+        deadline = steady.time() + said.timeout
+        while machine.alive() and not machine.console.says(sign or _NOTHING):
+            if steady.time() > deadline:
+                raise machine.failure(f"`{command}` has not halted it within {said.timeout:.0f} s")
+            time.sleep(0.1)
+            machine.console.poll()
+        if crash := next((event for event in machine.console.poll() if event.kind in CRASHES), None):
+            raise machine.failure(f"it has not halted in good order: {crash}")
+        return machine.switch_off()
+    except BaseException:
+        machine.stop()
+        raise
+
+
+def _may_probe(machine: Machine, begun: float) -> bool:
+    """Whether probes may begin: the console gave its sign or, without one, is silent or has had time enough."""
+    if sign := machine.guest.ready.console:
+        return machine.console.says(sign)
+    now = steady.time()
+    return now > max(begun, machine.console.heard) + _QUIET or now > begun + _ENOUGH
+
+
+def _probe(machine: Machine, limit: float) -> tuple[Shell | None, str]:
+    """Try to log in and ask. Returns the shell, or why there is none."""
+    ready = machine.guest.ready
+    try:
+        shell = connect(machine, limit)
+    except GuestError as error:
+        return None, str(error)
+    try:
+        _, out, _ = shell.run(ready.command, timeout=limit)
+        answer = out.decode(errors="replace").strip()
+        if re.search(ready.expect, answer):
+            return shell, ""
+        why = f"`{ready.command}` answers {answer!r}"
+    except GuestError as error:
+        why = str(error)
+    shell.close()
+    return None, why

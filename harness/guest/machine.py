@@ -1,4 +1,4 @@
-"""A guest's machine: one QEMU process on a disk overlay of its own, with its serial console in a file.
+"""A guest's machine: one QEMU process on a disk overlay of its own, with its serial console in a file, which is read.
 
 A machine is booted, or restored from where another was saved: QEMU's migration, to a file and from it. Saved memory and
 the saved disk are only read by the machines restored from them, so that any number can share them. The guest cannot
@@ -9,36 +9,47 @@ of what runs inside.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from harness import conf, paths
 from harness.errors import GuestError, ImageError, ToolMissing
+from harness.guest.console import FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and
 #: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
 #: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
-#: why the socket and the pipe come in as 0 and 1.)
+#: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody
+#: else would remove the machine's folder.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
-memory=$1 overlay=$2
-shift 2
+memory=$1 overlay=$2 folder=$3
+shift 3
 "$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" &
 qemu=$!
 exec 3<&-
-(read -r line <&4; kill -9 $qemu) 2>/dev/null &
+(read -r line <&4 || gone=yes; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
 watcher=$!
 wait $qemu
 status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: What it means when QEMU has stopped a guest (QMP reference, RunState).
+_STOPPED = {
+    "io-error": "QEMU stopped it: its disk's overlay cannot be written, so this machine's disk is full",
+    "internal-error": "QEMU stopped it: internal error",
+    "guest-panicked": "QEMU stopped it: its kernel panicked",
+}
 #: Seconds that saving a machine's memory may take, and restoring it.
 _SAVING = 60.0
 
@@ -85,15 +96,17 @@ class Machine:
         guest: its description.
         files: what it boots from.
         folder: an empty folder for the overlay and the console's log.
+        screens: the folder for screenshots of guests in trouble; they outlive the machine.
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
-        console: the file that the serial console is written to.
+        console: what the serial console says.
     """
 
-    def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path) -> None:
+    def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path, screens: Path | None = None) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
-        self.console = folder / "console.log"
+        self.console = Console(folder / "console.log")
+        self._screens = screens
         self.port = 0
         self.monitor: Monitor | None = None
         self._by_kvm = False
@@ -127,8 +140,8 @@ class Machine:
         self._by_kvm = _kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
-            self.console.write_bytes(b"")
-            words = [qemu, *self._arguments(self._by_kvm, self.port, str(self.console))]
+            self.console.restart()
+            words = [qemu, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
             nothing = Path("/dev/null")
             if saved:
                 failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, overlay or nothing)
@@ -154,31 +167,93 @@ class Machine:
             self.monitor.give_file("memory", file.fileno())
         self.monitor.execute("migrate", uri="fd:memory")
         self._until("query-migrate", "completed", ("failed", "cancelled"))
-        self.monitor.execute("quit")
-        try:
-            self._process.wait(_SAVING)
-        except subprocess.TimeoutExpired as error:
-            raise GuestError(f"guest {self.name}: QEMU does not end after saving") from error
-        overlay = self.folder / "overlay.qcow2"
-        if overlay.exists():
+        overlay = self.switch_off()
+        if overlay:
             shutil.move(overlay, saved.disk)
-        self.stop()
         return saved
+
+    def switch_off(self) -> Path | None:
+        """End QEMU, if the guest has not switched it off, so that the overlay is whole. Give it if there is a disk.
+
+        It is the guest that must have written all and halted before, or been saved: see `boot.halt`.
+
+        Raises:
+            GuestError: QEMU does not end, was killed, or ended for another reason; the overlay is dropped.
+        """
+        assert self._process is not None and self.monitor is not None
+        try:
+            with contextlib.suppress(GuestError):  # it may have ended by itself
+                self.monitor.execute("quit")
+            status = self._process.wait(_SAVING)
+            reason = self.monitor.ended()
+        except subprocess.TimeoutExpired as error:
+            self.stop()
+            raise GuestError(f"guest {self.name}: QEMU does not end when it is told to") from error
+        self._end()
+        if status or reason not in ("host-qmp-quit", "guest-shutdown"):
+            self.stop()
+            raise GuestError(f"guest {self.name}: QEMU did not end in good order: {reason}, status {status}")
+        overlay = self.folder / "overlay.qcow2"
+        return overlay if overlay.exists() else None
 
     def alive(self) -> bool:
         """Whether QEMU is running."""
         return self._process is not None and self._process.poll() is None
 
+    def trouble(self, fatal: Collection[Kind] = FATAL) -> str:
+        """What the console, or QEMU's end, says of a guest that is past help, in a few words; '' if nothing does."""
+        for event in self.console.poll():
+            if event.kind in fatal:
+                return str(event)
+        if not self.alive():
+            return "QEMU ended"
+        try:
+            status = self.monitor.execute("query-status")["status"] if self.monitor else ""
+        except GuestError as error:
+            return str(error) if self.alive() else "QEMU ended"
+        return _STOPPED.get(status, "")
+
+    def check(self) -> None:
+        """Raise GuestError if the guest is past help, so that nobody waits for it."""
+        if said := self.trouble():
+            raise GuestError(said)
+
+    def failure(self, text: str) -> GuestError:
+        """An error about this guest that shows its state: the console's last lines and, if it can be had, its screen.
+
+        Args:
+            text: what is wrong.
+        """
+        screen = self._screenshot()
+        return GuestError(
+            f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
+        )
+
+    def _screenshot(self) -> Path | None:
+        if self._screens is None or self.monitor is None or not self.alive():
+            return None
+        path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                self.monitor.screenshot(file.fileno())
+        except (GuestError, OSError):  # the error that it was to show is worth more
+            path.unlink(missing_ok=True)
+            return None
+        return path
+
     def restart_if_kvm_fails(self) -> None:
         """Start again by emulation if KVM gave up on the guest, as a /dev/kvm that opens but is itself emulated does.
 
         QEMU then stays, with the guest stopped, and says `KVM internal error` or `kvm run failed` (QEMU's
-        accel/kvm/kvm-all.c). Raises what `start` raises.
+        accel/kvm/kvm-all.c); or it ends, since the guest's processor was reset before the kernel's first word. Raises
+        what `start` raises.
         """
         if not self._by_kvm:
             return
         said = (self.folder / "qemu.log").read_bytes()
-        if b"KVM internal error" in said or b"kvm run failed" in said:
+        reset = not self.alive() and not self.console.last_lines()
+        if reset or b"KVM internal error" in said or b"kvm run failed" in said:
             _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
             _kvm_fails().write_text(_boot_id())
             self.stop()
@@ -194,19 +269,13 @@ class Machine:
             self.monitor.close()
             self.monitor = None
         if self._lifeline is not None:
-            os.close(self._lifeline)  # the watcher kills QEMU
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lifeline, b"\n")  # the watcher kills QEMU
+            os.close(self._lifeline)
             self._lifeline = None
         if self._process is not None:
             self._process.wait()
             self._process = None
-
-    def last_lines(self, count: int = 12) -> list[str]:
-        """The last lines of the console."""
-        try:
-            text = self.console.read_bytes()[-8192:].decode(errors="replace")
-        except OSError:
-            return []
-        return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
     def _qemu(self) -> str:
         qemu = shutil.which(self.guest.qemu)
@@ -223,7 +292,7 @@ class Machine:
         lifeline, self._lifeline = os.pipe()
         with errors.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), *command],
+                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), str(self.folder), *command],
                 stdin=theirs.fileno(),
                 stdout=lifeline,
                 stderr=log,

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import EventListener, QMPClient, QMPError
 
 from harness.errors import GuestError
 
@@ -26,6 +26,8 @@ class Monitor:
     def __init__(self, link: socket.socket) -> None:
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient()
+        self._ends = EventListener("SHUTDOWN")
+        self._client.register_listener(self._ends)
         self._wait(self._client.connect(link), "greeting")
 
     def execute(self, command: str, **arguments: object) -> Any:
@@ -37,6 +39,21 @@ class Monitor:
         """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd)."""
         self._client.send_fd_scm(number)
         self.execute("getfd", fdname=name)
+
+    def screenshot(self, number: int) -> None:
+        """Have the screen written to an open file as PNG. QEMU, which may open no file of ours, gets the open one."""
+        self._client.send_fd_scm(number)
+        given = self.execute("add-fd")["fdset-id"]
+        try:
+            self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")
+        finally:
+            self.execute("remove-fd", fdset_id=given)
+
+    def ended(self) -> str:
+        """Why QEMU ended or is about to: `guest-shutdown`, `guest-reset` or the like (QMP reference, ShutdownCause)."""
+        self._wait(asyncio.sleep(0.1), "events")  # what has come is read only while the loop runs
+        events: list[Any] = self._ends.clear()
+        return str(events[0]["data"]["reason"]) if events else "it does not say why"
 
     def close(self) -> None:
         """End the connection; QEMU goes on."""

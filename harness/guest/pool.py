@@ -68,6 +68,7 @@ class Pool:
         contents: the files that a saved guest holds: the path in the guest, and the file of this machine.
         cache: where saved machines are kept.
         trouble: told of each restore that failed, in a sentence.
+        screens: the folder for screenshots of guests in trouble.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Pool:
         contents: Mapping[str, Path],
         cache: Cache,
         trouble: Callable[[str], None],
+        screens: Path | None = None,
     ) -> None:
+        self._screens = screens
         self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
         self._cache, self._trouble = cache, trouble
         self._failures = 0
@@ -95,7 +98,7 @@ class Pool:
             ToolMissing, ImageError: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        machine = Machine(self._name, self._guest, self._files, folder)
+        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
         try:
             while self._failures < RESTORES:
                 try:
@@ -118,6 +121,15 @@ class Pool:
         except BaseException:
             machine.stop()
             raise
+
+    def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
+        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
+        try:
+            if not self._kept(digest(machine.identity)):
+                self._saved(machine, say, stopped)
+        finally:
+            machine.stop()
 
     def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None]) -> Guest:
         say("restoring")

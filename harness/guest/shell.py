@@ -1,28 +1,40 @@
 """The way into a guest: one SSH connection, files put there with `cat`, and the agent that runs commands.
 
-Everything has a deadline, and whatever goes wrong is a GuestError. Needs a POSIX shell, cat, mkdir and chmod inside.
+Everything has a deadline, and whatever goes wrong is a GuestError. While it waits it asks a watch, which raises one as
+soon as there is no more use in waiting. Needs a POSIX shell, cat, mkdir and chmod inside.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import shlex
 import socket
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
+from harness import steady
 from harness.errors import GuestError
+
+# paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PIECE = 32768
 #: Seconds that opening a channel, or a short command, may take in a slow guest.
 _SHORT = 30.0
+#: Seconds between two questions to the watch.
+_TICK = 0.5
+
+#: Raises GuestError when the guest is past help.
+Watch = Callable[[], None]
 
 
 class _Compressor(ZlibCompressor):
@@ -43,11 +55,13 @@ class _Transport(paramiko.Transport):
 class Shell:
     """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along."""
 
-    def __init__(self, transport: paramiko.Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: paramiko.Transport, watch: Watch) -> None:
+        self._transport, self._watch = transport, watch
 
     @classmethod
-    def connect(cls, port: int, user: str, key: Path, host_key: str | None, timeout: float) -> Shell:
+    def connect(
+        cls, port: int, user: str, key: Path, host_key: str | None, timeout: float, watch: Watch = lambda: None
+    ) -> Shell:
         """Connect to 127.0.0.1.
 
         Args:
@@ -55,8 +69,10 @@ class Shell:
             user: to log in as.
             key: the private key's file.
             host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
-            timeout: seconds for each step.
+            timeout: seconds for all of it.
+            watch: asked now and then, here and later on.
         """
+        deadline = steady.time() + timeout
         with _as_guest_error("SSH"):
             link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
             transport = _Transport(link)
@@ -66,14 +82,20 @@ class Shell:
                 if host_key:
                     kind, blob = host_key.split()[:2]
                     transport.get_security_options().key_types = (kind,)
-                transport.start_client(timeout=timeout)
+                done = threading.Event()
+                transport.start_client(event=done)
+                _wait(done, transport, deadline, watch)
                 if host_key and transport.get_remote_server_key().asbytes() != base64.b64decode(blob):
                     raise GuestError("SSH: the guest shows another host key than the image's")
-                transport.auth_publickey(user, paramiko.PKey.from_path(key))
+                done = threading.Event()
+                transport.auth_publickey(user, paramiko.PKey.from_path(key), event=done)
+                _wait(done, transport, deadline, watch)
+                if not transport.is_authenticated():
+                    raise GuestError(f"SSH: {user} may not log in with {key}")
             except BaseException:
                 transport.close()
                 raise
-            return cls(transport)
+            return cls(transport, watch)
 
     def run(self, command: str, timeout: float = _SHORT, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         """Run a shell command.
@@ -86,7 +108,8 @@ class Shell:
         Returns:
             Exit status, standard output, standard error.
         """
-        deadline = time.monotonic() + timeout
+        deadline = steady.time() + timeout
+        asked = steady.time()
         with _as_guest_error(f"`{command}`"):
             channel = self._transport.open_session(timeout=timeout)
             try:
@@ -114,8 +137,11 @@ class Shell:
                             return channel.recv_exit_status(), bytes(out), bytes(err)
                         if channel.closed:
                             raise GuestError(f"`{command}`: the connection was closed")
-                        if time.monotonic() > deadline:
+                        if steady.time() > deadline:
                             raise GuestError(f"`{command}`: no end within {timeout:.0f} s")
+                        if steady.time() > asked + _TICK:
+                            self._watch()
+                            asked = steady.time()
                         time.sleep(0.005)
             finally:
                 channel.close()
@@ -134,7 +160,7 @@ class Shell:
         with _as_guest_error("the agent"):
             channel = self._transport.open_session(timeout=_SHORT)
             channel.exec_command(f"exec {shlex.quote(path)}")
-            return Agent(channel)
+            return Agent(channel, self._watch)
 
     def close(self) -> None:
         """Close the connection."""
@@ -152,8 +178,8 @@ class Message:
 class Agent:
     """The agent's end of the line. Every method raises GuestError when the line is dead."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
+        self._channel, self._watch = channel, watch
         self._buffer = bytearray()
 
     def send(self, type_: str, data: bytes = b"") -> None:
@@ -162,8 +188,16 @@ class Agent:
             self._channel.settimeout(_SHORT)
             self._channel.sendall(type_.encode() + len(data).to_bytes(4, "big") + data)
 
+    def put(self, data: bytes, path: str) -> None:
+        """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
+        process is started. It is there before the next command starts. If it cannot be, that command's answer says so.
+        """
+        for at in range(0, len(data), _PIECE):
+            self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
+        self.send("W", path.encode() + b"\0")
+
     def receive(self, deadline: float) -> Message | None:
-        """The next message, or None when time.monotonic() reaches the deadline first."""
+        """The next message, or None when steady.time() reaches the deadline first."""
         while True:
             if len(self._buffer) >= 5:
                 size = int.from_bytes(self._buffer[1:5], "big")
@@ -171,18 +205,31 @@ class Agent:
                     message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
                     del self._buffer[: 5 + size]
                     return message
-            left = deadline - time.monotonic()
+            left = deadline - steady.time()
             if left <= 0:
                 return None
             with _as_guest_error("the agent"):
-                self._channel.settimeout(left)
+                self._channel.settimeout(min(left, _TICK))
                 try:
                     data = self._channel.recv(65536)
                 except TimeoutError:
-                    return None
+                    self._watch()
+                    continue
                 if not data:
                     raise GuestError("the agent: the connection was closed")
                 self._buffer += data
+
+
+def _wait(done: threading.Event, transport: paramiko.Transport, deadline: float, watch: Watch) -> None:
+    """Wait for a step that paramiko does in its own thread."""
+    while not done.wait(_TICK):
+        watch()
+        if steady.time() > deadline:
+            raise GuestError("SSH: no answer in time")
+    if error := transport.get_exception():
+        raise error
+    if not transport.is_active():
+        raise GuestError("SSH: the connection was closed")
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ CREATE TABLE events (run INTEGER NOT NULL REFERENCES runs, time TEXT NOT NULL, g
 _STEPS = {
     2: """
 CREATE TABLE attachments (
-    trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name))
+    trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name));
+CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
@@ -63,6 +64,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
+            # A commit is written, but the disk is not waited for: when this process is killed, however it is, nothing
+            # is lost. When the machine loses power the last commits may be, and their trials are made again; the
+            # database stays whole (SQLite manual, PRAGMA synchronous).
+            self._db.execute("PRAGMA synchronous=NORMAL")
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -103,6 +108,15 @@ class Store:
                 "UPDATE trials SET verdict = ?, reason = ?, signature = ? WHERE id = ?",
                 [(trial.verdict, trial.reason, trial.signature, trial.id) for trial in trials],
             )
+
+    def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
+        """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
+        row = self._db.execute(
+            "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
+            " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
+            (run, guest, variant, program, number),
+        ).fetchone()
+        return row[0], row[1] > 0
 
     def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
         """What was collected under a name in a run: the trials' ids, in their order, and the data."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness import steady
 from harness.errors import GuestError
 from harness.guest.shell import Agent
 
@@ -27,6 +27,7 @@ class Observation:
         seconds: from the request to the report of the end, by the host's clock.
         stdout, stderr: the first KEEP bytes of each; the totals count all.
         timed_out: it was stopped at its limit.
+        suspended: its state in the guest's list of processes, if that says that it had crashed and been suspended.
     """
 
     exit_status: int | None
@@ -37,9 +38,17 @@ class Observation:
     stdout_total: int
     stderr_total: int
     timed_out: bool
+    suspended: str = ""
 
 
-def observe(agent: Agent, argv: Sequence[str], env: Mapping[str, str], folder: str, limit: float) -> Observation:
+def observe(
+    agent: Agent,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    folder: str,
+    limit: float,
+    suspended: Callable[[int], str] = lambda pid: "",
+) -> Observation:
     """Run a command in a guest, to its end or its limit.
 
     Args:
@@ -47,24 +56,29 @@ def observe(agent: Agent, argv: Sequence[str], env: Mapping[str, str], folder: s
         env: variables to add to the agent's environment.
         folder: the folder to run in.
         limit: seconds; then come SIGQUIT, GRACE, and SIGKILL to the whole process group.
+        suspended: asked at the limit, with the process's id in the guest, for its state if it crashed and was
+            suspended; such a one is killed at once, as it would not answer SIGQUIT.
 
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
     """
     words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
-    begun = time.monotonic()
+    begun = steady.time()
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
-    # What is due next: when, and the message to send then.
-    steps = [(begun + limit, "Q"), (begun + limit + GRACE, "K"), (begun + limit + GRACE + PATIENCE, "")]
-    out, err, timed_out = bytearray(), bytearray(), False
+    out, err, timed_out, state = bytearray(), bytearray(), False, ""
+    deadline, order = begun + limit, "P"  # what is sent next, and when
     while True:
-        message = agent.receive(steps[0][0])
+        message = agent.receive(deadline)
         if message is None:
-            (_, order), *steps = steps
             if not order:
                 raise GuestError("the guest does not answer: a killed program's end was not reported")
             timed_out = True
             agent.send(order)
+            deadline = steady.time() + (GRACE if order == "Q" else PATIENCE)
+            order = "K" if order == "Q" else ""
+        elif message.type == "P":
+            state = suspended(int(message.data))
+            deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
             out += message.data
         elif message.type == "E":
@@ -76,10 +90,11 @@ def observe(agent: Agent, argv: Sequence[str], env: Mapping[str, str], folder: s
             return Observation(
                 exit_status=int(number) if how == "exit" else None,
                 signal=int(number) if how == "signal" else None,
-                seconds=time.monotonic() - begun,
+                seconds=steady.time() - begun,
                 stdout=bytes(out),
                 stderr=bytes(err),
                 stdout_total=len(out) + int(out_dropped),
                 stderr_total=len(err) + int(err_dropped),
                 timed_out=timed_out,
+                suspended=state,
             )

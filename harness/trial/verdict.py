@@ -10,6 +10,8 @@ from harness.plan import Expectation
 from harness.trial.run import Observation
 from harness.trial.signature import of_crash, of_hang
 
+_SUSPENDED = "it crashed, and the crash server suspended it"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -34,6 +36,9 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
         signal: the guest's name of the signal that ended the program, or ''.
     """
     stderr = seen.stderr.decode(errors="replace")
+    if seen.suspended:
+        reason = f"{_SUSPENDED} (state {seen.suspended})"
+        return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
         return Verdict("hang", "it did not end within its time limit", of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
@@ -42,6 +47,12 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
         return Verdict("crash", wrong, title)
     return Verdict("fail", wrong)
+
+
+def suspended(reason: str) -> str:
+    """The state of a suspended program, from the reason of an earlier verdict; '' if it was not suspended."""
+    match = re.match(rf"{_SUSPENDED} \(state (.*?)\)", reason)
+    return match[1] if match else ""
 
 
 def _difference(seen: Observation, expected: Expectation, signal: str) -> str:

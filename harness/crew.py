@@ -1,0 +1,388 @@
+"""The crew: one thread a guest, which makes trials in it and sees to it that it is fresh when it must be.
+
+Results go to a queue; whoever reads it stores them and decides what is tried again. Knows nothing of the store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import shlex
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import conf
+from harness.build.libgo import Libgo
+from harness.cache import Cache, lock
+from harness.errors import GuestError, HarnessError
+from harness.guest.machine import Files
+from harness.guest.pool import Guest, Pool
+from harness.guest.shell import Agent
+from harness.guest.system import System
+from harness.plan import Slot
+from harness.progress import READY, Reporter
+from harness.results.store import now
+from harness.trial import cores, lifetrace
+from harness.trial.run import Observation, observe
+from harness.trial.verdict import judge, signal_name
+
+#: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
+ATTEMPTS = 3
+#: Seconds that a guest may take to list its processes, and to answer after a hang.
+LISTING, PING = 20.0, 20.0
+#: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
+Isolation = Literal["trial", "cell", "on-trouble"]
+#: The folder in the work directory for screenshots of guests in trouble.
+SCREENS = "screens"
+#: The name under which a life-cycle trace is stored.
+LIFETRACE = "lifetrace"
+
+
+@dataclass(frozen=True)
+class Built:
+    """All that was built for one toolchain: its agent, and libgos and programs by variant."""
+
+    agent: Path
+    libgos: dict[str, Libgo]
+    programs: dict[tuple[str, str], Path]
+
+    def agent_target(self, guest: conf.Guest) -> str:
+        """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
+        return f"{guest.folder}/agent-{self.agent.parent.name}"
+
+    def library_target(self, guest: conf.Guest, variant: str) -> str:
+        """Where a variant's libgo lies in a guest."""
+        lib = self.libgos[variant]
+        return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a thread reports: a trial that came of a slot, a guest's trouble, or a failure that ends the run.
+
+    Attributes:
+        trial: the fields of the stored trial, but for the attempt.
+        attachments: what was collected of it, by name.
+        trouble: the guest and what happened to it.
+    """
+
+    slot: Slot | None = None
+    trial: dict[str, Any] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
+    trouble: tuple[str, str] | None = None
+    failure: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a crew works on.
+
+    Attributes:
+        built: what was built, by toolchain.
+        files: what each guest boots from, by name.
+        cores: where core files go, or None if none are wanted.
+    """
+
+    configuration: conf.Configuration
+    files: Mapping[str, Files]
+    built: Mapping[str, Built]
+    work: Path
+    cache: Cache
+    isolation: Isolation
+    cores: Path | None
+
+
+class Crew:
+    """The threads.
+
+    Attributes:
+        results: what they report.
+    """
+
+    def __init__(self, job: Job, report: Reporter) -> None:
+        self._job, self._report = job, report
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
+        self.results: queue.Queue[Outcome] = queue.Queue()
+        self._pools = {name: self._pool(name) for name in job.files}
+
+    def start(self, guests: Mapping[str, int]) -> None:
+        """Start so many guests of each name."""
+        for name, count in guests.items():
+            for index in range(count):
+                thread = threading.Thread(target=self._work, args=(name, f"guest {name} {index + 1}"), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def put(self, slot: Slot) -> None:
+        """Have a trial made."""
+        self._todo[slot.guest].put(slot)
+
+    def drain(self) -> list[Slot]:
+        """Take back the slots that no thread has taken yet. Trials that are being made go on."""
+        left = []
+        for waiting in self._todo.values():
+            with suppress(queue.Empty):
+                while True:
+                    left.append(waiting.get_nowait())
+        return left
+
+    def stop(self) -> None:
+        """End all guests, and what they do."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _pool(self, name: str) -> Pool:
+        guest = self._job.configuration.guest(name)
+        built = self._job.built[guest.toolchain]
+        contents = {built.agent_target(guest): built.agent}
+        contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
+        trouble = partial(self._tell, name)
+        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, self._job.work / SCREENS)
+
+    def _tell(self, name: str, text: str) -> None:
+        """Have a guest's trouble shown and stored."""
+        self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
+        self.results.put(Outcome(trouble=(name, text)))
+
+    def _work(self, name: str, label: str) -> None:
+        """Serve with one fresh guest after the other until the run stops."""
+        failures, held = 0, None
+        say = partial(self._report.step, label)
+        try:
+            while not self._stop.is_set() and failures < ATTEMPTS:
+                with folder_for_guest(self._job.work) as folder:
+                    guest = None
+                    try:
+                        guest = self._pools[name].fresh(folder, say, self._stop.is_set)
+                        held = self._serve(name, label, guest, held)
+                        failures = 0
+                    except _Spoilt as error:  # the trial is told of already, and is not this thread's any more
+                        held = None
+                        failures = failures + 1 if error.at_once else 1
+                        last: GuestError = error
+                        self._unless_stopped(name, error)
+                    except GuestError as error:
+                        failures += 1
+                        last = error
+                        self._unless_stopped(name, error)
+                    finally:
+                        if guest:
+                            guest.machine.stop()
+            if failures >= ATTEMPTS:
+                text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
+                self.results.put(Outcome(failure=GuestError(text)))
+        except BaseException as error:
+            self.results.put(Outcome(failure=error))
+
+    def _unless_stopped(self, name: str, error: GuestError) -> None:
+        if not self._stop.is_set():
+            self._tell(name, error.whole())
+
+    def _serve(self, name: str, label: str, guest: Guest, held: Slot | None) -> Slot | None:
+        """Make trials in a guest until another guest is due.
+
+        Args:
+            held: a slot to begin with.
+
+        Returns:
+            The slot that the next guest is to begin with.
+
+        Raises:
+            _Spoilt: the guest is in trouble that cost a trial.
+            GuestError: it is in trouble otherwise.
+        """
+        said = self._job.configuration.guest(name)
+        built = self._job.built[said.toolchain]
+        if self._job.cores:
+            guest.shell.run(said.ways.core_setup)
+        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        self._report.step(label, READY)
+        before: Slot | None = None
+        while not self._stop.is_set():
+            slot = held or self._next(name)
+            held = None
+            if slot is None:
+                continue
+            if before and self._due(before, slot):
+                return slot
+            started = now()
+            self._report.doing(label, f"{slot.program.name} ({slot.variant})")
+            try:
+                outcome = self._trial(slot, said, built, guest, agent, started, partial(self._report.step, label))
+            except GuestError as error:
+                if self._stop.is_set():
+                    raise
+                why = guest.machine.trouble() or str(error)
+                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
+                told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
+                raise _Spoilt(str(told), told.console, at_once=before is None) from error
+            self.results.put(outcome)
+            self._report.doing(label, READY)
+            if outcome.trial["verdict"] in ("crash", "hang"):
+                return None
+            before = slot
+        return None
+
+    def _next(self, name: str) -> Slot | None:
+        try:
+            return self._todo[name].get(timeout=0.2)
+        except queue.Empty:
+            return None
+
+    def _due(self, before: Slot, slot: Slot) -> bool:
+        """Whether a guest that made one trial well must be replaced before it makes another."""
+        if self._job.isolation == "cell":
+            return (before.variant, before.program.name) != (slot.variant, slot.program.name)
+        return self._job.isolation == "trial"
+
+    def _trial(
+        self,
+        slot: Slot,
+        said: conf.Guest,
+        built: Built,
+        guest: Guest,
+        agent: Agent,
+        started: str,
+        say: Callable[[str], None],
+    ) -> Outcome:
+        library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
+        source = built.programs[slot.variant, slot.program.name]
+        executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
+        if executable not in guest.files:
+            agent.put(source.read_bytes(), executable)
+            guest.files.add(executable)
+        variant = self._job.configuration.variant(slot.variant)
+        env = said.ways.environment(said.env, self._job.cores is not None)
+        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        trace = f"{said.folder}/lifetrace"
+        if variant.trace:
+            env[lifetrace.VARIABLE] = trace
+        argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
+        if self._job.cores:
+            argv = cores.allowed(argv)
+        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+        guest.machine.check()  # what a program did while the kernel died says nothing of the program
+        if seen.timed_out:
+            _ping(guest)
+        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
+        reason = verdict.reason
+        if self._job.cores and verdict.verdict == "crash":
+            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
+            target, lib = self._job.cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
+        attachments = {}
+        if variant.trace:  # The library writes no file that is there already, so it goes at once.
+            _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            attachments[LIFETRACE] = data
+        told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
+        return Outcome(slot, {**_fields(slot, started), **_seen(seen, signal), **told}, attachments)
+
+
+class _Spoilt(GuestError):
+    """A guest's trouble that cost a trial; `at_once` says that the guest had made none before."""
+
+    def __init__(self, message: str, console: list[str], at_once: bool) -> None:
+        super().__init__(message, console)
+        self.at_once = at_once
+
+
+def _suspended(guest: Guest, ways: System, pid: int) -> str:
+    """The state of a program whose crash its guest suspended. A guest that does not say is no trouble yet."""
+    if not ways.crashed:
+        return ""
+    try:
+        _, out, _ = guest.shell.run(ways.listing, timeout=LISTING)
+    except GuestError:
+        return ""
+    return ways.suspended(out.decode(errors="replace"), pid)
+
+
+def _ping(guest: Guest) -> None:
+    """Ask a guest in which a program hung for a sign of life. Raises GuestError if it gives none: it hangs itself."""
+    try:
+        guest.shell.run(":", timeout=PING)
+    except GuestError as error:
+        raise GuestError(f"the guest itself hangs: {error}") from error
+
+
+def _fields(slot: Slot, started: str) -> dict[str, Any]:
+    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+    return {
+        "id": 0,
+        "guest": slot.guest,
+        "variant": slot.variant,
+        "program": slot.program.name,
+        "number": slot.number,
+        "started": started,
+        "command": shlex.join(again),
+    }
+
+
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
+    return {
+        "exit_status": seen.exit_status,
+        "signal": signal,
+        "seconds": seen.seconds,
+        "stdout": seen.stdout,
+        "stderr": seen.stderr,
+        "stdout_total": seen.stdout_total,
+        "stderr_total": seen.stderr_total,
+    }
+
+
+def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+    nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
+    return {**_fields(slot, started), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
+
+
+@contextmanager
+def folder_for_guest(work: Path) -> Iterator[Path]:
+    """A folder of its own for a guest, gone after the block; what killed processes left goes too.
+
+    Raises:
+        HarnessError: it cannot be made.
+    """
+    parent = work / "guests"
+    held = -1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with lock(parent / ".lock"):
+            for old in parent.glob("[!.]*"):
+                _remove_if_free(old)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            held = os.open(folder, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)  # for as long as this process lives, and it is nobody else's
+    except OSError as error:
+        raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _remove_if_free(folder: Path) -> None:
+    """Remove a guest's folder whose process is gone."""
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(held)

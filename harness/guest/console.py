@@ -1,0 +1,255 @@
+"""The serial console: bytes into events, for GNU Mach with the Hurd and for Linux alike.
+
+The bytes come torn anywhere, with escape codes and noise among them; however they are torn, the events are the same.
+Knows nothing of machines, and nothing of what follows from an event.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from harness import steady
+
+
+class Kind(StrEnum):
+    """What a line can say."""
+
+    KERNEL = "kernel up"
+    REBOOT = "reboot"
+    MODULE = "module loaded"
+    SERVER = "server started"
+    SSHD = "sshd up"
+    LOGIN = "login prompt"
+    PANIC = "panic"
+    OOPS = "oops"
+    DEBUGGER = "kernel debugger"
+    FSCK = "fsck trouble"
+    HALTED = "halted"
+
+
+#: The kernel is dead, or nothing that it does counts any more.
+CRASHES = frozenset({Kind.PANIC, Kind.OOPS, Kind.DEBUGGER})
+#: The guest runs no more programs.
+FATAL = CRASHES | {Kind.HALTED, Kind.REBOOT}
+#: What ends a boot as well: the guest waits for somebody to repair its disk.
+FATAL_AT_BOOT = FATAL | {Kind.FSCK}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the console said.
+
+    Attributes:
+        kind: what it is.
+        text: the module, the server, the prompt, a panic's message, or else the line.
+        file, line, function: where in the kernel's source a panic was called, as far as it says so.
+    """
+
+    kind: Kind
+    text: str
+    file: str = ""
+    line: int = 0
+    function: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.file else ""
+        place = f" in {self.function} ({where})" if self.function else f" at {where}" if where else ""
+        return f"{self.kind}{place}: {self.text}"
+
+
+#: Terminal control: CSI sequences, operating system commands with their end, and the short ones (ECMA-48, 5.3-5.6).
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
+#: The beginning of one, at the end of what has come so far.
+_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+#: A line that is longer is taken for several: noise need not have line ends.
+_LONGEST = 4096
+#: Characters of the latest text that are kept.
+_KEPT = 65536
+
+# Lines that are known once they have ended. The Linux kernel may put a time before each.
+_TIME = r"(?:\[ *\d+\.\d+\] ?)?"
+_LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    # `GNU Mach 1.8` alone is no sign: /etc/issue has it too. The memory map is printed by the kernel only
+    # (gnumach, i386/i386at/biosmem.c).
+    (Kind.KERNEL, re.compile(r"^biosmem: physical memory map:")),
+    (Kind.KERNEL, re.compile(rf"^{_TIME}(?P<text>Linux version \S+)")),
+    # gnumach, kern/bootstrap.c.
+    (Kind.MODULE, re.compile(r"^task loaded: (?P<text>\S+)")),
+    # Dropbear on the console; sysvinit, and systemd, starting OpenSSH.
+    (Kind.SSHD, re.compile(r"\[\d+\] .*(?P<text>Child connection from)|Secure Shell server\b.*sshd")),
+    (Kind.SSHD, re.compile(r"Started .*OpenBSD Secure Shell server|Server listening on \S+ port")),
+    # gnumach, kern/debug.c: Assert goes on without a line end, to Debugger, which may be no more than another panic.
+    (
+        Kind.PANIC,
+        re.compile(
+            r"^(?:\{cpu\d+\} )?(?P<file>[^\s:]+\.[ch]):(?P<line>\d+): (?P<function>\w+): "
+            r"(?P<text>Assertion `.*' failed\.)"
+        ),
+    ),
+    # gnumach, kern/debug.c: Panic.
+    (
+        Kind.PANIC,
+        re.compile(
+            r"(?:^|\W)panic (?:\{cpu\d+\} ?)?(?P<file>[^\s:]+):(?P<line>\d+): (?P<function>\w+): (?P<text>.*\S)"
+        ),
+    ),
+    # Linux, kernel/panic.c.
+    (Kind.PANIC, re.compile(r"Kernel panic - not syncing: (?P<text>.*\S)")),
+    # Linux, lib/bug.c, arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c. A soft lockup is also a `BUG:`, but only says
+    # that the host is slow.
+    (Kind.OOPS, re.compile(rf"^{_TIME}kernel BUG at (?P<file>[^\s:]+):(?P<line>\d+)!")),
+    (Kind.OOPS, re.compile(rf"^{_TIME}(?P<text>(?:BUG: (?:unable to handle|kernel )|Oops: |general protection ).*\S)")),
+    # gnumach, ddb/db_trap.c.
+    (Kind.DEBUGGER, re.compile(r"^(?P<text>Stopped\s+at\s.*\S)")),
+    # Debian's Hurd: /libexec/rc; e2fsck(8).
+    (Kind.FSCK, re.compile(r"Automatic boot failed|UNEXPECTED INCONSISTENCY|RUN fsck MANUALLY", re.IGNORECASE)),
+    # gnumach, i386/i386at/model_dep.c; Linux, kernel/reboot.c.
+    (Kind.HALTED, re.compile(r"now in tight loop")),
+    (Kind.HALTED, re.compile(rf"^{_TIME}reboot: (?:Power down|System halted)")),
+    (Kind.REBOOT, re.compile(rf"^{_TIME}reboot: Restarting system")),
+)
+# Known without a line end: prompts, and the servers that gnumach's bootstrap and then the Hurd's startup name one after
+# the other. Each must match at the same place, whatever comes after, or a torn line would give other events.
+_PROMPTS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (Kind.LOGIN, re.compile(r"^(?P<text>(?!Last )[\w.-]+ login:)")),
+    (Kind.DEBUGGER, re.compile(r"^(?P<text>db(?:\{\d+\})?>)")),
+)
+_SERVERS = "Hurd server bootstrap:"
+_SERVER = re.compile(r"(?<=\s)(?P<text>[\w.-]+?(?:\[[^\]\s]*\])?)\.?(?=\s)")
+
+
+class Parser:
+    """Takes the console's bytes as they come.
+
+    Attributes:
+        text: the latest text, cleaned, with the line that has not ended yet.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._ended = ""
+        self._rest = ""
+        self._known: set[tuple[Kind, int]] = set()  # what is known of the line that has not ended
+        self._up = False
+
+    @property
+    def text(self) -> str:
+        """See the class."""
+        return self._ended + _cleaned(_BEGUN.sub("", self._rest))
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take more bytes and give the events that they complete."""
+        self._ended = self._ended[-_KEPT:]
+        self._rest += self._decoder.decode(data)
+        events: list[Event] = []
+        while True:
+            end = _end_of_line(self._rest)
+            if end is None:
+                break
+            line, self._rest = self._rest[:end], self._rest[end:]
+            if self._rest[:1] in ("\r", "\n"):
+                self._rest = self._rest[1:]
+            events += self._line(_cleaned(line))
+        events += self._parts(_cleaned(_BEGUN.sub("", self._rest)))
+        return events
+
+    def _line(self, line: str) -> list[Event]:
+        events = self._parts(line + "\n")
+        self._known.clear()
+        if line.strip():
+            self._ended += line + "\n"
+        for kind, pattern in _LINES:
+            if match := pattern.search(line):
+                events.append(_event(self._again(kind), match, line))
+        return events
+
+    def _parts(self, text: str) -> list[Event]:
+        found = [(kind, match) for kind, pattern in _PROMPTS for match in pattern.finditer(text)]
+        found += [(Kind.SERVER, match) for match in _SERVER.finditer(text.partition(_SERVERS)[2])]
+        new = [(kind, match) for kind, match in found if (kind, match.start()) not in self._known]
+        self._known |= {(kind, match.start()) for kind, match in new}
+        return [_event(kind, match, text) for kind, match in new]
+
+    def _again(self, kind: Kind) -> Kind:
+        """A kernel that comes up a second time has been started again."""
+        if kind is not Kind.KERNEL:
+            return kind
+        before, self._up = self._up, True
+        return Kind.REBOOT if before else kind
+
+
+class Console:
+    """A machine's serial log, read as it grows.
+
+    Attributes:
+        file: where QEMU writes it.
+        events: all that it said so far.
+        heard: when it last said anything, by steady.time().
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._forget()
+
+    def restart(self) -> None:
+        """Begin anew with an empty file."""
+        self.file.write_bytes(b"")
+        self._forget()
+
+    def _forget(self) -> None:
+        self.events: list[Event] = []
+        self.heard = steady.time()
+        self._parser = Parser()
+        self._at = 0
+
+    def poll(self) -> list[Event]:
+        """Read what is new, and give all events so far."""
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except OSError:
+            data = b""
+        if data:
+            self._at += len(data)
+            self.heard = steady.time()
+            self.events += self._parser.feed(data)
+        return self.events
+
+    def says(self, pattern: str) -> bool:
+        """Whether its latest text, read by `poll`, has something that matches."""
+        return re.search(pattern, self._parser.text, re.MULTILINE) is not None
+
+    def last_lines(self, count: int = 12) -> list[str]:
+        """The last lines, cleaned, with what is new."""
+        self.poll()
+        lines = [line.strip() for line in self._parser.text.splitlines()]
+        return [line for line in lines if line][-count:]
+
+
+def _end_of_line(text: str) -> int | None:
+    """Where the first line ends, or None if it has not. A carriage return ends a line too."""
+    ends = [at for mark in "\r\n" if (at := text.find(mark, 0, _LONGEST)) >= 0]
+    if ends:
+        return min(ends)
+    return _LONGEST if len(text) >= _LONGEST else None
+
+
+def _cleaned(text: str) -> str:
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def _event(kind: Kind, match: re.Match[str], line: str) -> Event:
+    said = match.groupdict()
+    return Event(
+        kind,
+        said.get("text") or line.strip(),
+        said.get("file") or "",
+        int(said.get("line") or 0),
+        said.get("function") or "",
+    )

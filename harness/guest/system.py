@@ -1,0 +1,152 @@
+"""Operating systems' ways: signal numbers, process listing, crash policy, halting. Whatever else differs between guests
+stands in their descriptions, and no other module may ask which system a guest has.
+
+Knows nothing of machines, shells or Go: commands are text, and so is what they print.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Process:
+    """A row of a process listing. `group` is None where the listing does not tell; `threads` counts all."""
+
+    pid: int
+    ppid: int
+    group: int | None
+    state: str
+    threads: int
+    command: str
+
+
+@dataclass(frozen=True)
+class System:
+    """An operating system.
+
+    Attributes:
+        signals: its names of signals by number, without SIG.
+        listing: a shell command that prints all processes, and does not wait for one that hangs.
+        read: makes processes of what it prints; what cannot be read is left out.
+        crashed: letters of a state that mean that a crash was suspended.
+        kill: environment with which a crash ends a program, and no more.
+        core: environment with which it leaves a core file in the program's folder.
+        core_setup: a shell command that makes core files go there, run once a guest.
+        halt: a shell command that ends the system in good order.
+        halted: what the console says when the machine may be switched off, a regular expression.
+    """
+
+    signals: Mapping[int, str]
+    listing: str = ""
+    read: Callable[[str], list[Process]] = lambda text: []
+    crashed: str = ""
+    kill: Mapping[str, str] = field(default_factory=dict)
+    core: Mapping[str, str] = field(default_factory=dict)
+    core_setup: str = ":"
+    halt: str = ""
+    halted: str = ""
+
+    def environment(self, own: Mapping[str, str], cores: bool) -> dict[str, str]:
+        """A guest's environment for programs, with what decides on their crashes.
+
+        Args:
+            own: what its description says, which wins over the default.
+            cores: whether crashes are to leave core files, which wins over both.
+        """
+        return {**self.kill, **own, **(self.core if cores else {})}
+
+    def suspended(self, listing: str, pid: int) -> str:
+        """The state of a process, or of one that comes from it, whose crash was suspended; '' if none was.
+
+        Args:
+            listing: what `listing` printed.
+            pid: the process.
+        """
+        processes = family(self.read(listing), pid)
+        return next((one.state for one in processes if set(one.state) & set(self.crashed)), "")
+
+
+def family(processes: Iterable[Process], pid: int) -> list[Process]:
+    """A process, all that descend from it, and all of its process group, it first."""
+    rest = list(processes)
+    found = [one for one in rest if one.pid == pid]
+    rest = [one for one in rest if one.pid != pid]
+    known = {pid}
+    while more := [one for one in rest if one.ppid in known or one.group == pid]:
+        found += more
+        known |= {one.pid for one in more}
+        rest = [one for one in rest if one.pid not in known]
+    return found
+
+
+#: proc(5), /proc/pid/stat: pid, (command), state, ppid, pgrp, and the number of threads as field 20. A command may hold
+#: anything, ends of lines too.
+_STAT = re.compile(r"^(\d+) \((.*?)\) ([A-Za-z]) (\d+) (\d+)((?: -?\d+){14}) (\d+) ", re.MULTILINE | re.DOTALL)
+
+
+def read_stat(text: str) -> list[Process]:
+    """The processes in /proc/*/stat of Linux, one after the other."""
+    return [
+        Process(int(pid), int(ppid), int(group), state, int(threads), command)
+        for pid, command, state, ppid, group, _, threads in _STAT.findall(text)
+    ]
+
+
+def read_ps(text: str) -> list[Process]:
+    """The processes that `ps -l` of the Hurd prints, by the names of its columns."""
+    lines = text.splitlines()
+    columns = lines[0].split() if lines else []
+    if not {"PID", "PPID", "TH", "STAT", "COMMAND"} <= set(columns):
+        return []
+    result = []
+    for line in lines[1:]:
+        row = dict(zip(columns, line.split(maxsplit=len(columns) - 1), strict=False))
+        if len(row) == len(columns) and all(row[name].isdigit() for name in ("PID", "PPID", "TH")):
+            numbers = (int(row["PID"]), int(row["PPID"]))
+            result.append(Process(*numbers, None, row["STAT"], int(row["TH"]), row["COMMAND"]))
+    return result
+
+
+def _numbered(names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), start=1))
+
+
+#: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
+#: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
+LINUX = System(
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU "
+        "URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+    ),
+    listing="cat /proc/[0-9]*/stat 2>/dev/null",
+    read=read_stat,
+    core_setup="echo core >/proc/sys/kernel/core_pattern; echo 0 >/proc/sys/kernel/core_uses_pid",
+    halt="poweroff -f",
+    halted=r"reboot: (Power down|System halted)",
+)
+
+#: Signals: glibc's sysdeps/mach/hurd/bits/signum-arch.h, BSD numbers. The crash server is the node that CRASHSERVER
+#: names, else /servers/crash, which may suspend the program (glibc's hurd/hurdsig.c, the Hurd's trans/crash.c). T in a
+#: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
+#: process that hangs. The last lines of the kernel and of startup: i386/i386at/model_dep.c of gnumach.
+HURD = System(
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
+        "XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2 LOST"
+    ),
+    listing="ps -A -M -l",
+    read=read_ps,
+    crashed="T",
+    kill={"CRASHSERVER": "/servers/crash-kill"},
+    core={"CRASHSERVER": "/servers/crash-dump-core"},
+    halt="halt",
+    halted=r"now in tight loop",
+)
+
+#: A system of which nothing is known beyond POSIX; its signals stand in the guest's description.
+POSIX = System(signals={})
+
+SYSTEMS = {"linux": LINUX, "hurd": HURD, "posix": POSIX}

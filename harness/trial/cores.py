@@ -1,0 +1,131 @@
+"""Core files of programs that crashed: asked for, fetched from the guest, and read by gdb where there is one.
+
+A core is an extra: that it cannot be had is said in words, and is no error. Knows guests only as something that runs
+commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.errors import GuestError
+from harness.guest.shell import Shell
+
+#: The largest core that is fetched, in bytes, and the seconds that fetching may take: 0.3 MB/s is half of what a Hurd
+#: without KVM took, and a C program of a few lines leaves 25 MB there.
+LARGEST, SECONDS = 128 << 20, 300.0
+#: Seconds that gdb may take.
+GDB_SECONDS = 60.0
+#: Lowers no limit: where it may not be raised, it stays, and no core is found later.
+_START = 'rm -f core; ulimit -c unlimited 2>/dev/null; exec "$@"'
+#: A row of gdb's `info sharedlibrary` for one that it did not find.
+_MISSING = re.compile(r"^ +No +(/\S+)$", re.MULTILINE)
+#: What gdb says of a core that it was not built for.
+_UNREADABLE = ("not a core dump", "file format not recognized", "no core file handler recognizes format")
+
+
+def allowed(argv: Sequence[str]) -> list[str]:
+    """The command that runs a program with leave to write a core; the process stays the same."""
+    return ["/bin/sh", "-c", _START, "sh", *argv]
+
+
+def fetch(
+    shell: Shell, folder: str, target: Path, program: Path, libraries: Sequence[Path], say: Callable[[str], None]
+) -> str:
+    """Bring the core from a program's folder here, and have gdb write all threads' stacks beside it.
+
+    Args:
+        folder: the folder in the guest that the program ran in.
+        target: the file to write; gdb's words go into the same with `.txt`, and the guest's libraries, without which
+            gdb finds no way up a stack, below `root` beside it.
+        program: the program as it was built.
+        libraries: those that it used and that are here.
+        say: told what is going on.
+
+    Returns:
+        Where it is, or why there is none, in a few words.
+    """
+    core = f"{folder}/core"
+    try:
+        size = _size(shell, core)
+        if size is None:
+            return "no core was written"
+        if size > LARGEST:
+            return f"its core of {size / 1e6:.0f} MB is more than the {LARGEST / 1e6:.0f} MB that are fetched"
+        say(f"fetching a core of {size / 1e6:.0f} MB")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(_read(shell, core, size))
+        target.with_suffix(".txt").write_text(_stacks(shell, target, program, libraries))
+    except (GuestError, ValueError) as error:
+        return f"its core could not be fetched: {error}"
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        return f"its core could not be stored: {error.strerror}"
+    finally:
+        with contextlib.suppress(GuestError):
+            shell.run(f"rm -f {shlex.quote(core)}")
+    return f"core: {target}"
+
+
+def _size(shell: Shell, path: str) -> int | None:
+    """The size of a guest's file in bytes, or None if it is not there."""
+    status, out, _ = shell.run(f"wc -c <{shlex.quote(path)}")
+    return None if status else int(out)
+
+
+def _read(shell: Shell, path: str, size: int) -> bytes:
+    status, data, err = shell.run(f"cat {shlex.quote(path)}", timeout=min(SECONDS, 30.0 + size / 300_000))
+    if status:
+        raise GuestError(err.decode(errors="replace").strip() or f"cat ended with status {status}")
+    return data
+
+
+def _stacks(shell: Shell, core: Path, program: Path, libraries: Sequence[Path]) -> str:
+    """What gdb says of a core: the stacks of all threads; or why it says nothing."""
+    gdb = shutil.which("gdb-multiarch") or shutil.which("gdb")
+    if gdb is None:
+        return "no gdb on this machine; Debian's package gdb-multiarch reads cores of most systems\n"
+    root = core.parent / "root"
+    root.mkdir(exist_ok=True)
+    folders = ":".join(str(path.parent) for path in libraries)
+    # The core comes from a machine that is not trusted: gdb loads no scripts, and none of this machine's libraries.
+    words = [gdb, "-batch", "-nx", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
+    words += ["-ex", f"set sysroot {root}", "-ex", f"set solib-search-path {folders}"]
+    words += ["-ex", f"file {program}", "-ex", f"core-file {core}"]
+    try:
+        said = _gdb([*words, "-ex", "info sharedlibrary"])
+        if any(sign in said for sign in _UNREADABLE):
+            return f"{gdb} cannot read cores of this system\n\n{said}"
+        for name in _MISSING.findall(said):
+            _library(shell, name, root)
+        return _gdb([*words, "-ex", "thread apply all bt 100"])
+    except subprocess.TimeoutExpired:
+        return f"gdb took more than {GDB_SECONDS:.0f} s\n"
+
+
+def _library(shell: Shell, name: str, root: Path) -> None:
+    """Copy one of the guest's libraries, once, to its place below a folder. One that cannot be had is done without."""
+    target = root / name.lstrip("/")
+    if target.exists() or ".." in target.parts:
+        return
+    with contextlib.suppress(GuestError):
+        size = _size(shell, name)
+        if size is not None and size <= LARGEST:
+            data = _read(shell, name, size)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root) as new:
+                file = Path(new) / target.name
+                file.write_bytes(data)
+                file.rename(target)  # whole when it is there: another guest's thread may look
+
+
+def _gdb(words: Sequence[str]) -> str:
+    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False)
+    return (done.stdout + done.stderr).decode(errors="replace")

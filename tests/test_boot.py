@@ -1,0 +1,119 @@
+"""Readiness: when probes are made, and how each ends.
+
+The machine and the clock are stand-ins, since a real guest would take minutes; others of the tests boot real ones.
+"""
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from harness import conf
+from harness.errors import GuestError
+from harness.guest import boot
+from harness.guest.console import Console
+from harness.guest.image import ssh_key
+from harness.guest.shell import Shell
+
+
+class Clock:
+    """Time that passes only when somebody sleeps; what is due by then happens."""
+
+    def __init__(self):
+        self.now, self.due = 0.0, []
+
+    def time(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        while self.due and self.due[0][0] <= self.now:
+            self.due.pop(0)[1]()
+
+
+@pytest.fixture
+def guest(tmp_path, monkeypatch):
+    """A stand-in whose console says lines at given times, waited for with given readiness; the times of its probes."""
+    clock = Clock()
+    monkeypatch.setattr(boot, "time", clock)
+    monkeypatch.setattr(boot, "steady", clock)
+    monkeypatch.setattr("harness.guest.console.steady", clock)
+    console = Console(tmp_path / "console.log")
+    console.restart()
+    probes = []
+
+    def run(ready, lines, answers_at=1e9):
+        def probe(machine, limit):
+            probes.append(round(clock.now, 1))
+            return ("shell", "") if clock.now >= answers_at else (None, "no answer")
+
+        def say(text):
+            with console.file.open("a") as file:
+                file.write(text)
+
+        monkeypatch.setattr(boot, "_probe", probe)
+        clock.due = [(at, lambda text=text: say(text)) for at, text in lines]
+        machine = SimpleNamespace(
+            name="g",
+            guest=SimpleNamespace(ready=conf.Guest.model_validate({"toolchain": "t", "ready": ready}).ready),
+            console=console,
+            restart_if_kvm_fails=lambda: None,
+            trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
+            failure=GuestError,
+        )
+        try:
+            return boot.wait(machine), probes
+        except GuestError as error:
+            return str(error), probes
+
+    return run
+
+
+def test_the_sign_comes_before_any_probe_and_pauses_grow(guest):
+    got, probes = guest({"console": "^ready", "timeout": "60s"}, [(1, "rea"), (7, "dy"), (9, "\n")], answers_at=20)
+    assert got == "shell"
+    assert probes == pytest.approx([7, 7.5, 8.5, 10.5, 14.5, 22.5], abs=0.5)
+
+
+def test_without_a_sign_silence_comes_first(guest):
+    talk = [(at, f"line {at}\n") for at in range(1, 9)]
+    assert guest({"timeout": "60s"}, talk, answers_at=1) == ("shell", pytest.approx([11], abs=0.5))
+
+
+def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest):
+    talk = [(at, f"line {at}\n") for at in range(1, 90)]
+    assert guest({"timeout": "90s"}, talk, answers_at=1) == ("shell", pytest.approx([20], abs=0.5))
+
+
+@pytest.mark.parametrize(
+    ("ready", "line", "said"),
+    [
+        ({"console": "ready"}, "panic a.c:1: f: no\n", "it does not boot: panic in f (a.c:1): no"),
+        ({}, "db> ", "it does not boot: kernel debugger: db>"),
+        ({"console": "ready"}, "Automatic boot failed... help!\n", "it does not boot: fsck trouble"),
+        ({"console": "ready", "timeout": "9s"}, "else\n", "not ready within 9 s: its console has not said so"),
+        ({"timeout": "9s"}, "else\n", "not ready within 9 s: no answer"),
+    ],
+)
+def test_how_a_boot_fails(guest, ready, line, said):
+    assert guest(ready, [(1, line)])[0].startswith(said)
+
+
+@pytest.fixture
+def silent():
+    """A port that accepts and says nothing, as QEMU's does before the guest's server listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_probe_has_its_own_limit(silent):
+    with pytest.raises(GuestError, match=r"^SSH: "):
+        Shell.connect(silent, "root", ssh_key(), None, 0.1)
+
+
+def test_a_probe_ends_with_the_guest(silent):
+    def watch():
+        raise GuestError("panic: no")
+
+    with pytest.raises(GuestError, match=r"^panic: no$"):
+        Shell.connect(silent, "root", ssh_key(), None, 600, watch)

@@ -1,0 +1,158 @@
+"""Guests in trouble, for real: kernels that panic at boot and in a trial, a crash's core, a halt and one that fails."""
+
+import gzip
+import re
+import shutil
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+
+from harness import conf, paths
+from harness.cache import Cache
+from harness.cli import main
+from harness.engine import fresh_guest
+from harness.errors import GuestError
+from harness.guest import boot, debian, host
+from harness.progress import Reporter
+from harness.results.store import Store
+
+
+@pytest.fixture(scope="module")
+def gnumach():
+    """Debian's GNU Mach, from its i386 package, which the host's own architecture need not be."""
+
+    def make(folder):
+        apt = debian._Apt(folder / "apt", "i386")
+        names = host.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
+        name = max(name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name))
+        (deb,) = apt.kernel([f"{name}:i386"])
+        host.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
+        (packed,) = (folder / "x" / "boot").glob("gnumach-*.gz")
+        (folder / "gnumach").write_bytes(gzip.decompress(packed.read_bytes()))
+        shutil.rmtree(folder / "apt")
+
+    return Cache(paths.cache_dir()).make("test-kernels", "gnumach-486", make, 50) / "gnumach"
+
+
+def harness(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_a_kernel_without_servers_panics_and_is_reported_as_that(gnumach, write, tmp_path):
+    mine = write(
+        "panic.yaml",
+        f"guests:\n  panic: {{toolchain: linux-i386, kernel: {gnumach}, append: console=com0, system: hurd,\n"
+        "    ready: {timeout: 5m}}\n",
+    )
+    got = harness("shell", "panic", "--conf", mine, "--work", tmp_path / "work")
+    assert got.exit_code == 3
+    said = r"panic in bootstrap_create \(../kern/bootstrap.c:\d+\): No bootstrap code loaded with the kernel!"
+    assert re.search(f"guest panic: it does not boot: {said}", got.output), got.output
+    assert "console: panic ../kern/bootstrap.c:" in got.output and "not ready within" not in got.output
+    (screen,) = (tmp_path / "work" / "screens").iterdir()
+    assert str(screen) in got.output
+    assert screen.read_bytes().startswith(b"\x89PNG") and screen.stat().st_size > 1000
+
+
+DIES = """// run
+// timeout: 90s
+
+package main
+
+import (
+	"os"
+	"time"
+)
+
+func main() {
+	os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+	time.Sleep(time.Hour)
+}
+"""
+CRASHES = """// run
+// env: GOTRACEBACK=crash
+
+package main
+
+func deeper(n int) {
+	if n == 0 {
+		panic("no")
+	}
+	deeper(n - 1)
+}
+
+func main() {
+	deeper(3)
+}
+"""
+POLICY = """// run
+
+package main
+
+import "os"
+
+func main() {
+	os.Stdout.WriteString(os.Getenv("CRASHSERVER"))
+}
+"""
+
+
+def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tmp_path):
+    write("demo/dies.go", DIES)
+    write("demo/crashes.go", CRASHES)
+    write("demo/policy.go", POLICY)
+    write("demo/policy.out", "/servers/crash-dump-core")
+    write("demo/stuck.go", "// run\n// timeout: 2s\n\npackage main\n\nfunc main() {\n\tfor {\n\t}\n}\n")
+    # The control's kernel reboots when it panics, and so ends QEMU; this one stays, as GNU Mach does.
+    append = conf.load().guest("linux-i386").append.replace("panic=-1", "panic=0")
+    # It is taken for a Hurd, whose way of listing processes it does not have: that must be no trouble.
+    mine = write("stays.yaml", f"guests:\n  linux-i386: {{append: {append}, system: hurd}}\n")
+    work = tmp_path / "work"
+    words = ["--variant", "pristine", "--jobs", 1, "--cores", "--conf", mine, "--work", work]
+    got = harness("run", tmp_path / "demo", *words)
+    assert got.exit_code == 3, got.output
+    store = Store(work / "results.sqlite")
+    trials = {}
+    for one in store.trials(1):
+        trials.setdefault(one.program, []).append(one)
+    assert [one.verdict for one in trials["demo/policy"]] == ["pass"]
+    assert [one.signature for one in trials["demo/stuck"]] == ["hang: running in main.main"]
+
+    dead = [(one.verdict, one.reason) for one in trials["demo/dies"]]
+    assert dead == [("error", "panic: sysrq triggered crash")] * 3, "not the program's hang at its time limit"
+    told = store.events(1)[0]["text"]
+    assert "panic: sysrq triggered crash; its screen: " in told and "console: " in told
+    assert len(list((work / "screens").iterdir())) == 3
+
+    (crash,) = trials["demo/crashes"]
+    core = work / "runs" / "1" / "cores" / "linux-i386" / "pristine-demo-crashes-1.core"
+    assert (crash.verdict, crash.signature, crash.signal) == ("crash", "panic: no", "SIGABRT")
+    assert crash.reason == f"ended by SIGABRT, expected exit status 0; core: {core}"
+    assert core.read_bytes().startswith(b"\x7fELF")
+    said = core.with_suffix(".txt").read_text()
+    if shutil.which("gdb-multiarch") or shutil.which("gdb"):
+        assert "terminated with signal SIGABRT" in said and "main.deeper" in said, said
+    else:
+        assert "no gdb on this machine" in said
+
+
+def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_path):
+    configuration = conf.load()
+    with Reporter() as report, fresh_guest("linux-i386", configuration, tmp_path / "one", report) as machine:
+        shell = boot.connect(machine, 30)
+        shell.run("echo written >/root/kept")
+        overlay = boot.halt(machine, shell)
+        raw = tmp_path / "raw.img"
+        subprocess.run(["qemu-img", "convert", "-O", "raw", overlay, raw], check=True)
+        assert host.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
+    ways = [("true", 1, "`true` has not halted it within 1 s"), ("reboot -f", 20, "not end in good order: guest-reset")]
+    for command, limit, said in ways:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(f"guests:\n  linux-i386: {{halt: {{command: {command!r}, timeout: {limit}s}}}}\n")
+        with Reporter() as report, fresh_guest("linux-i386", conf.load([mine]), tmp_path / "two", report) as machine:
+            overlay = machine.folder / "overlay.qcow2"
+            assert overlay.exists()
+            with pytest.raises(GuestError, match=said):
+                boot.halt(machine, boot.connect(machine, 30))
+            assert not overlay.exists() and not machine.alive()
