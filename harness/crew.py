@@ -278,8 +278,8 @@ class Crew:
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
         if seen.timed_out:
             _ping(guest)
-        names = self._job.configuration.signal_names(slot.guest)
-        verdict = judge(seen, slot.program.expected, names)
+        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
             name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
@@ -290,7 +290,7 @@ class Crew:
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **told}, attachments)
+        return Outcome(slot, {**_fields(slot, started), **_seen(seen, signal), **told}, attachments)
 
 
 class _Spoilt(GuestError):
@@ -333,10 +333,10 @@ def _fields(slot: Slot, started: str) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     return {
         "exit_status": seen.exit_status,
-        "signal": signal_name(seen, names),
+        "signal": signal,
         "seconds": seen.seconds,
         "stdout": seen.stdout,
         "stderr": seen.stderr,
@@ -347,7 +347,7 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
 
 def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager
