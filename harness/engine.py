@@ -312,7 +312,7 @@ def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
         StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
     """
     expected: dict[str, Expectation] = {
-        name: Expectation.from_json(said) for name, said in run_.plan.get("expected", {}).items()
+        name: Expectation.from_json(said) for name, said in run_.plan.get("expectations", {}).items()
     }
     changed = []
     for trial in store.trials(run_.id):
@@ -413,7 +413,7 @@ def _describe(
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
-        "expected": {one.name: one.expected.to_json() for one in chosen},
+        "expectations": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
         "expected": [_entry(said, where).to_json() for said, where in configuration.expected],

@@ -74,7 +74,7 @@ def stored(work, expected, command="harness run gone.go"):
 
 
 def test_a_run_is_judged_again_by_what_was_expected_then(tmp_path):
-    store, run = stored(tmp_path, {"expected": {"s/p": Expectation(stdout=b"out").to_json()}})
+    store, run = stored(tmp_path, {"expectations": {"s/p": Expectation(stdout=b"out").to_json()}})
     got = call("rejudge", str(run), "--work", str(tmp_path))
     assert got.exit_code == 0, got.output
     assert "Run 1: 3 trials changed" in got.output and "SIGABRT: abort in main.f" in got.output
