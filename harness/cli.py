@@ -60,6 +60,9 @@ class _Group(click.Group):
             text = error.whole() if isinstance(error, GuestError) else error
             click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("harness: interrupted", err=True)
+            sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -185,8 +188,6 @@ def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run
             return engine.run(request, report, resume)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
-    except KeyboardInterrupt:
-        click.echo("harness: interrupted before any trial was made", err=True)
     sys.exit(130)
 
 

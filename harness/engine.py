@@ -573,6 +573,7 @@ class _Conductor:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
         self._door = door
         self._attempts: dict[Slot, int] = {}  # those that are handed out
+        self._waiting: dict[str, Iterator[tuple[Slot, int]]] = {}
         self._interrupts = 0
         self._done = self._total = 0
 
@@ -594,27 +595,27 @@ class _Conductor:
                         break
                 else:
                     self._total = self._done
-            except KeyboardInterrupt:
-                self._interrupts += 1
             finally:
                 self._crew.stop()
-        if self._interrupts:
+            for outcome in self._crew.rest():
+                self._take(outcome)
+        if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
 
     def _make(self, batch: Batch, resume: bool) -> None:
         """Make the trials of a batch, with as many guests as they need."""
         count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
         self._total = self._done + sum(count.values()) + batch.further
-        waiting = {
+        self._waiting = {
             name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
         }
-        wanted = {name: min(self._guests[name], count[name]) for name in waiting}
-        for name, slots in waiting.items():
+        wanted = {name: min(self._guests[name], count[name]) for name in self._waiting}
+        for name, slots in self._waiting.items():
             for _ in range(wanted[name]):
                 self._hand_out(slots)
         self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
-        while self._attempts:
-            self._take(self._next(), waiting)
+        while self._attempts and self._interrupts < 2:
+            self._take(self._next())
 
     def _next(self) -> Outcome:
         """The next that the crew reports; nothing at all when the run is stopped."""
@@ -624,7 +625,6 @@ class _Conductor:
             except queue.Empty:
                 if self._door and self._door.stopped.is_set():
                     self._interrupts = 2
-                    self._attempts.clear()
                     return Outcome()
 
     def _waits(self, name: str) -> bool:
@@ -645,46 +645,53 @@ class _Conductor:
             self._attempts[slot] = attempts + 1
             self._crew.put(slot)
 
-    def _take(self, outcome: Outcome, waiting: Mapping[str, Iterator[tuple[Slot, int]]]) -> None:
+    def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
             self._store.event(self._run, *outcome.trouble)
         if outcome.failure is not None:
             raise outcome.failure
+        if self._interrupts:
+            self._take_back()
         if outcome.slot is None:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
         stored = Trial(**{**trial, "attempt": attempt})
         self._store.add(self._run, stored, outcome.attachments)
-        if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
-            self._attempts[slot] = attempt + 1
-            self._crew.put(slot)
-            return
         del self._attempts[slot]
+        if trial["verdict"] == "error" and attempt < ATTEMPTS:
+            if not self._interrupts:
+                self._attempts[slot] = attempt + 1
+                self._crew.put(slot)
+            return
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
         if self._door:
             self._door.finished(stored)
-        self._hand_out(waiting[slot.guest])
+        self._hand_out(self._waiting[slot.guest])
+
+    def _take_back(self) -> None:
+        """After a ctrl-C: leave only the trials that are being made."""
+        for slot in self._crew.drain():
+            del self._attempts[slot]
+        left = len(self._attempts)
+        self._report.step("trials", f"interrupted; waiting for {left} that are being made, ctrl-C again ends them")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A ctrl-C lets the trials that are being made end; a second one ends them."""
+        """A ctrl-C lets the trials that are being made end; a second one ends them.
+
+        The handler does no more than wake the loop that waits for results: it may come while this very thread holds
+        any lock but a SimpleQueue's.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread gets signals
             return
 
         def interrupt(number: int, frame: object) -> None:
             self._interrupts += 1
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-            for slot in self._crew.drain():
-                del self._attempts[slot]
-            left = len(self._attempts)
-            told = f"interrupted; waiting for {left} that are being made, ctrl-C again ends them"
-            self._report.step("trials", told)
-            self._crew.results.put(Outcome())  # so that the wait for results ends if there is none to wait for
+            self._crew.results.put(Outcome())
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:

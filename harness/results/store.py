@@ -111,18 +111,18 @@ class Store:
 
     def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
         """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
-        row = self._db.execute(
+        (row,) = self._read(
             "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
             " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
             (run, guest, variant, program, number),
-        ).fetchone()
+        )
         return row[0], row[1] > 0
 
     def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
         """What was collected under a name in a run: the trials' ids, in their order, and the data."""
         tables = "attachments JOIN trials ON trials.id = trial"
         query = f"SELECT trial, data FROM {tables} WHERE run = ? AND name = ? ORDER BY trial"
-        yield from self._db.execute(query, (run, name))
+        yield from self._read(query, (run, name))
 
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""
@@ -130,7 +130,7 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        rows = self._db.execute("SELECT id, created, finished, plan FROM runs ORDER BY id")
+        rows = self._read("SELECT id, created, finished, plan FROM runs ORDER BY id", ())
         return [Run(id_, created, finished, json.loads(plan)) for id_, created, finished, plan in rows]
 
     def run(self, number: int | None) -> Run:
@@ -146,7 +146,7 @@ class Store:
     def trials(self, run: int) -> Iterator[Trial]:
         """The trials of a run in the order they ended, one at a time."""
         query = f"SELECT {', '.join(_FIELDS)} FROM trials WHERE run = ? ORDER BY id"
-        for row in self._db.execute(query, (run,)):
+        for row in self._read(query, (run,)):
             yield Trial(*row)
 
     def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
@@ -159,8 +159,14 @@ class Store:
 
     def events(self, run: int) -> list[dict[str, str]]:
         """The guests' troubles in a run."""
-        rows = self._db.execute("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
+        rows = self._read("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise StoreError(f"the results cannot be read: {error}") from error
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self._writing():
