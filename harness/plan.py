@@ -45,7 +45,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Program:
-    """A test program: `name` is suite/program, `timeout` is in seconds."""
+    """A test program: `name` is suite/program, `timeout` is in seconds; `marked` if its header says its kind."""
 
     name: str
     source: Path
@@ -55,6 +55,7 @@ class Program:
     timeout: float = TIMEOUT
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def read(source: Path) -> Program:
             if words[0] in _KINDS:
                 args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
                 # `run -gcflags=...` carries flags of another compiler
-                program = replace(program, kind=words[0], args=() if args and args[0].startswith("-") else args)
+                args = () if args and args[0].startswith("-") else args
+                program = replace(program, kind=words[0], args=args, marked=True)
                 continue
         try:
             program = _directive(program, text)
