@@ -261,7 +261,10 @@ class Crew:
     ) -> Outcome:
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
-        executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
+        executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
+        if executable not in guest.files:
+            agent.put(source.read_bytes(), executable)
+            guest.files.add(executable)
         variant = self._job.configuration.variant(slot.variant)
         env = said.ways.environment(said.env, self._job.cores is not None)
         env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}

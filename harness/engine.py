@@ -562,7 +562,7 @@ class _Conductor:
         }
         wanted = {name: min(self._guests[name], count[name]) for name in waiting}
         for name, slots in waiting.items():
-            for _ in range(2 * wanted[name]):
+            for _ in range(wanted[name]):
                 self._hand_out(slots)
         self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
         while self._attempts:

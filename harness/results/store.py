@@ -64,6 +64,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
+            # A commit is written, but the disk is not waited for: when this process is killed, however it is, nothing
+            # is lost. When the machine loses power the last commits may be, and their trials are made again; the
+            # database stays whole (SQLite manual, PRAGMA synchronous).
+            self._db.execute("PRAGMA synchronous=NORMAL")
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
