@@ -416,7 +416,7 @@ def _describe(
         "expectations": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
-        "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
+        "expected": [entry.to_json() for entry in expected(configuration)],
         "request": {
             "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
             "guests": list(request.guests),
@@ -442,9 +442,12 @@ def _describe(
     }
 
 
-def _entry(said: conf.Expected, where: str) -> Entry:
-    """A known failure as the matrix wants it."""
-    return Entry(**{**said.model_dump(exclude={"verdict"}), "verdicts": tuple(said.verdict), "where": where})
+def expected(configuration: conf.Configuration) -> list[Entry]:
+    """The known failures as a matrix wants them."""
+    return [
+        Entry(**said.model_dump(exclude={"verdict"}), verdicts=tuple(said.verdict), where=where)
+        for said, where in configuration.expected
+    ]
 
 
 def _comparisons(cells: Iterable[Slot]) -> list[tuple[CellKey, CellKey]]:

@@ -66,7 +66,14 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Program:
-    """A test program: `name` is suite/program, `timeout` is in seconds, `about` is what its header says in prose."""
+    """A test program.
+
+    Attributes:
+        name: suite/program.
+        timeout: in seconds.
+        about: what its header says in prose.
+        marked: its header says its kind.
+    """
 
     name: str
     source: Path
@@ -77,6 +84,7 @@ class Program:
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()
     about: str = ""
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,8 @@ def read(source: Path) -> Program:
             if words[0] in _KINDS:
                 args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
                 # `run -gcflags=...` carries flags of another compiler
-                program = replace(program, kind=words[0], args=() if args and args[0].startswith("-") else args)
+                args = () if args and args[0].startswith("-") else args
+                program = replace(program, kind=words[0], args=args, marked=True)
                 continue
         try:
             program = _directive(program, text)
