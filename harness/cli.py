@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,8 +18,9 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from harness import __version__, conf, doctor, engine, paths
+from harness import __version__, conf, doctor, engine, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
@@ -216,6 +219,27 @@ def show(number: int | None, format_: str, work: str | None) -> None:
         reports.print_table(matrix, Console())
 
 
+@main.command()
+@click.argument("number", type=int, metavar="RUN")
+@_WORK
+def rejudge(number: int, work: str | None) -> None:
+    """Judge a stored run again, by today's rules, and say what changed.
+
+    What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
+    """
+    store = _store(work)
+    run_ = store.run(number)
+    changed = engine.rejudge(store, run_)
+    counts = Counter(tuple(f"{one.verdict}: {one.signature or one.reason}" for one in pair) for pair in changed)
+    table = Table("trials", "was", "is now", box=None)
+    for (old, new), count in counts.most_common():
+        table.add_row(str(count), Text(old), Text(new))
+    if changed:
+        Console().print(table)
+    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
+
+
 @main.command("list")
 @_WORK
 def list_(work: str | None) -> None:
@@ -243,6 +267,38 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
         built = engine.build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
     for name, one in built.items():
         click.echo(f"{name}: {one.library}")
+
+
+@main.group()
+def suite() -> None:
+    """The suites that come with the harness, and what their programs show."""
+
+
+@suite.command("list")
+def suite_list() -> None:
+    """List the suites."""
+    table = Table("suite", "programs", "what it is about", box=None)
+    for name in plan.suites():
+        table.add_row(name, str(len(plan.programs([str(plan.suite(name).folder)]))), plan.suite(name).about)
+    Console().print(table)
+
+
+@suite.command("show")
+@click.argument("name")
+def suite_show(name: str) -> None:
+    """Show what each program of a suite is for, and what is expected of it."""
+    found = plan.suite(name)
+    click.echo(f"{name}: {found.about}")
+    for one in plan.programs([str(found.folder)]):
+        click.echo(f"\n{one.name}: expects {one.expected}")
+        for what, words in (
+            ("args", one.args),
+            ("needs", one.needs),
+            ("env", [f"{k}={v}" for k, v in one.env.items()]),
+        ):
+            if words:
+                click.echo(f"  {what}: {' '.join(words)}")
+        click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 @main.group()

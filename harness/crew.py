@@ -288,8 +288,8 @@ class Crew:
             argv = cores.allowed(argv)
         seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
-        names = self._job.configuration.signal_names(slot.guest)
-        verdict = judge(seen, slot.program.expected, names)
+        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
         if verdict.verdict != "pass":
             _examine(guest, library, executable)
         reason = verdict.reason
@@ -302,7 +302,7 @@ class Crew:
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **told}, attachments)
+        return Outcome(slot, {**_fields(slot, started), **_seen(seen, signal), **told}, attachments)
 
 
 class _Spoilt(GuestError):
@@ -349,10 +349,10 @@ def _fields(slot: Slot, started: str) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     return {
         "exit_status": seen.exit_status,
-        "signal": signal_name(seen, names),
+        "signal": signal,
         "seconds": seen.seconds,
         "stdout": seen.stdout,
         "stderr": seen.stderr,
@@ -363,7 +363,7 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
 
 def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager

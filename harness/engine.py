@@ -28,11 +28,11 @@ from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
 from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
-from harness.plan import Program, Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
@@ -41,6 +41,8 @@ from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
+from harness.trial.run import Observation
+from harness.trial.verdict import judge, suspended
 
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
@@ -298,6 +300,54 @@ def matrix(store: Store, run_: Run) -> Matrix:
     )
 
 
+def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
+    """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
+
+    What a guest spoilt stays an error. A run of before expectations were stored is judged by its programs' files.
+
+    Returns:
+        The trials that changed, as they were and as they are now.
+
+    Raises:
+        StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
+    """
+    expected: dict[str, Expectation] = {
+        name: Expectation.from_json(said) for name, said in run_.plan.get("expectations", {}).items()
+    }
+    changed = []
+    for trial in store.trials(run_.id):
+        if trial.verdict == "error":
+            continue
+        if trial.program not in expected:
+            expected[trial.program] = _expected_by_file(trial)
+        verdict = judge(_observed(trial), expected[trial.program], trial.signal)
+        # What was collected of a crash is named behind the reason.
+        reason = trial.reason if trial.reason.startswith(f"{verdict.reason}; ") else verdict.reason
+        now_ = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
+        if now_ != trial:
+            changed.append((trial, now_))
+    store.judge(now_ for _, now_ in changed)
+    return changed
+
+
+def _observed(trial: Trial) -> Observation:
+    """What was seen of a stored trial. A verdict `hang` says that it was stopped at its limit."""
+    return Observation(
+        trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
+        timed_out=trial.verdict == "hang", suspended=suspended(trial.reason),
+    )  # fmt: skip
+
+
+def _expected_by_file(trial: Trial) -> Expectation:
+    """What a program's file says today; the path stands in the command that runs the trial again."""
+    source_ = Path(shlex.split(trial.command)[2])
+    try:
+        return plan.read(source_).expected
+    except ProgramError as error:
+        why = "is not stored with the run, and its file tells it no more"
+        raise StoreError(f"what was expected of {trial.program} {why}: {error}") from error
+
+
 def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
     """The life cycles of the traced programs of a stored run."""
     traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE)}
@@ -363,9 +413,10 @@ def _describe(
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
+        "expectations": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
-        "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
+        "expected": [entry.to_json() for entry in expected(configuration)],
         "request": {
             "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
             "guests": list(request.guests),
@@ -391,9 +442,12 @@ def _describe(
     }
 
 
-def _entry(said: conf.Expected, where: str) -> Entry:
-    """A known failure as the matrix wants it."""
-    return Entry(**{**said.model_dump(exclude={"verdict"}), "verdicts": tuple(said.verdict), "where": where})
+def expected(configuration: conf.Configuration) -> list[Entry]:
+    """The known failures as a matrix wants them."""
+    return [
+        Entry(**said.model_dump(exclude={"verdict"}), verdicts=tuple(said.verdict), where=where)
+        for said, where in configuration.expected
+    ]
 
 
 def _comparisons(cells: Iterable[Slot]) -> list[tuple[CellKey, CellKey]]:

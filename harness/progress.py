@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -23,16 +25,21 @@ READY = "ready"
 
 
 class Reporter:
-    """Shows steps by name and one count of trials. May be called from any thread."""
+    """Shows steps by name and one count of trials. May be called from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        put: takes the lines; by default they go to standard error, which is live if it is a terminal.
+    """
+
+    def __init__(self, put: Callable[[str], None] | None = None) -> None:
+        self._put = put or partial(print, file=sys.stderr, flush=True)
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
         self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        if sys.stderr.isatty():
+        if put is None and sys.stderr.isatty():
             self._live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, width=24, overflow="ellipsis")),
                 _Figures(table_column=Column(no_wrap=True, width=34)),
@@ -101,7 +108,7 @@ class Reporter:
 
     def _print(self, line: str) -> None:
         with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
-            print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
+            self._put(f"[{_clock(time.monotonic() - self._begun)}] {line}")
 
 
 class _Bar(BarColumn):

@@ -92,3 +92,20 @@ def test_a_ctrl_c_between_two_trials_loses_none(tmp_path):
         conduct(tmp_path, 10, Interrupting())
     made = conduct(tmp_path, 10, resume=True)
     assert [(cell.passed, cell.lost) for cell in made.cells] == [(10, 0)] * 4
+
+
+@pytest.mark.parametrize("guests", [1, 2])
+def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guests):
+    store, behind = Store(tmp_path / "results.sqlite"), []
+
+    class Watching(Crew):
+        def put(self, slot):
+            behind.append(self.made - len(list(store.trials(1))))  # made, and not stored yet
+            super().put(slot)
+
+    slots = [plan.Slot("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
+    with Reporter() as report:
+        conductor = _Conductor(Watching(), store, store.begin({}), report, {"g": guests}, None)
+        conductor.conduct([Batch({"g": lambda: slots})], False)
+    assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
+    assert max(behind) == guests - 1

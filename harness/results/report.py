@@ -482,6 +482,19 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     }
 
 
+def printable_stream(kept: bytes, total: int) -> str:
+    """A stream for a terminal, lines as they were, all else that could do something to it spelt out.
+
+    Args:
+        kept: what was kept of it; the middle is left out if that is more than SHOWN.
+        total: how many bytes the program wrote.
+    """
+    shown = _stream(kept, total)
+    text = f"\n... {shown['gap']} ...\n".join(shown["parts"])
+    lines = [_printable(line.expandtabs(), ascii_only=False) for line in text.split("\n")]
+    return "\n".join([*lines, *([f"... of {shown['size']}"] if total > len(kept) else [])])
+
+
 def _stream(kept: bytes, total: int) -> dict[str, Any]:
     """A stream for the page: its text in one part, or two with a gap between; and how much of it that is."""
     half = SHOWN // 2

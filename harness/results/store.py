@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -100,6 +100,14 @@ class Store:
             )
             for name, data in (attachments or {}).items():
                 self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+
+    def judge(self, trials: Iterable[Trial]) -> None:
+        """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE trials SET verdict = ?, reason = ?, signature = ? WHERE id = ?",
+                [(trial.verdict, trial.reason, trial.signature, trial.id) for trial in trials],
+            )
 
     def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
         """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
