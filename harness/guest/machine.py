@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -229,14 +230,32 @@ class Machine:
             f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
         )
 
+    def registers(self) -> str:
+        """The registers of all processors, as QEMU prints them. Raises GuestError."""
+        return self._asked().registers()
+
+    def screen(self) -> bytes:
+        """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
+        monitor = self._asked()
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            monitor.screenshot(file.fileno())
+            file.seek(0)
+            return file.read()
+
+    def _asked(self) -> Monitor:
+        """The monitor of a QEMU that runs. Raises GuestError."""
+        if self.monitor is None or not self.alive():
+            raise GuestError(f"guest {self.name}: QEMU ended")
+        return self.monitor
+
     def _screenshot(self) -> Path | None:
-        if self._screens is None or self.monitor is None or not self.alive():
+        if self._screens is None:
             return None
         path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.png"
         try:
+            picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                self.monitor.screenshot(file.fileno())
+            path.write_bytes(picture)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)
             return None
@@ -347,31 +366,46 @@ class Machine:
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
-        guest, files = self.guest, self.files
-        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
-        words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-        words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+        drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
+        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), console)
         words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
-        if guest.cpu:
-            words += ["-cpu", guest.cpu]
-        if files.kernel:
-            words += ["-kernel", str(files.kernel), "-append", files.append]
-        if files.initrd:
-            words += ["-initrd", str(files.initrd)]
-        elif files.modules:
-            # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
-            parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
-            words += ["-initrd", ",".join(parts)]
-        if guest.disk:
+        if self.guest.disk:
             words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
-            words += ["-drive", f"file=/dev/fdset/1,format=qcow2,if={guest.disk.interface},cache=unsafe"]
-        forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-        words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
         # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
         root = os.geteuid() == 0
         elevate = "allow" if root else "deny"
         words += ["-sandbox", f"on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"]
-        return [*words, *(["-runas", "nobody"] if root else []), *guest.qemu_args]
+        return [*words, *(["-runas", "nobody"] if root else [])]
+
+
+def arguments(
+    name: str, guest: conf.Guest, files: Files, drive: str, by_kvm: bool, port: str, console: str
+) -> list[str]:
+    """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
+
+    Args:
+        drive: the options of -drive that say where the disk is, for a guest that has one.
+        port: of 127.0.0.1, which leads to the guest's SSH server.
+        console: the file that the serial console is written to.
+    """
+    words = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
+    words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
+    words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+    if guest.cpu:
+        words += ["-cpu", guest.cpu]
+    if files.kernel:
+        words += ["-kernel", str(files.kernel), "-append", files.append]
+    if files.initrd:
+        words += ["-initrd", str(files.initrd)]
+    elif files.modules:
+        # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
+        parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
+        words += ["-initrd", ",".join(parts)]
+    if guest.disk:
+        words += ["-drive", f"{drive},if={guest.disk.interface}"]
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
+    words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
+    return [*words, *guest.qemu_args]
 
 
 def _kvm_fails() -> Path:
