@@ -12,7 +12,7 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,14 +23,14 @@ from harness import conf
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError
-from harness.guest.machine import Files
+from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
-from harness.trial import cores, lifetrace
+from harness.trial import cores, dossier, lifetrace
 from harness.trial.run import Observation, observe
 from harness.trial.verdict import judge, signal_name
 
@@ -44,6 +44,8 @@ Isolation = Literal["trial", "cell", "on-trouble"]
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
+#: Called with the machine as a trial left it, a program that hangs still in it, and told of that in words.
+Visit = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Job:
         built: what was built, by toolchain.
         files: what each guest boots from, by name.
         cores: where core files go, or None if none are wanted.
+        options: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     configuration: conf.Configuration
@@ -98,6 +101,23 @@ class Job:
     cache: Cache
     isolation: Isolation
     cores: Path | None
+    options: tuple[str, ...] = ()
+
+    def environment(self, slot: Slot) -> dict[str, str]:
+        """What a program's environment has besides the guest's, and besides the way to its library."""
+        said = self.configuration.guest(slot.guest)
+        own = said.ways.environment(said.env, self.cores is not None)
+        return {**own, **slot.program.env, **self.configuration.variant(slot.variant).env}
+
+
+@dataclass
+class _Made:
+    """A trial that is being made: `mark` is where the console was when it began, `parts` are those of its dossier."""
+
+    slot: Slot
+    started: str
+    mark: int
+    parts: dict[str, bytes] = field(default_factory=dict)
 
 
 class Crew:
@@ -135,6 +155,26 @@ class Crew:
                 while True:
                     left.append(waiting.get_nowait())
         return left
+
+    def attend(self, slot: Slot, visit: Visit) -> Outcome:
+        """Make one trial in a fresh guest, in this thread, and have the guest visited as the trial leaves it.
+
+        Raises:
+            GuestError: the guest is in trouble.
+        """
+        label = f"guest {slot.guest}"
+        say = partial(self._report.step, label)
+        said = self._job.configuration.guest(slot.guest)
+        built = self._job.built[said.toolchain]
+        with folder_for_guest(self._job.work) as folder:
+            guest = self._pools[slot.guest].fresh(folder, say)
+            try:
+                agent = self._agent(said, built, guest)
+                say(f"{slot.program.name} ({slot.variant})")
+                made = _Made(slot, now(), guest.machine.console.mark())
+                return self._trial(made, said, built, guest, agent, say, visit)
+            finally:
+                guest.machine.stop()
 
     def stop(self) -> None:
         """End all guests, and what they do."""
@@ -189,6 +229,12 @@ class Crew:
         if not self._stop.is_set():
             self._tell(name, error.whole())
 
+    def _agent(self, said: conf.Guest, built: Built, guest: Guest) -> Agent:
+        """The agent in a guest. Raises GuestError."""
+        if self._job.cores:
+            guest.shell.run(said.ways.core_setup)
+        return guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+
     def _serve(self, name: str, label: str, guest: Guest, held: Slot | None) -> Slot | None:
         """Make trials in a guest until another guest is due.
 
@@ -204,9 +250,7 @@ class Crew:
         """
         said = self._job.configuration.guest(name)
         built = self._job.built[said.toolchain]
-        if self._job.cores:
-            guest.shell.run(said.ways.core_setup)
-        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        agent = self._agent(said, built, guest)
         self._report.step(label, READY)
         before: Slot | None = None
         while not self._stop.is_set():
@@ -216,15 +260,16 @@ class Crew:
                 continue
             if before and self._due(before, slot):
                 return slot
-            started = now()
+            made = _Made(slot, now(), guest.machine.console.mark())
             self._report.doing(label, f"{slot.program.name} ({slot.variant})")
             try:
-                outcome = self._trial(slot, said, built, guest, agent, started, partial(self._report.step, label))
+                outcome = self._trial(made, said, built, guest, agent, partial(self._report.step, label))
             except GuestError as error:
                 if self._stop.is_set():
                     raise
                 why = guest.machine.trouble() or str(error)
-                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
+                parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
+                self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
                 told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
                 raise _Spoilt(str(told), told.console, at_once=before is None) from error
             self.results.put(outcome)
@@ -248,27 +293,40 @@ class Crew:
 
     def _trial(
         self,
-        slot: Slot,
+        made: _Made,
         said: conf.Guest,
         built: Built,
         guest: Guest,
         agent: Agent,
-        started: str,
         say: Callable[[str], None],
+        visit: Visit | None = None,
     ) -> Outcome:
+        slot = made.slot
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._job.configuration.variant(slot.variant)
-        env = said.ways.environment(said.env, self._job.cores is not None)
-        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = {**self._job.environment(slot), "LD_LIBRARY_PATH": str(Path(library).parent)}
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
         argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
         if self._job.cores:
             argv = cores.allowed(argv)
-        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+        words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
+        how = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+        def at_limit(pid: int) -> str:
+            say("collecting a dossier")
+            made.parts.update(dossier.outside(guest.machine, made.mark))
+            state = _suspended(guest, said.ways, pid)
+            made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
+            if visit:
+                what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
+            return state
+
+        seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit)
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
         if seen.timed_out:
             _ping(guest)
@@ -276,15 +334,21 @@ class Crew:
         verdict = judge(seen, slot.program.expected, names)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
-            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
-            target, lib = self._job.cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
+            lib = built.libgos[slot.variant].library
             reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
-        attachments = {}
+        attachments = made.parts
+        if verdict.verdict != "pass":
+            attachments |= dossier.console(guest.machine, made.mark)
+        if visit and not seen.timed_out:
+            visit(guest.machine, f"{slot.program.name} has ended: {verdict.verdict}, {reason}. {how}")
         if variant.trace:  # The library writes no file that is there already, so it goes at once.
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **told}, attachments)
+        return Outcome(
+            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, names), **told}, attachments
+        )
 
 
 class _Spoilt(GuestError):
@@ -314,8 +378,8 @@ def _ping(guest: Guest) -> None:
         raise GuestError(f"the guest itself hangs: {error}") from error
 
 
-def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
+    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant, *options]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -339,9 +403,9 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started, options), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager

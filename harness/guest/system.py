@@ -117,8 +117,8 @@ def _numbered(names: str) -> dict[int, str]:
     return dict(enumerate(names.split(), start=1))
 
 
-#: The threads of a process, by proc(5): a line each, and below it where it is in the kernel, as root may see. All by the
-#: shell itself, since a process a thread would take seconds of a slow guest. The times are fields 14 and 15 of stat.
+#: The threads of a process, by proc(5): a line each, and below it where it is in the kernel, as root may see. The shell
+#: does it all, since a process a thread would take seconds of a slow guest. The times are fields 14 and 15 of stat.
 _LINUX_THREADS = r"""
 cd /proc/{pid}/task && for thread in [0-9]*; do
   wchan= call=
@@ -158,7 +158,8 @@ LINUX = System(
 #: names, else /servers/crash, which may suspend the program (glibc's hurd/hurdsig.c, the Hurd's trans/crash.c). T in a
 #: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
 #: process that hangs; without it, and from msgport, one learns whether the process still answers messages, and what its
-#: threads wait for (the Hurd's utils/ps.c, utils/msgport.c). The last lines of the kernel and of startup: i386/i386at/model_dep.c of gnumach.
+#: threads wait for (utils/ps.c and utils/msgport.c of the Hurd). The last lines of the kernel and of startup:
+#: i386/i386at/model_dep.c of gnumach.
 HURD = System(
     signals=_numbered(
         "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "

@@ -1,7 +1,7 @@
 """The dossier of a trial that went wrong: what can be seen of the guest from outside, and of the program from inside.
 
-Each part is an extra: that it cannot be had is said in words, changes no verdict, and costs a bounded time. Nothing that
-is done here changes the program. Knows nothing of what the parts mean to whoever reads them.
+Each part is an extra: that it cannot be had is said in words, changes no verdict, and costs a bounded time. Nothing
+here changes the program. Knows nothing of who reads it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from harness import steady
 from harness.errors import GuestError
@@ -19,7 +20,7 @@ from harness.guest.shell import Shell
 PREFIX = "dossier/"
 #: The part that is a picture, PNG.
 SCREEN = f"{PREFIX}screen.png"
-#: Bytes kept of each part, half from its beginning and half from its end, and of a picture, which is whole or not there.
+#: Bytes kept of each part, half from its beginning and half from its end, and of a picture, which is whole or missing.
 LARGEST, PICTURE = 64 << 10, 256 << 10
 #: Seconds for the guest's own tools, all of them and each.
 TOTAL, EACH = 15.0, 5.0
@@ -65,7 +66,7 @@ def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]
     """
     deadline = steady.time() + TOTAL
     return {
-        f"{PREFIX}{name}": _text(lambda: _look(shell, command.replace("{pid}", str(pid)), deadline))
+        f"{PREFIX}{name}": _text(partial(_look, shell, command.replace("{pid}", str(pid)), deadline))
         for name, command in looks.items()
     }
 
