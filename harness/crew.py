@@ -103,12 +103,6 @@ class Job:
     cores: Path | None
     options: tuple[str, ...] = ()
 
-    def environment(self, slot: Slot) -> dict[str, str]:
-        """What a program's environment has besides the guest's, and besides the way to its library."""
-        said = self.configuration.guest(slot.guest)
-        own = said.ways.environment(said.env, self.cores is not None)
-        return {**own, **slot.program.env, **self.configuration.variant(slot.variant).env}
-
 
 @dataclass
 class _Made:
@@ -306,7 +300,8 @@ class Crew:
         source = built.programs[slot.variant, slot.program.name]
         executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
         variant = self._job.configuration.variant(slot.variant)
-        env = {**self._job.environment(slot), "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = environment(self._job.configuration, slot, self._job.cores is not None)
+        env["LD_LIBRARY_PATH"] = str(Path(library).parent)
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
@@ -349,6 +344,17 @@ class Crew:
         return Outcome(
             slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, names), **told}, attachments
         )
+
+
+def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> dict[str, str]:
+    """What the environment of a trial's program has besides the guest's own, and the way to its library.
+
+    Args:
+        cores_: whether core files are wanted.
+    """
+    said = configuration.guest(slot.guest)
+    own = said.ways.environment(said.env, cores_)
+    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -25,8 +26,8 @@ from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, Visit, folder_for_guest
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
@@ -157,38 +158,124 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
+    asked = read(request)
+    request = asked.request
+    store = Store(request.work / "results.sqlite")
+    provided = provide(asked, report)
+    if resume is not None:
+        check_same(store.run(resume), provided.described, f"run {resume} cannot go on")
+    number = store.begin(provided.described) if resume is None else resume
+    folder = request.work / "runs" / str(number)
+    with _held(folder, number):
+        kept = folder / "cores" if request.cores else None
+        crew = Crew(_job(asked, provided, kept), report)
+        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests))
+        conductor.conduct(asked.slots(), resume is not None)
+    store.finish(number)
+    return store, store.run(number)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, read and found to be right. `triples` are the target triples of the guests."""
+
+    request: Request
+    configuration: conf.Configuration
+    guests: dict[str, conf.Guest]
+    triples: dict[str, str]
+    programs: list[Program]
+
+    def slots(self) -> dict[str, Callable[[], Iterator[Slot]]]:
+        """What makes the slots of each guest, in their order."""
+        variants = {name: self.configuration.variant(name) for name in self.request.variants}
+        return {
+            name: partial(plan.slots, {name: guest}, self.triples, variants, self.programs, self.request.trials)
+            for name, guest in self.guests.items()
+        }
+
+
+@dataclass(frozen=True)
+class Provided:
+    """All that the trials of a request need. `described` is the plan of a run that is made with it."""
+
+    files: dict[str, Files]
+    built: dict[str, Built]
+    described: dict[str, Any]
+
+
+def read(request: Request) -> Asked:
+    """Read what a request names. Raises HarnessError: bad input."""
     configuration = load(request.conf_files, request.work)
     request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
     guests = {name: configuration.guest(name) for name in request.guests}
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     check_variants(request.variants, triples.values(), configuration)
-    chosen = plan.programs(request.selection)
-    store = Store(request.work / "results.sqlite")
+    return Asked(request, configuration, guests, triples, plan.programs(request.selection))
+
+
+def provide(asked: Asked, report: Reporter) -> Provided:
+    """Find or build what a request needs, and have its guests booted once. Raises HarnessError."""
+    request, configuration = asked.request, asked.configuration
     cache = Cache(paths.cache_dir())
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
-    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
-    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
-    with _booting_meanwhile(guests, files, request.work, cache, report):
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
+    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
+    with _booting_meanwhile(asked.guests, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, chosen, configuration, cache, report)
-    described = _describe(request, guests, chosen, built, files)
-    if resume is not None:
-        _check_same(store.run(resume), described)
-    number = store.begin(described) if resume is None else resume
-    variants = {name: configuration.variant(name) for name in request.variants}
-    slots = {
-        name: partial(plan.slots, {name: guest}, triples, variants, chosen, request.trials)
-        for name, guest in guests.items()
-    }
-    folder = request.work / "runs" / str(number)
-    with _held(folder, number):
-        kept = folder / "cores" if request.cores else None
-        crew = Crew(Job(configuration, files, built, request.work, cache, request.isolation, kept), report)
-        _Conductor(crew, store, number, report, _guests_each(request, guests)).conduct(slots, resume is not None)
-    store.finish(number)
-    return store, store.run(number)
+            built[name] = _build(fitting, found, asked.programs, configuration, cache, report)
+    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files))
+
+
+def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
+    """Make one trial of a request of one cell, store nothing, and have the guest visited as the trial leaves it.
+
+    Returns:
+        What it came to, as the crew tells it.
+
+    Raises:
+        HarnessError: bad input, or a guest in trouble.
+    """
+    asked = read(request)
+    slots = [slot for make in asked.slots().values() for slot in make()]
+    if not slots:
+        raise HarnessError("the guest does not provide what the program needs")
+    provided = provide(asked, report)
+    with tempfile.TemporaryDirectory() as folder:
+        crew = Crew(_job(asked, provided, Path(folder) if request.cores else None), report)
+        return crew.attend(slots[0], visit).trial
+
+
+def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
+    """The request that makes a trial's cell again, as the run was made that the trial is of.
+
+    Raises:
+        StoreError: there is no such trial, or its run does not tell how it was made.
+        ProgramError: the program is not there any more.
+    """
+    run_, trial = store.trial(number)
+    request = _request(run_, work)
+    found = [one for one in plan.programs(request.selection) if one.name == trial.program]
+    if not found:
+        raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
+    selection = (str(found[0].source),)
+    return replace(request, selection=selection, guests=(trial.guest,), variants=(trial.variant,), trials=trials)
+
+
+def _job(asked: Asked, provided: Provided, kept: Path | None) -> Job:
+    request = asked.request
+    options = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    return Job(
+        asked.configuration,
+        provided.files,
+        provided.built,
+        request.work,
+        Cache(paths.cache_dir()),
+        request.isolation,
+        kept,
+        (*options, *["--cores"] * request.cores),
+    )
 
 
 def request_of(work: Path, number: int | None) -> tuple[Request, int]:
@@ -213,22 +300,24 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
     found = store.run(number)
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
-    said = found.plan.get("request")
+    return _request(found, work), number
+
+
+def _request(run_: Run, work: Path) -> Request:
+    """What a stored run was made for. Raises StoreError."""
+    said = run_.plan.get("request")
     if said is None:
-        raise StoreError(f"run {number} was made by an older harness, which did not note how to go on")
-    return (
-        Request(
-            selection=tuple(said["selection"]),
-            guests=tuple(said["guests"]),
-            variants=tuple(said["variants"]),
-            trials=said["trials"],
-            jobs=said["jobs"],
-            conf_files=tuple(map(Path, said["conf_files"])),
-            work=work,
-            cores=said["cores"],
-            isolation=said["isolation"],
-        ),
-        number,
+        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
+    return Request(
+        selection=tuple(said["selection"]),
+        guests=tuple(said["guests"]),
+        variants=tuple(said["variants"]),
+        trials=said["trials"],
+        jobs=said["jobs"],
+        conf_files=tuple(map(Path, said["conf_files"])),
+        work=work,
+        cores=said["cores"],
+        isolation=said["isolation"],
     )
 
 
@@ -337,12 +426,18 @@ def _describe(
     }
 
 
-def _check_same(run_: Run, described: dict[str, Any]) -> None:
-    """Raise StoreError if a run was begun with other libgos, programs or guests than it would go on with."""
+def check_same(run_: Run, described: dict[str, Any], cannot: str, whole: bool = True) -> None:
+    """Raise StoreError if a run was begun with other libgos, programs or guests than there are now.
+
+    Args:
+        described: the plan of a run that would be made now.
+        cannot: what cannot be done then, for the error's text.
+        whole: whether it is a plan of the whole run, and not of some of its cells.
+    """
     before, after = run_.plan.get("made of", {}), described["made of"]
-    for what in [*before, *after]:
+    for what in [*before, *after] if whole else after:
         if before.get(what) != after.get(what):
-            raise StoreError(f"run {run_.id} cannot go on: {what} is not what it was when the run was begun")
+            raise StoreError(f"{cannot}: {what} is not what it was when the run was begun")
 
 
 def _guests_each(request: Request, guests: dict[str, conf.Guest]) -> dict[str, int]:

@@ -175,7 +175,7 @@ def test_long_output_is_cut_in_the_middle_and_says_so():
     assert [len(part) for part in told["parts"]] == [report.SHOWN // 2] * 2
     assert told["parts"][0].startswith("begin") and told["parts"][1].endswith("end")
     assert told["size"] == "1,000,000 bytes, 65,536 of them here"
-    assert told["gap"] == "134,472 bytes left out of this page"
+    assert told["gap"] == "134,472 bytes left out here"
 
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):

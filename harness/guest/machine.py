@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ class Machine:
         qemu = Path(self._qemu()).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
-        by_kvm = _kvm_may_work()
+        by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         return {"files": stats, "arguments": words, "processor": _processor() if by_kvm else "emulated"}
 
@@ -138,7 +137,7 @@ class Machine:
         qemu = self._qemu()
         self.folder.mkdir(parents=True, exist_ok=True)
         overlay = self._overlay(saved)
-        self._by_kvm = _kvm_may_work()
+        self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
@@ -236,11 +235,10 @@ class Machine:
 
     def screen(self) -> bytes:
         """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
-        monitor = self._asked()
-        with tempfile.TemporaryFile(dir=self.folder) as file:
-            monitor.screenshot(file.fileno())
-            file.seek(0)
-            return file.read()
+        path = self.folder / "screen.png"
+        with path.open("wb") as file:  # for writing only: QEMU takes no other for that
+            self._asked().screenshot(file.fileno())
+        return path.read_bytes()
 
     def _asked(self) -> Monitor:
         """The monitor of a QEMU that runs. Raises GuestError."""
@@ -417,7 +415,8 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
-def _kvm_may_work() -> bool:
+def kvm_may_work() -> bool:
+    """Whether KVM is there and has not failed since the host booted."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:
