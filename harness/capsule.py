@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -79,6 +80,8 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
         GuestError: the guest, which is booted for its image to get a new key, is in trouble.
     """
     run_, trial = store.trial(number)
+    if not target.parent.is_dir():
+        raise HarnessError(f"{target}: there is no such folder to write to")
     asked = engine.read(engine.again(store, number, work))
     slots = [slot for make in asked.slots().values() for slot in make()]
     if not slots:
@@ -90,11 +93,9 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as new:
             folder = Path(new)
-            made = (
-                _image(trial.guest, asked, provided, folder, report)
-                if with_image
-                else _named(trial.guest, asked, provided)
-            )
+            made = _named(trial.guest, asked, provided)
+            if with_image:
+                made = _image(trial.guest, made, asked, folder, report)
             _fill(folder, slots[0], trial, asked, provided, made, store.collected(number), with_image)
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
@@ -110,6 +111,7 @@ def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     """An archive's entry without this machine's names."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
+    entry.mode |= 0o755 if entry.isdir() else 0
     return entry
 
 
@@ -129,7 +131,7 @@ def _fill(
     library, source = built.libgos[slot.variant].library, slot.program.source
     executable = built.programs[slot.variant, slot.program.name]
     for name, file in (("program", executable), (source.name, source), (library.name, library)):
-        _copy(file, folder / name)
+        shutil.copyfile(file, folder / name)
     (folder / "program").chmod(0o755)
     observed = {"stdout": trial.stdout, "stderr": trial.stderr}
     observed |= {name: data for name, data in collected.items() if name.startswith(PREFIX)}
@@ -158,8 +160,14 @@ def _fill(
     (folder / "run.sh").chmod(0o755)
     said = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
     hashes = {name: file_digest(folder / name) for name in ("program", source.name, library.name)}
-    manifest = {"trial": said, "guest": guest.model_dump(mode="json"), "image": sums, "sha256": hashes}
-    manifest |= {"environment": env, "qemu": _version(words[0])}
+    manifest = {
+        "trial": said,
+        "guest": guest.model_dump(mode="json"),
+        "image": sums,
+        "sha256": hashes,
+        "environment": env,
+        "qemu": _version(guest.qemu),
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     readme = _README.format(
         program=trial.program,
@@ -235,12 +243,12 @@ def _named(name: str, asked: Asked, provided: Provided) -> _Boot:
     return _Boot(names, moved, f"file={moved.disk},format={disk.format},snapshot=on" if disk else "")
 
 
-def _image(name: str, asked: Asked, provided: Provided, folder: Path, report: Reporter) -> _Boot:
-    """Copy what a guest boots from. Its disk is the one of a guest that was booted and given a new key."""
+def _image(name: str, plain: _Boot, asked: Asked, folder: Path, report: Reporter) -> _Boot:
+    """Copy what a guest boots from. The disk is that of a guest which was booted for it, and given a new key."""
     say: Callable[[str], None] = partial(report.step, f"image {name}")
     image = folder / "image"
     image.mkdir()
-    if provided.files[name].disk is None:
+    if plain.files.disk is None:
         raise HarnessError(f"guest {name} has no disk that a new key could be put on; leave out --image")
     host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "capsule", "-f", image / "key", what="SSH key")
     public = (image / "key.pub").read_bytes()
@@ -256,19 +264,12 @@ def _image(name: str, asked: Asked, provided: Provided, folder: Path, report: Re
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(done.stderr.split())}")
-    named = _named(name, asked, provided)
-    names = {}
-    for known, file in named.names.items():
-        if file == provided.files[name].disk:
-            names["disk.qcow2"] = image / "disk.qcow2"
-        else:
+    names = {"disk.qcow2": image / "disk.qcow2"}
+    for known, file in plain.names.items():
+        if known != plain.files.disk.name:
             names[known] = image / known
-            _copy(file, image / known)
-    return _Boot(names, named.files, "file=image/disk.qcow2,format=qcow2,snapshot=on")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.write_bytes(source.read_bytes())
+            shutil.copyfile(file, names[known])
+    return _Boot(names, plain.files, "file=image/disk.qcow2,format=qcow2,snapshot=on")
 
 
 def _version(qemu: str) -> str:
