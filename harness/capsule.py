@@ -39,10 +39,12 @@ _README = """\
 {reason}
 {signature}
 
-./run.sh{arguments} boots the guest with QEMU and runs the program there. It needs {qemu}, ssh, sha256sum and a POSIX
-shell. Standard output and standard error are the program's own; what run.sh says of itself begins with `run.sh:`.
-Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit:.0f} s, 125 if the guest
-or this machine is in trouble. PORT=N chooses another port of 127.0.0.1 than 10022.
+    ./run.sh{arguments}
+
+boots the guest with QEMU and runs the program there. It needs {qemu}, ssh, sha256sum and
+a POSIX shell. Standard output and standard error are the program's own; what run.sh says of itself begins with
+`run.sh:`. Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit:.0f} s, 125
+if the guest or this machine is in trouble. PORT=N chooses another port of 127.0.0.1 than 10022.
 
 {image}
 
@@ -54,8 +56,8 @@ SHA256SUMS: the files that the guest boots from
 _WITH = "image/ holds the guest's image, in a copy that only image/key may log in to."
 _WITHOUT = """\
 The guest's image is not in here: IMAGE_FOLDER must hold the files that SHA256SUMS names, and PRIVATE_KEY must be one
-that may log in. An image that the harness built is in the folder that `harness image show {name}` prints, and its key
-is ~/.cache/harness/ssh/id_ed25519."""
+that may log in. An image that the harness built is in the folder that `harness image show {name}` prints,
+and its key is ~/.cache/harness/ssh/id_ed25519."""
 
 
 @dataclass(frozen=True)
