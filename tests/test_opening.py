@@ -45,7 +45,7 @@ def work(tmp_path_factory):
         (folder / "demo").mkdir(exist_ok=True)
         (folder / "demo" / f"{name}.go").write_text(text)
     mine = folder / "mine.yaml"
-    mine.write_text("variants:\n  mine: {about: pristine with a variable, env: {MINE: yes}}\n")
+    mine.write_text("variants:\n  mine: {about: pristine with a variable, env: {MINE: sure}}\n")
     words = [folder / "demo", "--variant", "mine", "--conf", mine, "--jobs", 1, "--work", folder / "work"]
     done = harness("run", *words)
     assert done.exit_code == 1, done.output
@@ -98,7 +98,7 @@ def test_a_shell_where_a_program_hangs(work):
     done = subprocess.run(words, input=look, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     (pid,) = re.findall(r"demo/c-spins reached its time limit; it is there yet, as process (\d+)\.", done.stderr)
-    assert f"{pid} (c-spins) R " in done.stdout and "MINE=yes\n" in done.stdout
+    assert f"{pid} (c-spins) R " in done.stdout and "MINE=sure\n" in done.stdout
     assert "hang: it did not end within its time limit" in done.stderr
     assert not list((work / "guests").iterdir()) and len(Store(work / "results.sqlite").runs()) == 1
 
