@@ -25,7 +25,7 @@ from harness import conf, engine
 from harness.cache import file_digest
 from harness.crew import environment
 from harness.engine import Asked, Provided
-from harness.errors import GuestError, HarnessError, StoreError
+from harness.errors import GuestError, HarnessError
 from harness.guest import boot, host, machine
 from harness.guest.machine import Files
 from harness.plan import Slot
@@ -85,9 +85,7 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     if not target.parent.is_dir():
         raise HarnessError(f"{target}: there is no such folder to write to")
     asked = engine.read(engine.again(store, number, work))
-    slots = [slot for make in asked.slots().values() for slot in make()]
-    if not slots:
-        raise StoreError(f"trial {number}: its program needs what its guest does not provide any more")
+    slot = asked.cell()
     provided = engine.provide(asked, report)
     engine.check_same(run_, provided.described, f"trial {number} cannot be packed", whole=False)
     part = target.with_name(target.name + ".part")
@@ -98,7 +96,7 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
             made = _named(trial.guest, asked, provided)
             if with_image:
                 made = _image(trial.guest, made, asked, folder, report)
-            _fill(folder, slots[0], trial, asked, provided, made, store.collected(number), with_image)
+            _fill(folder, slot, trial, asked, provided, made, store.collected(number), with_image)
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
                 archive.add(folder, f"trial-{number}", filter=_nobody)

@@ -76,7 +76,14 @@ def main() -> None:
 @click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
 @_GUESTS
 @_VARIANTS
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+@click.option(
+    "--until-sure",
+    is_flag=True,
+    help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
+)
 @_JOBS
 @click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 @click.option(
@@ -103,7 +110,8 @@ def run(
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
-    trials: int,
+    trials: int | None,
+    until_sure: bool,
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
@@ -116,11 +124,14 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
-    Exit status: 0 all passed, 1 some did not, 2 bad input, 3 trouble with a guest, 130 interrupted.
+    Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
     if resume is None:
-        request = engine.Request(selection, guests, variants, trials, jobs, conf_files, folder, cores, isolation)
+        most = trials or (20 if until_sure else 1)
+        request = engine.Request(
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+        )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         if others := sorted(set(given) - {"resume", "html", "work"}):
@@ -136,8 +147,7 @@ def _make(request: engine.Request, resume: int | None, html: Path | None, work: 
     reports.print_table(matrix, Console(), _opening(work))
     pages = _write(store, done, matrix, request.work, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    verdicts = {cell.verdict for cell in matrix.cells}
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(verdicts - {"pass", "none"})))
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -125,14 +126,16 @@ class Crew:
         self._job, self._report = job, report
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
         self.results: queue.Queue[Outcome] = queue.Queue()
         self._pools = {name: self._pool(name) for name in job.files}
 
     def start(self, guests: Mapping[str, int]) -> None:
-        """Start so many guests of each name."""
+        """See to it that so many guests of each name are there."""
         for name, count in guests.items():
-            for index in range(count):
+            for index in range(self._started[name], count):
+                self._started[name] += 1
                 thread = threading.Thread(target=self._work, args=(name, f"guest {name} {index + 1}"), daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -298,7 +301,10 @@ class Crew:
         slot = made.slot
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
-        executable = guest.put(source, f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}")
+        executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
+        if executable not in guest.files:
+            agent.put(source.read_bytes(), executable)
+            guest.files.add(executable)
         variant = self._job.configuration.variant(slot.variant)
         env = environment(self._job.configuration, slot, self._job.cores is not None)
         env["LD_LIBRARY_PATH"] = str(Path(library).parent)

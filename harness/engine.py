@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import shlex
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,9 @@ from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
-from harness.results import lifecycle
+from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
+from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
@@ -44,6 +47,8 @@ from harness.trial import lifetrace
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
 TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
+#: A cell by the names of its guest, its variant and its program.
+CellKey = tuple[str, str, str]
 #: MiB that QEMU takes besides the guest's memory.
 _QEMU = 200
 
@@ -57,6 +62,8 @@ class Request:
         jobs: how many guests run side by side; None means as many as the cores and the memory allow.
         cores: whether the core files of crashes are wanted.
         isolation: when a guest is replaced by a fresh one.
+        until_sure: make trials of a cell only for as long as they can decide whether it differs from the baseline's;
+            `trials` is the most then.
     """
 
     selection: tuple[str, ...]
@@ -68,6 +75,7 @@ class Request:
     work: Path
     cores: bool = False
     isolation: Isolation = "on-trouble"
+    until_sure: bool = False
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -148,11 +156,40 @@ def recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
     return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
 
 
-def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[Store, Run]:
+@dataclass(frozen=True)
+class Batch:
+    """Trials that are made side by side; the next batch begins when all of them are stored.
+
+    Attributes:
+        slots: by guest, what makes its slots in their order, anew at each call.
+        further: how many more the batches to come may ask for, at most.
+    """
+
+    slots: Mapping[str, Callable[[], Iterable[Slot]]]
+    further: int = 0
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a caller in another thread takes part in a run.
+
+    Attributes:
+        batches: the trials that it wants of those that were asked for, in its own order. It may wait for the next.
+        finished: told of each trial that is stored and not made again.
+        stopped: when it is set, the run ends at once, as if interrupted.
+    """
+
+    batches: Iterable[Batch]
+    finished: Callable[[Trial], None]
+    stopped: threading.Event
+
+
+def run(request: Request, report: Reporter, resume: int | None = None, door: Door | None = None) -> tuple[Store, Run]:
     """Make all trials of a request, with everything that they need.
 
     Args:
         resume: the number of a run that this request was of; only what it lacks is made.
+        door: what the caller has to do with it. Such a run cannot be resumed.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -160,17 +197,31 @@ def run(request: Request, report: Reporter, resume: int | None = None) -> tuple[
     """
     asked = read(request)
     request = asked.request
+    if request.until_sure:
+        _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
     provided = provide(asked, report)
+    described = provided.described
+    if door:
+        del described["request"]
     if resume is not None:
-        check_same(store.run(resume), provided.described, f"run {resume} cannot go on")
-    number = store.begin(provided.described) if resume is None else resume
+        check_same(store.run(resume), described, f"run {resume} cannot go on")
+    number = store.begin(described) if resume is None else resume
+    batches: Iterable[Batch]
+    if door:
+        batches = door.batches
+    elif request.until_sure:
+        cells = list(asked.slots(asked.guests, trials=1))
+        batches = _rounds(cells, request.trials, partial(store.outcomes, number), report)
+    else:
+        each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
+        batches = [Batch(each)]
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
         crew = Crew(_job(asked, provided, kept), report)
-        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests))
-        conductor.conduct(asked.slots(), resume is not None)
+        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
+        conductor.conduct(batches, resume is not None)
     store.finish(number)
     return store, store.run(number)
 
@@ -185,13 +236,16 @@ class Asked:
     triples: dict[str, str]
     programs: list[Program]
 
-    def slots(self) -> dict[str, Callable[[], Iterator[Slot]]]:
-        """What makes the slots of each guest, in their order."""
+    def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
+        """All trials of some of the guests, so many of each cell, in their order."""
         variants = {name: self.configuration.variant(name) for name in self.request.variants}
-        return {
-            name: partial(plan.slots, {name: guest}, self.triples, variants, self.programs, self.request.trials)
-            for name, guest in self.guests.items()
-        }
+        return plan.slots(guests, self.triples, variants, self.programs, trials)
+
+    def cell(self) -> Slot:
+        """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
+        for slot in self.slots(self.guests, trials=1):
+            return slot
+        raise ProgramError(f"{self.programs[0].name} needs what its guest and libgo do not provide")
 
 
 @dataclass(frozen=True)
@@ -225,7 +279,7 @@ def provide(asked: Asked, report: Reporter) -> Provided:
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, asked.programs, configuration, cache, report)
-    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files))
+    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -238,13 +292,11 @@ def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
         HarnessError: bad input, or a guest in trouble.
     """
     asked = read(request)
-    slots = [slot for make in asked.slots().values() for slot in make()]
-    if not slots:
-        raise HarnessError("the guest does not provide what the program needs")
+    slot = asked.cell()
     provided = provide(asked, report)
     with tempfile.TemporaryDirectory() as folder:
         crew = Crew(_job(asked, provided, Path(folder) if request.cores else None), report)
-        return crew.attend(slots[0], visit).trial
+        return crew.attend(slot, visit).trial
 
 
 def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
@@ -260,7 +312,8 @@ def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     if not found:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     selection = (str(found[0].source),)
-    return replace(request, selection=selection, guests=(trial.guest,), variants=(trial.variant,), trials=trials)
+    request = replace(request, selection=selection, trials=trials, until_sure=False)
+    return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 
 def _job(asked: Asked, provided: Provided, kept: Path | None) -> Job:
@@ -293,7 +346,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None]
+        unfinished = [one.id for one in store.runs() if one.finished is None and "request" in one.plan]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
@@ -307,7 +360,7 @@ def _request(run_: Run, work: Path) -> Request:
     """What a stored run was made for. Raises StoreError."""
     said = run_.plan.get("request")
     if said is None:
-        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
+        raise StoreError(f"run {run_.id} was made by pytest, or by an older harness, and did not note how to go on")
     return Request(
         selection=tuple(said["selection"]),
         guests=tuple(said["guests"]),
@@ -318,6 +371,7 @@ def _request(run_: Run, work: Path) -> Request:
         work=work,
         cores=said["cores"],
         isolation=said["isolation"],
+        until_sure=said.get("until_sure", False),
     )
 
 
@@ -333,6 +387,9 @@ def matrix(store: Store, run_: Run) -> Matrix:
         BASELINE,
         store.trials(run_.id),
         store.events(run_.id),
+        said["trials"] if said.get("request", {}).get("until_sure") else None,
+        [Entry.from_json(one) for one in said.get("expected", [])],
+        date.fromisoformat(run_.created[:10]),
     )
 
 
@@ -387,11 +444,12 @@ def _describe(
     chosen: Sequence[Program],
     built: dict[str, Built],
     files: dict[str, Files],
+    configuration: conf.Configuration,
 ) -> dict[str, Any]:
     kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
         "command": shlex.join(["harness", *sys.argv[1:]]),
-        "trials of each cell": request.trials,
+        "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
         "kernel": kernels,
@@ -402,6 +460,7 @@ def _describe(
         "programs": [one.name for one in chosen],
         "trials": request.trials,
         "facts": facts,
+        "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
         "request": {
             "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
             "guests": list(request.guests),
@@ -411,6 +470,7 @@ def _describe(
             "conf_files": [str(file.absolute()) for file in request.conf_files],
             "cores": request.cores,
             "isolation": request.isolation,
+            "until_sure": request.until_sure,
         },
         # What a trial's outcome depends on: a run goes on only with the same.
         "made of": {
@@ -424,6 +484,56 @@ def _describe(
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
     }
+
+
+def _entry(said: conf.Expected, where: str) -> Entry:
+    """A known failure as the matrix wants it."""
+    return Entry(**{**said.model_dump(exclude={"verdict"}), "verdicts": tuple(said.verdict), "where": where})
+
+
+def _comparisons(cells: Iterable[Slot]) -> list[tuple[CellKey, CellKey]]:
+    """The cells that have a baseline, each with it."""
+    keys = [(cell.guest, cell.variant, cell.program.name) for cell in cells]
+    known = set(keys)
+    pairs = [(key, (key[0], BASELINE, key[2])) for key in keys]
+    return [(key, base) for key, base in pairs if key != base and base in known]
+
+
+def _check_decidable(cells: Sequence[Slot], most: int) -> None:
+    """Raise ConfigError if a run until it is sure could decide nothing."""
+    comparisons = len(_comparisons(cells))
+    if not comparisons:
+        raise ConfigError(f"there is nothing to be sure of: no program is run with {BASELINE} and another variant")
+    if most < (least := sequential.least_rounds(comparisons)):
+        raise ConfigError(
+            f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"
+            f" it takes --trials {least} or more"
+        )
+
+
+def _rounds(
+    cells: Sequence[Slot], most: int, outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]], report: Reporter
+) -> Iterator[Batch]:
+    """A round after the other, each with one trial of each cell that can still decide something.
+
+    What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
+    have.
+    """
+    pairs = _comparisons(cells)
+    for done in range(most):
+        seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
+        compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]
+        still = [pair for pair, open_ in zip(pairs, sequential.undecided(compared, done, most), strict=True) if open_]
+        wanted = {key for pair in still for key in pair}
+        if not wanted:
+            return
+        report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
+        slots: dict[str, list[Slot]] = {}
+        for cell in cells:
+            if (cell.guest, cell.variant, cell.program.name) in wanted:
+                slots.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+        made = {name: partial(list[Slot], each) for name, each in slots.items()}
+        yield Batch(made, further=(most - done - 1) * len(wanted))
 
 
 def check_same(run_: Run, described: dict[str, Any], cannot: str, whole: bool = True) -> None:
@@ -507,36 +617,33 @@ class Interrupted(Exception):
 class _Conductor:
     """Hands out slots, stores what comes back, and hands out again what a guest spoilt. Holds few slots at a time."""
 
-    def __init__(self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int]) -> None:
+    def __init__(
+        self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
+    ) -> None:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
+        self._door = door
         self._attempts: dict[Slot, int] = {}  # those that are handed out
         self._interrupts = 0
         self._done = self._total = 0
 
-    def conduct(self, slots: Mapping[str, Callable[[], Iterator[Slot]]], resume: bool) -> None:
+    def conduct(self, batches: Iterable[Batch], resume: bool) -> None:
         """Make all trials of a plan.
 
         Args:
-            slots: what makes the slots of each guest in their order.
             resume: whether some of them are in the store.
 
         Raises:
             Interrupted: the user stopped it.
             HarnessError: it cannot go on.
         """
-        self._total = sum(1 for make in slots.values() for _ in make())
-        waiting = {
-            name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in slots.items()
-        }
-        wanted = {name: min(self._guests[name], sum(1 for _ in make())) for name, make in slots.items()}
         with self._interruptible():
             try:
-                for name, slots_ in waiting.items():
-                    for _ in range(2 * wanted[name]):
-                        self._hand_out(slots_)
-                self._crew.start({name: count for name, count in wanted.items() if self._waits(name)})
-                while self._attempts:
-                    self._take(self._crew.results.get(), waiting)
+                for batch in batches:
+                    self._make(batch, resume)
+                    if self._interrupts:
+                        break
+                else:
+                    self._total = self._done
             except KeyboardInterrupt:
                 self._interrupts += 1
             finally:
@@ -544,10 +651,36 @@ class _Conductor:
         if self._interrupts:
             raise Interrupted(self._run, self._done, self._total)
 
+    def _make(self, batch: Batch, resume: bool) -> None:
+        """Make the trials of a batch, with as many guests as they need."""
+        count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
+        self._total = self._done + sum(count.values()) + batch.further
+        waiting = {
+            name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
+        }
+        wanted = {name: min(self._guests[name], count[name]) for name in waiting}
+        for name, slots in waiting.items():
+            for _ in range(wanted[name]):
+                self._hand_out(slots)
+        self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
+        while self._attempts:
+            self._take(self._next(), waiting)
+
+    def _next(self) -> Outcome:
+        """The next that the crew reports; nothing at all when the run is stopped."""
+        while True:
+            try:
+                return self._crew.results.get(timeout=0.5)
+            except queue.Empty:
+                if self._door and self._door.stopped.is_set():
+                    self._interrupts = 2
+                    self._attempts.clear()
+                    return Outcome()
+
     def _waits(self, name: str) -> bool:
         return any(slot.guest == name for slot in self._attempts)
 
-    def _left(self, slots: Iterator[Slot]) -> Iterator[tuple[Slot, int]]:
+    def _left(self, slots: Iterable[Slot]) -> Iterator[tuple[Slot, int]]:
         """The slots that a run still lacks, with the attempts that were made at each."""
         for slot in slots:
             attempts, judged = self._store.attempts(self._run, slot.guest, slot.variant, slot.program.name, slot.number)
@@ -571,7 +704,8 @@ class _Conductor:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
-        self._store.add(self._run, Trial(**{**trial, "attempt": attempt}), outcome.attachments)
+        stored = Trial(**{**trial, "attempt": attempt})
+        self._store.add(self._run, stored, outcome.attachments)
         if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
             self._attempts[slot] = attempt + 1
             self._crew.put(slot)
@@ -580,6 +714,8 @@ class _Conductor:
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
+        if self._door:
+            self._door.finished(stored)
         self._hand_out(waiting[slot.guest])
 
     @contextmanager

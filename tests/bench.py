@@ -1,25 +1,48 @@
 """Benchmarks: ratios measured side by side in one run, each with its goal and its method. `make bench` runs them.
 
-Each part builds in a cache of its own, so that nothing is there already and nothing of the user's is touched.
+What is compared is measured in turn, A B A B, so that a machine that grows busier does so for both. A ratio is the
+median of those of the pairs; its spread is from the smallest to the largest. `python -m tests.bench trial guests` runs
+the named parts. Nothing of the user's but his builds, images and saved guests is used, and nothing of it changed.
 """
 
 from __future__ import annotations
 
 import filecmp
+import itertools
+import os
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from harness import conf, engine
-from harness.build import libgo, source, toolchain
+from harness import conf, engine, paths, plan
+from harness.build import libgo, program, source, toolchain
 from harness.cache import Cache
+from harness.crew import Built, Crew, Job, folder_for_guest
+from harness.guest import boot
+from harness.guest.machine import Machine
+from harness.guest.pool import Guest, Pool
+from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
+from harness.results.matrix import Trial
+from harness.results.store import Store
+
+#: The guest that all is measured on, and the libgo.
+GUEST, VARIANT = "linux-i386", "pristine"
+#: How often each measurement is made.
+TURNS = 7
+#: The same for those that take minutes.
+LONG_TURNS = 3
 
 
 class Bench:
@@ -28,26 +51,440 @@ class Bench:
     def __init__(self, title: str, method: str) -> None:
         self.title, self.method = title, method
         self.rows: list[tuple[str, ...]] = []
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, list[float]] = {}
 
     def measure(self, name: str, what: Callable[[], object]) -> None:
         """Take the time of a step by the wall clock."""
         begun = time.monotonic()
         what()
-        self.seconds[name] = time.monotonic() - begun
+        self.note(name, time.monotonic() - begun)
 
-    def ratio(self, name: str, against: str, goal: float) -> None:
-        """A step against another one, and what was hoped for."""
-        ratio = self.seconds[name] / self.seconds[against]
-        met = "met" if ratio <= goal else "missed"
-        self.rows.append((name, f"{self.seconds[name]:.2f} s", f"{ratio:.3f}", f"at most {goal:g}: {met}"))
+    def note(self, name: str, seconds: float) -> None:
+        """Add what a step took."""
+        self.seconds.setdefault(name, []).append(seconds)
+
+    def row(self, name: str, ratio: str = "", words: str = "") -> None:
+        """A line of the table: a step's median time and what is said of it."""
+        taken = self.seconds[name]
+        figures = f"{statistics.median(taken):.3g} s"
+        spread = f"{min(taken):.3g} to {max(taken):.3g} s" if len(taken) > 1 else ""
+        self.rows.append((name, figures, spread, ratio, words))
+
+    def ratio(self, name: str, against: str, goal: float, inverse: bool = False) -> None:
+        """A step against another one, and what was hoped for.
+
+        Args:
+            goal: the ratio of their times at most or, if it is inverse, how many times as fast the step is at least.
+        """
+        pairs = zip(self.seconds[name], self.seconds[against], strict=True)
+        ratios = [(other / one if inverse else one / other) for one, other in pairs]
+        ratio = statistics.median(ratios)
+        met = "met" if (ratio >= goal if inverse else ratio <= goal) else "missed"
+        spread = f" ({min(ratios):.3g} to {max(ratios):.3g})" if len(ratios) > 1 else ""
+        self.row(name, f"{ratio:.3g}{spread}", f"at {'least' if inverse else 'most'} {goal:g}: {met}")
 
     def show(self) -> None:
         """Print the table."""
-        table = Table("step", "time", "ratio", "goal", title=self.title, caption=self.method)
+        table = Table(
+            "step", "median time", "spread", "ratio (spread)", "goal", title=self.title, caption=self.method, width=130
+        )
         for row in self.rows:
             table.add_row(*row)
-        Console(width=110).print(table)
+        Console(width=130).print(table)
+
+
+class Setting:
+    """What the parts that need a guest have in common: its files, the libgo, the agent, a pool."""
+
+    def __init__(self, folder: Path, report: Reporter) -> None:
+        self.folder, self.report = folder, report
+        self.configuration = conf.load()
+        self.guest = self.configuration.guest(GUEST)
+        self.tools = toolchain.find(self.guest.toolchain, self.configuration)
+        self.cache = Cache(paths.cache_dir())
+        self.files = boot.files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
+        self.libgo = engine.build_variants([VARIANT], self.tools, self.configuration, self.cache, report)[VARIANT]
+        self.agent = program.build_agent(engine.AGENT, self.tools, self.cache)
+
+    def say(self, text: str) -> None:
+        """Tell what is done about the guest."""
+        self.report.step(f"guest {GUEST}", text)
+
+    def built(self, programs: Iterable[Program]) -> Built:
+        """What a crew needs to run programs."""
+        files = {(VARIANT, one.name): program.build(one.source, self.tools, self.libgo, self.cache) for one in programs}
+        return Built(self.agent, {VARIANT: self.libgo}, files)
+
+    @contextmanager
+    def fresh(self) -> Iterator[Guest]:
+        """A guest with the agent and the libgo on it."""
+        built = self.built([])
+        contents = {
+            built.agent_target(self.guest): self.agent,
+            built.library_target(self.guest, VARIANT): self.libgo.library,
+        }
+        pool = Pool(GUEST, self.guest, self.files, contents, self.cache, self.say)
+        with folder_for_guest(self.folder) as folder:
+            guest = pool.fresh(folder, self.say)
+            try:
+                yield guest
+            finally:
+                guest.machine.stop()
+
+    @contextmanager
+    def boot(self) -> Iterator[None]:
+        """A booted guest that has answered."""
+        with folder_for_guest(self.folder) as folder:
+            machine = Machine(GUEST, self.guest, self.files, folder)
+            try:
+                self.say("booting")
+                machine.start()
+                boot.wait(machine).close()
+                yield
+            finally:
+                machine.stop()
+
+
+@contextmanager
+def setting() -> Iterator[Setting]:
+    """What a part works with, gone after the block."""
+    with tempfile.TemporaryDirectory() as folder, Reporter() as report:
+        yield Setting(Path(folder), report)
+
+
+class Trials:
+    """Guests that make trials in the harness's own way, to which trials can be given again and again."""
+
+    def __init__(self, said: Setting, built: Built, guests: int) -> None:
+        self._guests = guests
+        files = {GUEST: said.files}
+        job = Job(said.configuration, files, {said.guest.toolchain: built}, said.folder, said.cache, "on-trouble", None)
+        self._crew = Crew(job, said.report)
+        self._store = Store(said.folder / f"results-{guests}.sqlite")
+        self._run = self._store.begin({})
+        self._numbers = itertools.count(1)
+        self._crew.start({GUEST: guests})
+
+    def make(self, programs: Iterable[Program]) -> list[Trial]:
+        """Make one trial of each program: as in a run, a guest's next one is given out once its last one is stored."""
+        slots = (Slot(GUEST, VARIANT, one, number) for one, number in zip(programs, self._numbers, strict=False))
+        open_ = 0
+        for slot in itertools.islice(slots, self._guests):
+            self._crew.put(slot)
+            open_ += 1
+        made = []
+        while open_:
+            outcome = self._crew.results.get()
+            if outcome.slot is None or outcome.trial["verdict"] != "pass":
+                sys.exit(f"bench: a trial that should pass did not: {outcome}")
+            made.append(Trial(**outcome.trial, attempt=1))
+            self._store.add(self._run, made[-1])
+            open_ -= 1
+            for slot in itertools.islice(slots, 1):
+                self._crew.put(slot)
+                open_ += 1
+        return made
+
+    def stop(self) -> None:
+        """End the guests."""
+        self._crew.stop()
+
+
+@contextmanager
+def trials(said: Setting, built: Built, guests: int) -> Iterator[Trials]:
+    """So many guests that make trials."""
+    made = Trials(said, built, guests)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def samples(folder: Path) -> list[Program]:
+    """A program that says a word, and one that ends a thread."""
+    hello = folder / "bench" / "hello.go"
+    hello.parent.mkdir()
+    hello.write_text('package main\n\nimport "os"\n\nfunc main() {\n\tos.Stdout.WriteString("hello\\n")\n}\n')
+    return [plan.read(hello), plan.read(paths.DATA / "suites" / "threads" / "lock-exit-once.go")]
+
+
+def trial_overhead() -> Bench:
+    """A trial through the harness against the same command in a loop of the guest's shell."""
+    block, turns = 4, 15
+    bench = Bench(
+        "trial",
+        f"A trial's time, the mean of {block} in a row, {turns} times in turn in the same guest. Harness: from the"
+        " request to the stored result, all that the harness does for it. Loop: `while ...; do PROGRAM >/dev/null 2>&1;"
+        " done` in the guest's shell, one command by the host's clock.",
+    )
+    with setting() as said:
+        programs = samples(said.folder)
+        built = said.built(programs)
+        loops = {}
+        for one in programs:
+            file = built.programs[VARIANT, one.name]
+            # The crew puts a program there; the loop is a program of its own to it, run the same way.
+            target = f"{said.guest.folder}/bin/{file.parent.name}/{one.source.stem}"
+            loop = said.folder / f"loop-{one.source.stem}" / "loop"
+            loop.parent.mkdir()
+            loop.write_text(
+                f"#!/bin/sh\ni=0\nwhile [ $i -lt {block} ]; do\n{target} >/dev/null 2>&1 || exit 1\ni=$((i+1))\ndone\n"
+            )
+            loops[one] = Program(f"loop/{one.source.stem}", loop, timeout=600)
+            built.programs[VARIANT, loops[one].name] = loop
+        with trials(said, built, 1) as guest:
+            guest.make(programs)  # the guest starts, the programs are shipped
+            for _, (one, loop_) in itertools.product(range(turns), loops.items()):
+                said.report.step("bench", f"trial, {one.name}")
+                begun = time.monotonic()
+                guest.make([one] * block)
+                bench.note(f"harness: {one.name}", (time.monotonic() - begun) / block)
+                (looped,) = guest.make([loop_])
+                bench.note(f"loop: {one.name}", looped.seconds / block)
+        for one in programs:
+            bench.row(f"loop: {one.name}")
+            bench.ratio(f"harness: {one.name}", f"loop: {one.name}", 1.15)
+    return bench
+
+
+def restores() -> Bench:
+    """A restore against a cold boot."""
+    bench = Bench(
+        "restore",
+        f"Until the guest has answered its first command over SSH, {TURNS} times in turn. Boot: without the shipping"
+        " of the libgo and of the agent. Restore: with both on it.",
+    )
+    with setting() as said:
+        with said.fresh():
+            pass  # boots and saves it, if there is none yet
+
+        def until_answer(guest: Callable[[], object]) -> None:
+            with ExitStack() as stack:
+                # Ending a guest is not in the time.
+                begun = time.monotonic()
+                stack.enter_context(guest())  # type: ignore[arg-type]
+                bench.note(guest.__name__, time.monotonic() - begun)
+
+        for _ in range(TURNS):
+            until_answer(said.boot)
+            until_answer(said.fresh)
+    bench.seconds = {"cold boot": bench.seconds["boot"], "restore": bench.seconds["fresh"]}
+    bench.row("cold boot")
+    bench.ratio("restore", "cold boot", 0.1)
+    return bench
+
+
+def guests_side_by_side() -> Bench:
+    """Two guests against one."""
+    block = 20
+    bench = Bench(
+        "guests",
+        f"Time of {block} trials, {TURNS} times in turn; the guests are there already. Trials of the same two programs"
+        f" one after the other. This machine has {os.cpu_count()} cores.",
+    )
+    with setting() as said:
+        programs = samples(said.folder)
+        built = said.built(programs)
+        with trials(said, built, 1) as one, trials(said, built, 2) as two:
+            for each in (one, two):
+                each.make(programs * 4)
+            for _ in range(TURNS):
+                said.report.step("bench", "guests")
+                bench.measure("one guest", lambda: one.make(programs * (block // 2)))
+                bench.measure("two guests", lambda: two.make(programs * (block // 2)))
+    bench.row("one guest")
+    bench.ratio("two guests", "one guest", 1.8, inverse=True)
+    return bench
+
+
+#: What DejaGnu loads: its way to the guest. The guest has neither scp nor an SFTP server, so that files go through
+#: `cat`. What is run is named without the change of folder that remote_exec puts before it: ssh_exec, which removes
+#: what it has run, would run it a second time (`rm -f test -d ... && cd ...; PROGRAM`).
+_BOARD = """
+set_board_info isremote 1
+set_board_info protocol ssh
+set_board_info hostname 127.0.0.1
+set_board_info username {user}
+set_board_info port {port}
+set_board_info ssh_opts "{options}"
+set_board_info ssh_useropts "{options}"
+set_board_info scp_prog {scp}
+load_generic_config unix
+proc guest_exec {{ dest program arguments in out }} {{
+    regsub {{^test -d .* && cd .*; }} $program "" program
+    return [ssh_exec $dest "LD_LIBRARY_PATH={library} $program" $arguments $in $out]
+}}
+"""
+_SCP = """#!/bin/sh
+while [ $# -gt 2 ]; do shift; done
+exec ssh {options} -p {port} "${{2%%:*}}" "cat >${{2#*:}} && chmod 755 ${{2#*:}}" <"$1"
+"""
+#: Judges as GCC's go-test.exp and go-torture.exp do: compile, load, and the exit status.
+_TESTS = """
+set list [open $::env(BENCH_PROGRAMS)]
+while {{ [gets $list line] >= 0 }} {{
+    lassign $line name executable compiler arguments
+    if {{ $compiler ne "" }} {{
+        set made [local_exec $compiler "" "" 300]
+        if {{ [lindex $made 0] != 0 }} {{
+            unresolved $name
+            continue
+        }}
+    }}
+    set result [remote_load target $executable $arguments]
+    [lindex $result 0] $name
+}}
+"""
+#: Programs that go-test.exp does not run.
+_UNTESTED = ("init1", "closure")
+
+
+class DejaGnu:
+    """DejaGnu with a board for a guest.
+
+    Args:
+        programs: what it runs, and the executables.
+    """
+
+    def __init__(self, said: Setting, guest: Guest, programs: Mapping[Program, Path]) -> None:
+        self._folder, self._programs, self._said = said.folder / "dejagnu", programs, said
+        self._source = self._folder / "testsuite"
+        (self._source / "go.test").mkdir(parents=True)
+        files, port = said.files, guest.machine.port
+        hosts = self._folder / "known_hosts"
+        hosts.write_text(f"[127.0.0.1]:{port} {files.host_key}\n")
+        # One connection for all, which is DejaGnu's way too.
+        options = f"-F /dev/null -i {files.ssh_key} -o UserKnownHostsFile={hosts} -o LogLevel=ERROR"
+        options += f" -o ControlMaster=auto -o ControlPersist=yes -o ControlPath={self._folder}/link"
+        self._link = ["ssh", *options.split(), "-p", str(port), "-O", "exit", "127.0.0.1"]
+        said_ = said.guest
+        words = {"user": said_.ssh.user, "port": port, "options": options, "scp": self._folder / "scp"}
+        words |= {"library": str(Path(said.built([]).library_target(said_, VARIANT)).parent)}
+        self._write("scp", _SCP.format(**words)).chmod(0o755)
+        self._write("guest.exp", _BOARD.format(**words))
+        self._write("site.exp", f'set boards_dir "{self._folder}"\n')
+        self._write("testsuite/go.test/all.exp", _TESTS.format())
+
+    def run(self, compile_: bool) -> dict[str, str]:
+        """Run the programs; give the results, `PASS` and so on, by the programs' names.
+
+        Args:
+            compile_: whether it compiles them, too.
+        """
+        tools, lib = self._said.tools, self._said.libgo
+        lines = []
+        for one, executable in self._programs.items():
+            target, command = executable, ""
+            if compile_:
+                target = self._folder / "made" / executable.parent.name / one.source.stem
+                target.parent.mkdir(parents=True, exist_ok=True)
+                words = [tools.gccgo, *tools.compile_flags, *program.FLAGS, *lib.compile_flags]
+                command = " ".join(map(str, [*words, "-o", target, one.source]))
+            lines.append(f"{one.name} {target} {{{command}}} {{{shlex.join(one.args)}}}")
+        listed = self._write("programs", "\n".join(lines) + "\n")
+        environment = {**os.environ, "BENCH_PROGRAMS": str(listed)}
+        command_ = ["runtest", "--tool", "go", "--srcdir", str(self._source), "--target_board", "guest"]
+        command_ += ["--target", tools.triple]
+        done = subprocess.run(command_, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
+        found = re.findall(r"^([A-Z]+): (\S+)$", (self._folder / "go.sum").read_text(), re.MULTILINE)
+        results = {name: result for result, name in found}
+        if set(results) != {one.name for one in self._programs}:
+            sys.exit(f"bench: DejaGnu did not run all programs:\n{done.stdout}{done.stderr}")
+        return results
+
+    def close(self) -> None:
+        """End the connection."""
+        subprocess.run(self._link, capture_output=True, check=False)
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self._folder / name
+        path.write_text(text)
+        return path
+
+
+def go_tests(said: Setting, number: int) -> list[Program]:
+    """So many `run` programs of GCC's Go tests, evenly taken out of all of some folders."""
+    top = source.unpack(said.tools, said.cache) / "gcc" / "testsuite" / "go.test" / "test"
+    found = plan.programs([str(top / folder) for folder in (".", "chan", "ken")])
+    fitting = [one for one in found if not one.args and one.source.stem not in _UNTESTED]
+    return fitting[:: len(fitting) // number][:number]
+
+
+def run_by_harness(said: Setting, programs: Iterable[Program], compiled: bool) -> dict[str, str]:
+    """Run programs by the command; give the verdicts by the programs' names.
+
+    Args:
+        compiled: whether they may be taken from the cache.
+    """
+    with tempfile.TemporaryDirectory(dir=said.folder) as folder:
+        sources = [one.source for one in programs]
+        if not compiled:
+            sources = [_another(each, Path(folder)) for each in sources]
+        work = Path(folder) / "work"
+        command = [str(Path(sys.executable).with_name("harness")), "run", *map(str, sources), "--guest", GUEST]
+        command += ["--variant", VARIANT, "--trials", "1", "--work", str(work)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        store = Store(work / "results.sqlite")
+        verdicts = {trial.program: trial.verdict for trial in store.trials(1)}
+        if len(verdicts) != len(sources):
+            sys.exit(f"bench: the harness did not run all programs:\n{done.stdout}{done.stderr}")
+        if not compiled:
+            for what, key in store.run(1).plan["made of"].items():
+                if what.startswith("program "):  # of no use to anybody else
+                    shutil.rmtree(said.cache.root / "programs" / key)
+        return verdicts
+
+
+def _another(program_: Path, folder: Path) -> Path:
+    """A program that is the same but for a comment at its end, so that it is in no cache."""
+    copy = folder / program_.parent.name / program_.name
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_bytes(program_.read_bytes() + f"\n// {folder}\n".encode())
+    if program_.with_suffix(".out").is_file():
+        shutil.copy(program_.with_suffix(".out"), copy.parent)
+    return copy
+
+
+def against_dejagnu() -> Bench:
+    """The harness against DejaGnu, on the same programs."""
+    if not shutil.which("runtest"):
+        sys.exit("bench: no DejaGnu on this machine; Debian's package is dejagnu: apt-get install dejagnu")
+    number = 60
+    bench = Bench(
+        "dejagnu",
+        f"{number} `run` programs of GCC's go.test, once each, {LONG_TURNS} times in turn, libgo {VARIANT}. Harness:"
+        " the whole command `harness run`, with the start of Python, the restore of its guests, as many as there are"
+        " cores, and the report. DejaGnu: `runtest`, its ssh protocol over a kept connection, on a guest that is there"
+        " already. Compiled: all programs are before, for both. Compiling: each compiles all of them with the same"
+        " words, the harness on all cores.",
+    )
+    with setting() as said, said.fresh() as guest:
+        programs = go_tests(said, number)
+        built = said.built(programs)
+        other = DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})
+        results: dict[str, str] = {}
+        verdicts: dict[str, str] = {}
+        try:
+            for _, compiling in itertools.product(range(LONG_TURNS), (False, True)):
+                kind = "compiling" if compiling else "compiled"
+                said.report.step("bench", f"DejaGnu, {kind}")
+                bench.measure(f"DejaGnu, {kind}", lambda c=compiling: results.update(other.run(c)))
+                said.report.step("bench", f"harness, {kind}")
+                bench.measure(
+                    f"harness, {kind}", lambda c=compiling: verdicts.update(run_by_harness(said, programs, not c))
+                )
+        finally:
+            other.close()
+    for kind in ("compiled", "compiling"):
+        bench.row(f"DejaGnu, {kind}")
+        bench.ratio(f"harness, {kind}", f"DejaGnu, {kind}", 3, inverse=True)
+    differ = [name for name, result in results.items() if (result == "PASS") != (verdicts[name] == "pass")]
+    passed = sum(result == "PASS" for result in results.values())
+    told = f"{passed} of {len(results)} pass with DejaGnu, {len(differ)} differ"
+    bench.rows.append(("verdicts", "", "", told, f"the same: {'missed' if differ else 'met'}"))
+    for name in differ:
+        bench.rows.append((f"  {name}", "", "", f"DejaGnu {results[name]}, harness {verdicts[name]}", ""))
+    return bench
 
 
 @contextmanager
@@ -65,7 +502,8 @@ def libgo_builds() -> Bench:
     bench = Bench(
         "libgo",
         f"One build of each, one after the other, GCC {tools.version}, `harness build`'s own steps without the start of"
-        " Python. Full: configure and make of the unpatched source. Whole: the same of the patched source.",
+        " Python, in caches of their own. Full: configure and make of the unpatched source. Whole: the same of the"
+        " patched source.",
     )
     recipes = {name: engine.recipe(name, configuration) for name in ("pristine", go, c)}
     with caches(2) as (cache, other), Reporter() as report:
@@ -83,21 +521,26 @@ def libgo_builds() -> Bench:
         bench.measure(f"incremental build: {c}, a C function", lambda: make(c))
         bench.measure("nothing to do", lambda: make(go))
         bench.measure(f"whole build: {go}", lambda: make(go, other, whole=True))
-        bench.rows.append(("full build", f"{bench.seconds['full build']:.2f} s", "1", ""))
+        bench.row("full build", "1")
         for name, goal in zip(list(bench.seconds)[1:4], (0.1, 0.1, 0.01), strict=True):
             bench.ratio(name, "full build", goal)
         same = filecmp.cmp(make(go).library, make(go, other, whole=True).library, shallow=False)
-        name = f"whole build: {go}"
         words = (
             "the library is the incremental one's, byte for byte"
             if same
             else "ANOTHER LIBRARY than the incremental one"
         )
-        bench.rows.append((name, f"{bench.seconds[name]:.2f} s", "", words))
+        bench.row(f"whole build: {go}", words=words)
     return bench
 
 
-PARTS = {"libgo": libgo_builds}
+PARTS = {
+    "trial": trial_overhead,
+    "restore": restores,
+    "guests": guests_side_by_side,
+    "dejagnu": against_dejagnu,
+    "libgo": libgo_builds,
+}
 
 
 def main() -> None:

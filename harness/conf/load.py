@@ -1,12 +1,15 @@
 """The given configuration and the user's own files, put together and checked.
 
-A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole.
+A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole, but that
+of known failures grows.
 """
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +17,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from harness import paths
-from harness.conf.model import Guest, Toolchain, Variant
+from harness.conf.model import Expected, Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
 from harness.errors import ConfigError
 from harness.guest.system import SYSTEMS
@@ -34,6 +37,7 @@ class _Top(BaseModel):
     variants: dict[str, Variant] = {}
     signals: dict[str, dict[int, str]] = {}
     usual: list[str] = [BASELINE]
+    expected: list[Expected] = []
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -66,6 +70,11 @@ class Configuration:
             self._check(name, self.variants, "variant", ("usual", place))
         #: The variants that are run when none is named.
         self.usual = tuple(top.usual)
+        #: The known failures, each with the file and line that say so.
+        self.expected = [(one, self._where(("expected", place))) for place, one in enumerate(top.expected)]
+        for place, one in enumerate(top.expected):
+            self._check_pattern(one.guest, self.guests, "guest", ("expected", place, "guest"))
+            self._check_pattern(one.variant, self.variants, "variant", ("expected", place, "variant"))
         for name, guest in self.guests.items():
             self._check(guest.toolchain, self.toolchains, "toolchain", ("guests", name, "toolchain"))
             if guest.system is not None:
@@ -148,6 +157,17 @@ class Configuration:
             location = location[:-1]
         return self._marks[location]
 
+    def _where(self, location: Location) -> str:
+        """A value's file and line; a file that came with the harness is named from where it lies there."""
+        mark = self._mark(location)
+        with suppress(ValueError):
+            return f"{mark.file.relative_to(paths.DATA)}:{mark.line}"
+        return str(mark)
+
+    def _check_pattern(self, pattern: str, known: Mapping[str, object], what: str, location: Location) -> None:
+        if not any(fnmatch.fnmatchcase(name, pattern.removesuffix(TRACED)) for name in known):
+            self._check(pattern, known, what, location)
+
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
             key = ".".join(map(str, location))
@@ -167,14 +187,27 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
     """
     data: dict[str, Any] = {}
     marks: Marks = {}
-    given = [paths.DATA / "conf" / name for name in ("guests.yaml", "toolchains.yaml", "variants.yaml")]
+    given = [
+        paths.DATA / "conf" / name for name in ("guests.yaml", "toolchains.yaml", "variants.yaml", "expected.yaml")
+    ]
     if recorded().is_file():
         given.append(recorded())
     for file in [*given, *extra]:
         more, more_marks = read(file)
+        if isinstance(data.get("expected"), list) and isinstance(more.get("expected"), list):
+            before = len(data["expected"])
+            more["expected"] = [*data["expected"], *more["expected"]]
+            more_marks = {_moved(location, before): mark for location, mark in more_marks.items()}
         _merge(data, more)
         marks.update(more_marks)
     return Configuration(data, marks)
+
+
+def _moved(location: Location, places: int) -> Location:
+    """Where a value of the list `expected` stands after so many entries of other files."""
+    if len(location) > 1 and location[0] == "expected" and isinstance(location[1], int):
+        return ("expected", location[1] + places, *location[2:])
+    return location
 
 
 def _merge(base: dict[str, Any], more: dict[str, Any]) -> None:
@@ -192,8 +225,8 @@ def _pick(what: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def _explain(error: pydantic.ValidationError, marks: Marks) -> str:
-    """The first error of pydantic's in one sentence, with file, line and key."""
-    first = error.errors()[0]
+    """The first error of pydantic's in one sentence, with file, line and key; a misspelt key before a missing one."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = tuple(first["loc"])
     while location not in marks and location:
         location = location[:-1]

@@ -1,4 +1,4 @@
-"""What the configuration may say: guests, toolchains and variants, with units and defaults.
+"""What the configuration may say: guests, toolchains, variants and known failures, with units and defaults.
 
 Each model refuses keys that it does not know. Knows nothing of files but their names.
 """
@@ -6,6 +6,7 @@ Each model refuses keys that it does not know. Knows nothing of files but their 
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -184,3 +185,30 @@ class Variant(Model):
     def fits(self, triple: str) -> bool:
         """Whether it is for programs of a target triple."""
         return not self.only or triple in self.only
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Expected(Model):
+    """A known failure: the cells that it is about, how they end, why, and until when that counts.
+
+    In `guest`, `variant` and `program`, `*` stands for any text. `signature` is found in a crash's or hang's signature.
+    `expires` is the last day on which it counts; `flaky` says that the cells may pass too.
+    """
+
+    guest: str = "*"
+    variant: str = "*"
+    program: Annotated[str, Field(min_length=1)]
+    verdict: Annotated[list[Literal["fail", "crash", "hang"]], BeforeValidator(_listed)] = []
+    signature: Regex = ""
+    reason: Annotated[str, Field(min_length=1)]
+    expires: date
+    flaky: bool = False
+
+    @model_validator(mode="after")
+    def _says_how_it_ends(self) -> Expected:
+        if not self.verdict and not self.signature:
+            raise ValueError("has neither verdict nor signature")
+        return self

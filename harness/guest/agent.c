@@ -7,11 +7,16 @@
 
    Every message, in both directions, is one type byte, a length of four bytes (big endian), and that many bytes.
    In:   'L' the number of bytes to keep of each stream, in decimal. 'R' run: folder, count of environment entries in
-         decimal, the entries, the arguments, each ended by a zero byte. 'Q' send SIGQUIT to the command's process
-         group. 'K' kill the group.
-   Out:  'S' the command was started, with its process id in decimal. 'O' and 'E' a piece of its standard output and
-         standard error. 'X' it ended: "exit N" or "signal N", then the bytes dropped of each stream, then its user
-         and system time in milliseconds. 'F' it could not be started: the reason.  */
+         decimal, the entries, the arguments, each ended by a zero byte. 'P' tell the command's process id. 'Q' send
+         SIGQUIT to the command's process group. 'K' kill the group. 'W' write an executable file: its path, a zero
+         byte, and a piece of it; a piece of no bytes ends it, and only then is it there under its name.
+   Out:  'O' and 'E' a piece of the command's standard output and standard error. 'X' it ended: "exit N" or "signal N",
+         then the bytes dropped of each stream, then its user and system time in milliseconds. 'P' the process id, in
+         decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be written: the
+         reason. What went well gets no answer of its own.
+
+   What there is to tell goes out in one piece once there is nothing else to do: each write costs a packet, which the
+   guest has to compress, encrypt and send.  */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,11 +26,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MESSAGE_MAX (1 << 20)
+/* Milliseconds in which nothing happens before output is passed on: most programs end right after their last words.  */
+#define PAUSE 5
 
 struct stream
 {
@@ -39,6 +47,8 @@ static pid_t child = -1;
 static int child_pipe[2];
 static char input[MESSAGE_MAX + 8];
 static size_t input_size;
+static char output[1 << 16]; /* what is still to be told */
+static size_t output_size;
 
 static void
 leave (int status)
@@ -64,11 +74,22 @@ write_all (const char *data, size_t size)
 }
 
 static void
+flush (void)
+{
+  write_all (output, output_size);
+  output_size = 0;
+}
+
+/* SIZE is less than what `output` holds by some bytes.  */
+static void
 tell (char type, const char *data, size_t size)
 {
   char head[5] = { type, (char) (size >> 24), (char) (size >> 16), (char) (size >> 8), (char) size };
-  write_all (head, sizeof head);
-  write_all (data, size);
+  if (output_size + sizeof head + size > sizeof output)
+    flush ();
+  memcpy (output + output_size, head, sizeof head);
+  memcpy (output + output_size + sizeof head, data, size);
+  output_size += sizeof head + size;
 }
 
 static void
@@ -77,6 +98,7 @@ tell_failure (const char *what)
   char text[300];
   int size = snprintf (text, sizeof text, "%s: %s", what, strerror (errno));
   tell ('F', text, (size_t) size < sizeof text ? (size_t) size : sizeof text - 1);
+  flush ();
 }
 
 /* A signal's arrival must end a poll that began before it: write to a pipe that the poll watches.  */
@@ -117,7 +139,6 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   int outs[2], errs[2], failure[2];
   char **list;
 
-  text[size] = '\0';
   list = words (text, text + size, &count);
   variables = count > 1 ? strtoul (list[1], NULL, 10) : 0;
   if (count < 3 || variables > count - 3)
@@ -169,8 +190,6 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
     }
   else
     {
-      char number[24];
-      tell ('S', number, (size_t) snprintf (number, sizeof number, "%ld", (long) child));
       *out = (struct stream) { outs[0], 'O', 0, 0 };
       *err = (struct stream) { errs[0], 'E', 0, 0 };
     }
@@ -246,6 +265,52 @@ finish (int status, struct stream *out, struct stream *err)
   before = now;
   child = -1;
   tell ('X', text, (size_t) size);
+  flush ();
+}
+
+/* Take one piece of a file, which grows beside its place until it is whole.  */
+static void
+take_file (char *path, char *end)
+{
+  static int fd = -1; /* -1 between files */
+  static int failed;
+  char beside[4096];
+  char *data = path + strlen (path) + 1;
+  int last = data >= end;
+
+  if (snprintf (beside, sizeof beside, "%s.new", path) >= (int) sizeof beside)
+    failed = ENAMETOOLONG;
+  if (fd < 0 && !failed)
+    {
+      for (char *at = path + 1; (at = strchr (at, '/')) != NULL; at++)
+        {
+          *at = '\0';
+          mkdir (path, 0755); /* mostly it is there; if not, open fails */
+          *at = '/';
+        }
+      fd = open (beside, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+      if (fd < 0 || fchmod (fd, 0755) < 0)
+        failed = errno;
+    }
+  while (!failed && data < end)
+    {
+      ssize_t done = write (fd, data, (size_t) (end - data));
+      if (done >= 0)
+        data += done;
+      else if (errno != EINTR)
+        failed = errno;
+    }
+  if (!last)
+    return;
+  if (fd >= 0 && close (fd) < 0 && !failed)
+    failed = errno;
+  if (!failed && rename (beside, path) < 0)
+    failed = errno;
+  errno = failed;
+  if (failed)
+    tell_failure (path);
+  fd = -1;
+  failed = 0;
 }
 
 static void
@@ -261,6 +326,16 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
     case 'R':
       if (child < 0)
         start (data, size, out, err);
+      break;
+    case 'W':
+      take_file (data, data + size);
+      break;
+    case 'P':
+      if (child > 0)
+        {
+          tell ('P', number, (size_t) snprintf (number, sizeof number, "%ld", (long) child));
+          flush ();
+        }
       break;
     case 'Q':
       if (child > 0)
@@ -291,7 +366,8 @@ listen_to_harness (struct stream *out, struct stream *err)
         leave (1);
       if (input_size < 5 + size)
         break;
-      after = input[5 + size]; /* start() ends the words with a zero byte there */
+      after = input[5 + size];
+      input[5 + size] = '\0'; /* so that the last word of a message ends, whatever it holds */
       obey (input[0], input + 5, size, out, err);
       input[5 + size] = after;
       input_size -= 5 + size;
@@ -319,8 +395,11 @@ main (void)
           = { { 0, POLLIN, 0 }, { child_pipe[0], POLLIN, 0 }, { out.fd, POLLIN, 0 }, { err.fd, POLLIN, 0 } };
       int status;
       char drop[16];
-      if (poll (ready, 4, -1) < 0 && errno != EINTR)
+      int got = poll (ready, 4, output_size > 0 ? PAUSE : -1);
+      if (got < 0 && errno != EINTR)
         leave (1);
+      if (got == 0)
+        flush ();
       if (out.fd >= 0 && ready[2].revents)
         pump (&out);
       if (err.fd >= 0 && ready[3].revents)

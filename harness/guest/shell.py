@@ -188,6 +188,14 @@ class Agent:
             self._channel.settimeout(_SHORT)
             self._channel.sendall(type_.encode() + len(data).to_bytes(4, "big") + data)
 
+    def put(self, data: bytes, path: str) -> None:
+        """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
+        process is started. It is there before the next command starts. If it cannot be, that command's answer says so.
+        """
+        for at in range(0, len(data), _PIECE):
+            self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
+        self.send("W", path.encode() + b"\0")
+
     def receive(self, deadline: float) -> Message | None:
         """The next message, or None when steady.time() reaches the deadline first."""
         while True:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 from harness.errors import StoreError
+from harness.results.expected import Entry, contradicted, excuse
+from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -65,7 +68,7 @@ class Difference:
     """A cell against the baseline's cell of the same guest and program.
 
     Attributes:
-        p: Fisher's exact test, two-sided, pass against non-pass.
+        p: Fisher's exact test, two-sided, pass against non-pass; in a run until it was sure, of the sequential test.
         p_corrected: after Holm's correction over all comparisons of the matrix.
         claimed: p_corrected is below 0.05.
         baseline_passed: k of the baseline's cell; baseline_trials is its n.
@@ -87,6 +90,7 @@ class Finding:
         title: the signature, or where there is none the reason.
         count: how many trials.
         trial: the id of the first one; command is what runs it again.
+        expected: what the configuration says of such a known failure, or ''.
     """
 
     verdict: str
@@ -94,6 +98,7 @@ class Finding:
     count: int
     trial: int
     command: str
+    expected: str = ""
 
 
 @dataclass
@@ -109,6 +114,8 @@ class Cell:
         findings: what went wrong, in the order it was first seen.
         interval: Wilson's 95 % interval of k of n, None without trials.
         difference: None for the baseline itself, and where either side has no trial.
+        known: trials that went wrong as the configuration expects.
+        contradicts: entries of known failures that are wrong about it, in words, or ''.
     """
 
     guest: str
@@ -122,6 +129,8 @@ class Cell:
     findings: list[Finding] = field(default_factory=list)
     interval: tuple[float, float] | None = None
     difference: Difference | None = None
+    known: int = 0
+    contradicts: str = ""
 
     @property
     def trials(self) -> int:
@@ -132,6 +141,11 @@ class Cell:
     def passed(self) -> int:
         """k of n."""
         return self.counts["pass"]
+
+    @property
+    def surprise(self) -> bool:
+        """Whether it did not come out as expected: a trial went wrong in an unknown way, or a known failure passed."""
+        return self.trials - self.passed > self.known or bool(self.contradicts)
 
     @property
     def verdict(self) -> str:
@@ -153,6 +167,9 @@ class Matrix:
         comparisons: how many tests the correction was made for.
         events: troubles of guests, JSON objects. Reports know the keys `time`, `guest`, `kind` and `text`, and show
             all others as they are.
+        most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
+            None if their number was fixed beforehand.
+        expired: entries of known failures that are about some of the cells, and have expired, in words.
     """
 
     run: dict[str, Any]
@@ -163,6 +180,8 @@ class Matrix:
     cells: list[Cell]
     comparisons: int
     events: list[dict[str, Any]]
+    most: int | None = None
+    expired: Sequence[str] = ()
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -187,9 +206,24 @@ class Matrix:
         ]
         return sorted(found, key=lambda entry: (entry[2].p_corrected, entry[2].p))
 
+    def surprises(self) -> list[tuple[int, Cell]]:
+        """Cells with their number that did not come out as expected."""
+        return [(index, cell) for index, cell in enumerate(self.cells) if cell.surprise]
+
+    def undecided(self) -> list[tuple[int, Cell, Difference]]:
+        """In a run until it was sure: cells with their number of which it was not."""
+        return [
+            (index, cell, cell.difference)
+            for index, cell in enumerate(self.cells)
+            if self.most and cell.difference and not cell.difference.claimed
+        ]
+
     @property
     def trials_needed(self) -> int | None:
-        """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many."""
+        """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many, and
+        where trials were made until the run was sure."""
+        if self.most:
+            return None
         needed = least_trials(self.comparisons)
         short = any(
             cell.difference and min(cell.trials, cell.difference.baseline_trials) < needed for cell in self.cells
@@ -197,7 +231,8 @@ class Matrix:
         return needed if short else None
 
     def totals(self) -> dict[str, Any]:
-        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made and differences claimed."""
+        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made, differences claimed, cells
+        with known failures and cells that are surprises."""
         trials = {verdict: sum(cell.counts[verdict] for cell in self.cells) for verdict in JUDGED}
         cells = Counter(cell.verdict for cell in self.cells)
         return {
@@ -206,6 +241,8 @@ class Matrix:
             "lost": sum(cell.lost for cell in self.cells),
             "comparisons": self.comparisons,
             "claimed": len(self.differences(claimed=True)),
+            "known": sum(1 for cell in self.cells if cell.known),
+            "surprises": len(self.surprises()),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -216,8 +253,12 @@ class Matrix:
             run, guests, variants, programs, baseline, events: as above.
             cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
                 none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
-                ids, signatures (title -> trials), findings (verdict, title, count, trial, command), interval ([low,
-                high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials).
+                ids, signatures (title -> trials), findings (verdict, title, count, trial, command, expected), interval
+                ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials),
+                known and contradicts (see Cell), surprise (true or false).
+            expired: as above.
+            most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
+                are the sequential test's then.
             totals: see `totals`.
         """
         return {
@@ -228,6 +269,8 @@ class Matrix:
             "programs": self.programs,
             "baseline": self.baseline,
             "cells": [_cell_json(cell) for cell in self.cells],
+            "most": self.most,
+            "expired": list(self.expired),
             "totals": self.totals(),
             "events": self.events,
         }
@@ -241,6 +284,9 @@ def build(
     baseline: str,
     trials: Iterable[Trial],
     events: Iterable[dict[str, Any]],
+    most: int | None = None,
+    expected: Sequence[Entry] = (),
+    day: date = date.max,
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -248,6 +294,8 @@ def build(
 
     Args:
         baseline: a variant; if it is not among `variants`, nothing is compared.
+        most: see Matrix.
+        expected: the known failures; those count that have not expired on `day`.
 
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
@@ -256,6 +304,7 @@ def build(
     judged: set[tuple[int, int]] = set()
     spoilt: dict[tuple[int, int], Cell] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
+    outcomes: dict[int, dict[int, bool]] = {}
     for trial in trials:
         cell = matrix_cells.get((trial.guest, trial.variant, trial.program))
         if cell is None:
@@ -270,6 +319,8 @@ def build(
         else:
             cell.counts[trial.verdict] += 1
             judged.add((id(cell), trial.number))
+            if most:
+                outcomes.setdefault(id(cell), {})[trial.number] = trial.verdict == "pass"
             if trial.signature:
                 cell.signatures[trial.signature] = cell.signatures.get(trial.signature, 0) + 1
         if trial.verdict != "pass":
@@ -285,7 +336,8 @@ def build(
     for cell in matrix_cells.values():
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
-    comparisons = _compare(matrix_cells, baseline)
+    expired = _expect(matrix_cells.values(), expected, day)
+    comparisons = _compare(matrix_cells, baseline, outcomes if most else None)
     return Matrix(
         run=dict(run),
         guests=list(guests),
@@ -295,11 +347,36 @@ def build(
         cells=list(matrix_cells.values()),
         comparisons=comparisons,
         events=list(events),
+        most=most,
+        expired=expired,
     )
 
 
-def _compare(cells: Mapping[tuple[str, str, str], Cell], baseline: str) -> int:
-    """Give each cell its difference from the baseline's; returns how many comparisons that made."""
+def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[str]:
+    """Hold cells against the known failures; returns the entries that are about some of them but have expired."""
+    expired: dict[str, None] = {}
+    for cell in cells:
+        about = [entry for entry in entries if entry.about(cell.guest, cell.variant, cell.program)]
+        wrong = [finding for finding in cell.findings if finding.verdict != "error"]
+        for finding in wrong:
+            signature = finding.title if finding.title in cell.signatures else ""
+            if known := excuse(about, finding.verdict, signature, day):
+                finding.expected = str(known)
+                cell.known += finding.count
+        unknown = cell.trials - cell.passed - cell.known
+        cell.contradicts = contradicted(about, cell.passed, cell.trials, unknown, day)
+        expired |= {f"{entry.expires}: {entry}": None for entry in about if cell.trials and entry.expires < day}
+    return list(expired)
+
+
+def _compare(
+    cells: Mapping[tuple[str, str, str], Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None
+) -> int:
+    """Give each cell its difference from the baseline's; returns how many comparisons that made.
+
+    Args:
+        outcomes: by the cell's id, what came of each number, if the sequential test is wanted.
+    """
     pairs = [
         (cell, other)
         for cell in cells.values()
@@ -308,7 +385,10 @@ def _compare(cells: Mapping[tuple[str, str, str], Cell], baseline: str) -> int:
         and (other := cells.get((cell.guest, baseline, cell.program)))
         and other.trials
     ]
-    p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+    if outcomes is None:
+        p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+    else:
+        p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
         cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
     return len(pairs)
@@ -320,4 +400,9 @@ def _suspected(difference: Difference) -> bool:
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
-    return asdict(cell) | {"verdict": cell.verdict, "passed": cell.passed, "trials": cell.trials}
+    return asdict(cell) | {
+        "verdict": cell.verdict,
+        "passed": cell.passed,
+        "trials": cell.trials,
+        "surprise": cell.surprise,
+    }

@@ -26,6 +26,7 @@ from rich.text import Text
 from harness.results import lifecycle
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Difference, Finding, Matrix, Trial
+from harness.results.statistics import LEVEL
 from harness.trial.dossier import PREFIX, SCREEN
 
 #: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
@@ -99,6 +100,7 @@ def print_table(matrix: Matrix, console: Console, opening: str = "harness open {
         _heading(console, "Not passed")
         for cell, finding in wrong:
             _print_finding(console, cell, finding, opening, ascii_only)
+    _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
     _print_troubles(console, matrix, opening, ascii_only)
 
@@ -214,6 +216,7 @@ def html(
     environment.filters["script_json"] = _script_json
     environment.filters["percent"] = _percent
     environment.filters["p_value"] = _p_value
+    environment.filters["contradiction"] = _contradiction
     return environment.get_template("report.html.j2").generate(
         matrix=matrix,
         totals=matrix.totals(),
@@ -227,7 +230,9 @@ def html(
         findings=_findings(matrix, errors=False),
         spoilt=_findings(matrix, errors=True),
         claimed=matrix.differences(claimed=True),
-        suspected=matrix.differences(claimed=False),
+        suspected=[] if matrix.most else matrix.differences(claimed=False),
+        undecided=matrix.undecided(),
+        expectations=_expectations(matrix),
         comparisons=_comparisons(matrix),
         events=[_event(event) for event in matrix.events],
         cycles=cycles,
@@ -259,6 +264,8 @@ def _comparisons(matrix: Matrix) -> str:
     """How many comparisons were made, and whether the trials suffice for any claim."""
     if not matrix.comparisons:
         return "Nothing was compared: no variant besides the baseline has trials where the baseline has."
+    if matrix.most:
+        return _sequential(matrix, matrix.most)
     said = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {_count(matrix.comparisons, 'cell')}."
     if matrix.trials_needed:
         said += (
@@ -266,6 +273,29 @@ def _comparisons(matrix: Matrix) -> str:
             " however great, can be claimed; some cells have fewer."
         )
     return said
+
+
+def _sequential(matrix: Matrix, most: int) -> str:
+    """What a run until it was sure has decided, and at what risk."""
+    spent = sum(cell.trials for cell in matrix.cells)
+    cells = sum(1 for cell in matrix.cells if cell.trials)
+    said = (
+        f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
+        f" {_count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at most"
+        f" {LEVEL:.0%}, for all looks and cells together. {_count(spent, 'trial')} instead of {cells * most}."
+        f" Decided: {_count(len(matrix.differences(claimed=True)), 'cell')}."
+    )
+    if left := matrix.undecided():
+        made = [cell.trials for _, cell, _ in left]
+        said += (
+            f" Not decided: {_count(len(left), 'cell')}, after {_range(min(made), max(made))}: with at most"
+            f" {_count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
+        )
+    return said
+
+
+def _range(least: int, most: int) -> str:
+    return _count(most, "trial") if least == most else f"{least} to {most} trials"
 
 
 def _facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -318,12 +348,17 @@ def _sign(verdict: str, ascii_only: bool) -> str:
 
 
 def _short(cell: Cell, ascii_only: bool) -> Text:
-    """A cell in a few characters: a sign, a word unless all is well, k/n, `*` for a claim, `!` and spoilt trials."""
+    """A cell in a few characters: a sign, a word unless all is well, k/n, `known` or `?` for a surprise, `*` for a
+    claim, `!` and spoilt trials."""
     words = [_sign(cell.verdict, ascii_only)]
     if cell.verdict != "pass":
         words.append(cell.verdict)
     if cell.trials:
         words.append(f"{cell.passed}/{cell.trials}")
+    if cell.surprise:
+        words.append("?")
+    elif cell.known:
+        words.append("known")
     if cell.difference and cell.difference.claimed:
         words.append("*")
     if cell.errors:
@@ -373,6 +408,10 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
         said.append(f"{_sign(verdict, ascii_only)} {verdict} {totals['cells'][verdict]}", SIGNS[verdict][2])
         said.append("" if verdict == seen[-1] else "   ")
     said.append("\nk/n: k of n trials passed.")
+    if totals["surprises"]:
+        said.append(" ?: a surprise.")
+    if totals["known"]:
+        said.append(" known: as expected.")
     if totals["claimed"]:
         said.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
     if totals["trials"]["error"]:
@@ -414,9 +453,33 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str,
     console.print(head.append(_printable(where, ascii_only), "default not bold"))
     if finding.title:
         _line(console, finding.title, ascii_only)
+    if finding.expected:
+        _line(console, f"expected: {finding.expected}", ascii_only)
     # Never wrapped, so that it can be copied.
     for command in (finding.command, opening.replace("{}", str(finding.trial))):
         console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
+
+
+def _expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
+    """Cells with their number that surprise though the configuration has something to say of them."""
+    return [(index, cell) for index, cell in matrix.surprises() if cell.contradicts]
+
+
+def _contradiction(cell: Cell) -> str:
+    came = f"all {cell.trials} passed" if cell.passed == cell.trials else "it went wrong in another way"
+    return f"{came}; expected: {cell.contradicts}"
+
+
+def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
+    wrong = _expectations(matrix)
+    if not wrong and not matrix.expired:
+        return
+    _heading(console, "Expectations that do not hold")
+    for _, cell in wrong:
+        _line(console, f"? {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
+        _line(console, _contradiction(cell), ascii_only)
+    for said in matrix.expired:
+        _line(console, f"expired on {said}", ascii_only, indent=0)
 
 
 def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> None:
@@ -431,7 +494,7 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
     if not claimed:
         _line(console, "No difference can be claimed.", ascii_only, indent=0)
     suspected = len(matrix.differences(claimed=False))
-    if suspected:
+    if suspected and not matrix.most:
         doubtful = f"Not claimed: {_count(suspected, 'cell')} with p < 0.05 only before the correction."
         _line(console, doubtful, ascii_only, indent=0)
 

@@ -64,6 +64,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
+            # A commit is written, but the disk is not waited for: when this process is killed, however it is, nothing
+            # is lost. When the machine loses power the last commits may be, and their trials are made again; the
+            # database stays whole (SQLite manual, PRAGMA synchronous).
+            self._db.execute("PRAGMA synchronous=NORMAL")
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -150,6 +154,14 @@ class Store:
         query = f"SELECT {', '.join(_FIELDS)} FROM trials WHERE run = ? ORDER BY id"
         for row in self._db.execute(query, (run,)):
             yield Trial(*row)
+
+    def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
+        """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
+        found: dict[tuple[str, str, str], dict[int, bool]] = {}
+        query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
+        for *cell, number, verdict in self._db.execute(query, (run,)):
+            found.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
+        return found
 
     def events(self, run: int) -> list[dict[str, str]]:
         """The guests' troubles in a run."""

@@ -66,23 +66,22 @@ def observe(
     words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = steady.time()
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
-    out, err, pid, timed_out, state = bytearray(), bytearray(), 0, False, ""
-    deadline, order = begun + limit, "Q"  # what is sent next, and when
+    out, err, timed_out, state = bytearray(), bytearray(), False, ""
+    deadline, order = begun + limit, "P"  # what is sent next, and when
     while True:
         message = agent.receive(deadline)
         if message is None:
             if not order:
                 raise GuestError("the guest does not answer: a killed program's end was not reported")
-            if not timed_out and pid:
-                paused = steady.time()
-                state = at_limit(pid)
-                begun += steady.time() - paused
-                order = "K" if state else "Q"
             timed_out = True
             agent.send(order)
-            deadline, order = steady.time() + (GRACE if order == "Q" else PATIENCE), "K" if order == "Q" else ""
-        elif message.type == "S":
-            pid = int(message.data)
+            deadline = steady.time() + (GRACE if order == "Q" else PATIENCE)
+            order = "K" if order == "Q" else ""
+        elif message.type == "P":
+            paused = steady.time()
+            state = at_limit(int(message.data))
+            begun += steady.time() - paused
+            deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
             out += message.data
         elif message.type == "E":

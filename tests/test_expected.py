@@ -1,0 +1,144 @@
+"""Known failures: what they excuse, what contradicts them, and how wrong entries are told."""
+
+import io
+from datetime import date
+
+import pytest
+from rich.console import Console
+
+from harness import conf
+from harness.engine import _entry
+from harness.errors import ConfigError
+from harness.results import matrix, report
+from harness.results.expected import Entry
+from harness.results.matrix import Trial
+
+DAY = date(2026, 3, 1)
+
+
+def entry(**more):
+    given = {
+        "guest": "g",
+        "variant": "*",
+        "program": "s/p",
+        "verdicts": ("crash",),
+        "signature": "",
+        "reason": "bug 1",
+        "expires": DAY,
+        "flaky": False,
+        "where": "mine.yaml:2",
+    }
+    return Entry(**{**given, **more})
+
+
+def judged(verdicts, *entries, signature="panic: no", day=DAY):
+    """A matrix of one cell with these verdicts."""
+    trials = [
+        Trial(
+            number, "g", "v", "s/p", number, 1, verdict, "why", signature if verdict in ("crash", "hang") else "",
+            0, "", 0.1, b"", b"", 0, 0, "t", "harness run p.go",
+        )
+        for number, verdict in enumerate(verdicts, 1)
+    ]  # fmt: skip
+    return matrix.build({}, ["g"], ["v"], ["s/p"], "base", trials, [], None, entries, day)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "entries", "surprise"),
+    [
+        ("pass pass", [], False),
+        ("pass fail", [], True),
+        ("crash crash", [entry()], False),
+        ("crash pass", [entry()], False),
+        ("pass pass", [entry()], True),
+        ("pass pass", [entry(flaky=True)], False),
+        ("crash fail", [entry()], True),
+        ("crash fail", [entry(verdicts=("crash", "fail"))], False),
+        ("crash fail", [entry(), entry(verdicts=("fail",))], False),
+        ("crash", [entry(verdicts=(), signature="^panic")], False),
+        ("crash", [entry(verdicts=(), signature="^fatal")], True),
+        ("fail", [entry(verdicts=(), signature="why")], True),  # a reason is no signature
+        ("crash", [entry(guest="h")], True),
+        ("crash", [entry(guest="?", program="s/*", variant="v*")], False),
+        ("pass", [entry(program="s/*")], True),
+        ("error", [entry()], False),  # what is known of the program cannot be told
+        ("error pass", [], False),
+    ],
+)
+def test_what_is_a_surprise(verdicts, entries, surprise):
+    made = judged(verdicts.split(), *entries)
+    assert made.cells[0].surprise == surprise
+    assert made.totals()["surprises"] == surprise
+
+
+def test_an_entry_counts_to_its_last_day_and_is_told_of_after_it():
+    assert not judged(["crash"], entry()).surprises()
+    late = judged(["crash"], entry(), day=date(2026, 3, 2))
+    assert late.surprises() and late.cells[0].known == 0
+    assert late.expired == ["2026-03-01: crash (bug 1; mine.yaml:2)"]
+    assert judged(["pass"], entry(), day=date(2026, 3, 2)).surprises() == [], "it expects nothing any more"
+
+
+def shown(made):
+    stream = io.StringIO()
+    report.print_table(made, Console(file=stream, width=100, force_terminal=False))
+    return stream.getvalue()
+
+
+def test_terminal_and_page_tell_known_failures_from_surprises():
+    known, stale, plain = judged(["crash"], entry()), judged(["pass"], entry()), judged(["crash"])
+    assert "crash 0/1 known" in shown(known) and "expected: crash (bug 1; mine.yaml:2)" in shown(known)
+    assert "1/1 ?" in shown(stale) and "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in shown(stale)
+    assert "crash 0/1 ?" in shown(plain) and "Expectations" not in shown(plain)
+    pages = ["".join(report.html(made, [])) for made in (known, stale, plain)]
+    assert ['value="surprise"' in page for page in pages] == [False, True, True]
+    assert ['value="known"' in page for page in pages] == [True, False, False]
+    assert "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in pages[1]
+    late = shown(judged(["crash"], entry(), day=date(2027, 1, 1)))
+    assert "expired on 2026-03-01: crash (bug 1; mine.yaml:2)" in late
+
+
+GOOD = "{program: s/p, verdict: crash, reason: bug 1, expires: 2026-03-01}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{program: s/p, verdict: crash, reason: x}", ":2: expected.0.expires: is missing"),
+        ("{progam: s/p}", "did you mean program?"),
+        ("{program: s/p, reason: x, expires: 2026-03-01}", "has neither verdict nor signature"),
+        ("{program: s/p, verdict: pass, reason: x, expires: 2026-03-01}", "'fail', 'crash' or 'hang'"),
+        ("{program: s/p, signature: '(', reason: x, expires: 2026-03-01}", "is not a regular expression"),
+        ("{program: s/p, verdict: crash, reason: x, expires: soon}", ":2: expected.0.expires: "),
+        (f"{GOOD[:-1]}, guest: linux-i368}}", "expected.0.guest: no guest named linux-i368; did you mean linux-i386?"),
+        (f"{GOOD[:-1]}, variant: pristin*}}", ""),
+        (f"{GOOD[:-1]}, variant: prestine}}", "no variant named prestine; did you mean pristine?"),
+    ],
+)
+def test_a_wrong_entry_is_named(write, text, said):
+    mine = write("mine.yaml", f"expected:\n  - {text}\n")
+    if not said:
+        conf.load([mine])
+        return
+    with pytest.raises(ConfigError) as caught:
+        conf.load([mine])
+    # The entries of a user's file stand behind the given ones.
+    place = len(conf.load().expected)
+    assert said.replace("expected.0", f"expected.{place}") in str(caught.value)
+    assert "mine.yaml:2" in str(caught.value)
+
+
+def test_own_entries_join_the_given_ones_and_keep_their_place(write):
+    given = conf.load().expected
+    mine = [write(f"{name}.yaml", f"# mine\nexpected:\n  - {GOOD}\n") for name in ("a", "b")]
+    loaded = conf.load(mine).expected
+    assert loaded[: len(given)] == given
+    assert [where for _, where in loaded[len(given) :]] == [f"{path}:3" for path in mine]
+    assert all(where.startswith("conf/expected.yaml:") for _, where in given)
+
+
+def test_an_entry_survives_the_store():
+    for said, where in conf.load().expected:
+        made = _entry(said, where)
+        assert Entry.from_json(made.to_json()) == made
+        assert made.about("hurd-i386", "pristine", made.program)
