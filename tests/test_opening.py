@@ -18,7 +18,7 @@ from harness.results.store import Store
 SPINS = '// run\n// timeout: 4s\n\npackage main\n\nfunc main() {\n\tprintln("begun\\x1b[2J")\n\tfor {\n\t}\n}\n'
 WAITS = '// run\n// timeout: 4s\n\npackage main\n\nimport "time"\n\nfunc main() {\n\ttime.Sleep(time.Hour)\n}\n'
 CRASHES = '// run\n\npackage main\n\nimport "os"\n\nfunc main() {\n'
-CRASHES += '\tos.WriteFile("/dev/kmsg", []byte("<0>a word from the kernel"), 0)\n\tpanic("now")\n}\n'
+CRASHES += '\tos.WriteFile("/dev/kmsg", []byte("<0>a word from the kernel\\n"), 0)\n\tpanic("now")\n}\n'
 FAILS = """// run
 // args: one "two $three 'four"
 // env: WORD="five six"
@@ -100,7 +100,7 @@ def test_a_shell_where_a_program_hangs(work):
     (pid,) = re.findall(r"demo/c-spins reached its time limit; it is there yet, as process (\d+)\.", done.stderr)
     assert f"{pid} (c-spins) R " in done.stdout and "MINE=sure\n" in done.stdout
     assert "hang: it did not end within its time limit" in done.stderr
-    assert not list((work / "guests").iterdir()) and len(Store(work / "results.sqlite").runs()) == 1
+    assert not list((work / "guests").glob("[!.]*")) and len(Store(work / "results.sqlite").runs()) == 1
 
 
 def test_a_trial_is_made_again(work):

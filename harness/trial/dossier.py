@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 from harness import steady
 from harness.errors import GuestError
@@ -39,13 +38,14 @@ def outside(machine: Machine, mark: int) -> dict[str, bytes]:
     Args:
         mark: where the console was when the trial began.
     """
-    parts = {f"{PREFIX}registers": _text(lambda: registers(_samples(machine)))}
+    parts = console(machine, mark)
     try:
+        parts[f"{PREFIX}registers"] = bounded(registers(_samples(machine)).encode())
         if len(picture := machine.screen()) <= PICTURE:
             parts[SCREEN] = picture
-    except (GuestError, OSError):
-        pass  # the registers have told already that QEMU does not answer
-    return parts | console(machine, mark)
+    except (GuestError, OSError) as error:  # a QEMU that does not answer once is not asked again
+        parts.setdefault(f"{PREFIX}registers", _missing(error))
+    return parts
 
 
 def console(machine: Machine, mark: int) -> dict[str, bytes]:
@@ -66,8 +66,7 @@ def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]
     """
     deadline = steady.time() + TOTAL
     return {
-        f"{PREFIX}{name}": _text(partial(_look, shell, command.replace("{pid}", str(pid)), deadline))
-        for name, command in looks.items()
+        f"{PREFIX}{name}": _look(shell, command.replace("{pid}", str(pid)), deadline) for name, command in looks.items()
     }
 
 
@@ -91,23 +90,22 @@ def bounded(data: bytes, size: int = LARGEST) -> bytes:
     return data[:half] + f"\n[{len(data) - 2 * half:,} bytes left out]\n".encode() + data[-half:]
 
 
-def _text(tell: Callable[[], str | bytes]) -> bytes:
-    """A part, or why it cannot be had."""
-    try:
-        told = tell()
-    except (GuestError, OSError) as error:
-        told = f"could not be had: {error}\n"
-    return bounded(told.encode(errors="backslashreplace") if isinstance(told, str) else told)
+def _missing(error: Exception) -> bytes:
+    return f"could not be had: {error}\n".encode(errors="backslashreplace")
 
 
 def _look(shell: Shell, command: str, deadline: float) -> bytes:
+    """What a command prints, or why there is nothing."""
     left = min(EACH, deadline - steady.time())
     if left <= 0:
-        raise GuestError(f"no time was left of {TOTAL:.0f} s")
-    status, out, err = shell.run(command, timeout=left)
+        return f"no time was left of {TOTAL:.0f} s\n".encode()
+    try:
+        status, out, err = shell.run(command, timeout=left)
+    except GuestError as error:
+        return _missing(error)
     if status == 127:  # POSIX, Shell Command Language, 2.8.2
-        return b"the guest has no such tool: " + err
-    return out + err
+        return b"the guest has no such tool: " + bounded(err)
+    return bounded(out + err)
 
 
 def _samples(machine: Machine) -> list[str]:
