@@ -9,6 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -17,8 +19,9 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from harness import __version__, capsule, conf, doctor, engine, paths
+from harness import __version__, capsule, conf, doctor, engine, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
@@ -61,6 +64,9 @@ class _Group(click.Group):
             text = error.whole() if isinstance(error, GuestError) else error
             click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("harness: interrupted", err=True)
+            sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -196,8 +202,6 @@ def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run
             return engine.run(request, report, resume)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
-    except KeyboardInterrupt:
-        click.echo("harness: interrupted before any trial was made", err=True)
     sys.exit(130)
 
 
@@ -307,6 +311,27 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
     click.echo(target)
 
 
+@main.command()
+@click.argument("number", type=int, metavar="RUN")
+@_WORK
+def rejudge(number: int, work: str | None) -> None:
+    """Judge a stored run again, by today's rules, and say what changed.
+
+    What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
+    """
+    store = _store(work)
+    run_ = store.run(number)
+    changed = engine.rejudge(store, run_)
+    counts = Counter(tuple(f"{one.verdict}: {one.signature or one.reason}" for one in pair) for pair in changed)
+    table = Table("trials", "was", "is now", box=None)
+    for (old, new), count in counts.most_common():
+        table.add_row(str(count), Text(old), Text(new))
+    if changed:
+        Console().print(table)
+    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
+
+
 @main.command("list")
 @_WORK
 def list_(work: str | None) -> None:
@@ -334,6 +359,38 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
         built = engine.build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
     for name, one in built.items():
         click.echo(f"{name}: {one.library}")
+
+
+@main.group()
+def suite() -> None:
+    """The suites that come with the harness, and what their programs show."""
+
+
+@suite.command("list")
+def suite_list() -> None:
+    """List the suites."""
+    table = Table("suite", "programs", "what it is about", box=None)
+    for name in plan.suites():
+        table.add_row(name, str(len(plan.programs([str(plan.suite(name).folder)]))), plan.suite(name).about)
+    Console().print(table)
+
+
+@suite.command("show")
+@click.argument("name")
+def suite_show(name: str) -> None:
+    """Show what each program of a suite is for, and what is expected of it."""
+    found = plan.suite(name)
+    click.echo(f"{name}: {found.about}")
+    for one in plan.programs([str(found.folder)]):
+        click.echo(f"\n{one.name}: expects {one.expected}")
+        for what, words in (
+            ("args", one.args),
+            ("needs", one.needs),
+            ("env", [f"{k}={v}" for k, v in one.env.items()]),
+        ):
+            if words:
+                click.echo(f"  {what}: {' '.join(words)}")
+        click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 @main.group()

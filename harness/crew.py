@@ -37,7 +37,7 @@ from harness.trial.verdict import judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
-#: Seconds that a guest may take to list its processes, and to answer after a hang.
+#: Seconds that a guest may take to list its processes, and to answer before trials and after one that went wrong.
 LISTING, PING = 20.0, 20.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
@@ -128,7 +128,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
-        self.results: queue.Queue[Outcome] = queue.Queue()
+        self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()  # a signal's handler may put to it
         self._pools = {name: self._pool(name) for name in job.files}
 
     def start(self, guests: Mapping[str, int]) -> None:
@@ -166,7 +166,7 @@ class Crew:
         with folder_for_guest(self._job.work) as folder:
             guest = self._pools[slot.guest].fresh(folder, say)
             try:
-                agent = self._agent(said, built, guest)
+                agent = self._agent(slot.guest, guest)
                 say(f"{slot.program.name} ({slot.variant})")
                 made = _Made(slot, now(), guest.machine.console.mark())
                 return self._trial(made, said, built, guest, agent, say, visit)
@@ -178,6 +178,14 @@ class Crew:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def rest(self) -> Iterator[Outcome]:
+        """The results that nobody has taken, when all guests have ended; what failed does not matter any more."""
+        with suppress(queue.Empty):
+            while True:
+                outcome = self.results.get_nowait()
+                if outcome.failure is None:
+                    yield outcome
 
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
@@ -194,7 +202,7 @@ class Crew:
 
     def _work(self, name: str, label: str) -> None:
         """Serve with one fresh guest after the other until the run stops."""
-        failures, held = 0, None
+        failures, held = 0, None  # guests in a row that were of no use, and a slot to begin with
         say = partial(self._report.step, label)
         try:
             while not self._stop.is_set() and failures < ATTEMPTS:
@@ -202,17 +210,16 @@ class Crew:
                     guest = None
                     try:
                         guest = self._pools[name].fresh(folder, say, self._stop.is_set)
-                        held = self._serve(name, label, guest, held)
+                        agent = self._agent(name, guest)
                         failures = 0
-                    except _Spoilt as error:  # the trial is told of already, and is not this thread's any more
+                        held = self._serve(name, label, guest, agent, held)
+                    except _Spoilt:
                         held = None
-                        failures = failures + 1 if error.at_once else 1
-                        last: GuestError = error
-                        self._unless_stopped(name, error)
                     except GuestError as error:
                         failures += 1
                         last = error
-                        self._unless_stopped(name, error)
+                        if not self._stop.is_set():
+                            self._tell(name, error.whole())
                     finally:
                         if guest:
                             guest.machine.stop()
@@ -222,17 +229,18 @@ class Crew:
         except BaseException as error:
             self.results.put(Outcome(failure=error))
 
-    def _unless_stopped(self, name: str, error: GuestError) -> None:
-        if not self._stop.is_set():
-            self._tell(name, error.whole())
-
-    def _agent(self, said: conf.Guest, built: Built, guest: Guest) -> Agent:
-        """The agent in a guest. Raises GuestError."""
+    def _agent(self, name: str, guest: Guest) -> Agent:
+        """The agent in a fresh guest, which has run a command already: what a guest that did so cannot do, or dies of,
+        is no reason to give up on guests. Raises GuestError."""
+        said = self._job.configuration.guest(name)
+        built = self._job.built[said.toolchain]
         if self._job.cores:
             guest.shell.run(said.ways.core_setup)
-        return guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
+        return agent
 
-    def _serve(self, name: str, label: str, guest: Guest, held: Slot | None) -> Slot | None:
+    def _serve(self, name: str, label: str, guest: Guest, agent: Agent, held: Slot | None) -> Slot | None:
         """Make trials in a guest until another guest is due.
 
         Args:
@@ -247,7 +255,6 @@ class Crew:
         """
         said = self._job.configuration.guest(name)
         built = self._job.built[said.toolchain]
-        agent = self._agent(said, built, guest)
         self._report.step(label, READY)
         before: Slot | None = None
         while not self._stop.is_set():
@@ -266,9 +273,10 @@ class Crew:
                     raise
                 why = guest.machine.trouble() or str(error)
                 parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
+                # Its trouble is told of first: nobody listens after the last trial.
+                self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
                 self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
-                told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
-                raise _Spoilt(str(told), told.console, at_once=before is None) from error
+                raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
             if outcome.trial["verdict"] in ("crash", "hang"):
@@ -329,10 +337,10 @@ class Crew:
 
         seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit)
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
-        if seen.timed_out:
-            _ping(guest)
-        names = self._job.configuration.signal_names(slot.guest)
-        verdict = judge(seen, slot.program.expected, names)
+        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
+        if verdict.verdict != "pass":
+            _examine(guest, library, executable)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
             target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
@@ -348,7 +356,7 @@ class Crew:
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
         return Outcome(
-            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, names), **told}, attachments
+            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, signal), **told}, attachments
         )
 
 
@@ -364,11 +372,7 @@ def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> 
 
 
 class _Spoilt(GuestError):
-    """A guest's trouble that cost a trial; `at_once` says that the guest had made none before."""
-
-    def __init__(self, message: str, console: list[str], at_once: bool) -> None:
-        super().__init__(message, console)
-        self.at_once = at_once
+    """A guest's trouble that cost a trial: both are told of already, and the trial is not this thread's any more."""
 
 
 def _suspended(guest: Guest, ways: System, pid: int) -> str:
@@ -382,12 +386,20 @@ def _suspended(guest: Guest, ways: System, pid: int) -> str:
     return ways.suspended(out.decode(errors="replace"), pid)
 
 
-def _ping(guest: Guest) -> None:
-    """Ask a guest in which a program hung for a sign of life. Raises GuestError if it gives none: it hangs itself."""
+def _examine(guest: Guest, library: str, executable: str) -> None:
+    """Look whether it may be a guest's doing that a trial went wrong.
+
+    Raises:
+        GuestError: it gives no sign of life, its disk is full, or what it was given is gone.
+    """
+    files = [shlex.quote(file) for file in (library, executable)]
+    look = f'for file in {" ".join(files)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        guest.shell.run(":", timeout=PING)
+        status, _, err = guest.shell.run(f"{look}; cat {files[1]} >{files[1]}.copy && rm -f {files[1]}.copy", PING)
     except GuestError as error:
-        raise GuestError(f"the guest itself hangs: {error}") from error
+        raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
+    if status:
+        raise GuestError(f"the guest is not as it was: {err.decode(errors='replace').strip()}")
 
 
 def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
@@ -403,10 +415,10 @@ def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     return {
         "exit_status": seen.exit_status,
-        "signal": signal_name(seen, names),
+        "signal": signal,
         "seconds": seen.seconds,
         "stdout": seen.stdout,
         "stderr": seen.stderr,
@@ -417,7 +429,7 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
 
 def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started, options), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
-from harness.plan import Program, Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
@@ -42,6 +42,8 @@ from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
+from harness.trial.run import Observation
+from harness.trial.verdict import judge, suspended
 
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
@@ -201,9 +203,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
     provided = provide(asked, report)
-    described = provided.described
-    if door:
-        del described["request"]
+    described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
     number = store.begin(described) if resume is None else resume
@@ -346,13 +346,15 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None and "request" in one.plan]
+        unfinished = [one.id for one in store.runs() if one.finished is None and one.plan.get("resumable", True)]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
     found = store.run(number)
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
+    if not found.plan.get("resumable", True):
+        raise StoreError(f"run {number} was made by pytest, which alone knows how it goes on")
     return _request(found, work), number
 
 
@@ -360,7 +362,7 @@ def _request(run_: Run, work: Path) -> Request:
     """What a stored run was made for. Raises StoreError."""
     said = run_.plan.get("request")
     if said is None:
-        raise StoreError(f"run {run_.id} was made by pytest, or by an older harness, and did not note how to go on")
+        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
     return Request(
         selection=tuple(said["selection"]),
         guests=tuple(said["guests"]),
@@ -391,6 +393,54 @@ def matrix(store: Store, run_: Run) -> Matrix:
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
     )
+
+
+def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
+    """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
+
+    What a guest spoilt stays an error. A run of before expectations were stored is judged by its programs' files.
+
+    Returns:
+        The trials that changed, as they were and as they are now.
+
+    Raises:
+        StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
+    """
+    expected: dict[str, Expectation] = {
+        name: Expectation.from_json(said) for name, said in run_.plan.get("expectations", {}).items()
+    }
+    changed = []
+    for trial in store.trials(run_.id):
+        if trial.verdict == "error":
+            continue
+        if trial.program not in expected:
+            expected[trial.program] = _expected_by_file(trial)
+        verdict = judge(_observed(trial), expected[trial.program], trial.signal)
+        # What was collected of a crash is named behind the reason.
+        reason = trial.reason if trial.reason.startswith(f"{verdict.reason}; ") else verdict.reason
+        now_ = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
+        if now_ != trial:
+            changed.append((trial, now_))
+    store.judge(now_ for _, now_ in changed)
+    return changed
+
+
+def _observed(trial: Trial) -> Observation:
+    """What was seen of a stored trial. A verdict `hang` says that it was stopped at its limit."""
+    return Observation(
+        trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
+        timed_out=trial.verdict == "hang", suspended=suspended(trial.reason),
+    )  # fmt: skip
+
+
+def _expected_by_file(trial: Trial) -> Expectation:
+    """What a program's file says today; the path stands in the command that runs the trial again."""
+    source_ = Path(shlex.split(trial.command)[2])
+    try:
+        return plan.read(source_).expected
+    except ProgramError as error:
+        why = "is not stored with the run, and its file tells it no more"
+        raise StoreError(f"what was expected of {trial.program} {why}: {error}") from error
 
 
 def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
@@ -458,6 +508,7 @@ def _describe(
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
+        "expectations": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
         "expected": [_entry(said, where).to_json() for said, where in configuration.expected],
@@ -623,6 +674,7 @@ class _Conductor:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
         self._door = door
         self._attempts: dict[Slot, int] = {}  # those that are handed out
+        self._waiting: dict[str, Iterator[tuple[Slot, int]]] = {}
         self._interrupts = 0
         self._done = self._total = 0
 
@@ -644,27 +696,27 @@ class _Conductor:
                         break
                 else:
                     self._total = self._done
-            except KeyboardInterrupt:
-                self._interrupts += 1
             finally:
                 self._crew.stop()
-        if self._interrupts:
+            for outcome in self._crew.rest():
+                self._take(outcome)
+        if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
 
     def _make(self, batch: Batch, resume: bool) -> None:
         """Make the trials of a batch, with as many guests as they need."""
         count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
         self._total = self._done + sum(count.values()) + batch.further
-        waiting = {
+        self._waiting = {
             name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
         }
-        wanted = {name: min(self._guests[name], count[name]) for name in waiting}
-        for name, slots in waiting.items():
+        wanted = {name: min(self._guests[name], count[name]) for name in self._waiting}
+        for name, slots in self._waiting.items():
             for _ in range(wanted[name]):
                 self._hand_out(slots)
         self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
-        while self._attempts:
-            self._take(self._next(), waiting)
+        while self._attempts and self._interrupts < 2:
+            self._take(self._next())
 
     def _next(self) -> Outcome:
         """The next that the crew reports; nothing at all when the run is stopped."""
@@ -674,7 +726,6 @@ class _Conductor:
             except queue.Empty:
                 if self._door and self._door.stopped.is_set():
                     self._interrupts = 2
-                    self._attempts.clear()
                     return Outcome()
 
     def _waits(self, name: str) -> bool:
@@ -695,46 +746,53 @@ class _Conductor:
             self._attempts[slot] = attempts + 1
             self._crew.put(slot)
 
-    def _take(self, outcome: Outcome, waiting: Mapping[str, Iterator[tuple[Slot, int]]]) -> None:
+    def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
             self._store.event(self._run, *outcome.trouble)
         if outcome.failure is not None:
             raise outcome.failure
+        if self._interrupts:
+            self._take_back()
         if outcome.slot is None:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
         stored = Trial(**{**trial, "attempt": attempt})
         self._store.add(self._run, stored, outcome.attachments)
-        if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
-            self._attempts[slot] = attempt + 1
-            self._crew.put(slot)
-            return
         del self._attempts[slot]
+        if trial["verdict"] == "error" and attempt < ATTEMPTS:
+            if not self._interrupts:
+                self._attempts[slot] = attempt + 1
+                self._crew.put(slot)
+            return
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
         if self._door:
             self._door.finished(stored)
-        self._hand_out(waiting[slot.guest])
+        self._hand_out(self._waiting[slot.guest])
+
+    def _take_back(self) -> None:
+        """After a ctrl-C: leave only the trials that are being made."""
+        for slot in self._crew.drain():
+            del self._attempts[slot]
+        left = len(self._attempts)
+        self._report.step("trials", f"interrupted; waiting for {left} that are being made, ctrl-C again ends them")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A ctrl-C lets the trials that are being made end; a second one ends them."""
+        """A ctrl-C lets the trials that are being made end; a second one ends them.
+
+        The handler does no more than wake the loop that waits for results: it may come while this very thread holds
+        any lock but a SimpleQueue's.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread gets signals
             return
 
         def interrupt(number: int, frame: object) -> None:
             self._interrupts += 1
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-            for slot in self._crew.drain():
-                del self._attempts[slot]
-            left = len(self._attempts)
-            told = f"interrupted; waiting for {left} that are being made, ctrl-C again ends them"
-            self._report.step("trials", told)
-            self._crew.results.put(Outcome())  # so that the wait for results ends if there is none to wait for
+            self._crew.results.put(Outcome())
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:

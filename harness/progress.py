@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -30,7 +30,7 @@ class Reporter:
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._since: dict[str, float] = {}
+        self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         if sys.stderr.isatty():
@@ -95,12 +95,13 @@ class Reporter:
                 if done == total:
                     self._live.stop_task(task)
                 return
-            since = self._since.setdefault(what, time.monotonic())
+            since, before = self._since.setdefault(what, (time.monotonic(), done - 1))
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
                 took = time.monotonic() - since
-                left = f", about {took / done * (total - done):.0f} s to go" if 1 < done < total else ""
+                made = done - before  # a run that goes on has some already
+                left = f", about {took / made * (total - done):.0f} s to go" if made > 1 and done < total else ""
                 self._print(f"{what}: {done} of {total}{left}; {text}")
 
     def _task(self, live: Progress, what: str) -> TaskID:
@@ -109,7 +110,8 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
+            print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
 
 
 class _Bar(BarColumn):

@@ -227,10 +227,10 @@ class Console:
         return self._at
 
     def since(self, mark: int) -> bytes:
-        """All that it said since a mark, as it came."""
+        """What it said since a mark, as it came; the last MiB of it if it is more."""
         self.poll()
         with self.file.open("rb") as file:
-            file.seek(mark)
+            file.seek(max(mark, self._at - (1 << 20)))
             return file.read(max(self._at - mark, 0))
 
     def says(self, pattern: str) -> bool:

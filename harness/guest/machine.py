@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,16 +97,25 @@ class Machine:
         files: what it boots from.
         folder: an empty folder for the overlay and the console's log.
         screens: the folder for screenshots of guests in trouble; they outlive the machine.
+        stopped: whether the guest is not wanted any more. Whoever waits for it gives up then.
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
         console: what the serial console says.
     """
 
-    def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path, screens: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        guest: conf.Guest,
+        files: Files,
+        folder: Path,
+        screens: Path | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = Console(folder / "console.log")
-        self._screens = screens
+        self._screens, self.stopped = screens, stopped
         self.port = 0
         self.monitor: Monitor | None = None
         self._by_kvm = False
@@ -214,7 +223,9 @@ class Machine:
         return _STOPPED.get(status, "")
 
     def check(self) -> None:
-        """Raise GuestError if the guest is past help, so that nobody waits for it."""
+        """Raise GuestError if the guest is past help or not wanted any more, so that nobody waits for it."""
+        if self.stopped():
+            raise GuestError(f"guest {self.name}: given up")
         if said := self.trouble():
             raise GuestError(said)
 
@@ -355,7 +366,8 @@ class Machine:
         base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(overlay)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # In a group of its own: a ctrl-C is for the harness.
+            done = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
         if done.returncode:

@@ -132,5 +132,8 @@ def _library(shell: Shell, name: str, root: Path) -> None:
 
 
 def _gdb(words: Sequence[str]) -> str:
-    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False)
+    # In a group of its own: a ctrl-C is for the harness.
+    done = subprocess.run(
+        words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False, process_group=0
+    )
     return (done.stdout + done.stderr).decode(errors="replace")

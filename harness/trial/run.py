@@ -78,8 +78,9 @@ def observe(
             deadline = steady.time() + (GRACE if order == "Q" else PATIENCE)
             order = "K" if order == "Q" else ""
         elif message.type == "P":
+            (pid,) = _numbers(message.data.split(), 1)
             paused = steady.time()
-            state = at_limit(int(message.data))
+            state = at_limit(pid)
             begun += steady.time() - paused
             deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
@@ -89,15 +90,24 @@ def observe(
         elif message.type == "F":
             raise GuestError(f"the program could not be started: {message.data.decode(errors='replace')}")
         elif message.type == "X":
-            how, number, out_dropped, err_dropped, *_ = message.data.decode().split()
+            how, *rest = message.data.split() or [b""]
+            number, out_dropped, err_dropped = _numbers(rest, 3)
             return Observation(
-                exit_status=int(number) if how == "exit" else None,
-                signal=int(number) if how == "signal" else None,
+                exit_status=number if how == b"exit" else None,
+                signal=number if how == b"signal" else None,
                 seconds=steady.time() - begun,
                 stdout=bytes(out),
                 stderr=bytes(err),
-                stdout_total=len(out) + int(out_dropped),
-                stderr_total=len(err) + int(err_dropped),
+                stdout_total=len(out) + out_dropped,
+                stderr_total=len(err) + err_dropped,
                 timed_out=timed_out,
                 suspended=state,
             )
+
+
+def _numbers(words: Sequence[bytes], count: int) -> list[int]:
+    """The first words of a message as numbers. Raises GuestError: a program may have written where the agent does."""
+    try:
+        return [int(words[index]) for index in range(count)]
+    except (ValueError, IndexError) as error:
+        raise GuestError(f"the agent talks nonsense: {b' '.join(words)[:100]!r}") from error
