@@ -13,9 +13,9 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,29 +25,33 @@ from harness.build.command import first_error
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError, ProgramError
-from harness.guest.machine import Files
+from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
-from harness.trial import cores, lifetrace
+from harness.trial import cores, dossier, lifetrace
 from harness.trial.run import KEEP, Observation, observe
 from harness.trial.verdict import Verdict, judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
-#: Seconds that a guest may take to list its processes, and to answer after a hang.
+#: Seconds that a guest may take to list its processes, and to answer before trials and after one that went wrong.
 LISTING, PING = 20.0, 20.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
 #: Bytes that a program may print that prints a program; the longest of GCC's is 1.3 MB.
 PRINTED = 16 << 20
+#: What the reason begins with of a trial whose program was not run.
+NOT_RUN = ("does not compile: ", "printing a program: ")
 #: The folder in the work directory for screenshots of guests in trouble.
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
+#: Called with the machine as a trial left it, a program that hangs still in it, and told of that in words.
+Visit = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Job:
         built: what was built, by toolchain.
         files: what each guest boots from, by name.
         cores: where core files go, or None if none are wanted.
+        options: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     configuration: conf.Configuration
@@ -109,6 +114,27 @@ class Job:
     cache: Cache
     isolation: Isolation
     cores: Path | None
+    options: tuple[str, ...] = ()
+
+
+@dataclass
+class _Made:
+    """A trial that is being made: `mark` is where the console was when it began, `parts` are those of its dossier."""
+
+    slot: Slot
+    started: str
+    mark: int
+    parts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A program that ran in a guest: what was seen, where its file is, the folder it ran in, and how to start it."""
+
+    seen: Observation
+    executable: str
+    folder: str
+    how: str
 
 
 class Crew:
@@ -124,7 +150,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
-        self.results: queue.Queue[Outcome] = queue.Queue()
+        self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()  # a signal's handler may put to it
         self._pools = {name: self._pool(name) for name in job.files}
 
     def start(self, guests: Mapping[str, int]) -> None:
@@ -149,11 +175,39 @@ class Crew:
                     left.append(waiting.get_nowait())
         return left
 
+    def attend(self, slot: Slot, visit: Visit) -> Outcome:
+        """Make one trial in a fresh guest, in this thread, and have the guest visited as the trial leaves it.
+
+        Raises:
+            GuestError: the guest is in trouble.
+        """
+        label = f"guest {slot.guest}"
+        say = partial(self._report.step, label)
+        said = self._job.configuration.guest(slot.guest)
+        built = self._job.built[said.toolchain]
+        with folder_for_guest(self._job.work) as folder:
+            guest = self._pools[slot.guest].fresh(folder, say)
+            try:
+                agent = self._agent(slot.guest, guest)
+                say(f"{slot.program.name} ({slot.variant})")
+                made = _Made(slot, now(), guest.machine.console.mark())
+                return self._trial(made, said, built, guest, agent, say, visit)
+            finally:
+                guest.machine.stop()
+
     def stop(self) -> None:
         """End all guests, and what they do."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def rest(self) -> Iterator[Outcome]:
+        """The results that nobody has taken, when all guests have ended; what failed does not matter any more."""
+        with suppress(queue.Empty):
+            while True:
+                outcome = self.results.get_nowait()
+                if outcome.failure is None:
+                    yield outcome
 
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
@@ -170,7 +224,7 @@ class Crew:
 
     def _work(self, name: str, label: str) -> None:
         """Serve with one fresh guest after the other until the run stops."""
-        failures, held = 0, None
+        failures, held = 0, None  # guests in a row that were of no use, and a slot to begin with
         say = partial(self._report.step, label)
         try:
             while not self._stop.is_set() and failures < ATTEMPTS:
@@ -178,17 +232,16 @@ class Crew:
                     guest = None
                     try:
                         guest = self._pools[name].fresh(folder, say, self._stop.is_set)
-                        held = self._serve(name, label, guest, held)
+                        agent = self._agent(name, guest)
                         failures = 0
-                    except _Spoilt as error:  # the trial is told of already, and is not this thread's any more
+                        held = self._serve(name, label, guest, agent, held)
+                    except _Spoilt:
                         held = None
-                        failures = failures + 1 if error.at_once else 1
-                        last: GuestError = error
-                        self._unless_stopped(name, error)
                     except GuestError as error:
                         failures += 1
                         last = error
-                        self._unless_stopped(name, error)
+                        if not self._stop.is_set():
+                            self._tell(name, error.whole())
                     finally:
                         if guest:
                             guest.machine.stop()
@@ -198,11 +251,18 @@ class Crew:
         except BaseException as error:
             self.results.put(Outcome(failure=error))
 
-    def _unless_stopped(self, name: str, error: GuestError) -> None:
-        if not self._stop.is_set():
-            self._tell(name, error.whole())
+    def _agent(self, name: str, guest: Guest) -> Agent:
+        """The agent in a fresh guest, which has run a command already: what a guest that did so cannot do, or dies of,
+        is no reason to give up on guests. Raises GuestError."""
+        said = self._job.configuration.guest(name)
+        built = self._job.built[said.toolchain]
+        if self._job.cores:
+            guest.shell.run(said.ways.core_setup)
+        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
+        return agent
 
-    def _serve(self, name: str, label: str, guest: Guest, held: Slot | None) -> Slot | None:
+    def _serve(self, name: str, label: str, guest: Guest, agent: Agent, held: Slot | None) -> Slot | None:
         """Make trials in a guest until another guest is due.
 
         Args:
@@ -217,9 +277,6 @@ class Crew:
         """
         said = self._job.configuration.guest(name)
         built = self._job.built[said.toolchain]
-        if self._job.cores:
-            guest.shell.run(said.ways.core_setup)
-        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
         self._report.step(label, READY)
         before: Slot | None = None
         while not self._stop.is_set():
@@ -229,17 +286,19 @@ class Crew:
                 continue
             if before and self._due(before, slot):
                 return slot
-            started = now()
+            made = _Made(slot, now(), guest.machine.console.mark())
             self._report.doing(label, f"{slot.program.name} ({slot.variant})")
             try:
-                outcome = self._trial(slot, said, built, guest, agent, started, partial(self._report.step, label))
+                outcome = self._trial(made, said, built, guest, agent, partial(self._report.step, label))
             except GuestError as error:
                 if self._stop.is_set():
                     raise
                 why = guest.machine.trouble() or str(error)
-                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
-                told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
-                raise _Spoilt(str(told), told.console, at_once=before is None) from error
+                parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
+                # Its trouble is told of first: nobody listens after the last trial.
+                self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
+                self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
+                raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
             if outcome.trial["verdict"] in ("crash", "hang"):
@@ -261,70 +320,107 @@ class Crew:
 
     def _trial(
         self,
-        slot: Slot,
+        made: _Made,
         said: conf.Guest,
         built: Built,
         guest: Guest,
         agent: Agent,
-        started: str,
         say: Callable[[str], None],
+        visit: Visit | None = None,
     ) -> Outcome:
-        if said_of := built.broken.get((slot.variant, slot.program.name)):
-            return Outcome(slot, _not_compiled(slot, said_of, started))
+        slot = made.slot
+        if words := built.broken.get((slot.variant, slot.program.name)):
+            return self._not_compiled(made, words)
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         variant = self._job.configuration.variant(slot.variant)
-        env = said.ways.environment(said.env, self._job.cores is not None)
-        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
         names = self._job.configuration.signal_names(slot.guest)
+        env = environment(self._job.configuration, slot, self._job.cores is not None)
+        env["LD_LIBRARY_PATH"] = str(Path(library).parent)
 
-        def run(program: Path, keep: int = KEEP) -> tuple[Observation, str]:
-            target = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
-            argv = [guest.ship(agent, program, target), *slot.program.args]
-            folder = str(Path(target).parent / ("test" if slot.program.made.package else ""))
+        def run(program: Path, keep: int = KEEP) -> _Ran:
+            executable = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
+            argv = [guest.ship(agent, program, executable), *slot.program.args]
+            folder = str(Path(executable).parent / ("test" if slot.program.made.package else ""))
             if self._job.cores:
                 argv = cores.allowed(argv)
-            suspended = partial(_suspended, guest, said.ways)
-            seen = observe(agent, argv, env, folder, slot.program.timeout, suspended, keep)
+            words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
+            how = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+            def at_limit(pid: int) -> str:
+                say("collecting a dossier")
+                made.parts.update(dossier.outside(guest.machine, made.mark))
+                state = _suspended(guest, said.ways, pid)
+                made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
+                if visit:
+                    what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                    visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
+                return state
+
+            seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit, keep)
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
-            if seen.timed_out:
-                _ping(guest)
-            return seen, folder
+            return _Ran(seen, executable, folder, how)
 
         if slot.program.made.output_flags:
             # Only the guest is sure to run what prints the program; the compiler is here.
-            seen, _ = run(source, PRINTED)
-            if wrong := _no_program(seen, names):
-                return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **wrong})
+            printed = run(source, PRINTED)
+            if wrong := _no_program(printed.seen, signal_name(printed.seen, names)):
+                _examine(guest, library, printed.executable)
+                return self._outcome(made, printed.seen, signal_name(printed.seen, names), wrong)
             say("compiling what a program printed")
             try:
-                source = built.compile_output(slot.variant, slot.program, seen.stdout)
+                source = built.compile_output(slot.variant, slot.program, printed.seen.stdout)
             except ProgramError as error:
-                return Outcome(slot, _not_compiled(slot, str(error), started))
+                return self._not_compiled(made, str(error))
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
-        seen, folder = run(source)
-        verdict = judge(seen, slot.program.expected, names)
+        ran = run(source)
+        seen, folder, how = ran.seen, ran.folder, ran.how
+        signal = signal_name(seen, names)
+        verdict = judge(seen, slot.program.expected, signal)
+        if verdict.verdict != "pass":
+            _examine(guest, library, ran.executable)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
-            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
-            target, lib = self._job.cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
+            lib = built.libgos[slot.variant].library
             reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
-        attachments = {}
+        attachments = made.parts
+        if verdict.verdict != "pass":
+            attachments |= dossier.console(guest.machine, made.mark)
+        if visit and not seen.timed_out:
+            visit(guest.machine, f"{slot.program.name} has ended: {verdict.verdict}, {reason}. {how}")
         if variant.trace:  # The library writes no file that is there already, so it goes at once.
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
-        told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **told}, attachments)
+        return self._outcome(made, seen, signal, replace(verdict, reason=reason))
+
+    def _outcome(self, made: _Made, seen: Observation, signal: str, verdict: Verdict) -> Outcome:
+        fields = _fields(made.slot, made.started, self._job.options)
+        told = {"verdict": verdict.verdict, "reason": verdict.reason, "signature": verdict.signature}
+        return Outcome(made.slot, {**fields, **_seen(seen, signal), **told}, made.parts)
+
+    def _not_compiled(self, made: _Made, words: str) -> Outcome:
+        """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
+        said = words.partition("\n")[2] or words
+        nothing = Observation(None, None, 0.0, b"", said.encode(), 0, len(said.encode()), False)
+        return self._outcome(made, nothing, "", Verdict("fail", f"{NOT_RUN[0]}{first_error(said)}"))
+
+
+def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> dict[str, str]:
+    """What the environment of a trial's program has besides the guest's own, and the way to its library.
+
+    Args:
+        cores_: whether core files are wanted.
+    """
+    said = configuration.guest(slot.guest)
+    own = said.ways.environment(said.env, cores_)
+    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):
-    """A guest's trouble that cost a trial; `at_once` says that the guest had made none before."""
-
-    def __init__(self, message: str, console: list[str], at_once: bool) -> None:
-        super().__init__(message, console)
-        self.at_once = at_once
+    """A guest's trouble that cost a trial: both are told of already, and the trial is not this thread's any more."""
 
 
 def _suspended(guest: Guest, ways: System, pid: int) -> str:
@@ -338,24 +434,24 @@ def _suspended(guest: Guest, ways: System, pid: int) -> str:
     return ways.suspended(out.decode(errors="replace"), pid)
 
 
-def _ping(guest: Guest) -> None:
-    """Ask a guest in which a program hung for a sign of life. Raises GuestError if it gives none: it hangs itself."""
+def _examine(guest: Guest, library: str, executable: str) -> None:
+    """Look whether it may be a guest's doing that a trial went wrong.
+
+    Raises:
+        GuestError: it gives no sign of life, its disk is full, or what it was given is gone.
+    """
+    files = [shlex.quote(file) for file in (library, executable)]
+    look = f'for file in {" ".join(files)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        guest.shell.run(":", timeout=PING)
+        status, _, err = guest.shell.run(f"{look}; cat {files[1]} >{files[1]}.copy && rm -f {files[1]}.copy", PING)
     except GuestError as error:
-        raise GuestError(f"the guest itself hangs: {error}") from error
+        raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
+    if status:
+        raise GuestError(f"the guest is not as it was: {err.decode(errors='replace').strip()}")
 
 
-def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = [
-        "harness",
-        "run",
-        slot.program.selected_by or str(slot.program.source),
-        "--guest",
-        slot.guest,
-        "--variant",
-        slot.variant,
-    ]
+def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
+    again = ["harness", "run", slot.program.word, "--guest", slot.guest, "--variant", slot.variant, *options]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -367,10 +463,10 @@ def _fields(slot: Slot, started: str) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     return {
         "exit_status": seen.exit_status,
-        "signal": signal_name(seen, names),
+        "signal": signal,
         "seconds": seen.seconds,
         "stdout": seen.stdout,
         "stderr": seen.stderr,
@@ -379,28 +475,19 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
-def _no_program(seen: Observation, names: Mapping[int, str]) -> dict[str, str]:
-    """The verdict on a program that should have printed a program and did not, or nothing if it did."""
-    verdict = judge(seen, Expectation(), names)
-    reason = verdict.reason
+def _no_program(seen: Observation, signal: str) -> Verdict | None:
+    """The verdict on a program that should have printed a program and did not; None if it did."""
+    verdict = judge(seen, Expectation(), signal)
     if verdict.verdict == "pass":
         if seen.stdout_total == len(seen.stdout):
-            return {}
-        verdict, reason = Verdict("fail", ""), f"it is {seen.stdout_total} bytes long, and {PRINTED} are kept"
-    return {"verdict": verdict.verdict, "reason": f"printing a program: {reason}", "signature": verdict.signature}
-
-
-def _not_compiled(slot: Slot, words: str, started: str) -> dict[str, Any]:
-    """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
-    said = words.partition("\n")[2] or words
-    nothing = Observation(None, None, 0.0, b"", said.encode(), 0, len(said.encode()), False)
-    reason = f"does not compile: {first_error(said)}"
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "fail", "reason": reason, "signature": ""}
+            return None
+        verdict = Verdict("fail", f"it is {seen.stdout_total} bytes long, and {PRINTED} are kept")
+    return replace(verdict, reason=f"{NOT_RUN[1]}{verdict.reason}")
 
 
 @contextmanager

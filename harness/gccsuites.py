@@ -108,7 +108,7 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
                 needs=tuple(said.needs),
                 expected=expected,
                 made=made,
-                selected_by=whole,
+                foreign=True,
             )
         )
     return Contents(programs, skipped, kinds)

@@ -11,8 +11,9 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness import conf, paths
 from harness.build.gotags import Target, any_of
@@ -57,6 +58,31 @@ class Expectation:
     gcc: bool = False
     tests: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; output that is no text is kept byte for byte."""
+        texts = {"stdout": self.stdout, "output": self.output}
+        decoded = {name: None if one is None else one.decode(errors="surrogateescape") for name, one in texts.items()}
+        return asdict(self) | decoded
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Expectation:
+        """An expectation that was stored."""
+        texts = {name: said.get(name) for name in ("stdout", "output")}
+        encoded = {name: None if one is None else one.encode(errors="surrogateescape") for name, one in texts.items()}
+        return cls(**{**said, **encoded})
+
+    def __str__(self) -> str:
+        """In words, as a header says it, and whether output is compared."""
+        said = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
+        said += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
+        said += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
+        said += [f"output ~ {json.dumps(self.output_pattern)}"] * bool(self.output_pattern)
+        if self.stdout is not None:
+            said.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
+        if self.output is not None:
+            said.append(f"output of {len(self.output.splitlines())} lines")
+        return ", ".join(said)
+
 
 @dataclass(frozen=True)
 class Made:
@@ -87,8 +113,10 @@ class Program:
         kind: what GCC's go-test.exp calls it.
         timeout: in seconds.
         needs: what its guest must provide.
+        about: what its header says in prose.
+        marked: its header says its kind.
         constraints: the words of each `+build` line that counts.
-        selected_by: the word that selects it for a run; its source if there is none.
+        foreign: it does not lie here, and is selected by its name.
     """
 
     name: str
@@ -99,15 +127,31 @@ class Program:
     timeout: float = TIMEOUT
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()
+    about: str = ""
+    marked: bool = False
     made: Made = Made()
     constraints: tuple[tuple[str, ...], ...] = ()
-    selected_by: str = ""
+    foreign: bool = False
+
+    @property
+    def word(self) -> str:
+        """The word that selects it for a run."""
+        return self.name if self.foreign else str(self.source)
 
     def fits(self, target: Target, variant: conf.Variant) -> bool:
         """Whether it can be made for a target with a variant. A prebuilt libgo comes without its packages' sources."""
         if self.made.package and variant.prebuilt:
             return False
         return all(any_of(words, lambda tag: target.has(tag, ("gccgo",))) for words in self.constraints)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite that comes with the harness; `about` is the first paragraph of its README.md, or ''."""
+
+    name: str
+    folder: Path
+    about: str
 
 
 @dataclass(frozen=True)
@@ -144,7 +188,8 @@ def read(source: Path) -> Program:
             if words[0] in _KINDS:
                 args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
                 # `run -gcflags=...` carries flags of another compiler
-                program = replace(program, kind=words[0], args=() if args and args[0].startswith("-") else args)
+                args = () if args and args[0].startswith("-") else args
+                program = replace(program, kind=words[0], args=args, marked=True)
                 continue
         try:
             program = _directive(program, text)
@@ -159,12 +204,12 @@ def read(source: Path) -> Program:
 def _directive(program: Program, text: str) -> Program:
     match = re.match(r"([A-Za-z]+):(?:\s+|$)(.*)", text)
     if not match:
-        return program
+        return replace(program, about=f"{program.about} {text}".strip())
     word, value = match[1], match[2].strip()
     if word not in _DIRECTIVES:
         if word.islower() and "did you mean" in nearest(word, _DIRECTIVES):
             raise ValueError(f"unknown directive {word}:; {nearest(word, _DIRECTIVES)}")
-        return program
+        return replace(program, about=f"{program.about} {text}".strip())
     if not value:
         raise ValueError(f"{word}: says nothing")
     match word:
@@ -211,6 +256,19 @@ def expectation(expected: Expectation, text: str) -> Expectation:
 def suites() -> dict[str, Path]:
     """The suites that come with the harness, by name."""
     return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if any(folder.glob("*.go"))}
+
+
+def suite(name: str, others: Collection[str] = ()) -> Suite:
+    """A suite by its name. Raises ProgramError, with the nearest name, also of others."""
+    known = suites()
+    if name not in known:
+        raise ProgramError(f"no suite named {name}; {nearest(name, [*known, *others])}")
+    try:
+        paragraphs = (known[name] / "README.md").read_text(encoding="utf-8").split("\n\n")
+    except FileNotFoundError:
+        paragraphs = []
+    about = next((text for text in paragraphs if not text.startswith("#")), "")
+    return Suite(name, known[name], " ".join(about.split()))
 
 
 #: What lists the programs of a suite; called only if the suite is wanted.

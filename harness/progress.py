@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -22,16 +25,21 @@ READY = "ready"
 
 
 class Reporter:
-    """Shows steps by name and one count of trials. May be called from any thread."""
+    """Shows steps by name and one count of trials. May be called from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        put: takes the lines; by default they go to standard error, which is live if it is a terminal.
+    """
+
+    def __init__(self, put: Callable[[str], None] | None = None) -> None:
+        self._put = put or partial(print, file=sys.stderr, flush=True)
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._since: dict[str, float] = {}
+        self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        if sys.stderr.isatty():
+        if put is None and sys.stderr.isatty():
             self._live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, width=24, overflow="ellipsis")),
                 _Figures(table_column=Column(no_wrap=True, width=34)),
@@ -52,6 +60,15 @@ class Reporter:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else for the time of the block."""
+        if self._live:
+            self._live.stop()
+        yield
+        if self._live:
+            self._live.start()
 
     def step(self, what: str, text: str) -> None:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
@@ -84,12 +101,13 @@ class Reporter:
                 if done == total:
                     self._live.stop_task(task)
                 return
-            since = self._since.setdefault(what, time.monotonic())
+            since, before = self._since.setdefault(what, (time.monotonic(), done - 1))
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
                 took = time.monotonic() - since
-                left = f", about {took / done * (total - done):.0f} s to go" if 1 < done < total else ""
+                made = done - before  # a run that goes on has some already
+                left = f", about {took / made * (total - done):.0f} s to go" if made > 1 and done < total else ""
                 self._print(f"{what}: {done} of {total}{left}; {text}")
 
     def _task(self, live: Progress, what: str) -> TaskID:
@@ -98,7 +116,8 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        print(f"[{_clock(time.monotonic() - self._begun)}] {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
+            self._put(f"[{_clock(time.monotonic() - self._begun)}] {line}")
 
 
 class _Bar(BarColumn):

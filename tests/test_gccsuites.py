@@ -70,7 +70,7 @@ def test_the_other_suites(contents):
     assert packages["sync"].args == ("-test.short", "-test.v", "-test.timeout=600s")
     assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
     for name, said in gccsuites.suites().items():
-        assert all(one.selected_by == one.name for one in contents[name].programs)
+        assert all(one.word == one.name for one in contents[name].programs)
         known = {*by_name(contents, name), *contents[name].skipped}
         for special in said.programs:
             assert any(fnmatch(one, special) for one in known), f"{name} has no {special}"

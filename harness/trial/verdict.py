@@ -11,6 +11,9 @@ from harness.trial import gotests
 from harness.trial.run import Observation
 from harness.trial.signature import of_crash, of_hang
 
+_LATE = "it did not end within its time limit"
+_SUSPENDED = "it crashed, and the crash server suspended it"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -27,15 +30,15 @@ def signal_name(seen: Observation, signals: Mapping[int, str]) -> str:
     return "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
 
 
-def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
+def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     """Judge an observation.
 
     Args:
         seen: the observation.
         expected: what the program says of itself.
-        signals: the guest's names of its signals by number.
+        signal: the guest's name of the signal that ended the program, or ''.
     """
-    verdict = _judge(seen, expected, signals)
+    verdict = _judge(seen, expected, signal)
     if expected.tests:
         return _with_tests(verdict, seen)
     if expected.gcc and (said := _gcc_says(seen)) != (verdict.verdict == "pass"):
@@ -43,20 +46,25 @@ def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) 
     return verdict
 
 
-def _judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
-    signal = signal_name(seen, signals)
+def _judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     stderr = seen.stderr.decode(errors="replace")
     if seen.suspended:
-        reason = f"it crashed, and the crash server suspended it (state {seen.suspended})"
+        reason = f"{_SUSPENDED} (state {seen.suspended})"
         return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
-        return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
+        return Verdict("hang", _LATE, of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Verdict("pass", "as expected")
-    if title := of_crash(stderr, signal):
+    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
         return Verdict("crash", wrong, title)
     return Verdict("fail", wrong)
+
+
+def suspended(reason: str) -> str:
+    """The state of a suspended program, from the reason of an earlier verdict; '' if it was not suspended."""
+    match = re.match(rf"{_SUSPENDED} \(state (.*?)\)", reason)
+    return match[1] if match else ""
 
 
 def _gcc_says(seen: Observation) -> bool:
@@ -70,8 +78,8 @@ def _with_tests(verdict: Verdict, seen: Observation) -> Verdict:
     reason = f"{verdict.reason}; {tests}"
     if seen.exit_status == 1 and tests.failed:  # what a test printed on stderr is no crash then
         return Verdict("fail", reason, f"FAIL: {', '.join(tests.failed)}"[:200])
-    if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):
-        return Verdict("hang", reason, f"hang: tests {', '.join(tests.unfinished)}")
+    if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):  # their own limit, which comes before ours
+        return Verdict("hang", f"{_LATE}; {tests}", f"hang: tests {', '.join(tests.unfinished)}")
     return replace(verdict, reason=reason)
 
 

@@ -1,0 +1,394 @@
+"""pytest as a door to the engine: Go programs are collected as items, one a cell, and run behind pytest's back.
+
+`pytest suites/threads --guest linux-i386 --variant no-thread-destruction --trials 5` makes the trials of all selected
+items side by side in the guests, in the order of the items, while pytest waits for one item after the other. An item
+passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail. A guest's trouble is an error of
+the item's set-up, never a failure. Trials are stored like those of `harness run`.
+
+Go files are collected only where they are asked for: in a session that names a .go file, or a folder that holds some,
+or that is given --guest or --variant. Of a folder those are taken whose first directive is that of a `run` test.
+
+With pytest-xdist each worker has one guest and runs the items that it is given. The rest of the harness is imported
+when the first Go file is met, so that sessions of other projects do not pay for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness import conf
+    from harness.engine import Batch
+    from harness.plan import Program, Slot
+    from harness.results.expected import Entry
+    from harness.results.matrix import Cell, Trial
+
+#: Seconds that the guests may take to end when pytest ends before all items are done. What builds ends with pytest.
+_ENDING = 20.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; only those that name cells are without the harness's name."""
+    group = parser.getgroup("harness", "Go programs on guests (harness)")
+    group.addoption("--guest", action="append", default=[], help="A guest; repeatable. [default: linux-i386]")
+    group.addoption("--variant", action="append", default=[], help="A libgo; repeatable. [default: the usual ones]")
+    group.addoption("--trials", type=_positive, default=1, metavar="N", help="Trials of each cell. [default: 1]")
+    group.addoption("--harness-jobs", type=_positive, metavar="N", help="Guests side by side; one a worker of xdist.")
+    group.addoption(
+        "--harness-conf", action="append", default=[], type=Path, metavar="FILE", help="A YAML file; repeatable."
+    )
+    group.addoption("--harness-work", metavar="DIR", help="The work directory. [default: $HARNESS_WORK or .harness]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take part in sessions that ask for Go files."""
+    if config.option.guest or config.option.variant or any(map(_holds_programs, _named(config))):
+        config.pluginmanager.register(_Plugin(config), "harness-session")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return int(text)
+
+
+def _named(config: pytest.Config) -> Iterator[Path]:
+    """The files and folders that the user, or `testpaths`, named."""
+    if config.args_source != config.ArgsSource.INVOCATION_DIR:
+        for word in config.args:
+            yield config.invocation_params.dir / word.partition("::")[0]
+
+
+def _holds_programs(path: Path) -> bool:
+    return path.suffix == ".go" or (path.is_dir() and any(path.glob("*.go")))
+
+
+class _Plugin:
+    """The hooks of a session with Go files."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._run: _Run | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Refuse wrong configuration, guests and variants before anything is collected. Raises pytest.UsageError."""
+        from harness.errors import HarnessError
+
+        try:
+            self._run = _Run(self._config)
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect a Go file that is named, or is a test by its first directive."""
+        if file_path.suffix != ".go" or self._run is None:
+            return None
+        named = parent.session.isinitpath(file_path)
+        if not named and not _is_test(file_path):
+            return None
+        return GoFile.from_parent(parent, path=file_path, run=self._run)
+
+    def pytest_sessionfinish(self) -> None:
+        """End the guests."""
+        if self._run:
+            self._run.end()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where the trials are."""
+        if self._run and self._run.told:
+            terminalreporter.write_line(self._run.told)
+
+
+def _is_test(path: Path) -> bool:
+    from harness import plan
+    from harness.errors import ProgramError
+
+    try:
+        program = plan.read(path)
+    except ProgramError:
+        return True  # it is told when the file is collected
+    return program.marked and program.kind == "run"
+
+
+class GoFile(pytest.File):
+    """A Go program; its items are its cells."""
+
+    def __init__(self, *, run: _Run, **more: Any) -> None:
+        super().__init__(**more)
+        self._run = run
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """An item for each guest and variant; one that cannot be run there is skipped."""
+        from harness import plan
+        from harness.errors import ProgramError
+
+        try:
+            (program,) = plan.programs([str(self.path)])
+        except ProgramError as error:
+            raise self.CollectError(str(error)) from error
+        for guest, variant in self._run.columns():
+            item = GoItem.from_parent(self, name=f"{guest}[{variant}]", run=self._run, key=(guest, variant, program))
+            if not self._run.fits(guest, variant, program):
+                needs = f"; it needs {', '.join(program.needs)}" if program.needs else ""
+                item.add_marker(pytest.mark.skip(f"not for {guest} with {variant}{needs}"))
+            yield item
+
+
+class GoItem(pytest.Item):
+    """A cell: all trials of one program with one variant on one guest."""
+
+    def __init__(self, *, run: _Run, key: tuple[str, str, Program], **more: Any) -> None:
+        super().__init__(**more)
+        self._run = run
+        self.guest, self.variant, self.program = key
+        self._trials: list[Trial] = []
+
+    def setup(self) -> None:
+        """Wait for the trials. Raises HarnessError if a guest, or the harness, could not make them."""
+        from harness.errors import GuestError
+
+        self._trials = self._run.wait(self)
+        lost = [trial for trial in self._trials if trial.verdict == "error"]
+        if lost:
+            raise GuestError(f"{len(lost)} of {len(self._trials)} trials were spoilt by the guest: {lost[0].reason}")
+
+    def runtest(self) -> None:
+        """Judge the cell."""
+        cell = self._run.judge(self, self._trials)
+        signatures = "; ".join(cell.signatures)
+        told = {"guest": self.guest, "variant": self.variant, "trials": cell.trials, "passed": cell.passed}
+        self.user_properties += [*told.items(), *([("signature", signatures)] if signatures else [])]
+        if cell.known and not cell.surprise:
+            pytest.xfail(cell.findings[0].expected)
+        if cell.known or cell.surprise:
+            raise NotPassed(_failure(cell, self._trials, self._again()))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What the user is told: no Python, but the program's own words."""
+        from harness.errors import HarnessError
+
+        if isinstance(excinfo.value, NotPassed | HarnessError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where it stands, and its name."""
+        return self.path, None, f"{self.program.name} {self.name}"
+
+    def _again(self) -> str:
+        return f"pytest {shlex.quote(self.nodeid)} {self._run.options()}".rstrip()
+
+
+class NotPassed(Exception):
+    """A cell did not come out as expected; the text is the whole story."""
+
+
+def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
+    """Counts, then for each way in which it went wrong its signature, the first such trial's output, and a command."""
+    from harness.results.report import printable_stream
+
+    title = f"; {cell.findings[0].title}" if cell.findings else ""
+    lines = [f"{cell.verdict}: {cell.passed} of {cell.trials} trials passed{title}"]
+    if cell.contradicts:
+        lines.append(f"expected: {cell.contradicts}")
+    for finding in cell.findings:
+        trial = next(one for one in trials if finding.title == (one.signature or one.reason))
+        lines += ["", f"{finding.verdict}, {finding.count} of {cell.trials}: {finding.title}"]
+        if finding.title != trial.reason:
+            lines.append(trial.reason)
+        for name, kept, total in (
+            ("stdout", trial.stdout, trial.stdout_total),
+            ("stderr", trial.stderr, trial.stderr_total),
+        ):
+            if total:
+                lines += [f"---- {name}", printable_stream(kept, total).rstrip("\n")]
+        lines += ["---- run it again", trial.command]
+    return "\n".join([*lines, again])
+
+
+class _Run:
+    """The engine's run for a session: begun when the first item needs it, in a thread of its own.
+
+    Raises HarnessError if the configuration, a guest or a variant is wrong.
+
+    Attributes:
+        told: where the trials are, once all have been made.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        from harness import engine, paths
+
+        said = config.option
+        self._config = config
+        self._worker = hasattr(config, "workerinput")
+        self._work = paths.work_dir(said.harness_work)
+        self._configuration = engine.load(said.harness_conf, self._work)
+        self._guests = {name: self._configuration.guest(name) for name in said.guest or ["linux-i386"]}
+        names = dict.fromkeys(said.variant or self._configuration.usual)
+        self._triples = {
+            name: self._configuration.toolchain(guest.toolchain).triple for name, guest in self._guests.items()
+        }
+        engine.check_variants(list(names), self._triples.values(), self._configuration)
+        self._variants = {name: self._configuration.variant(name) for name in names}
+        self._expected: list[Entry] = engine.expected(self._configuration)
+        self._thread: threading.Thread | None = None
+        self._orders: SimpleQueue[list[GoItem] | None] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+        self._trials: dict[tuple[str, str, str], list[Trial]] = {}
+        self._ordered: set[tuple[str, str, str]] = set()
+        self._failure: BaseException | None = None
+        self._steps: SimpleQueue[str] = SimpleQueue()
+        self.told = ""
+
+    def columns(self) -> list[tuple[str, str]]:
+        """Each guest with each variant."""
+        return [(guest, variant) for guest in self._guests for variant in self._variants]
+
+    def fits(self, guest: str, variant: str, program: Program) -> bool:
+        """Whether a run has such a cell."""
+        return next(self._slots(guest, variant, program), None) is not None
+
+    def options(self) -> str:
+        """The options that a command needs to run one item again as it was run."""
+        said = self._config.option
+        words = [word for name in said.guest for word in ("--guest", name)]
+        words += [word for name in said.variant for word in ("--variant", name)]
+        words += ["--trials", str(said.trials)] if said.trials > 1 else []
+        words += [word for file in said.harness_conf for word in ("--harness-conf", str(file))]
+        return shlex.join(words)
+
+    def wait(self, item: GoItem) -> list[Trial]:
+        """An item's trials, once all are made. Raises what ended the run before."""
+        key = _key(item)
+        if key not in self._ordered:
+            # A worker of xdist learns of its items one by one; otherwise all that are selected are made at once.
+            others = [one for one in item.session.items if isinstance(one, GoItem)]
+            self._order([item] if self._worker else others, others)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._made(item) or self._failure, timeout=0.5)
+                if self._made(item):
+                    return sorted(self._trials[key], key=lambda trial: trial.number)
+                if self._failure:
+                    item.session.shouldstop = f"{self._failure}"
+                    raise self._failure
+            self._show()
+
+    def judge(self, item: GoItem, trials: list[Trial]) -> Cell:
+        """The cell that an item's trials make."""
+        from harness.conf.load import BASELINE
+        from harness.results import matrix
+
+        names = ([item.guest], [item.variant], [item.program.name])
+        made = matrix.build({}, *names, BASELINE, trials, [], expected=self._expected, day=date.today())
+        return made.cells[0]
+
+    def end(self) -> None:
+        """End the run; at once, if pytest ends before all that was ordered is made."""
+        if not self._thread:
+            return
+        trials = self._config.option.trials
+        if any(len(self._trials.get(key, ())) < trials for key in self._ordered):
+            self._stopped.set()
+        self._orders.put(None)
+        self._thread.join(_ENDING)
+
+    def _made(self, item: GoItem) -> bool:
+        return len(self._trials.get(_key(item), ())) == int(self._config.option.trials)
+
+    def _slots(self, guest: str, variant: str, program: Program) -> Iterator[Slot]:
+        from harness import plan
+
+        one: dict[str, conf.Guest] = {guest: self._guests[guest]}
+        trials = self._config.option.trials
+        return plan.slots(one, self._triples, {variant: self._variants[variant]}, [program], trials)
+
+    def _order(self, items: list[GoItem], selected: list[GoItem]) -> None:
+        self._ordered |= set(map(_key, items))
+        self._orders.put(items)
+        if not self._thread:
+            self._thread = threading.Thread(target=self._work_off, args=(selected,), daemon=True)
+            self._thread.start()
+
+    def _work_off(self, selected: list[GoItem]) -> None:
+        """The thread: what is needed for the selected items is built, then trials are made as they are ordered."""
+        from harness import engine
+
+        said = self._config.option
+        request = engine.Request(
+            selection=tuple(dict.fromkeys(str(item.path) for item in selected)),
+            guests=tuple(dict.fromkeys(item.guest for item in selected)),
+            variants=tuple(dict.fromkeys(item.variant for item in selected)),
+            trials=said.trials,
+            jobs=1 if self._worker else said.harness_jobs,
+            conf_files=tuple(said.harness_conf),
+            work=self._work,
+        )
+        failure: BaseException = RuntimeError("the run has ended")
+        try:
+            door = engine.Door(self._batches(), self._finished, self._stopped)
+            _, run = engine.run(request, _steps(self._steps.put), door=door)
+            self.told = f"Trials are in {self._work}; `harness show {run.id}` shows them"
+        except BaseException as error:  # it is raised again by those who wait
+            failure = error
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def _batches(self) -> Iterator[Batch]:
+        from functools import partial
+
+        from harness.engine import Batch
+
+        while items := self._orders.get():
+            slots: dict[str, list[Slot]] = {}
+            for item in items:
+                slots.setdefault(item.guest, []).extend(self._slots(item.guest, item.variant, item.program))
+            yield Batch({guest: partial(list[Any], each) for guest, each in slots.items()})
+
+    def _finished(self, trial: Trial) -> None:
+        with self._changed:
+            self._trials.setdefault((trial.guest, trial.variant, trial.program), []).append(trial)
+            self._changed.notify_all()
+
+    def _show(self) -> None:
+        """Print what goes on before the trials and beside them, as pytest's live logs are printed."""
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        capture: Any = self._config.pluginmanager.get_plugin("capturemanager")
+        try:
+            while True:
+                line = self._steps.get_nowait()
+                if terminal and capture and not self._worker and self._config.option.verbose >= 0:
+                    with capture.global_and_fixture_disabled():
+                        terminal.ensure_newline()
+                        terminal.write_line(line)
+        except Empty:
+            pass
+
+
+def _key(item: GoItem) -> tuple[str, str, str]:
+    return item.guest, item.variant, item.program.name
+
+
+def _steps(put: Callable[[str], None]) -> Any:
+    """A reporter of all but the trials, which pytest shows itself."""
+    from harness.progress import Reporter
+
+    class Steps(Reporter):
+        def count(self, what: str, done: int, total: int, text: str) -> None:
+            """Say how far a thing is, unless it is the trials."""
+            if what != "trials":
+                super().count(what, done, total, text)
+
+    return Steps(put)
