@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,14 +24,14 @@ from harness import conf
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError
-from harness.guest.machine import Files
+from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
-from harness.trial import cores, lifetrace
+from harness.trial import cores, dossier, lifetrace
 from harness.trial.run import Observation, observe
 from harness.trial.verdict import judge, signal_name
 
@@ -45,6 +45,8 @@ Isolation = Literal["trial", "cell", "on-trouble"]
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
+#: Called with the machine as a trial left it, a program that hangs still in it, and told of that in words.
+Visit = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Job:
         built: what was built, by toolchain.
         files: what each guest boots from, by name.
         cores: where core files go, or None if none are wanted.
+        options: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     configuration: conf.Configuration
@@ -99,6 +102,17 @@ class Job:
     cache: Cache
     isolation: Isolation
     cores: Path | None
+    options: tuple[str, ...] = ()
+
+
+@dataclass
+class _Made:
+    """A trial that is being made: `mark` is where the console was when it began, `parts` are those of its dossier."""
+
+    slot: Slot
+    started: str
+    mark: int
+    parts: dict[str, bytes] = field(default_factory=dict)
 
 
 class Crew:
@@ -138,6 +152,26 @@ class Crew:
                 while True:
                     left.append(waiting.get_nowait())
         return left
+
+    def attend(self, slot: Slot, visit: Visit) -> Outcome:
+        """Make one trial in a fresh guest, in this thread, and have the guest visited as the trial leaves it.
+
+        Raises:
+            GuestError: the guest is in trouble.
+        """
+        label = f"guest {slot.guest}"
+        say = partial(self._report.step, label)
+        said = self._job.configuration.guest(slot.guest)
+        built = self._job.built[said.toolchain]
+        with folder_for_guest(self._job.work) as folder:
+            guest = self._pools[slot.guest].fresh(folder, say)
+            try:
+                agent = self._agent(slot.guest, guest)
+                say(f"{slot.program.name} ({slot.variant})")
+                made = _Made(slot, now(), guest.machine.console.mark())
+                return self._trial(made, said, built, guest, agent, say, visit)
+            finally:
+                guest.machine.stop()
 
     def stop(self) -> None:
         """End all guests, and what they do."""
@@ -230,17 +264,18 @@ class Crew:
                 continue
             if before and self._due(before, slot):
                 return slot
-            started = now()
+            made = _Made(slot, now(), guest.machine.console.mark())
             self._report.doing(label, f"{slot.program.name} ({slot.variant})")
             try:
-                outcome = self._trial(slot, said, built, guest, agent, started, partial(self._report.step, label))
+                outcome = self._trial(made, said, built, guest, agent, partial(self._report.step, label))
             except GuestError as error:
                 if self._stop.is_set():
                     raise
                 why = guest.machine.trouble() or str(error)
+                parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
                 # Its trouble is told of first: nobody listens after the last trial.
                 self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
-                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
+                self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
                 raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
@@ -263,14 +298,15 @@ class Crew:
 
     def _trial(
         self,
-        slot: Slot,
+        made: _Made,
         said: conf.Guest,
         built: Built,
         guest: Guest,
         agent: Agent,
-        started: str,
         say: Callable[[str], None],
+        visit: Visit | None = None,
     ) -> Outcome:
+        slot = made.slot
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
@@ -278,15 +314,28 @@ class Crew:
             agent.put(source.read_bytes(), executable)
             guest.files.add(executable)
         variant = self._job.configuration.variant(slot.variant)
-        env = said.ways.environment(said.env, self._job.cores is not None)
-        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = environment(self._job.configuration, slot, self._job.cores is not None)
+        env["LD_LIBRARY_PATH"] = str(Path(library).parent)
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
         argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
         if self._job.cores:
             argv = cores.allowed(argv)
-        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+        words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
+        how = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+        def at_limit(pid: int) -> str:
+            say("collecting a dossier")
+            made.parts.update(dossier.outside(guest.machine, made.mark))
+            state = _suspended(guest, said.ways, pid)
+            made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
+            if visit:
+                what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
+            return state
+
+        seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit)
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
         signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
         verdict = judge(seen, slot.program.expected, signal)
@@ -294,15 +343,32 @@ class Crew:
             _examine(guest, library, executable)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
-            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
-            target, lib = self._job.cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
+            lib = built.libgos[slot.variant].library
             reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
-        attachments = {}
+        attachments = made.parts
+        if verdict.verdict != "pass":
+            attachments |= dossier.console(guest.machine, made.mark)
+        if visit and not seen.timed_out:
+            visit(guest.machine, f"{slot.program.name} has ended: {verdict.verdict}, {reason}. {how}")
         if variant.trace:  # The library writes no file that is there already, so it goes at once.
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, signal), **told}, attachments)
+        return Outcome(
+            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, signal), **told}, attachments
+        )
+
+
+def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> dict[str, str]:
+    """What the environment of a trial's program has besides the guest's own, and the way to its library.
+
+    Args:
+        cores_: whether core files are wanted.
+    """
+    said = configuration.guest(slot.guest)
+    own = said.ways.environment(said.env, cores_)
+    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):
@@ -336,8 +402,8 @@ def _examine(guest: Guest, library: str, executable: str) -> None:
         raise GuestError(f"the guest is not as it was: {err.decode(errors='replace').strip()}")
 
 
-def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
+    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant, *options]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -361,9 +427,9 @@ def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     }
 
 
-def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager

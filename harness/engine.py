@@ -11,6 +11,7 @@ import queue
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -27,7 +28,7 @@ from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
+from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, Visit, folder_for_guest
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
@@ -196,48 +197,138 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
-    configuration = load(request.conf_files, request.work)
-    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
-    guests = {name: configuration.guest(name) for name in request.guests}
-    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
-    check_variants(request.variants, triples.values(), configuration)
-    chosen = plan.programs(request.selection)
-    variants = {name: configuration.variant(name) for name in request.variants}
-    slots = partial(plan.slots, triples=triples, variants=variants, chosen=chosen)
+    asked = read(request)
+    request = asked.request
     if request.until_sure:
-        _check_decidable(list(slots(guests, trials=1)), request.trials)
+        _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
-    cache = Cache(paths.cache_dir())
-    # Compilers come first: to look for them takes a second, an image's download takes minutes.
-    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
-    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
-    with _booting_meanwhile(guests, files, request.work, cache, report):
-        built: dict[str, Built] = {}
-        for name, found in tools.items():
-            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, chosen, configuration, cache, report)
-    described = _describe(request, guests, chosen, built, files, configuration)
-    if door:
-        del described["request"]
+    provided = provide(asked, report)
+    described = {**provided.described, "resumable": door is None}
     if resume is not None:
-        _check_same(store.run(resume), described)
+        check_same(store.run(resume), described, f"run {resume} cannot go on")
     number = store.begin(described) if resume is None else resume
     batches: Iterable[Batch]
     if door:
         batches = door.batches
     elif request.until_sure:
-        batches = _rounds(list(slots(guests, trials=1)), request.trials, partial(store.outcomes, number), report)
+        cells = list(asked.slots(asked.guests, trials=1))
+        batches = _rounds(cells, request.trials, partial(store.outcomes, number), report)
     else:
-        each = {name: partial(slots, {name: guest}, trials=request.trials) for name, guest in guests.items()}
+        each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
         batches = [Batch(each)]
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
-        crew = Crew(Job(configuration, files, built, request.work, cache, request.isolation, kept), report)
-        conductor = _Conductor(crew, store, number, report, _guests_each(request, guests), door)
+        crew = Crew(_job(asked, provided, kept), report)
+        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
         conductor.conduct(batches, resume is not None)
     store.finish(number)
     return store, store.run(number)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, read and found to be right. `triples` are the target triples of the guests."""
+
+    request: Request
+    configuration: conf.Configuration
+    guests: dict[str, conf.Guest]
+    triples: dict[str, str]
+    programs: list[Program]
+
+    def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
+        """All trials of some of the guests, so many of each cell, in their order."""
+        variants = {name: self.configuration.variant(name) for name in self.request.variants}
+        return plan.slots(guests, self.triples, variants, self.programs, trials)
+
+    def cell(self) -> Slot:
+        """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
+        for slot in self.slots(self.guests, trials=1):
+            return slot
+        raise ProgramError(f"{self.programs[0].name} needs what its guest and libgo do not provide")
+
+
+@dataclass(frozen=True)
+class Provided:
+    """All that the trials of a request need. `described` is the plan of a run that is made with it."""
+
+    files: dict[str, Files]
+    built: dict[str, Built]
+    described: dict[str, Any]
+
+
+def read(request: Request) -> Asked:
+    """Read what a request names. Raises HarnessError: bad input."""
+    configuration = load(request.conf_files, request.work)
+    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
+    guests = {name: configuration.guest(name) for name in request.guests}
+    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
+    check_variants(request.variants, triples.values(), configuration)
+    return Asked(request, configuration, guests, triples, plan.programs(request.selection))
+
+
+def provide(asked: Asked, report: Reporter) -> Provided:
+    """Find or build what a request needs, and have its guests booted once. Raises HarnessError."""
+    request, configuration = asked.request, asked.configuration
+    cache = Cache(paths.cache_dir())
+    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
+    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
+    with _booting_meanwhile(asked.guests, files, request.work, cache, report):
+        built: dict[str, Built] = {}
+        for name, found in tools.items():
+            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
+            built[name] = _build(fitting, found, asked.programs, configuration, cache, report)
+    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
+
+
+def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
+    """Make one trial of a request of one cell, store nothing, and have the guest visited as the trial leaves it.
+
+    Returns:
+        What it came to, as the crew tells it.
+
+    Raises:
+        HarnessError: bad input, or a guest in trouble.
+    """
+    asked = read(request)
+    slot = asked.cell()
+    provided = provide(asked, report)
+    with tempfile.TemporaryDirectory() as folder:
+        crew = Crew(_job(asked, provided, Path(folder) if request.cores else None), report)
+        return crew.attend(slot, visit).trial
+
+
+def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
+    """The request that makes a trial's cell again, as the run was made that the trial is of.
+
+    Raises:
+        StoreError: there is no such trial, or its run does not tell how it was made.
+        ProgramError: the program is not there any more.
+    """
+    run_, trial = store.trial(number)
+    request = _request(run_, work)
+    found = [one for one in plan.programs(request.selection) if one.name == trial.program]
+    if not found:
+        raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
+    selection = (str(found[0].source),)
+    request = replace(request, selection=selection, trials=trials, until_sure=False)
+    return replace(request, guests=(trial.guest,), variants=(trial.variant,))
+
+
+def _job(asked: Asked, provided: Provided, kept: Path | None) -> Job:
+    request = asked.request
+    options = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    return Job(
+        asked.configuration,
+        provided.files,
+        provided.built,
+        request.work,
+        Cache(paths.cache_dir()),
+        request.isolation,
+        kept,
+        (*options, *["--cores"] * request.cores),
+    )
 
 
 def request_of(work: Path, number: int | None) -> tuple[Request, int]:
@@ -255,30 +346,34 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None and "request" in one.plan]
+        unfinished = [one.id for one in store.runs() if one.finished is None and one.plan.get("resumable", True)]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
     found = store.run(number)
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
-    said = found.plan.get("request")
+    if not found.plan.get("resumable", True):
+        raise StoreError(f"run {number} was made by pytest, which alone knows how it goes on")
+    return _request(found, work), number
+
+
+def _request(run_: Run, work: Path) -> Request:
+    """What a stored run was made for. Raises StoreError."""
+    said = run_.plan.get("request")
     if said is None:
-        raise StoreError(f"run {number} was made by pytest, or by an older harness, and did not note how to go on")
-    return (
-        Request(
-            selection=tuple(said["selection"]),
-            guests=tuple(said["guests"]),
-            variants=tuple(said["variants"]),
-            trials=said["trials"],
-            jobs=said["jobs"],
-            conf_files=tuple(map(Path, said["conf_files"])),
-            work=work,
-            cores=said["cores"],
-            isolation=said["isolation"],
-            until_sure=said.get("until_sure", False),
-        ),
-        number,
+        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
+    return Request(
+        selection=tuple(said["selection"]),
+        guests=tuple(said["guests"]),
+        variants=tuple(said["variants"]),
+        trials=said["trials"],
+        jobs=said["jobs"],
+        conf_files=tuple(map(Path, said["conf_files"])),
+        work=work,
+        cores=said["cores"],
+        isolation=said["isolation"],
+        until_sure=said.get("until_sure", False),
     )
 
 
@@ -495,12 +590,18 @@ def _rounds(
         yield Batch(made, further=(most - done - 1) * len(wanted))
 
 
-def _check_same(run_: Run, described: dict[str, Any]) -> None:
-    """Raise StoreError if a run was begun with other libgos, programs or guests than it would go on with."""
+def check_same(run_: Run, described: dict[str, Any], cannot: str, whole: bool = True) -> None:
+    """Raise StoreError if a run was begun with other libgos, programs or guests than there are now.
+
+    Args:
+        described: the plan of a run that would be made now.
+        cannot: what cannot be done then, for the error's text.
+        whole: whether it is a plan of the whole run, and not of some of its cells.
+    """
     before, after = run_.plan.get("made of", {}), described["made of"]
-    for what in [*before, *after]:
+    for what in [*before, *after] if whole else after:
         if before.get(what) != after.get(what):
-            raise StoreError(f"run {run_.id} cannot go on: {what} is not what it was when the run was begun")
+            raise StoreError(f"{cannot}: {what} is not what it was when the run was begun")
 
 
 def _guests_each(request: Request, guests: dict[str, conf.Guest]) -> dict[str, int]:

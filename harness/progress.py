@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 
@@ -60,6 +60,15 @@ class Reporter:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else for the time of the block."""
+        if self._live:
+            self._live.stop()
+        yield
+        if self._live:
+            self._live.start()
 
     def step(self, what: str, text: str) -> None:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""

@@ -305,7 +305,7 @@ class _Run:
         self._thread.join(_ENDING)
 
     def _made(self, item: GoItem) -> bool:
-        return len(self._trials.get(_key(item), ())) == self._config.option.trials
+        return len(self._trials.get(_key(item), ())) == int(self._config.option.trials)
 
     def _slots(self, guest: str, variant: str, program: Program) -> Iterator[Slot]:
         from harness import plan

@@ -76,13 +76,13 @@ IN_GUEST = {
         "var kept [][]byte\nfor {\n\tpart := make([]byte, 1<<24)\n\tfor i := 0; i < len(part); i += 4096 {\n"
         "\t\tpart[i] = 1\n\t}\n\tkept = append(kept, part)\n}",
         ("crash", "error"),
-        limit=60,
+        limit=300,
     ),
     "fills-the-disk": Fault(
         "file, _ := os.Create(`/tmp/full`)\npart := make([]byte, 1<<22)\n"
         "for {\n\tif _, err := file.Write(part); err != nil {\n\t\treturn\n\t}\n}",
         ("pass",),
-        limit=60,
+        limit=300,
     ),
     "stops-itself": Fault("syscall.Kill(os.Getpid(), syscall.SIGSTOP)", ("hang",), "time limit", 2),
     "ignores-sigquit": Fault("signal.Ignore(syscall.SIGQUIT)\nfor {\n}", ("hang",), "time limit", 2),
@@ -101,7 +101,7 @@ IN_GUEST = {
     "closes-its-output": Fault(
         "os.Stdout.Close()\nos.Stdout.WriteString(`said`)", ("fail",), "stdout has 0 lines", output="said\n"
     ),
-    "cuts-the-network": Fault(sh("ip link set eth0 down") + WAIT, ("error",), "does not answer", 2),
+    "cuts-the-network": Fault(sh("ip link set eth0 down") + WAIT, ("error",), "does not answer", 5),
     "sets-the-clock-back": Fault(sh("date -s @$(($(date +%s) - 86400))"), ("pass",)),
     "sets-the-clock-ahead": Fault(sh("date -s @$(($(date +%s) + 3600))"), ("pass",)),
     "reboots": Fault(sh("reboot -f") + WAIT, ("error",), "QEMU ended|reboot|the agent"),
@@ -114,7 +114,7 @@ IN_GUEST = {
         "syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&priority)))\nfor {\n}",
         ("error",),
         "does not answer|QEMU",
-        2,
+        5,
     ),
 }
 HEALTHY = Fault("os.Stdout.WriteString(`well`)", ("pass",), output="well")

@@ -54,8 +54,8 @@ def agent(program):
     process.wait(timeout=5)  # it leaves when its input ends
 
 
-def sh(agent, script, limit=20.0, suspended=lambda pid: "", **env):
-    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, suspended)
+def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
+    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, at_limit)
 
 
 def test_status_streams_environment_and_folder(agent):

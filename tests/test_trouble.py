@@ -127,7 +127,7 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
 
     (crash,) = trials["demo/crashes"]
     core = work / "runs" / "1" / "cores" / "linux-i386" / "pristine-demo-crashes-1.core"
-    assert (crash.verdict, crash.signature, crash.signal) == ("crash", "panic: no", "SIGABRT")
+    assert (crash.verdict, crash.signal) == ("crash", "SIGABRT") and crash.signature.startswith("panic: no in main.")
     assert crash.reason == f"ended by SIGABRT, expected exit status 0; core: {core}"
     assert core.read_bytes().startswith(b"\x7fELF")
     said = core.with_suffix(".txt").read_text()

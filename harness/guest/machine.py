@@ -128,7 +128,7 @@ class Machine:
         qemu = Path(self._qemu()).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
-        by_kvm = _kvm_may_work()
+        by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         return {"files": stats, "arguments": words, "processor": _processor() if by_kvm else "emulated"}
 
@@ -146,7 +146,7 @@ class Machine:
         qemu = self._qemu()
         self.folder.mkdir(parents=True, exist_ok=True)
         overlay = self._overlay(saved)
-        self._by_kvm = _kvm_may_work()
+        self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
@@ -240,14 +240,31 @@ class Machine:
             f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
         )
 
+    def registers(self) -> str:
+        """The registers of all processors, as QEMU prints them. Raises GuestError."""
+        return self._asked().registers()
+
+    def screen(self) -> bytes:
+        """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
+        path = self.folder / "screen.png"
+        with path.open("wb") as file:  # for writing only: QEMU takes no other for that
+            self._asked().screenshot(file.fileno())
+        return path.read_bytes()
+
+    def _asked(self) -> Monitor:
+        """The monitor of a QEMU that runs. Raises GuestError."""
+        if self.monitor is None or not self.alive():
+            raise GuestError(f"guest {self.name}: QEMU ended")
+        return self.monitor
+
     def _screenshot(self) -> Path | None:
-        if self._screens is None or self.monitor is None or not self.alive():
+        if self._screens is None:
             return None
         path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.png"
         try:
+            picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                self.monitor.screenshot(file.fileno())
+            path.write_bytes(picture)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)
             return None
@@ -359,31 +376,46 @@ class Machine:
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
-        guest, files = self.guest, self.files
-        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
-        words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-        words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+        drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
+        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), console)
         words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
-        if guest.cpu:
-            words += ["-cpu", guest.cpu]
-        if files.kernel:
-            words += ["-kernel", str(files.kernel), "-append", files.append]
-        if files.initrd:
-            words += ["-initrd", str(files.initrd)]
-        elif files.modules:
-            # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
-            parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
-            words += ["-initrd", ",".join(parts)]
-        if guest.disk:
+        if self.guest.disk:
             words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
-            words += ["-drive", f"file=/dev/fdset/1,format=qcow2,if={guest.disk.interface},cache=unsafe"]
-        forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-        words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
         # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
         root = os.geteuid() == 0
         elevate = "allow" if root else "deny"
         words += ["-sandbox", f"on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"]
-        return [*words, *(["-runas", "nobody"] if root else []), *guest.qemu_args]
+        return [*words, *(["-runas", "nobody"] if root else [])]
+
+
+def arguments(
+    name: str, guest: conf.Guest, files: Files, drive: str, by_kvm: bool, port: str, console: str
+) -> list[str]:
+    """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
+
+    Args:
+        drive: the options of -drive that say where the disk is, for a guest that has one.
+        port: of 127.0.0.1, which leads to the guest's SSH server.
+        console: the file that the serial console is written to.
+    """
+    words = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
+    words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
+    words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+    if guest.cpu:
+        words += ["-cpu", guest.cpu]
+    if files.kernel:
+        words += ["-kernel", str(files.kernel), "-append", files.append]
+    if files.initrd:
+        words += ["-initrd", str(files.initrd)]
+    elif files.modules:
+        # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
+        parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
+        words += ["-initrd", ",".join(parts)]
+    if guest.disk:
+        words += ["-drive", f"{drive},if={guest.disk.interface}"]
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
+    words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
+    return [*words, *guest.qemu_args]
 
 
 def _kvm_fails() -> Path:
@@ -395,7 +427,8 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
-def _kvm_may_work() -> bool:
+def kvm_may_work() -> bool:
+    """Whether KVM is there and has not failed since the host booted."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:

@@ -53,6 +53,10 @@ class Monitor:
         finally:
             self.execute("remove-fd", fdset_id=given)
 
+    def registers(self) -> str:
+        """The registers of all processors, as QEMU prints them for people (QEMU manual, `info registers -a`)."""
+        return str(self.execute("human-monitor-command", command_line="info registers -a"))
+
     def ended(self) -> str:
         """Why QEMU ended or is about to: `guest-shutdown`, `guest-reset` or the like (QMP reference, ShutdownCause)."""
         self._wait(lambda: asyncio.sleep(0.1), "events")  # what has come is read only while the loop runs

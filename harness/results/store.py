@@ -124,6 +124,20 @@ class Store:
         query = f"SELECT trial, data FROM {tables} WHERE run = ? AND name = ? ORDER BY trial"
         yield from self._read(query, (run, name))
 
+    def collected(self, trial: int) -> dict[str, bytes]:
+        """All that was collected of one trial, by name."""
+        return dict(self._db.execute("SELECT name, data FROM attachments WHERE trial = ? ORDER BY rowid", (trial,)))
+
+    def trial(self, number: int) -> tuple[Run, Trial]:
+        """A trial by its id, and the run that it belongs to."""
+        query = f"SELECT run, {', '.join(_FIELDS)} FROM trials WHERE id = ?"
+        row = self._db.execute(query, (number,)).fetchone()
+        if row is None:
+            (last,) = self._db.execute("SELECT max(id) FROM trials").fetchone()
+            known = f"the newest is {last}" if last else "none was made yet"
+            raise StoreError(f"there is no trial {number}; {known}")
+        return self.run(row[0]), Trial(*row[1:])
+
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""
         self._write("INSERT INTO events VALUES (?, ?, ?, ?)", (run, now(), guest, text))

@@ -47,7 +47,7 @@ def observe(
     env: Mapping[str, str],
     folder: str,
     limit: float,
-    suspended: Callable[[int], str] = lambda pid: "",
+    at_limit: Callable[[int], str] = lambda pid: "",
 ) -> Observation:
     """Run a command in a guest, to its end or its limit.
 
@@ -56,8 +56,9 @@ def observe(
         env: variables to add to the agent's environment.
         folder: the folder to run in.
         limit: seconds; then come SIGQUIT, GRACE, and SIGKILL to the whole process group.
-        suspended: asked at the limit, with the process's id in the guest, for its state if it crashed and was
-            suspended; such a one is killed at once, as it would not answer SIGQUIT.
+        at_limit: called at the limit, with the process's id in the guest, before the program is touched. It may take
+            its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
+            killed at once, as it would not answer SIGQUIT.
 
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
@@ -78,7 +79,9 @@ def observe(
             order = "K" if order == "Q" else ""
         elif message.type == "P":
             (pid,) = _numbers(message.data.split(), 1)
-            state = suspended(pid)
+            paused = steady.time()
+            state = at_limit(pid)
+            begun += steady.time() - paused
             deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
             out += message.data
