@@ -114,9 +114,17 @@ def traced(request: Request) -> Request:
 
 
 def build_variants(
-    names: Sequence[str], tools: Toolchain, configuration: conf.Configuration, cache: Cache, report: Reporter
+    names: Sequence[str],
+    tools: Toolchain,
+    configuration: conf.Configuration,
+    cache: Cache,
+    report: Reporter,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Libgo]:
     """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
+
+    Args:
+        stopped: asked now and then whether to give up; if so, it is as if the user had interrupted it.
 
     Raises:
         ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
@@ -136,7 +144,11 @@ def build_variants(
         jobs = {
             name: job for sharing in by_key.values() for job in [threads.submit(build, sharing)] for name in sharing
         }
-        wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        while wait(jobs.values(), timeout=0.5, return_when=FIRST_EXCEPTION).not_done:
+            if any(job.done() and job.exception() for job in jobs.values()):
+                break
+            if stopped():
+                raise KeyboardInterrupt
         # The first that failed, not one that was stopped for it.
         for job in jobs.values():
             if job.done():
@@ -206,6 +218,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         _check_decidable(list(slots(guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
     cache = Cache(paths.cache_dir())
+    stopped = door.stopped.is_set if door else lambda: False
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
@@ -213,7 +226,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, chosen, configuration, cache, report)
+            built[name] = _build(fitting, found, chosen, configuration, cache, report, stopped)
     described = _describe(request, guests, chosen, built, files, configuration)
     if door:
         del described["request"]
@@ -327,8 +340,9 @@ def _build(
     configuration: conf.Configuration,
     cache: Cache,
     report: Reporter,
+    stopped: Callable[[], bool],
 ) -> Built:
-    libgos = build_variants(variants, tools, configuration, cache, report)
+    libgos = build_variants(variants, tools, configuration, cache, report, stopped)
     executables: dict[tuple[str, str], Path] = {}
     wanted = [(variant, one) for variant in variants for one in chosen]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
