@@ -40,14 +40,17 @@ def tree_digest(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[int]:
+def lock(path: Path, wait: bool = True) -> Iterator[int]:
     """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies.
 
     A child process that is given the file's descriptor, the value of the block, holds the lock as well until it ends.
+
+    Raises:
+        BlockingIOError: it is not to be waited for, and somebody else has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield file.fileno()
 
 
@@ -81,11 +84,12 @@ class Cache:
         final = self.path(kind, key)
         if final.is_dir() and not again:
             return final
-        with lock(self.root / "locks" / f"{kind}-{key}.lock"):
+        with lock(self._lock(kind, key)):
             if final.is_dir() and not again:
                 return final
             staging = final.parent / f".{key}.new"
-            shutil.rmtree(staging, ignore_errors=True)  # what a killed build left
+            self._sweep(kind)
+            shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
             free = shutil.disk_usage(staging).free >> 20
             try:
@@ -100,10 +104,19 @@ class Cache:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
+    def _sweep(self, kind: str) -> None:
+        """Remove what killed builds of a kind left; a build that goes on holds its lock."""
+        for left in self.root.glob(f"{kind}/.*.new"):
+            with contextlib.suppress(BlockingIOError), lock(self._lock(kind, left.name[1:-4]), wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _lock(self, kind: str, key: str) -> Path:
+        return self.root / "locks" / f"{kind}-{key}.lock"
+
     def discard(self, kind: str, key: str) -> bool:
         """Remove a folder, and what a killed build left of it. Returns whether it was there."""
         final = self.path(kind, key)
-        with lock(self.root / "locks" / f"{kind}-{key}.lock"):
+        with lock(self._lock(kind, key)):
             there = final.is_dir()
             for doomed in (self._set_aside(final), final.parent / f".{key}.new"):
                 shutil.rmtree(doomed, ignore_errors=True)

@@ -6,28 +6,35 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import textwrap
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from harness import __version__, conf, doctor, engine, paths
+from harness import __version__, capsule, conf, doctor, engine, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
 from harness.crew import Isolation
 from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
+from harness.guest.machine import Machine
 from harness.progress import Reporter
 from harness.results import report as reports
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
+from harness.trial import cores as cores_
+from harness.trial import dossier
 
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
@@ -57,6 +64,9 @@ class _Group(click.Group):
             text = error.whole() if isinstance(error, GuestError) else error
             click.echo(f"harness: {text}", err=True)
             sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("harness: interrupted", err=True)
+            sys.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -133,12 +143,22 @@ def run(
         if others := sorted(set(given) - {"resume", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = engine.request_of(folder, None if resume < 0 else resume)
+    _make(request, resume, html, work)
+
+
+def _make(request: engine.Request, resume: int | None, html: Path | None, work: str | None) -> NoReturn:
+    """Make a run, show its matrix, and end with its exit status."""
     store, done = _run(request, resume)
     matrix = engine.matrix(store, done)
-    reports.print_table(matrix, Console())
-    pages = _write(store, done, matrix, folder, html)
+    reports.print_table(matrix, Console(), _opening(work))
+    pages = _write(store, done, matrix, request.work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
+
+
+def _opening(work: str | None) -> str:
+    """The command that opens a trial; the trial's number is put for {}."""
+    return "harness open {}" + (f" --work {shlex.quote(work)}" if work else "")
 
 
 @main.command()
@@ -182,8 +202,6 @@ def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run
             return engine.run(request, report, resume)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
-    except KeyboardInterrupt:
-        click.echo("harness: interrupted before any trial was made", err=True)
     sys.exit(130)
 
 
@@ -195,7 +213,7 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | Non
         (folder / "matrix.json").write_text(reports.json_text(matrix))
         cycles = engine.life_cycles(store, run_)
         for page in filter(None, [folder / "report.html", also]):
-            reports.write_html(page, matrix, store.trials(run_.id), cycles)
+            reports.write_html(page, matrix, store.trials(run_.id), cycles, store.collected)
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -212,7 +230,106 @@ def show(number: int | None, format_: str, work: str | None) -> None:
     if format_ == "json":
         click.echo(reports.json_text(matrix))
     else:
-        reports.print_table(matrix, Console())
+        reports.print_table(matrix, Console(), _opening(work))
+
+
+@main.command("open")
+@click.argument("number", type=int, metavar="TRIAL")
+@_WORK
+def open_(number: int, work: str | None) -> None:
+    """Show all that is known of a trial: why it came to what it did, its output, its dossier, its files.
+
+    TRIAL is the number that the matrix and the HTML page name. What a program wrote is shown with its control
+    characters spelt out, and at most 64 KiB of each stream.
+    """
+    store = _store(work)
+    run_, trial = store.trial(number)
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
+    core = cores_.place(folder / "cores", trial.guest, trial.variant, trial.program, trial.number)
+    files = [file for file in (core, core.with_suffix(".txt")) if file.is_file()]
+    parts = store.collected(number)
+    if picture := parts.get(dossier.SCREEN):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            files.append(folder / f"trial-{number}-screen.png")
+            files[-1].write_bytes(picture)
+        except OSError as error:
+            raise HarnessError(f"{folder}: cannot be written: {error.strerror}") from error
+    words = f" {number}" + (f" --work {shlex.quote(work)}" if work else "")
+    commands = [f"harness rerun{words}", f"harness rerun{words} --shell", f"harness capsule{words}"]
+    reports.print_trial(run_.id, trial, parts, files, commands, Console())
+
+
+@main.command()
+@click.argument("number", type=int, metavar="TRIAL")
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials to make.")
+@click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
+@_HTML
+@_WORK
+def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
+    """Make a trial again: its program, libgo and guest, with the configuration that its run was made with.
+
+    With --shell one trial is made in a fresh guest. When the program has ended, or at its time limit while it still
+    hangs, a shell is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of
+    `harness run`.
+    """
+    store = _store(work)
+    request = engine.again(store, number, paths.work_dir(work), trials)
+    if not shell_:
+        _make(request, None, html, work)
+    if trials > 1 or html:
+        raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
+    with Reporter() as report:
+
+        def visit(machine: Machine, told: str) -> None:
+            with report.paused():
+                click.echo(f"{told}\nThe guest is gone when this shell ends.", err=True)
+                _ssh(machine)
+
+        trial = engine.attend(request, report, visit)
+    click.echo(f"{trial['verdict']}: {trial['reason']}", err=True)
+    sys.exit(int(trial["verdict"] != "pass"))
+
+
+@main.command("capsule")
+@click.argument("number", type=int, metavar="TRIAL")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
+)
+@click.option(
+    "--image", "with_image", is_flag=True, help="Pack the guest's image too, in a copy with a key of its own."
+)
+@_WORK
+def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
+    """Pack a trial into one file, with which somebody else sees it without the harness.
+
+    It holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a shell.
+    """
+    target = output or Path(f"trial-{number}.tar.gz")
+    with Reporter() as report:
+        capsule.pack(_store(work), number, paths.work_dir(work), target, with_image, report)
+    click.echo(target)
+
+
+@main.command()
+@click.argument("number", type=int, metavar="RUN")
+@_WORK
+def rejudge(number: int, work: str | None) -> None:
+    """Judge a stored run again, by today's rules, and say what changed.
+
+    What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
+    """
+    store = _store(work)
+    run_ = store.run(number)
+    changed = engine.rejudge(store, run_)
+    counts = Counter(tuple(f"{one.verdict}: {one.signature or one.reason}" for one in pair) for pair in changed)
+    table = Table("trials", "was", "is now", box=None)
+    for (old, new), count in counts.most_common():
+        table.add_row(str(count), Text(old), Text(new))
+    if changed:
+        Console().print(table)
+    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
 
 
 @main.command("list")
@@ -242,6 +359,38 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
         built = engine.build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
     for name, one in built.items():
         click.echo(f"{name}: {one.library}")
+
+
+@main.group()
+def suite() -> None:
+    """The suites that come with the harness, and what their programs show."""
+
+
+@suite.command("list")
+def suite_list() -> None:
+    """List the suites."""
+    table = Table("suite", "programs", "what it is about", box=None)
+    for name in plan.suites():
+        table.add_row(name, str(len(plan.programs([str(plan.suite(name).folder)]))), plan.suite(name).about)
+    Console().print(table)
+
+
+@suite.command("show")
+@click.argument("name")
+def suite_show(name: str) -> None:
+    """Show what each program of a suite is for, and what is expected of it."""
+    found = plan.suite(name)
+    click.echo(f"{name}: {found.about}")
+    for one in plan.programs([str(found.folder)]):
+        click.echo(f"\n{one.name}: expects {one.expected}")
+        for what, words in (
+            ("args", one.args),
+            ("needs", one.needs),
+            ("env", [f"{k}={v}" for k, v in one.env.items()]),
+        ):
+            if words:
+                click.echo(f"  {what}: {' '.join(words)}")
+        click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 @main.group()
@@ -312,16 +461,20 @@ def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
     with contextlib.ExitStack() as stack:
         with Reporter() as report:
             machine = stack.enter_context(engine.fresh_guest(guest, configuration, paths.work_dir(work), report))
-        said = machine.guest.ssh
-        known = machine.folder / "known_hosts"
-        strict = "no"
-        if machine.files.host_key:
-            known.write_text(f"[127.0.0.1]:{machine.port} {machine.files.host_key}\n")
-            strict = "yes"
-        command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
-        command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
-        status = subprocess.run([*command, f"{said.user}@127.0.0.1"], check=False).returncode
+        status = _ssh(machine)
     sys.exit(status)
+
+
+def _ssh(machine: Machine) -> int:
+    """Have the user log in to a guest. Returns the shell's exit status."""
+    known = machine.folder / "known_hosts"
+    strict = "no"
+    if machine.files.host_key:
+        known.write_text(f"[127.0.0.1]:{machine.port} {machine.files.host_key}\n")
+        strict = "yes"
+    command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
+    command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
+    return subprocess.run([*command, f"{machine.guest.ssh.user}@127.0.0.1"], check=False).returncode
 
 
 @main.command("doctor")

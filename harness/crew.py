@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,20 +24,20 @@ from harness import conf
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError
-from harness.guest.machine import Files
+from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
-from harness.trial import cores, lifetrace
+from harness.trial import cores, dossier, lifetrace
 from harness.trial.run import Observation, observe
 from harness.trial.verdict import judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
-#: Seconds that a guest may take to list its processes, and to answer after a hang.
+#: Seconds that a guest may take to list its processes, and to answer before trials and after one that went wrong.
 LISTING, PING = 20.0, 20.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
@@ -45,6 +45,8 @@ Isolation = Literal["trial", "cell", "on-trouble"]
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
+#: Called with the machine as a trial left it, a program that hangs still in it, and told of that in words.
+Visit = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Job:
         built: what was built, by toolchain.
         files: what each guest boots from, by name.
         cores: where core files go, or None if none are wanted.
+        options: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     configuration: conf.Configuration
@@ -99,6 +102,17 @@ class Job:
     cache: Cache
     isolation: Isolation
     cores: Path | None
+    options: tuple[str, ...] = ()
+
+
+@dataclass
+class _Made:
+    """A trial that is being made: `mark` is where the console was when it began, `parts` are those of its dossier."""
+
+    slot: Slot
+    started: str
+    mark: int
+    parts: dict[str, bytes] = field(default_factory=dict)
 
 
 class Crew:
@@ -114,7 +128,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[Slot]] = {name: queue.Queue() for name in job.files}
-        self.results: queue.Queue[Outcome] = queue.Queue()
+        self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()  # a signal's handler may put to it
         self._pools = {name: self._pool(name) for name in job.files}
 
     def start(self, guests: Mapping[str, int]) -> None:
@@ -139,11 +153,39 @@ class Crew:
                     left.append(waiting.get_nowait())
         return left
 
+    def attend(self, slot: Slot, visit: Visit) -> Outcome:
+        """Make one trial in a fresh guest, in this thread, and have the guest visited as the trial leaves it.
+
+        Raises:
+            GuestError: the guest is in trouble.
+        """
+        label = f"guest {slot.guest}"
+        say = partial(self._report.step, label)
+        said = self._job.configuration.guest(slot.guest)
+        built = self._job.built[said.toolchain]
+        with folder_for_guest(self._job.work) as folder:
+            guest = self._pools[slot.guest].fresh(folder, say)
+            try:
+                agent = self._agent(slot.guest, guest)
+                say(f"{slot.program.name} ({slot.variant})")
+                made = _Made(slot, now(), guest.machine.console.mark())
+                return self._trial(made, said, built, guest, agent, say, visit)
+            finally:
+                guest.machine.stop()
+
     def stop(self) -> None:
         """End all guests, and what they do."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def rest(self) -> Iterator[Outcome]:
+        """The results that nobody has taken, when all guests have ended; what failed does not matter any more."""
+        with suppress(queue.Empty):
+            while True:
+                outcome = self.results.get_nowait()
+                if outcome.failure is None:
+                    yield outcome
 
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
@@ -160,7 +202,7 @@ class Crew:
 
     def _work(self, name: str, label: str) -> None:
         """Serve with one fresh guest after the other until the run stops."""
-        failures, held = 0, None
+        failures, held = 0, None  # guests in a row that were of no use, and a slot to begin with
         say = partial(self._report.step, label)
         try:
             while not self._stop.is_set() and failures < ATTEMPTS:
@@ -168,17 +210,16 @@ class Crew:
                     guest = None
                     try:
                         guest = self._pools[name].fresh(folder, say, self._stop.is_set)
-                        held = self._serve(name, label, guest, held)
+                        agent = self._agent(name, guest)
                         failures = 0
-                    except _Spoilt as error:  # the trial is told of already, and is not this thread's any more
+                        held = self._serve(name, label, guest, agent, held)
+                    except _Spoilt:
                         held = None
-                        failures = failures + 1 if error.at_once else 1
-                        last: GuestError = error
-                        self._unless_stopped(name, error)
                     except GuestError as error:
                         failures += 1
                         last = error
-                        self._unless_stopped(name, error)
+                        if not self._stop.is_set():
+                            self._tell(name, error.whole())
                     finally:
                         if guest:
                             guest.machine.stop()
@@ -188,11 +229,18 @@ class Crew:
         except BaseException as error:
             self.results.put(Outcome(failure=error))
 
-    def _unless_stopped(self, name: str, error: GuestError) -> None:
-        if not self._stop.is_set():
-            self._tell(name, error.whole())
+    def _agent(self, name: str, guest: Guest) -> Agent:
+        """The agent in a fresh guest, which has run a command already: what a guest that did so cannot do, or dies of,
+        is no reason to give up on guests. Raises GuestError."""
+        said = self._job.configuration.guest(name)
+        built = self._job.built[said.toolchain]
+        if self._job.cores:
+            guest.shell.run(said.ways.core_setup)
+        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
+        observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
+        return agent
 
-    def _serve(self, name: str, label: str, guest: Guest, held: Slot | None) -> Slot | None:
+    def _serve(self, name: str, label: str, guest: Guest, agent: Agent, held: Slot | None) -> Slot | None:
         """Make trials in a guest until another guest is due.
 
         Args:
@@ -207,9 +255,6 @@ class Crew:
         """
         said = self._job.configuration.guest(name)
         built = self._job.built[said.toolchain]
-        if self._job.cores:
-            guest.shell.run(said.ways.core_setup)
-        agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
         self._report.step(label, READY)
         before: Slot | None = None
         while not self._stop.is_set():
@@ -219,17 +264,19 @@ class Crew:
                 continue
             if before and self._due(before, slot):
                 return slot
-            started = now()
+            made = _Made(slot, now(), guest.machine.console.mark())
             self._report.doing(label, f"{slot.program.name} ({slot.variant})")
             try:
-                outcome = self._trial(slot, said, built, guest, agent, started, partial(self._report.step, label))
+                outcome = self._trial(made, said, built, guest, agent, partial(self._report.step, label))
             except GuestError as error:
                 if self._stop.is_set():
                     raise
                 why = guest.machine.trouble() or str(error)
-                self.results.put(Outcome(slot, _spoilt(slot, why, started)))
-                told = guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}")
-                raise _Spoilt(str(told), told.console, at_once=before is None) from error
+                parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
+                # Its trouble is told of first: nobody listens after the last trial.
+                self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
+                self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
+                raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
             if outcome.trial["verdict"] in ("crash", "hang"):
@@ -251,14 +298,15 @@ class Crew:
 
     def _trial(
         self,
-        slot: Slot,
+        made: _Made,
         said: conf.Guest,
         built: Built,
         guest: Guest,
         agent: Agent,
-        started: str,
         say: Callable[[str], None],
+        visit: Visit | None = None,
     ) -> Outcome:
+        slot = made.slot
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
         executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
@@ -266,39 +314,65 @@ class Crew:
             agent.put(source.read_bytes(), executable)
             guest.files.add(executable)
         variant = self._job.configuration.variant(slot.variant)
-        env = said.ways.environment(said.env, self._job.cores is not None)
-        env |= {**slot.program.env, **variant.env, "LD_LIBRARY_PATH": str(Path(library).parent)}
+        env = environment(self._job.configuration, slot, self._job.cores is not None)
+        env["LD_LIBRARY_PATH"] = str(Path(library).parent)
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
         argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
         if self._job.cores:
             argv = cores.allowed(argv)
-        seen = observe(agent, argv, env, folder, slot.program.timeout, partial(_suspended, guest, said.ways))
+        words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
+        how = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+        def at_limit(pid: int) -> str:
+            say("collecting a dossier")
+            made.parts.update(dossier.outside(guest.machine, made.mark))
+            state = _suspended(guest, said.ways, pid)
+            made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
+            if visit:
+                what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
+            return state
+
+        seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit)
         guest.machine.check()  # what a program did while the kernel died says nothing of the program
-        if seen.timed_out:
-            _ping(guest)
-        names = self._job.configuration.signal_names(slot.guest)
-        verdict = judge(seen, slot.program.expected, names)
+        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        verdict = judge(seen, slot.program.expected, signal)
+        if verdict.verdict != "pass":
+            _examine(guest, library, executable)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
-            name = "-".join([slot.variant, *Path(slot.program.name).parts, str(slot.number)])
-            target, lib = self._job.cores / slot.guest / f"{name}.core", built.libgos[slot.variant].library
+            target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
+            lib = built.libgos[slot.variant].library
             reason += f"; {cores.fetch(guest.shell, folder, target, source, [lib], say)}"
-        attachments = {}
+        attachments = made.parts
+        if verdict.verdict != "pass":
+            attachments |= dossier.console(guest.machine, made.mark)
+        if visit and not seen.timed_out:
+            visit(guest.machine, f"{slot.program.name} has ended: {verdict.verdict}, {reason}. {how}")
         if variant.trace:  # The library writes no file that is there already, so it goes at once.
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
         told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(slot, {**_fields(slot, started), **_seen(seen, names), **told}, attachments)
+        return Outcome(
+            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, signal), **told}, attachments
+        )
+
+
+def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> dict[str, str]:
+    """What the environment of a trial's program has besides the guest's own, and the way to its library.
+
+    Args:
+        cores_: whether core files are wanted.
+    """
+    said = configuration.guest(slot.guest)
+    own = said.ways.environment(said.env, cores_)
+    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):
-    """A guest's trouble that cost a trial; `at_once` says that the guest had made none before."""
-
-    def __init__(self, message: str, console: list[str], at_once: bool) -> None:
-        super().__init__(message, console)
-        self.at_once = at_once
+    """A guest's trouble that cost a trial: both are told of already, and the trial is not this thread's any more."""
 
 
 def _suspended(guest: Guest, ways: System, pid: int) -> str:
@@ -312,16 +386,24 @@ def _suspended(guest: Guest, ways: System, pid: int) -> str:
     return ways.suspended(out.decode(errors="replace"), pid)
 
 
-def _ping(guest: Guest) -> None:
-    """Ask a guest in which a program hung for a sign of life. Raises GuestError if it gives none: it hangs itself."""
+def _examine(guest: Guest, library: str, executable: str) -> None:
+    """Look whether it may be a guest's doing that a trial went wrong.
+
+    Raises:
+        GuestError: it gives no sign of life, its disk is full, or what it was given is gone.
+    """
+    files = [shlex.quote(file) for file in (library, executable)]
+    look = f'for file in {" ".join(files)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        guest.shell.run(":", timeout=PING)
+        status, _, err = guest.shell.run(f"{look}; cat {files[1]} >{files[1]}.copy && rm -f {files[1]}.copy", PING)
     except GuestError as error:
-        raise GuestError(f"the guest itself hangs: {error}") from error
+        raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
+    if status:
+        raise GuestError(f"the guest is not as it was: {err.decode(errors='replace').strip()}")
 
 
-def _fields(slot: Slot, started: str) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant]
+def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
+    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant, *options]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -333,10 +415,10 @@ def _fields(slot: Slot, started: str) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
+def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     return {
         "exit_status": seen.exit_status,
-        "signal": signal_name(seen, names),
+        "signal": signal,
         "seconds": seen.seconds,
         "stdout": seen.stdout,
         "stderr": seen.stderr,
@@ -345,9 +427,9 @@ def _seen(seen: Observation, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def _spoilt(slot: Slot, why: str, started: str) -> dict[str, Any]:
+def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started), **_seen(nothing, {}), "verdict": "error", "reason": why, "signature": ""}
+    return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 
 
 @contextmanager

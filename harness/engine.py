@@ -11,6 +11,7 @@ import queue
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -27,12 +28,12 @@ from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, folder_for_guest
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, Visit, folder_for_guest
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
-from harness.plan import Program, Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import lifecycle, sequential
 from harness.results import matrix as matrices
@@ -41,6 +42,8 @@ from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
+from harness.trial.run import Observation
+from harness.trial.verdict import judge, suspended
 
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
@@ -206,49 +209,142 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
-    configuration = load(request.conf_files, request.work)
-    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
-    guests = {name: configuration.guest(name) for name in request.guests}
-    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
-    check_variants(request.variants, triples.values(), configuration)
-    chosen = plan.programs(request.selection)
-    variants = {name: configuration.variant(name) for name in request.variants}
-    slots = partial(plan.slots, triples=triples, variants=variants, chosen=chosen)
+    asked = read(request)
+    request = asked.request
     if request.until_sure:
-        _check_decidable(list(slots(guests, trials=1)), request.trials)
+        _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
-    cache = Cache(paths.cache_dir())
-    stopped = door.stopped.is_set if door else lambda: False
-    # Compilers come first: to look for them takes a second, an image's download takes minutes.
-    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in guests.values()}
-    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in guests}
-    with _booting_meanwhile(guests, files, request.work, cache, report):
-        built: dict[str, Built] = {}
-        for name, found in tools.items():
-            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, chosen, configuration, cache, report, stopped)
-    described = _describe(request, guests, chosen, built, files, configuration)
-    if door:
-        del described["request"]
+    provided = provide(asked, report, door.stopped.is_set if door else lambda: False)
+    described = {**provided.described, "resumable": door is None}
     if resume is not None:
-        _check_same(store.run(resume), described)
+        check_same(store.run(resume), described, f"run {resume} cannot go on")
     number = store.begin(described) if resume is None else resume
     batches: Iterable[Batch]
     if door:
         batches = door.batches
     elif request.until_sure:
-        batches = _rounds(list(slots(guests, trials=1)), request.trials, partial(store.outcomes, number), report)
+        cells = list(asked.slots(asked.guests, trials=1))
+        batches = _rounds(cells, request.trials, partial(store.outcomes, number), report)
     else:
-        each = {name: partial(slots, {name: guest}, trials=request.trials) for name, guest in guests.items()}
+        each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
         batches = [Batch(each)]
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
-        crew = Crew(Job(configuration, files, built, request.work, cache, request.isolation, kept), report)
-        conductor = _Conductor(crew, store, number, report, _guests_each(request, guests), door)
+        crew = Crew(_job(asked, provided, kept), report)
+        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
         conductor.conduct(batches, resume is not None)
     store.finish(number)
     return store, store.run(number)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, read and found to be right. `triples` are the target triples of the guests."""
+
+    request: Request
+    configuration: conf.Configuration
+    guests: dict[str, conf.Guest]
+    triples: dict[str, str]
+    programs: list[Program]
+
+    def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
+        """All trials of some of the guests, so many of each cell, in their order."""
+        variants = {name: self.configuration.variant(name) for name in self.request.variants}
+        return plan.slots(guests, self.triples, variants, self.programs, trials)
+
+    def cell(self) -> Slot:
+        """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
+        for slot in self.slots(self.guests, trials=1):
+            return slot
+        raise ProgramError(f"{self.programs[0].name} needs what its guest and libgo do not provide")
+
+
+@dataclass(frozen=True)
+class Provided:
+    """All that the trials of a request need. `described` is the plan of a run that is made with it."""
+
+    files: dict[str, Files]
+    built: dict[str, Built]
+    described: dict[str, Any]
+
+
+def read(request: Request) -> Asked:
+    """Read what a request names. Raises HarnessError: bad input."""
+    configuration = load(request.conf_files, request.work)
+    request = replace(request, variants=tuple(dict.fromkeys(request.variants or configuration.usual)))
+    guests = {name: configuration.guest(name) for name in request.guests}
+    triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
+    check_variants(request.variants, triples.values(), configuration)
+    return Asked(request, configuration, guests, triples, plan.programs(request.selection))
+
+
+def provide(asked: Asked, report: Reporter, stopped: Callable[[], bool] = lambda: False) -> Provided:
+    """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
+
+    Args:
+        stopped: as for `build_variants`.
+    """
+    request, configuration = asked.request, asked.configuration
+    cache = Cache(paths.cache_dir())
+    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
+    files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
+    with _booting_meanwhile(asked.guests, files, request.work, cache, report):
+        built: dict[str, Built] = {}
+        for name, found in tools.items():
+            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
+            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, stopped)
+    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
+
+
+def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
+    """Make one trial of a request of one cell, store nothing, and have the guest visited as the trial leaves it.
+
+    Returns:
+        What it came to, as the crew tells it.
+
+    Raises:
+        HarnessError: bad input, or a guest in trouble.
+    """
+    asked = read(request)
+    slot = asked.cell()
+    provided = provide(asked, report)
+    with tempfile.TemporaryDirectory() as folder:
+        crew = Crew(_job(asked, provided, Path(folder) if request.cores else None), report)
+        return crew.attend(slot, visit).trial
+
+
+def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
+    """The request that makes a trial's cell again, as the run was made that the trial is of.
+
+    Raises:
+        StoreError: there is no such trial, or its run does not tell how it was made.
+        ProgramError: the program is not there any more.
+    """
+    run_, trial = store.trial(number)
+    request = _request(run_, work)
+    found = [one for one in plan.programs(request.selection) if one.name == trial.program]
+    if not found:
+        raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
+    selection = (str(found[0].source),)
+    request = replace(request, selection=selection, trials=trials, until_sure=False)
+    return replace(request, guests=(trial.guest,), variants=(trial.variant,))
+
+
+def _job(asked: Asked, provided: Provided, kept: Path | None) -> Job:
+    request = asked.request
+    options = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    return Job(
+        asked.configuration,
+        provided.files,
+        provided.built,
+        request.work,
+        Cache(paths.cache_dir()),
+        request.isolation,
+        kept,
+        (*options, *["--cores"] * request.cores),
+    )
 
 
 def request_of(work: Path, number: int | None) -> tuple[Request, int]:
@@ -266,30 +362,34 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None and "request" in one.plan]
+        unfinished = [one.id for one in store.runs() if one.finished is None and one.plan.get("resumable", True)]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
     found = store.run(number)
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
-    said = found.plan.get("request")
+    if not found.plan.get("resumable", True):
+        raise StoreError(f"run {number} was made by pytest, which alone knows how it goes on")
+    return _request(found, work), number
+
+
+def _request(run_: Run, work: Path) -> Request:
+    """What a stored run was made for. Raises StoreError."""
+    said = run_.plan.get("request")
     if said is None:
-        raise StoreError(f"run {number} was made by pytest, or by an older harness, and did not note how to go on")
-    return (
-        Request(
-            selection=tuple(said["selection"]),
-            guests=tuple(said["guests"]),
-            variants=tuple(said["variants"]),
-            trials=said["trials"],
-            jobs=said["jobs"],
-            conf_files=tuple(map(Path, said["conf_files"])),
-            work=work,
-            cores=said["cores"],
-            isolation=said["isolation"],
-            until_sure=said.get("until_sure", False),
-        ),
-        number,
+        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
+    return Request(
+        selection=tuple(said["selection"]),
+        guests=tuple(said["guests"]),
+        variants=tuple(said["variants"]),
+        trials=said["trials"],
+        jobs=said["jobs"],
+        conf_files=tuple(map(Path, said["conf_files"])),
+        work=work,
+        cores=said["cores"],
+        isolation=said["isolation"],
+        until_sure=said.get("until_sure", False),
     )
 
 
@@ -309,6 +409,54 @@ def matrix(store: Store, run_: Run) -> Matrix:
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
     )
+
+
+def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
+    """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
+
+    What a guest spoilt stays an error. A run of before expectations were stored is judged by its programs' files.
+
+    Returns:
+        The trials that changed, as they were and as they are now.
+
+    Raises:
+        StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
+    """
+    expected: dict[str, Expectation] = {
+        name: Expectation.from_json(said) for name, said in run_.plan.get("expectations", {}).items()
+    }
+    changed = []
+    for trial in store.trials(run_.id):
+        if trial.verdict == "error":
+            continue
+        if trial.program not in expected:
+            expected[trial.program] = _expected_by_file(trial)
+        verdict = judge(_observed(trial), expected[trial.program], trial.signal)
+        # What was collected of a crash is named behind the reason.
+        reason = trial.reason if trial.reason.startswith(f"{verdict.reason}; ") else verdict.reason
+        now_ = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
+        if now_ != trial:
+            changed.append((trial, now_))
+    store.judge(now_ for _, now_ in changed)
+    return changed
+
+
+def _observed(trial: Trial) -> Observation:
+    """What was seen of a stored trial. A verdict `hang` says that it was stopped at its limit."""
+    return Observation(
+        trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
+        timed_out=trial.verdict == "hang", suspended=suspended(trial.reason),
+    )  # fmt: skip
+
+
+def _expected_by_file(trial: Trial) -> Expectation:
+    """What a program's file says today; the path stands in the command that runs the trial again."""
+    source_ = Path(shlex.split(trial.command)[2])
+    try:
+        return plan.read(source_).expected
+    except ProgramError as error:
+        why = "is not stored with the run, and its file tells it no more"
+        raise StoreError(f"what was expected of {trial.program} {why}: {error}") from error
 
 
 def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
@@ -377,6 +525,7 @@ def _describe(
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
+        "expectations": {one.name: one.expected.to_json() for one in chosen},
         "trials": request.trials,
         "facts": facts,
         "expected": [entry.to_json() for entry in expected(configuration)],
@@ -458,12 +607,18 @@ def _rounds(
         yield Batch(made, further=(most - done - 1) * len(wanted))
 
 
-def _check_same(run_: Run, described: dict[str, Any]) -> None:
-    """Raise StoreError if a run was begun with other libgos, programs or guests than it would go on with."""
+def check_same(run_: Run, described: dict[str, Any], cannot: str, whole: bool = True) -> None:
+    """Raise StoreError if a run was begun with other libgos, programs or guests than there are now.
+
+    Args:
+        described: the plan of a run that would be made now.
+        cannot: what cannot be done then, for the error's text.
+        whole: whether it is a plan of the whole run, and not of some of its cells.
+    """
     before, after = run_.plan.get("made of", {}), described["made of"]
-    for what in [*before, *after]:
+    for what in [*before, *after] if whole else after:
         if before.get(what) != after.get(what):
-            raise StoreError(f"run {run_.id} cannot go on: {what} is not what it was when the run was begun")
+            raise StoreError(f"{cannot}: {what} is not what it was when the run was begun")
 
 
 def _guests_each(request: Request, guests: dict[str, conf.Guest]) -> dict[str, int]:
@@ -539,6 +694,7 @@ class _Conductor:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
         self._door = door
         self._attempts: dict[Slot, int] = {}  # those that are handed out
+        self._waiting: dict[str, Iterator[tuple[Slot, int]]] = {}
         self._interrupts = 0
         self._done = self._total = 0
 
@@ -560,27 +716,27 @@ class _Conductor:
                         break
                 else:
                     self._total = self._done
-            except KeyboardInterrupt:
-                self._interrupts += 1
             finally:
                 self._crew.stop()
-        if self._interrupts:
+            for outcome in self._crew.rest():
+                self._take(outcome)
+        if self._done < self._total:
             raise Interrupted(self._run, self._done, self._total)
 
     def _make(self, batch: Batch, resume: bool) -> None:
         """Make the trials of a batch, with as many guests as they need."""
         count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
         self._total = self._done + sum(count.values()) + batch.further
-        waiting = {
+        self._waiting = {
             name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
         }
-        wanted = {name: min(self._guests[name], count[name]) for name in waiting}
-        for name, slots in waiting.items():
+        wanted = {name: min(self._guests[name], count[name]) for name in self._waiting}
+        for name, slots in self._waiting.items():
             for _ in range(wanted[name]):
                 self._hand_out(slots)
         self._crew.start({name: number for name, number in wanted.items() if self._waits(name)})
-        while self._attempts:
-            self._take(self._next(), waiting)
+        while self._attempts and self._interrupts < 2:
+            self._take(self._next())
 
     def _next(self) -> Outcome:
         """The next that the crew reports; nothing at all when the run is stopped."""
@@ -590,7 +746,6 @@ class _Conductor:
             except queue.Empty:
                 if self._door and self._door.stopped.is_set():
                     self._interrupts = 2
-                    self._attempts.clear()
                     return Outcome()
 
     def _waits(self, name: str) -> bool:
@@ -611,46 +766,53 @@ class _Conductor:
             self._attempts[slot] = attempts + 1
             self._crew.put(slot)
 
-    def _take(self, outcome: Outcome, waiting: Mapping[str, Iterator[tuple[Slot, int]]]) -> None:
+    def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
             self._store.event(self._run, *outcome.trouble)
         if outcome.failure is not None:
             raise outcome.failure
+        if self._interrupts:
+            self._take_back()
         if outcome.slot is None:
             return
         slot, trial = outcome.slot, outcome.trial
         attempt = self._attempts[slot]
         stored = Trial(**{**trial, "attempt": attempt})
         self._store.add(self._run, stored, outcome.attachments)
-        if trial["verdict"] == "error" and attempt < ATTEMPTS and not self._interrupts:
-            self._attempts[slot] = attempt + 1
-            self._crew.put(slot)
-            return
         del self._attempts[slot]
+        if trial["verdict"] == "error" and attempt < ATTEMPTS:
+            if not self._interrupts:
+                self._attempts[slot] = attempt + 1
+                self._crew.put(slot)
+            return
         self._done += 1
         told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
         self._report.count("trials", self._done, self._total, told)
         if self._door:
             self._door.finished(stored)
-        self._hand_out(waiting[slot.guest])
+        self._hand_out(self._waiting[slot.guest])
+
+    def _take_back(self) -> None:
+        """After a ctrl-C: leave only the trials that are being made."""
+        for slot in self._crew.drain():
+            del self._attempts[slot]
+        left = len(self._attempts)
+        self._report.step("trials", f"interrupted; waiting for {left} that are being made, ctrl-C again ends them")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A ctrl-C lets the trials that are being made end; a second one ends them."""
+        """A ctrl-C lets the trials that are being made end; a second one ends them.
+
+        The handler does no more than wake the loop that waits for results: it may come while this very thread holds
+        any lock but a SimpleQueue's.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread gets signals
             return
 
         def interrupt(number: int, frame: object) -> None:
             self._interrupts += 1
-            if self._interrupts > 1:
-                raise KeyboardInterrupt
-            for slot in self._crew.drain():
-                del self._attempts[slot]
-            left = len(self._attempts)
-            told = f"interrupted; waiting for {left} that are being made, ctrl-C again ends them"
-            self._report.step("trials", told)
-            self._crew.results.put(Outcome())  # so that the wait for results ends if there is none to wait for
+            self._crew.results.put(Outcome())
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:

@@ -9,8 +9,9 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness import conf, paths
 from harness.conf.load import nearest
@@ -42,10 +43,37 @@ class Expectation:
     stdout_pattern: str = ""
     stderr_pattern: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; output that is no text is kept byte for byte."""
+        stdout = None if self.stdout is None else self.stdout.decode(errors="surrogateescape")
+        return asdict(self) | {"stdout": stdout}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Expectation:
+        """An expectation that was stored."""
+        stdout = None if said["stdout"] is None else said["stdout"].encode(errors="surrogateescape")
+        return cls(**{**said, "stdout": stdout})
+
+    def __str__(self) -> str:
+        """In words, as a header says it, and whether output is compared."""
+        said = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
+        said += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
+        said += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
+        if self.stdout is not None:
+            said.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
+        return ", ".join(said)
+
 
 @dataclass(frozen=True)
 class Program:
-    """A test program: `name` is suite/program, `timeout` is in seconds; `marked` if its header says its kind."""
+    """A test program.
+
+    Attributes:
+        name: suite/program.
+        timeout: in seconds.
+        about: what its header says in prose.
+        marked: its header says its kind.
+    """
 
     name: str
     source: Path
@@ -55,7 +83,17 @@ class Program:
     timeout: float = TIMEOUT
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()
+    about: str = ""
     marked: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite that comes with the harness; `about` is the first paragraph of its README.md, or ''."""
+
+    name: str
+    folder: Path
+    about: str
 
 
 @dataclass(frozen=True)
@@ -108,12 +146,12 @@ def read(source: Path) -> Program:
 def _directive(program: Program, text: str) -> Program:
     match = re.match(r"([A-Za-z]+):(?:\s+|$)(.*)", text)
     if not match:
-        return program
+        return replace(program, about=f"{program.about} {text}".strip())
     word, value = match[1], match[2].strip()
     if word not in _DIRECTIVES:
         if word.islower() and "did you mean" in nearest(word, _DIRECTIVES):
             raise ValueError(f"unknown directive {word}:; {nearest(word, _DIRECTIVES)}")
-        return program
+        return replace(program, about=f"{program.about} {text}".strip())
     if not value:
         raise ValueError(f"{word}: says nothing")
     match word:
@@ -162,6 +200,19 @@ def _expectation(expected: Expectation, text: str) -> Expectation:
 def suites() -> dict[str, Path]:
     """The suites that come with the harness, by name."""
     return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if any(folder.glob("*.go"))}
+
+
+def suite(name: str) -> Suite:
+    """A suite by its name. Raises ProgramError."""
+    known = suites()
+    if name not in known:
+        raise ProgramError(f"no suite named {name}; {nearest(name, known)}")
+    try:
+        paragraphs = (known[name] / "README.md").read_text(encoding="utf-8").split("\n\n")
+    except FileNotFoundError:
+        paragraphs = []
+    about = next((text for text in paragraphs if not text.startswith("#")), "")
+    return Suite(name, known[name], " ".join(about.split()))
 
 
 def programs(selection: Sequence[str]) -> list[Program]:

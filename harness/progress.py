@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 
@@ -35,7 +36,7 @@ class Reporter:
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
-        self._since: dict[str, float] = {}
+        self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         if put is None and sys.stderr.isatty():
@@ -59,6 +60,15 @@ class Reporter:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else for the time of the block."""
+        if self._live:
+            self._live.stop()
+        yield
+        if self._live:
+            self._live.start()
 
     def step(self, what: str, text: str) -> None:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
@@ -91,12 +101,13 @@ class Reporter:
                 if done == total:
                     self._live.stop_task(task)
                 return
-            since = self._since.setdefault(what, time.monotonic())
+            since, before = self._since.setdefault(what, (time.monotonic(), done - 1))
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
                 took = time.monotonic() - since
-                left = f", about {took / done * (total - done):.0f} s to go" if 1 < done < total else ""
+                made = done - before  # a run that goes on has some already
+                left = f", about {took / made * (total - done):.0f} s to go" if made > 1 and done < total else ""
                 self._print(f"{what}: {done} of {total}{left}; {text}")
 
     def _task(self, live: Progress, what: str) -> TaskID:
@@ -105,7 +116,8 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        self._put(f"[{_clock(time.monotonic() - self._begun)}] {line}")
+        with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
+            self._put(f"[{_clock(time.monotonic() - self._begun)}] {line}")
 
 
 class _Bar(BarColumn):

@@ -184,9 +184,9 @@ class GoItem(pytest.Item):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where it stands, and its name."""
-        return self.path, None, f"{self.program.name} {self.name}"
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where it stands, with a line as skipping wants one, and its name."""
+        return self.path, 0, f"{self.program.name} {self.name}"
 
     def _again(self) -> str:
         return f"pytest {shlex.quote(self.nodeid)} {self._run.options()}".rstrip()

@@ -454,9 +454,9 @@ def against_dejagnu() -> Bench:
         "dejagnu",
         f"{number} `run` programs of GCC's go.test, once each, {LONG_TURNS} times in turn, libgo {VARIANT}. Harness:"
         " the whole command `harness run`, with the start of Python, the restore of its guests, as many as there are"
-        " cores, and the report. DejaGnu: `runtest`, its ssh protocol over a kept connection, on a guest that is there"
-        " already. Compiled: all programs are before, for both. Compiling: each compiles all of them with the same"
-        " words, the harness on all cores.",
+        " cores, and the report. DejaGnu: `runtest`, its ssh protocol over one kept connection, on one guest that is"
+        " there already. Compiled: all programs are before, for both. Compiling: each compiles all of them with the"
+        " same words, the harness on all cores.",
     )
     with setting() as said, said.fresh() as guest:
         programs = go_tests(said, number)

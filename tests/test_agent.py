@@ -54,8 +54,8 @@ def agent(program):
     process.wait(timeout=5)  # it leaves when its input ends
 
 
-def sh(agent, script, limit=20.0, suspended=lambda pid: "", **env):
-    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, suspended)
+def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
+    return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, at_limit)
 
 
 def test_status_streams_environment_and_folder(agent):
@@ -103,6 +103,34 @@ def test_a_daemon_that_keeps_writing_does_not_hold_the_trial_up(agent):
     began = time.monotonic()
     sh(agent, "setsid timeout 5 yes & exit 0")
     assert time.monotonic() - began < 4  # it would be 5: this is no measure of speed
+
+
+def test_a_file_that_is_put_is_whole_and_runs(agent, tmp_path):
+    script = b"#!/bin/sh\ncksum $0\nexit 7\n" + b"# \x00\xff\n" * 100_000
+    for name in ("new/folder/a", "b", "new/folder/a"):
+        agent.put(script, str(tmp_path / name))
+        got = observe(agent, [str(tmp_path / name)], {}, "/", 20.0)
+        assert (got.exit_status, (tmp_path / name).read_bytes()) == (7, script)
+    agent.put(b"", str(tmp_path / "empty"))
+    sh(agent, "exit 0")
+    assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o755
+    assert not list(tmp_path.rglob("*.new"))
+
+
+@pytest.mark.parametrize("size", [0, 10, 200_000])
+def test_a_file_that_cannot_be_put_is_told_of_and_not_there(agent, tmp_path, size):
+    (tmp_path / "file").write_text("")
+    agent.put(bytes(size), str(tmp_path / "file" / "below"))
+    with pytest.raises(GuestError, match="file/below: Not a directory"):
+        sh(agent, "exit 0")
+
+
+def test_a_file_on_a_full_disk_is_not_there_in_part(agent, tmp_path):
+    (tmp_path / "full.new").symlink_to("/dev/full")
+    agent.put(b"x" * 200_000, str(tmp_path / "full"))
+    with pytest.raises(GuestError, match="full: No space left on device"):
+        sh(agent, "exit 0")
+    assert not (tmp_path / "full").exists()
 
 
 def test_what_cannot_be_started(agent):

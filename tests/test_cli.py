@@ -5,7 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from harness import paths
 from harness.cli import main
+from harness.plan import Expectation
 from harness.results.matrix import Trial
 from harness.results.store import Store
 
@@ -28,6 +30,8 @@ def call(*words, **env):
         (("build", "--toolchain", "x"), "no toolchain named x"),
         (("show",), "no run has been made here"),
         (("list",), "no run has been made here"),
+        (("rejudge", "1"), "no run has been made here"),
+        (("suite", "show", "goroutine"), "no suite named goroutine; did you mean goroutines?"),
     ],
 )
 def test_bad_input(words, said, tmp_path):
@@ -53,3 +57,57 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     assert got["cells"][0]["passed"] == 1
     assert "s" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
+
+
+def stored(work, expected, command="harness run gone.go"):
+    """A run as an older harness may have judged it: a crash that passes for a failure, with a title of its own."""
+    store = Store(work / "results.sqlite")
+    said = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 3, "facts": {}, **expected}
+    run = store.begin(said)
+    crash = b"SIGABRT: abort\nPC=0x1 m=0 sigcode=0\n\ngoroutine 1 [running]:\nmain.f\n\t./p.go:3\nmakecontext\n\t:0\n"
+    for number, (verdict, signature, status, stderr) in enumerate(
+        [("fail", "", 2, crash), ("hang", "old", 2, b""), ("pass", "", 0, b""), ("error", "", None, b"")], start=1
+    ):
+        end = (status, "", 0.1, b"out", stderr, 3, len(stderr), "t", command)
+        store.add(run, Trial(0, "g", "pristine", "s/p", number, 1, verdict, "?", signature, *end))
+    return store, run
+
+
+def test_a_run_is_judged_again_by_what_was_expected_then(tmp_path):
+    store, run = stored(tmp_path, {"expectations": {"s/p": Expectation(stdout=b"out").to_json()}})
+    got = call("rejudge", str(run), "--work", str(tmp_path))
+    assert got.exit_code == 0, got.output
+    assert "Run 1: 3 trials changed" in got.output and "SIGABRT: abort in main.f" in got.output
+    assert [(one.verdict, one.signature, one.reason) for one in store.trials(run)] == [
+        ("crash", "SIGABRT: abort in main.f", "exit status 2, expected exit status 0"),
+        ("hang", "hang: no goroutine dump", "it did not end within its time limit"),
+        ("pass", "", "as expected"),
+        ("error", "", "?"),
+    ]
+    cells = json.loads((tmp_path / "runs" / "1" / "matrix.json").read_text())["cells"]
+    assert cells[0]["counts"] == {"pass": 1, "fail": 0, "crash": 1, "hang": 1}
+    assert "Run 1: 0 trials changed" in call("rejudge", str(run), "--work", str(tmp_path)).output
+
+
+def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path, write):
+    source = write("s/p.go", "// run\n// expect: exit 2\n\npackage main\n")
+    store, run = stored(tmp_path / "a", {}, f"harness run {source} --guest g")
+    assert call("rejudge", str(run), "--work", str(tmp_path / "a")).exit_code == 0
+    assert [one.verdict for one in store.trials(run)] == ["pass", "hang", "fail", "error"]
+    store, run = stored(tmp_path / "b", {})
+    before = list(store.trials(run))
+    got = call("rejudge", str(run), "--work", str(tmp_path / "b"))
+    assert got.exit_code == 2 and len(got.output.strip().splitlines()) == 1
+    assert "what was expected of s/p is not stored with the run" in got.output and "gone.go" in got.output
+    assert list(store.trials(run)) == before
+
+
+def test_suites_say_what_they_and_their_programs_are_for():
+    listed = call("suite", "list", COLUMNS="200").output
+    for folder in (paths.DATA / "suites").iterdir():
+        count = len(list(folder.glob("*.go")))
+        assert count >= 6, folder
+        assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder
+        assert (folder / "README.md").read_text().split("\n\n")[1].split()[0] in listed
+    shown = call("suite", "show", "seed-2013").output
+    assert "seed-2013/two-says-silent: expects exit 0, no output\n  Two go statements" in shown

@@ -39,9 +39,9 @@ def test_the_four_ways_to_go_wrong_and_the_right_one(write, tmp_path):
         suite, name = cell["program"].split("/")
         assert cell["verdict"] == (PROGRAMS[name][0] if suite == "demo" else "pass"), cell
     titles = {trial.program: trial.signature for trial in Store(tmp_path / "work" / "results.sqlite").trials(1)}
-    assert titles["demo/deadlock"] == "fatal error: all goroutines are asleep - deadlock!"
+    assert titles["demo/deadlock"] == "fatal error: all goroutines are asleep - deadlock! chan receive in main.main"
     assert "nil pointer dereference" in titles["demo/nil"]
-    assert titles["demo/spin"] == "hang: goroutines in [running]"
+    assert titles["demo/spin"] == "hang: running in main.main"
     assert not list((tmp_path / "work" / "guests").iterdir())
 
 

@@ -1,6 +1,10 @@
 """Programs' headers, the selection, and the order of trials."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness import conf, plan
 from harness.errors import ProgramError
@@ -19,6 +23,18 @@ def test_a_header_with_everything(write):
     assert (got.name, got.args, got.env) == ("s/p", ("64", "a b"), {"GOMAXPROCS": "4", "A": "b"})
     assert (got.timeout, got.needs) == (120, ("split-stack",))
     assert got.expected == plan.Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
+
+
+@given(st.builds(plan.Expectation, st.integers(0, 255), st.text(), st.none() | st.binary(), st.text(), st.text()))
+def test_an_expectation_is_the_same_after_it_was_stored(expected):
+    assert plan.Expectation.from_json(json.loads(json.dumps(expected.to_json()))) == expected
+
+
+def test_the_prose_of_a_header_is_kept(write):
+    program = plan.read(
+        write("p.go", "// run\n// timeout: 5s\n\n// It shows: this.\n// And that.\n" + BODY + "// not this\n")
+    )
+    assert (program.about, program.timeout) == ("It shows: this. And that.", 5)
 
 
 def test_gcc_s_own_directives(write):

@@ -4,6 +4,9 @@ The guest is the control; its saved machines lie in a cache of the test's own.
 """
 
 import json
+import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -100,6 +103,38 @@ def test_a_saved_machine_that_is_cut_off_is_made_again(guest_of, write, cache):
     assert "saving" in said and not trouble
 
 
+def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, cache, monkeypatch):
+    contents = {"/tmp/harness/kept": write("one", "1")}
+    first, _, _ = guest_of(contents)
+    shutil.rmtree(cache.root / "machines")
+    assert ask(first, "sync; echo 3 >/proc/sys/vm/drop_caches; cat /tmp/harness/kept") == "1"
+    whole = Pool._saved
+    removed = []
+
+    def just_now(*arguments):
+        """As whole, but when it is first called another run removes the folder before it is used."""
+        folder = whole(*arguments)
+        if not removed:
+            removed.append(shutil.rmtree(folder))
+        return folder
+
+    monkeypatch.setattr(Pool, "_saved", just_now)
+    second, said, trouble = guest_of(contents)
+    assert said.count("saving") == 2 and len(trouble) == 1 and "once more" in trouble[0]
+    assert ask(second, "cat /tmp/harness/kept") == "1"
+
+
+def test_a_machine_saved_by_another_qemu_is_another(tmp_path, write):
+    configuration = conf.load()
+    files = boot.files(NAME, configuration, lambda text: None)
+    guest = configuration.guest(NAME).model_copy(update={"qemu": str(write("qemu", "#!/bin/sh\n"))})
+    (tmp_path / "qemu").chmod(0o755)
+    before = Machine(NAME, guest, files, tmp_path / "m").identity
+    assert Machine(NAME, guest, files, tmp_path / "n").identity == before
+    (tmp_path / "qemu").write_text("#!/bin/sh\n# another version\n")
+    assert Machine(NAME, guest, files, tmp_path / "m").identity != before
+
+
 def test_a_guest_that_cannot_be_saved_is_booted(guest_of):
     got, said, trouble = guest_of({}, qemu_args=["-device", "nvme,serial=1"])  # a device that QEMU cannot save
     assert said == ["booting", "saving", "booting"]
@@ -124,3 +159,23 @@ def test_a_machine_is_gone_when_it_was_saved(tmp_path):
     assert not machine.alive()
     assert saved.memory.stat().st_size > 1 << 20 and saved.disk.is_file()
     assert not Path(tmp_path / "m" / "overlay.qcow2").exists()
+
+
+def test_a_monitor_that_broke_off_is_the_guest_s_trouble(tmp_path):
+    configuration = conf.load()
+    machine = Machine(
+        NAME, configuration.guest(NAME), boot.files(NAME, configuration, lambda text: None), tmp_path / "m", tmp_path
+    )
+    machine.start()
+    shell = machine._process.pid
+    (qemu,) = [int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split() if "qemu" in
+               Path(f"/proc/{pid}/comm").read_text()]  # fmt: skip
+    try:
+        os.kill(shell, signal.SIGSTOP)  # so that QEMU's end is seen by its monitor only
+        os.kill(qemu, signal.SIGKILL)
+        for _ in range(3):
+            assert "QEMU's monitor" in machine.trouble()
+            assert "its screen" not in str(machine.failure("gone"))
+    finally:
+        os.kill(shell, signal.SIGCONT)
+        machine.stop()

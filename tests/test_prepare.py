@@ -417,7 +417,7 @@ def gnumach(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     release: Release, tmp_path: Path, gnumach: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.guest.machine._kvm_may_work", lambda: False)  # a bad one ends QEMU without a word
+    monkeypatch.setattr("harness.guest.machine.kvm_may_work", lambda: False)  # a bad one ends QEMU without a word
     image.fetch("hurd", say_nothing, file=make_image(tmp_path, gnumach))
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     configuration = conf.load([tmp_path / "my.yaml"])

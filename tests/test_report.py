@@ -103,6 +103,20 @@ def test_no_byte_of_a_program_reaches_the_terminal_raw():
     assert "\\x1b[2J" in text
 
 
+def test_a_dossier_is_text_and_a_picture_in_the_page_and_text_in_the_terminal():
+    parts = {"dossier/threads": HOSTILE * 2000, "dossier/screen.png": b"\x89PNG", "lifetrace": b"\0" * 9}
+    shown = Page("".join(report.html(matrix_of(), sample(), (), lambda trial: parts if trial == 1 else {})))
+    data = shown.data("trial-1")
+    assert list(data["parts"]) == ["dossier/threads"] and data["screen"] == "iVBORw=="
+    assert sum(map(len, data["parts"]["dossier/threads"]["parts"])) <= report.PART
+    assert shown.data("trial-2")["screen"] == "" and not shown.all("img")
+    stream = io.StringIO()
+    report.print_trial(7, next(sample()), parts, [], ["harness rerun 1"], Console(file=stream))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", stream.getvalue())
+    assert f"dossier/threads ({2000 * len(HOSTILE):,} bytes" in stream.getvalue() and "PNG" not in stream.getvalue()
+    assert stream.getvalue().endswith("$ harness again 1\n$ harness rerun 1\n")
+
+
 def test_ascii_streams_get_ascii():
     text = printed(matrix_of(), encoding="ascii")
     assert text.isascii()
@@ -175,7 +189,7 @@ def test_long_output_is_cut_in_the_middle_and_says_so():
     assert [len(part) for part in told["parts"]] == [report.SHOWN // 2] * 2
     assert told["parts"][0].startswith("begin") and told["parts"][1].endswith("end")
     assert told["size"] == "1,000,000 bytes, 65,536 of them here"
-    assert told["gap"] == "134,472 bytes left out of this page"
+    assert told["gap"] == "134,472 bytes left out here"
 
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path):

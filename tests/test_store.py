@@ -1,6 +1,9 @@
 """The store: what was added is there for another process, and tables of another version are refused."""
 
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,16 @@ def test_a_trial_is_committed_when_it_is_added(tmp_path):
     assert [event["text"] for event in other.events(run)] == ["panic"]
     assert other.run(None).plan == {"guests": ["g"]}
     assert other.run(run).finished is None
+
+
+def test_what_was_added_outlives_a_process_that_is_killed(tmp_path):
+    path = tmp_path / "results.sqlite"
+    script = "import os, sys, tests.test_store as t\nstore = t.Store(t.Path(sys.argv[1]))\nrun = store.begin({})\n"
+    script += "for _ in range(50): store.add(run, t.TRIAL)\nos.kill(os.getpid(), 9)\n"
+    folder = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=folder, check=False)
+    assert done.returncode == -9
+    assert len(list(Store(path).trials(1))) == 50
 
 
 def test_what_is_not_there(tmp_path):

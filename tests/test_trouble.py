@@ -117,7 +117,7 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
     for one in store.trials(1):
         trials.setdefault(one.program, []).append(one)
     assert [one.verdict for one in trials["demo/policy"]] == ["pass"]
-    assert [one.signature for one in trials["demo/stuck"]] == ["hang: goroutines in [running]"]
+    assert [one.signature for one in trials["demo/stuck"]] == ["hang: running in main.main"]
 
     dead = [(one.verdict, one.reason) for one in trials["demo/dies"]]
     assert dead == [("error", "panic: sysrq triggered crash")] * 3, "not the program's hang at its time limit"

@@ -313,6 +313,15 @@ take_file (char *path, char *end)
   failed = 0;
 }
 
+/* To the whole group, and to the command itself, which may have left its group.  */
+static void
+signal_command (int signal)
+{
+  kill (-child, signal);
+  if (getpgid (child) != child)
+    kill (child, signal);
+}
+
 static void
 obey (char type, char *data, size_t size, struct stream *out, struct stream *err)
 {
@@ -339,11 +348,11 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
       break;
     case 'Q':
       if (child > 0)
-        kill (-child, SIGQUIT);
+        signal_command (SIGQUIT);
       break;
     case 'K':
       if (child > 0)
-        kill (-child, SIGKILL);
+        signal_command (SIGKILL);
       break;
     }
 }

@@ -16,7 +16,7 @@ from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.console import CRASHES, FATAL_AT_BOOT
 from harness.guest.machine import Files, Machine
-from harness.guest.shell import Shell
+from harness.guest.shell import Shell, WrongHostKey
 
 #: Seconds that one probe may take: a key exchange without KVM takes 3 of them on a machine that does nothing else.
 _PROBE = 30.0
@@ -87,14 +87,15 @@ def connect(machine: Machine, timeout: float) -> Shell:
     return Shell.connect(machine.port, user, files.ssh_key, files.host_key, timeout, machine.check)
 
 
-def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell:
+def wait(machine: Machine) -> Shell:
     """Wait until a started machine answers a command over SSH as it should.
 
     The console's sign comes first: a connection tried while the network comes up has wedged a real Hurd. For the same
     reason one probe is made at a time, with more and more time between them.
 
     Raises:
-        GuestError: it died, panicked or did not answer in time; the error has the console's last lines and its screen.
+        GuestError: it died, panicked, did not answer in time or showed a wrong host key; the error has the console's
+            last lines and its screen.
     """
     ready = machine.guest.ready
     deadline = steady.time() + ready.timeout
@@ -102,7 +103,7 @@ def wait(machine: Machine, stopped: Callable[[], bool] = lambda: False) -> Shell
     begun, pause = steady.time(), _PAUSES[0]
     due: float | None = None  # when the next probe is
     while steady.time() < deadline:
-        if stopped():
+        if machine.stopped():
             raise GuestError(f"guest {machine.name}: given up")
         machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
@@ -164,6 +165,8 @@ def _probe(machine: Machine, limit: float) -> tuple[Shell | None, str]:
     ready = machine.guest.ready
     try:
         shell = connect(machine, limit)
+    except WrongHostKey as error:  # it will show no other the next time
+        raise machine.failure(str(error)) from error
     except GuestError as error:
         return None, str(error)
     try:

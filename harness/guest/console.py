@@ -221,6 +221,18 @@ class Console:
             self.events += self._parser.feed(data)
         return self.events
 
+    def mark(self) -> int:
+        """Where it is now, for `since`."""
+        self.poll()
+        return self._at
+
+    def since(self, mark: int) -> bytes:
+        """What it said since a mark, as it came; the last MiB of it if it is more."""
+        self.poll()
+        with self.file.open("rb") as file:
+            file.seek(max(mark, self._at - (1 << 20)))
+            return file.read(max(self._at - mark, 0))
+
     def says(self, pattern: str) -> bool:
         """Whether its latest text, read by `poll`, has something that matches."""
         return re.search(pattern, self._parser.text, re.MULTILINE) is not None

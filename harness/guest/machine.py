@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,16 +97,25 @@ class Machine:
         files: what it boots from.
         folder: an empty folder for the overlay and the console's log.
         screens: the folder for screenshots of guests in trouble; they outlive the machine.
+        stopped: whether the guest is not wanted any more. Whoever waits for it gives up then.
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
         console: what the serial console says.
     """
 
-    def __init__(self, name: str, guest: conf.Guest, files: Files, folder: Path, screens: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        guest: conf.Guest,
+        files: Files,
+        folder: Path,
+        screens: Path | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = Console(folder / "console.log")
-        self._screens = screens
+        self._screens, self.stopped = screens, stopped
         self.port = 0
         self.monitor: Monitor | None = None
         self._by_kvm = False
@@ -119,7 +128,7 @@ class Machine:
         qemu = Path(self._qemu()).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
-        by_kvm = _kvm_may_work()
+        by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         return {"files": stats, "arguments": words, "processor": _processor() if by_kvm else "emulated"}
 
@@ -137,7 +146,7 @@ class Machine:
         qemu = self._qemu()
         self.folder.mkdir(parents=True, exist_ok=True)
         overlay = self._overlay(saved)
-        self._by_kvm = _kvm_may_work()
+        self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
@@ -214,7 +223,9 @@ class Machine:
         return _STOPPED.get(status, "")
 
     def check(self) -> None:
-        """Raise GuestError if the guest is past help, so that nobody waits for it."""
+        """Raise GuestError if the guest is past help or not wanted any more, so that nobody waits for it."""
+        if self.stopped():
+            raise GuestError(f"guest {self.name}: given up")
         if said := self.trouble():
             raise GuestError(said)
 
@@ -229,14 +240,31 @@ class Machine:
             f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
         )
 
+    def registers(self) -> str:
+        """The registers of all processors, as QEMU prints them. Raises GuestError."""
+        return self._asked().registers()
+
+    def screen(self) -> bytes:
+        """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
+        path = self.folder / "screen.png"
+        with path.open("wb") as file:  # for writing only: QEMU takes no other for that
+            self._asked().screenshot(file.fileno())
+        return path.read_bytes()
+
+    def _asked(self) -> Monitor:
+        """The monitor of a QEMU that runs. Raises GuestError."""
+        if self.monitor is None or not self.alive():
+            raise GuestError(f"guest {self.name}: QEMU ended")
+        return self.monitor
+
     def _screenshot(self) -> Path | None:
-        if self._screens is None or self.monitor is None or not self.alive():
+        if self._screens is None:
             return None
         path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.png"
         try:
+            picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                self.monitor.screenshot(file.fileno())
+            path.write_bytes(picture)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)
             return None
@@ -338,7 +366,8 @@ class Machine:
         base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(overlay)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # In a group of its own: a ctrl-C is for the harness.
+            done = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
         if done.returncode:
@@ -347,31 +376,46 @@ class Machine:
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
-        guest, files = self.guest, self.files
-        words = ["-name", self.name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
-        words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-        words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+        drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
+        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), console)
         words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
-        if guest.cpu:
-            words += ["-cpu", guest.cpu]
-        if files.kernel:
-            words += ["-kernel", str(files.kernel), "-append", files.append]
-        if files.initrd:
-            words += ["-initrd", str(files.initrd)]
-        elif files.modules:
-            # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
-            parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
-            words += ["-initrd", ",".join(parts)]
-        if guest.disk:
+        if self.guest.disk:
             words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
-            words += ["-drive", f"file=/dev/fdset/1,format=qcow2,if={guest.disk.interface},cache=unsafe"]
-        forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-        words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
         # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
         root = os.geteuid() == 0
         elevate = "allow" if root else "deny"
         words += ["-sandbox", f"on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"]
-        return [*words, *(["-runas", "nobody"] if root else []), *guest.qemu_args]
+        return [*words, *(["-runas", "nobody"] if root else [])]
+
+
+def arguments(
+    name: str, guest: conf.Guest, files: Files, drive: str, by_kvm: bool, port: str, console: str
+) -> list[str]:
+    """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
+
+    Args:
+        drive: the options of -drive that say where the disk is, for a guest that has one.
+        port: of 127.0.0.1, which leads to the guest's SSH server.
+        console: the file that the serial console is written to.
+    """
+    words = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
+    words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
+    words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+    if guest.cpu:
+        words += ["-cpu", guest.cpu]
+    if files.kernel:
+        words += ["-kernel", str(files.kernel), "-append", files.append]
+    if files.initrd:
+        words += ["-initrd", str(files.initrd)]
+    elif files.modules:
+        # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
+        parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
+        words += ["-initrd", ",".join(parts)]
+    if guest.disk:
+        words += ["-drive", f"{drive},if={guest.disk.interface}"]
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
+    words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
+    return [*words, *guest.qemu_args]
 
 
 def _kvm_fails() -> Path:
@@ -383,7 +427,8 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
-def _kvm_may_work() -> bool:
+def kvm_may_work() -> bool:
+    """Whether KVM is there and has not failed since the host booted."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError
@@ -28,41 +28,59 @@ class Monitor:
         self._client = QMPClient()
         self._ends = EventListener("SHUTDOWN")
         self._client.register_listener(self._ends)
-        self._wait(self._client.connect(link), "greeting")
+        try:
+            self._wait(lambda: self._client.connect(link), "greeting")
+        except GuestError:
+            self._loop.close()
+            raise
 
     def execute(self, command: str, **arguments: object) -> Any:
         """Run a command; underscores in the names of arguments stand for hyphens. Returns what QEMU returns."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        return self._wait(self._client.execute(command, named), command)
+        return self._wait(lambda: self._client.execute(command, named), command)
 
     def give_file(self, name: str, number: int) -> None:
         """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd)."""
-        self._client.send_fd_scm(number)
+        self._send_file(number)
         self.execute("getfd", fdname=name)
 
     def screenshot(self, number: int) -> None:
         """Have the screen written to an open file as PNG. QEMU, which may open no file of ours, gets the open one."""
-        self._client.send_fd_scm(number)
+        self._send_file(number)
         given = self.execute("add-fd")["fdset-id"]
         try:
             self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")
         finally:
             self.execute("remove-fd", fdset_id=given)
 
+    def registers(self) -> str:
+        """The registers of all processors, as QEMU prints them for people (QEMU manual, `info registers -a`)."""
+        return str(self.execute("human-monitor-command", command_line="info registers -a"))
+
     def ended(self) -> str:
         """Why QEMU ended or is about to: `guest-shutdown`, `guest-reset` or the like (QMP reference, ShutdownCause)."""
-        self._wait(asyncio.sleep(0.1), "events")  # what has come is read only while the loop runs
+        self._wait(lambda: asyncio.sleep(0.1), "events")  # what has come is read only while the loop runs
         events: list[Any] = self._ends.clear()
         return str(events[0]["data"]["reason"]) if events else "it does not say why"
 
     def close(self) -> None:
         """End the connection; QEMU goes on."""
         with contextlib.suppress(GuestError):
-            self._wait(self._client.disconnect(), "disconnect")
+            self._wait(self._client.disconnect, "disconnect")
         self._loop.close()
 
-    def _wait(self, what: Coroutine[Any, Any, Any], name: str) -> Any:
-        try:
-            return self._loop.run_until_complete(asyncio.wait_for(what, _SHORT))
-        except (QMPError, TimeoutError, OSError, EOFError) as error:
-            raise GuestError(f"QEMU's monitor, {name}: {str(error) or type(error).__name__}") from error
+    def _send_file(self, number: int) -> None:
+        with _as_guest_error("file"):
+            self._client.send_fd_scm(number)
+
+    def _wait(self, what: Callable[[], Coroutine[Any, Any, Any]], name: str) -> Any:
+        with _as_guest_error(name):  # the very call fails when the connection is known to be dead
+            return self._loop.run_until_complete(asyncio.wait_for(what(), _SHORT))
+
+
+@contextlib.contextmanager
+def _as_guest_error(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (QMPError, TimeoutError, OSError, EOFError) as error:
+        raise GuestError(f"QEMU's monitor, {name}: {str(error) or type(error).__name__}") from error

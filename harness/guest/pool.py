@@ -98,11 +98,11 @@ class Pool:
             ToolMissing, ImageError: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
+        machine = self._machine(folder, stopped)
         try:
             while self._failures < RESTORES:
                 try:
-                    saved = self._saved(machine, say, stopped)
+                    saved = self._saved(machine, say)
                     return self._restore(machine, saved, say)
                 except _CannotSave as error:
                     machine.stop()
@@ -115,7 +115,7 @@ class Pool:
                     self._failures += 1
                     then = "guests are booted from now on" if self._failures >= RESTORES else "once more"
                     self._trouble(f"restoring failed: {error.whole()}; {then}")
-            guest = self._boot(machine, say, stopped)
+            guest = self._boot(machine, say)
             self._fill(guest, say)
             return guest
         except BaseException:
@@ -124,17 +124,23 @@ class Pool:
 
     def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
-        machine = Machine(self._name, self._guest, self._files, folder, self._screens)
+        machine = self._machine(folder, stopped)
         try:
             if not self._kept(digest(machine.identity)):
-                self._saved(machine, say, stopped)
+                self._saved(machine, say)
         finally:
             machine.stop()
 
+    def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
+        return Machine(self._name, self._guest, self._files, folder, self._screens, stopped)
+
     def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None]) -> Guest:
         say("restoring")
-        told = json.loads((folder / "saved.json").read_text())
-        os.utime(folder)  # the least recently used goes first
+        try:
+            told = json.loads((folder / "saved.json").read_text())
+            os.utime(folder)  # the least recently used goes first
+        except OSError as error:  # another run may have removed it just now
+            raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
         disk = folder / "disk.qcow2"
         machine.start(Saved(folder / "memory", disk))
         shell = boot.connect(machine, 30.0)
@@ -148,11 +154,11 @@ class Pool:
         self._failures = 0
         return Guest(machine, shell, set(told["contents"]))
 
-    def _boot(self, machine: Machine, say: Callable[[str], None], stopped: Callable[[], bool]) -> Guest:
+    def _boot(self, machine: Machine, say: Callable[[str], None]) -> Guest:
         say("booting")
         try:
             machine.start()
-            return Guest(machine, boot.wait(machine, stopped), set())
+            return Guest(machine, boot.wait(machine), set())
         except GuestError as error:
             raise _DoesNotBoot(str(error), error.console) from error
 
@@ -162,7 +168,7 @@ class Pool:
                 say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
                 guest.put(source, target)
 
-    def _saved(self, machine: Machine, say: Callable[[str], None], stopped: Callable[[], bool]) -> Path:
+    def _saved(self, machine: Machine, say: Callable[[str], None]) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none."""
         base = digest(machine.identity)
         wanted = set(self._contents)
@@ -178,7 +184,7 @@ class Pool:
         def make(staging: Path) -> None:
             if self._failures >= RESTORES:
                 raise GuestError("saving failed elsewhere")
-            guest = self._boot(machine, say, stopped) if best is None else self._restore(machine, best, say)
+            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say)
             self._fill(guest, say)
             say("saving")
             word = secrets.token_hex(16)

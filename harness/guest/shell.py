@@ -52,6 +52,10 @@ class _Transport(paramiko.Transport):
     }
 
 
+class WrongHostKey(GuestError):
+    """What answers is not the guest that it should be."""
+
+
 class Shell:
     """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along."""
 
@@ -86,7 +90,7 @@ class Shell:
                 transport.start_client(event=done)
                 _wait(done, transport, deadline, watch)
                 if host_key and transport.get_remote_server_key().asbytes() != base64.b64decode(blob):
-                    raise GuestError("SSH: the guest shows another host key than the image's")
+                    raise WrongHostKey("SSH: the guest shows another host key than the image's")
                 done = threading.Event()
                 transport.auth_publickey(user, paramiko.PKey.from_path(key), event=done)
                 _wait(done, transport, deadline, watch)

@@ -35,6 +35,8 @@ class System:
         kill: environment with which a crash ends a program, and no more.
         core: environment with which it leaves a core file in the program's folder.
         core_setup: a shell command that makes core files go there, run once a guest.
+        looks: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
+            for the process. Each prints for people, and leaves the process as it was.
         halt: a shell command that ends the system in good order.
         halted: what the console says when the machine may be switched off, a regular expression.
     """
@@ -46,6 +48,7 @@ class System:
     kill: Mapping[str, str] = field(default_factory=dict)
     core: Mapping[str, str] = field(default_factory=dict)
     core_setup: str = ":"
+    looks: Mapping[str, str] = field(default_factory=dict)
     halt: str = ""
     halted: str = ""
 
@@ -114,6 +117,22 @@ def _numbered(names: str) -> dict[int, str]:
     return dict(enumerate(names.split(), start=1))
 
 
+#: The threads of a process, by proc(5): a line each, and below it where it is in the kernel, as root may see. The shell
+#: does it all, since a process a thread would take seconds of a slow guest. The times are fields 14 and 15 of stat.
+_LINUX_THREADS = r"""
+cd /proc/{pid}/task && for thread in [0-9]*; do
+  wchan= call=
+  read -r stat <$thread/stat || continue
+  read -r wchan <$thread/wchan
+  read -r call <$thread/syscall
+  name=${stat#*(}
+  set -- ${stat##*) }
+  echo "thread $thread (${name%)*}): state $1, waits in ${wchan:-?}, ticks ${12} user ${13} kernel, system call $call"
+  while read -r line; do echo "    $line"; done <$thread/stack
+done 2>/dev/null
+"""
+_GDB = "gdb -batch -nx -p {pid} -ex 'thread apply all bt 50'"
+
 #: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
 #: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
 LINUX = System(
@@ -124,6 +143,13 @@ LINUX = System(
     listing="cat /proc/[0-9]*/stat 2>/dev/null",
     read=read_stat,
     core_setup="echo core >/proc/sys/kernel/core_pattern; echo 0 >/proc/sys/kernel/core_uses_pid",
+    looks={
+        "threads": _LINUX_THREADS,
+        "processes": "ps -A -o pid,ppid,stat,args",
+        "memory": "cat /proc/{pid}/status /proc/{pid}/maps",
+        "files": "ls -l /proc/{pid}/fd",
+        "stacks": _GDB,
+    },
     halt="poweroff -f",
     halted=r"reboot: (Power down|System halted)",
 )
@@ -131,7 +157,9 @@ LINUX = System(
 #: Signals: glibc's sysdeps/mach/hurd/bits/signum-arch.h, BSD numbers. The crash server is the node that CRASHSERVER
 #: names, else /servers/crash, which may suspend the program (glibc's hurd/hurdsig.c, the Hurd's trans/crash.c). T in a
 #: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
-#: process that hangs. The last lines of the kernel and of startup: i386/i386at/model_dep.c of gnumach.
+#: process that hangs; without it, and from msgport, one learns whether the process still answers messages, and what its
+#: threads wait for (utils/ps.c and utils/msgport.c of the Hurd). The last lines of the kernel and of startup:
+#: i386/i386at/model_dep.c of gnumach.
 HURD = System(
     signals=_numbered(
         "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
@@ -142,6 +170,15 @@ HURD = System(
     crashed="T",
     kill={"CRASHSERVER": "/servers/crash-kill"},
     core={"CRASHSERVER": "/servers/crash-dump-core"},
+    looks={
+        "threads": "ps -M -T -l {pid}",
+        "processes": "ps -A -M -l",
+        "memory": "vminfo {pid}",
+        "ports": "portinfo -v {pid}",
+        "waits": "ps -T -l {pid}",
+        "messages": "msgport --pwd {pid}",
+        "stacks": _GDB,
+    },
     halt="halt",
     halted=r"now in tight loop",
 )

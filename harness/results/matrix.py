@@ -301,7 +301,6 @@ def build(
         StoreError: a trial belongs to no cell, or its verdict is unknown.
     """
     matrix_cells = {(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
-    judged: set[tuple[int, int]] = set()
     spoilt: dict[tuple[int, int], Cell] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
     outcomes: dict[int, dict[int, bool]] = {}
@@ -318,7 +317,7 @@ def build(
             spoilt[id(cell), trial.number] = cell
         else:
             cell.counts[trial.verdict] += 1
-            judged.add((id(cell), trial.number))
+            spoilt.pop((id(cell), trial.number), None)  # a trial's errors come before its verdict
             if most:
                 outcomes.setdefault(id(cell), {})[trial.number] = trial.verdict == "pass"
             if trial.signature:
@@ -331,8 +330,8 @@ def build(
                 findings[id(cell), trial.verdict, title] = finding
                 cell.findings.append(finding)
             finding.count += 1
-    for place, cell in spoilt.items():
-        cell.lost += place not in judged
+    for cell in spoilt.values():
+        cell.lost += 1
     for cell in matrix_cells.values():
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)

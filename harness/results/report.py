@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from harness.results import lifecycle
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Difference, Finding, Matrix, Trial
 from harness.results.statistics import LEVEL
+from harness.trial.dossier import PREFIX, SCREEN
 
 #: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
 #: differ in shape, so that colour is never the only carrier.
@@ -41,6 +42,8 @@ SIGNS = {
 }
 #: How much of each stream of a trial a page holds, in bytes: half from its beginning, half from its end.
 SHOWN = 64 * 1024
+#: The same for each part of a trial's dossier.
+PART = 16 * 1024
 
 
 def json_text(matrix: Matrix) -> str:
@@ -78,11 +81,14 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     return made
 
 
-def print_table(matrix: Matrix, console: Console) -> None:
+def print_table(matrix: Matrix, console: Console, opening: str = "harness open {}") -> None:
     """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles.
 
     A table wider than the console is printed in several parts. On a stream that is not UTF-8 all signs are ASCII;
     colour is the console's affair.
+
+    Args:
+        opening: the command that opens a trial, {} in the place of its number.
     """
     ascii_only = console.options.ascii_only
     for columns in _parts(matrix, console.width, ascii_only):
@@ -93,10 +99,51 @@ def print_table(matrix: Matrix, console: Console) -> None:
     if wrong:
         _heading(console, "Not passed")
         for cell, finding in wrong:
-            _print_finding(console, cell, finding, ascii_only)
+            _print_finding(console, cell, finding, opening, ascii_only)
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
-    _print_troubles(console, matrix, ascii_only)
+    _print_troubles(console, matrix, opening, ascii_only)
+
+
+def print_trial(
+    run: int, trial: Trial, parts: Mapping[str, bytes], files: Sequence[Path], commands: Sequence[str], console: Console
+) -> None:
+    """Print all that is known of a trial.
+
+    Args:
+        run: the number of its run.
+        parts: what was collected of it; those that are no text are left out.
+        files: where more is.
+        commands: what can be done with it.
+    """
+    ascii_only = console.options.ascii_only
+    head = Text(f"{_sign(trial.verdict, ascii_only)} {trial.verdict}", SIGNS[trial.verdict][2])
+    console.print(head.append(f" trial {trial.id} of run {run}", "default not bold"))
+    end = trial.signal or ("" if trial.exit_status is None else f"exit status {trial.exit_status}")
+    rows = {
+        "where": f"{trial.program}, {trial.guest}, {trial.variant}",
+        "trial": f"{trial.number}" + (f", attempt {trial.attempt}" if trial.attempt > 1 else ""),
+        "reason": trial.reason,
+        "signature": trial.signature,
+        "end": end,
+        "time": f"{trial.seconds:.2f} s from {trial.started}",
+    }
+    for name, value in rows.items():
+        if value:
+            _copied(console, f"{name:10} {value}", ascii_only)
+    for name, kept, total in (
+        ("stdout", trial.stdout, trial.stdout_total),
+        ("stderr", trial.stderr, trial.stderr_total),
+        *((name, data, len(data)) for name, data in parts.items() if _is_text(name)),
+    ):
+        _print_stream(console, name, _stream(kept, total), ascii_only)
+    if files:
+        _heading(console, "Files")
+        for file in files:
+            _copied(console, str(file), ascii_only)
+    _heading(console, "Run it again")
+    for command in (trial.command, *commands):
+        _copied(console, f"$ {command}", ascii_only)
 
 
 def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
@@ -120,10 +167,20 @@ def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
         console.print()
 
 
-def write_html(path: Path, matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = ()) -> None:
+def write_html(
+    path: Path,
+    matrix: Matrix,
+    trials: Iterable[Trial],
+    cycles: Sequence[LifeCycle] = (),
+    collected: Callable[[int], Mapping[str, bytes]] = lambda trial: {},
+) -> None:
     """Write the page to a file, whole or not at all.
 
-    The trials are read once, one at a time; the page holds at most `SHOWN` bytes of each stream of each.
+    The trials are read once, one at a time; the page holds at most `SHOWN` bytes of each stream of each, and `PART`
+    bytes of each part of its dossier.
+
+    Args:
+        collected: what was collected of a trial, by its id.
 
     Raises:
         OSError: the file cannot be written.
@@ -132,13 +189,18 @@ def write_html(path: Path, matrix: Matrix, trials: Iterable[Trial], cycles: Sequ
     try:
         # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(html(matrix, trials, cycles))
+            file.writelines(html(matrix, trials, cycles, collected))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def html(matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = ()) -> Iterator[str]:
+def html(
+    matrix: Matrix,
+    trials: Iterable[Trial],
+    cycles: Sequence[LifeCycle] = (),
+    collected: Callable[[int], Mapping[str, bytes]] = lambda trial: {},
+) -> Iterator[str]:
     """The page in pieces: one file that needs no other and asks no network.
 
     The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
@@ -175,7 +237,7 @@ def html(matrix: Matrix, trials: Iterable[Trial], cycles: Sequence[LifeCycle] = 
         events=[_event(event) for event in matrix.events],
         cycles=cycles,
         plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
-        trials=((trial.id, _trial_json(trial)) for trial in trials),
+        trials=((trial.id, _trial_json(trial, collected(trial.id))) for trial in trials),
     )
 
 
@@ -369,8 +431,22 @@ def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> Non
         console.print(" " * indent, line, sep="", soft_wrap=True)
 
 
-def _print_finding(console: Console, cell: Cell, finding: Finding, ascii_only: bool) -> None:
-    """What happened and where; why; how to run it again."""
+def _copied(console: Console, text: str, ascii_only: bool) -> None:
+    """Print hostile text, never wrapped, so that it can be copied."""
+    console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
+
+
+def _print_stream(console: Console, name: str, stream: Mapping[str, Any], ascii_only: bool) -> None:
+    _heading(console, f"{_printable(name, ascii_only)} ({stream['size']})")
+    for place, part in enumerate(stream["parts"]):
+        if place:
+            console.print(Text(f"[{stream['gap']}]", "dim"))
+        for line in part.split("\n") if part else []:
+            _copied(console, line.removesuffix("\r").expandtabs(), ascii_only)
+
+
+def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str, ascii_only: bool) -> None:
+    """What happened and where; why; how to run it again, and to see all of it."""
     tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
     head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[finding.verdict][2])
     where = f" {finding.count} of {tried}: {cell.program}, {cell.guest}, {cell.variant}"
@@ -380,7 +456,8 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, ascii_only: b
     if finding.expected:
         _line(console, f"expected: {finding.expected}", ascii_only)
     # Never wrapped, so that it can be copied.
-    console.print(Text(f"    $ {_printable(finding.command, ascii_only)}", "dim"), soft_wrap=True)
+    for command in (finding.command, opening.replace("{}", str(finding.trial))):
+        console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
 
 
 def _expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
@@ -429,7 +506,7 @@ def _evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
     )
 
 
-def _print_troubles(console: Console, matrix: Matrix, ascii_only: bool) -> None:
+def _print_troubles(console: Console, matrix: Matrix, opening: str, ascii_only: bool) -> None:
     spoilt = _findings(matrix, errors=True)
     if not spoilt and not matrix.events:
         return
@@ -443,7 +520,7 @@ def _print_troubles(console: Console, matrix: Matrix, ascii_only: bool) -> None:
     for (guest, kind), number in sorted(events.items()):
         _line(console, f"{guest or 'harness'}: {kind or 'event'}, {_count(number, 'time')}", ascii_only, indent=0)
     for _, cell, finding in spoilt:
-        _print_finding(console, cell, finding, ascii_only)
+        _print_finding(console, cell, finding, opening, ascii_only)
 
 
 # The page.
@@ -463,7 +540,7 @@ def _script_json(value: object) -> Markup:
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
+def _trial_json(trial: Trial, collected: Mapping[str, bytes]) -> dict[str, Any]:
     """What the page's script shows of a trial."""
     return {
         "id": trial.id,
@@ -479,6 +556,8 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
         "command": trial.command,
         "stdout": _stream(trial.stdout, trial.stdout_total),
         "stderr": _stream(trial.stderr, trial.stderr_total),
+        "parts": {name: _stream(data, len(data), PART) for name, data in collected.items() if _is_text(name)},
+        "screen": base64.b64encode(collected.get(SCREEN, b"")).decode(),
     }
 
 
@@ -495,14 +574,19 @@ def printable_stream(kept: bytes, total: int) -> str:
     return "\n".join([*lines, *([f"... of {shown['size']}"] if total > len(kept) else [])])
 
 
-def _stream(kept: bytes, total: int) -> dict[str, Any]:
-    """A stream for the page: its text in one part, or two with a gap between; and how much of it that is."""
-    half = SHOWN // 2
-    parts = [kept] if len(kept) <= SHOWN else [kept[:half], kept[-half:]]
+def _is_text(name: str) -> bool:
+    """Whether something that was collected of a trial is for people to read."""
+    return name.startswith(PREFIX) and name != SCREEN
+
+
+def _stream(kept: bytes, total: int, most: int = SHOWN) -> dict[str, Any]:
+    """A stream to be shown: its text in one part, or two with a gap between; and how much of it that is."""
+    half = most // 2
+    parts = [kept] if len(kept) <= most else [kept[:half], kept[-half:]]
     shown = sum(map(len, parts))
     size = f"{total:,} byte{'' if total == 1 else 's'}"
     return {
         "parts": [part.decode("utf-8", "replace") for part in parts],
         "size": size if total <= shown else f"{size}, {shown:,} of them here",
-        "gap": f"{len(kept) - shown:,} bytes left out of this page",
+        "gap": f"{len(kept) - shown:,} bytes left out here",
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -101,20 +101,42 @@ class Store:
             for name, data in (attachments or {}).items():
                 self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
 
+    def judge(self, trials: Iterable[Trial]) -> None:
+        """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE trials SET verdict = ?, reason = ?, signature = ? WHERE id = ?",
+                [(trial.verdict, trial.reason, trial.signature, trial.id) for trial in trials],
+            )
+
     def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
         """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
-        row = self._db.execute(
+        (row,) = self._read(
             "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
             " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
             (run, guest, variant, program, number),
-        ).fetchone()
+        )
         return row[0], row[1] > 0
 
     def attachments(self, run: int, name: str) -> Iterator[tuple[int, bytes]]:
         """What was collected under a name in a run: the trials' ids, in their order, and the data."""
         tables = "attachments JOIN trials ON trials.id = trial"
         query = f"SELECT trial, data FROM {tables} WHERE run = ? AND name = ? ORDER BY trial"
-        yield from self._db.execute(query, (run, name))
+        yield from self._read(query, (run, name))
+
+    def collected(self, trial: int) -> dict[str, bytes]:
+        """All that was collected of one trial, by name."""
+        return dict(self._db.execute("SELECT name, data FROM attachments WHERE trial = ? ORDER BY rowid", (trial,)))
+
+    def trial(self, number: int) -> tuple[Run, Trial]:
+        """A trial by its id, and the run that it belongs to."""
+        query = f"SELECT run, {', '.join(_FIELDS)} FROM trials WHERE id = ?"
+        row = self._db.execute(query, (number,)).fetchone()
+        if row is None:
+            (last,) = self._db.execute("SELECT max(id) FROM trials").fetchone()
+            known = f"the newest is {last}" if last else "none was made yet"
+            raise StoreError(f"there is no trial {number}; {known}")
+        return self.run(row[0]), Trial(*row[1:])
 
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""
@@ -122,7 +144,7 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        rows = self._db.execute("SELECT id, created, finished, plan FROM runs ORDER BY id")
+        rows = self._read("SELECT id, created, finished, plan FROM runs ORDER BY id", ())
         return [Run(id_, created, finished, json.loads(plan)) for id_, created, finished, plan in rows]
 
     def run(self, number: int | None) -> Run:
@@ -138,7 +160,7 @@ class Store:
     def trials(self, run: int) -> Iterator[Trial]:
         """The trials of a run in the order they ended, one at a time."""
         query = f"SELECT {', '.join(_FIELDS)} FROM trials WHERE run = ? ORDER BY id"
-        for row in self._db.execute(query, (run,)):
+        for row in self._read(query, (run,)):
             yield Trial(*row)
 
     def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
@@ -151,8 +173,14 @@ class Store:
 
     def events(self, run: int) -> list[dict[str, str]]:
         """The guests' troubles in a run."""
-        rows = self._db.execute("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
+        rows = self._read("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise StoreError(f"the results cannot be read: {error}") from error
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self._writing():

@@ -36,6 +36,11 @@ def allowed(argv: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", _START, "sh", *argv]
 
 
+def place(folder: Path, guest: str, variant: str, program: str, number: int) -> Path:
+    """Where the core of a trial goes, below the folder for a run's cores; gdb's words lie beside it, as `.txt`."""
+    return folder / guest / f"{'-'.join([variant, *Path(program).parts, str(number)])}.core"
+
+
 def fetch(
     shell: Shell, folder: str, target: Path, program: Path, libraries: Sequence[Path], say: Callable[[str], None]
 ) -> str:
@@ -127,5 +132,8 @@ def _library(shell: Shell, name: str, root: Path) -> None:
 
 
 def _gdb(words: Sequence[str]) -> str:
-    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False)
+    # In a group of its own: a ctrl-C is for the harness.
+    done = subprocess.run(
+        words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False, process_group=0
+    )
     return (done.stdout + done.stderr).decode(errors="replace")

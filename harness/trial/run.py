@@ -47,7 +47,7 @@ def observe(
     env: Mapping[str, str],
     folder: str,
     limit: float,
-    suspended: Callable[[int], str] = lambda pid: "",
+    at_limit: Callable[[int], str] = lambda pid: "",
 ) -> Observation:
     """Run a command in a guest, to its end or its limit.
 
@@ -56,8 +56,9 @@ def observe(
         env: variables to add to the agent's environment.
         folder: the folder to run in.
         limit: seconds; then come SIGQUIT, GRACE, and SIGKILL to the whole process group.
-        suspended: asked at the limit, with the process's id in the guest, for its state if it crashed and was
-            suspended; such a one is killed at once, as it would not answer SIGQUIT.
+        at_limit: called at the limit, with the process's id in the guest, before the program is touched. It may take
+            its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
+            killed at once, as it would not answer SIGQUIT.
 
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
@@ -77,7 +78,10 @@ def observe(
             deadline = steady.time() + (GRACE if order == "Q" else PATIENCE)
             order = "K" if order == "Q" else ""
         elif message.type == "P":
-            state = suspended(int(message.data))
+            (pid,) = _numbers(message.data.split(), 1)
+            paused = steady.time()
+            state = at_limit(pid)
+            begun += steady.time() - paused
             deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
             out += message.data
@@ -86,15 +90,24 @@ def observe(
         elif message.type == "F":
             raise GuestError(f"the program could not be started: {message.data.decode(errors='replace')}")
         elif message.type == "X":
-            how, number, out_dropped, err_dropped, *_ = message.data.decode().split()
+            how, *rest = message.data.split() or [b""]
+            number, out_dropped, err_dropped = _numbers(rest, 3)
             return Observation(
-                exit_status=int(number) if how == "exit" else None,
-                signal=int(number) if how == "signal" else None,
+                exit_status=number if how == b"exit" else None,
+                signal=number if how == b"signal" else None,
                 seconds=steady.time() - begun,
                 stdout=bytes(out),
                 stderr=bytes(err),
-                stdout_total=len(out) + int(out_dropped),
-                stderr_total=len(err) + int(err_dropped),
+                stdout_total=len(out) + out_dropped,
+                stderr_total=len(err) + err_dropped,
                 timed_out=timed_out,
                 suspended=state,
             )
+
+
+def _numbers(words: Sequence[bytes], count: int) -> list[int]:
+    """The first words of a message as numbers. Raises GuestError: a program may have written where the agent does."""
+    try:
+        return [int(words[index]) for index in range(count)]
+    except (ValueError, IndexError) as error:
+        raise GuestError(f"the agent talks nonsense: {b' '.join(words)[:100]!r}") from error

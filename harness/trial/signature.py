@@ -1,50 +1,307 @@
 """Titles for crashes and hangs: the same for the same cause, whatever the addresses and numbers of the day.
 
-Pure functions of text.
+Pure functions of text. A report is what a dying program writes to stderr: Go's (libgo/go/runtime/panic.go and
+signal_unix.go), glibc's, or the dynamic linker's. What a title says, it is sure of: a report that is torn, or mixed
+with another one, gets a title that begins with `corrupted: ` and leaves out what cannot be known.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
-#: What a report of a crash begins with: Go's panics and fatal errors, and C's assertions (libgo/go/runtime/panic.go,
-#: glibc's assert.c, and the reports of 2013).
-_STARTS = (
-    re.compile(r"^(?:fatal error|panic|BUG): .*$", re.MULTILINE),
-    re.compile(r"^.*Assertion [`'].*failed\.?$", re.MULTILINE),
-    re.compile(
-        r"^(?:\*\*\* .* \*\*\*.*|.*: symbol lookup error: .*|.*error while loading shared libraries: .*)$", re.MULTILINE
-    ),
+#: The longest title, in characters, and how many of them a place in the program may take.
+LENGTH, PLACE = 200, 90
+CORRUPTED = "corrupted: "
+
+#: How Go's reports begin: a panic, an error of the runtime, a signal that it does not turn into a panic.
+_HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|\bSIG[A-Z0-9]+): .*(?P<end>\n)?")
+#: What C libraries and the dynamic linker say at the end (glibc 2.36: assert.c, malloc.c, fortify_fail.c, libc_fatal.c,
+#: dl-error; the assertions of 2013 look the same). The group is the part that is kept.
+_MESSAGES = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.{,200}?: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
+        r"(?P<kept>Fatal glibc error: .*)$",
+        r"\*\*\* glibc detected \*\*\* \S+: (?P<kept>.*) \*\*\*$",
+        r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: terminated)$",
+        r"(?P<kept>(?:free|malloc|calloc|realloc|memalign|munmap_chunk|malloc_consolidate)\(\): .+)$",
+        r"(?P<kept>double free or corruption .*|corrupted (?:size vs\. |double-linked list).*)$",
+        r"(?P<kept>symbol lookup error: .*)$",
+        r"(?P<kept>(?<![\w.+-])[\w.+-]+: version `[^']+' not found)",
+        r"(?P<kept>error while loading shared libraries: .*)$",
+        r"(?P<kept>The futex facility returned an unexpected error code\..*)$",
+        r"(?P<kept>unable to allocate additional stack space: .*)$",
+    )
 )
+#: What GCC's Go tests say on stderr. On stdout it is output, and wrong.
+_BUG = re.compile(r"^BUG: .*$", re.MULTILINE)
+#: The beginning of a message of C's.
+_TORN = re.compile(r"(?:(?<![\w.+-])[\w.+-]+\.\w+:\d+: |\*\*\* ).*\Z")
+#: How a shell tells that a signal ended a program.
+_SHELL = {
+    "Aborted": "SIGABRT",
+    "Bus error": "SIGBUS",
+    "Floating point exception": "SIGFPE",
+    "Illegal instruction": "SIGILL",
+    "Killed": "SIGKILL",
+    "Segmentation fault": "SIGSEGV",
+    "Terminated": "SIGTERM",
+}
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),
-    (re.compile(r"(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
-    (re.compile(r"goroutine \d+"), "goroutine N"),
-    (re.compile(r"\b\d+\b"), "N"),
+    (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "N"),
+    (re.compile(r"(?<![\w.+-])(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
+    (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*(?:e[+-]\d+)?"), "N"),
 )
-_WAIT = re.compile(r"^goroutine \d+ \[([^\],]+)", re.MULTILINE)
+#: Errors that strike whoever comes next, and assertions, which name their place: the stack adds nothing to these.
+_ANYWHERE = re.compile(
+    r"out of memory|(?:cannot|unable to) allocate|thread exhaustion|pthread_create failed|concurrent map"
+    r"|^(?:malloc|realloc|calloc)\(\)|^corrupted |Assertion [`']|^Fatal glibc error|lookup error|shared libraries",
+)
+#: Which of these Go prints depends on who is first.
+_RACE = re.compile(r"concurrent map (?:writes|read and map write|iteration and map write)")
+_DEADLOCK = "all goroutines are asleep - deadlock!"
+
+_BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:")
+#: The stack of a thread of the scheduler.
+_SYSTEM = "runtime stack"
+_NAME = re.compile(r"[\w.$*()<>@-]*")
+_PLACE = re.compile(r"\t(?!panic: ).*:\d+(?: \+0x[0-9a-f]+)?")
+#: The outermost functions of goroutines and threads; a stack as deep as this may end before them, for 100 are printed
+#: at most (runtime2.go), the runtime's own not among them.
+_BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
+_MAKER = "created by "
+_UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|(?P<c>in C code)); stack unavailable")
+_NESTED = re.compile(r"^\t+panic: (.*)$", re.MULTILINE)
+_SIGNAL = re.compile(r"^\[signal (SIG\w+)", re.MULTILINE)
+#: Functions that every report shows: the way into a goroutine, the way out of a crash, the way to sleep. Where Go
+#: calls itself in C, and where C's abort calls itself, differs between systems and their versions.
+_RUNTIME = re.compile(
+    r"runtime[._].*|panic|\w+\.throw|(?:sync|internal_1poll|time|os_1signal|reflect)\.runtime__.*|makecontext|getcontext"
+    r"|raise|abort|\w*_?pthread_kill\w*|__libc_\w+|__fortify_fail\w*|__assert\w*|_start|main|syscall|"
+)
+#: Of these a report of an error in the runtime itself is made, so they do not name it.
+_MACHINERY = re.compile(
+    r"runtime\.(?:dopanic__m|throw|fatalthrow|sigpanic|sigtramp\w*|panicmem\w*|kickoff|main|mcall|gopark\w*|goparkunlock)"
+    r"|runtime_mstart|(?!runtime[._]).*"
+)
+#: What waits least of itself comes last, what does not wait at all comes first, where as many do one as the other.
+_RANK = {"running": 0, "in C code": 1, "sleep": 3}
+#: Between these a goroutine that goes on changes all the time.
+_GOES_ON = ("running", "runnable", "syscall")
 
 
-def normal(text: str) -> str:
+@dataclass(frozen=True)
+class _Goroutine:
+    """One stack of a report: `frames` are the functions, innermost first; `maker` is who started it, or ''.
+
+    `whole` is False if a line is missing or another one came between.
+    """
+
+    state: str
+    frames: tuple[str, ...]
+    maker: str
+    whole: bool
+
+    def place(self) -> str:
+        """Where in the program it is: the function of package main and what that called, else what there is."""
+        frames = [name for name in self.frames if not _RUNTIME.fullmatch(name)]
+        frames = [name for name, before in zip(frames, ["", *frames], strict=False) if name != before]
+        mains = [index for index, name in enumerate(frames) if name.startswith("main.")]
+        start = max(0, mains[0] - 1) if mains else 0
+        return " < ".join(frames[start : start + 2])
+
+    def crash(self) -> str:
+        """Where a program crashed, if this is the goroutine of a report that comes first; in the runtime, if there."""
+        if self.state not in ("running", _SYSTEM):
+            return ""  # a signal came from outside, and found the program waiting
+        place = self.place() or next((name for name in self.frames if not _MACHINERY.fullmatch(name)), "")
+        return place and f"in {place}"
+
+    def task(self) -> str:
+        """What it does, in words; '' for an idle scheduler and a goroutine that the libraries made for themselves."""
+        if self.state == "idle":
+            return ""
+        if place := self.place():
+            return f"{self.state} in {place}"
+        return f"{self.state} in a goroutine of {self.maker}" if self.maker else ""
+
+
+@dataclass(frozen=True)
+class _Title:
+    """A title in its parts: what is said, and where in the program that is."""
+
+    said: str
+    place: str = ""
+    corrupted: bool = False
+
+    def __str__(self) -> str:
+        """One line of at most LENGTH characters; where it is too long, what is said gives way before the place."""
+        mark = CORRUPTED if self.corrupted else ""
+        place = _cut(f" {self.place}", PLACE) if self.place and not _ANYWHERE.search(self.said) else ""
+        return mark + _cut(self.said, LENGTH - len(mark) - len(place)) + place
+
+
+def _normal(text: str) -> str:
     """A line with addresses, folders, goroutine ids and numbers replaced."""
     for pattern, by in _NORMAL:
         text = pattern.sub(by, text)
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())
 
 
-def of_crash(stderr: str, signal: str) -> str:
-    """The title of a crash, or '' if nothing speaks of one."""
-    for pattern in _STARTS:
-        if match := pattern.search(stderr):
-            return normal(match[0])
-    return signal
+def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
+    """The title of a crash, or '' if nothing speaks of one.
+
+    Args:
+        stderr, stdout: what the program wrote; messages of C are looked for in both.
+        signal: the name of the signal that ended it, or '' if none did.
+    """
+    report = _report(stderr, ended=signal in ("", "SIGABRT"))
+    message = _message(stderr) or _message(stdout)
+    if message and report and report.said.startswith("SIG"):
+        # Go reports the SIGABRT that follows a message of C, and adds only the place.
+        if _ANYWHERE.search(message.said):
+            return str(message)
+        return str(replace(report, said=message.said, corrupted=report.corrupted or message.corrupted))
+    if found := report or message:
+        return str(found)
+    if bug := _BUG.search(stderr):
+        return _cut(_normal(bug[0]))
+    if signal and _TORN.search(stderr):
+        return CORRUPTED + signal
+    *_, last = ["", *stderr.rstrip().splitlines()]
+    return signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
 
 
-def of_hang(stderr: str) -> str:
-    """The title of a hang, from the dump of goroutines that SIGQUIT made."""
-    waits = Counter(_WAIT.findall(stderr))
-    if not waits:
-        return "hang: no goroutine dump"
-    (state, _), *_ = sorted(waits.items(), key=lambda item: (-item[1], item[0]))
-    return f"hang: goroutines in [{state}]"
+def of_hang(stderr: str, signal: str = "") -> str:
+    """The title of a hang, from the dump of goroutines that SIGQUIT made: what most of them do.
+
+    A program that crashed and did not end, as one whose crash is kept for a debugger, is named by its crash.
+
+    Args:
+        signal: the name of the signal that ended the program, or '' if it exited after its dump.
+    """
+    before, quit_, after = stderr.partition("SIGQUIT: quit\n")
+    if crash := of_crash(before, ""):
+        return _cut(f"hang after {crash}")
+    dump = after if quit_ else stderr
+    goroutines = list(_goroutines(dump))
+    if not goroutines:
+        return str(_Title("hang: no goroutine dump", corrupted=_headless(dump)))
+    whole = not signal and not _headless(dump) and all(one.whole for one in goroutines)
+    return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
+
+
+def _report(stderr: str, ended: bool) -> _Title | None:
+    """What Go's report of a crash says, or None if there is none.
+
+    Args:
+        ended: Go ended the program itself, so that a report without stacks is one with GOTRACEBACK=none.
+    """
+    lines = stderr.splitlines(keepends=True)
+    stacks = next((number for number, line in enumerate(lines) if _BLOCK.fullmatch(line.rstrip())), len(lines))
+    found = [match for line in lines[:stacks] if (match := _HEAD.match(line))]
+    heads = [match for match in found if not match.start("kind")]
+    if not heads and stacks < len(lines):
+        heads = found  # something else had begun the line: `doing this... panic: no`
+    if not heads:
+        return None
+    head, text = heads[0], "".join(lines[:stacks])
+    if not head["end"]:
+        return _Title(head["kind"], corrupted=True)
+    said, corrupted = _said(head, text), head.start("kind") > 0
+    if len({_first_line(each) for each in heads}) > 1:
+        return _Title(said, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
+    if _headless(text):
+        return _Title(said, corrupted=True)
+    goroutines = list(_goroutines("".join(lines[stacks:])))
+    if not goroutines:
+        return _Title(said, corrupted=corrupted or not ended)
+    if _ANYWHERE.search(said):
+        return _Title(said, corrupted=corrupted)
+    if _DEADLOCK in said:
+        return _Title(said, _most(goroutines), corrupted or not ended or not all(one.whole for one in goroutines))
+    first = goroutines[0]
+    return _Title(said, first.crash() if first.whole else "", corrupted or not first.whole)
+
+
+def _first_line(head: re.Match[str]) -> str:
+    """How a report begins, in normal words."""
+    text = _normal(head[0][head.start("kind") :].rstrip().removesuffix(" [recovered]"))
+    return _RACE.sub("concurrent map access", text)
+
+
+def _said(head: re.Match[str], text: str) -> str:
+    """What a report says: the first panic, the last one, and the signal that is the cause."""
+    said, nested, signal = _first_line(head), _NESTED.findall(text), _SIGNAL.search(text)
+    last = _normal(nested[-1].removesuffix(" [recovered]")) if nested else ""
+    if last and not said.endswith(f": {last}"):
+        said += f"; then panic: {last}"
+    return said + (f" [{signal[1]}]" if signal else "")
+
+
+def _message(text: str) -> _Title | None:
+    """What a message of C's libraries says. The program's own name and the number of the line are left out."""
+    for pattern in _MESSAGES:
+        if match := pattern.search(text):
+            said = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", _normal(match["kept"]))
+            return _Title(said, corrupted=match.end() == len(text))
+    return None
+
+
+def _headless(text: str) -> bool:
+    """Whether there is a stack whose first line is missing."""
+    lines = text.splitlines()
+    before = takewhile(lambda line: not _BLOCK.fullmatch(line), lines)
+    return any(map(_PLACE.match, before))
+
+
+def _goroutines(text: str) -> Iterator[_Goroutine]:
+    """The stacks of a report."""
+    lines = text.splitlines(keepends=True)
+    starts = [(number, match) for number, line in enumerate(lines) if (match := _BLOCK.fullmatch(line.rstrip()))]
+    ends = [number for number, _ in starts[1:]] + [len(lines)]
+    for (start, match), end in zip(starts, ends, strict=False):
+        state = match["state"] or _SYSTEM
+        yield _goroutine("running" if state in _GOES_ON else state, lines[start + 1 : end])
+
+
+def _goroutine(state: str, lines: list[str]) -> _Goroutine:
+    """Read pairs of lines, a function's name and its place; a line of anything else between pairs is passed over."""
+    frames: list[str] = []
+    maker, pending, seen = "", None, False
+    whole = not lines or lines[-1].endswith("\n")
+    for number, raw in enumerate(lines):
+        line = raw.rstrip("\n")
+        if unavailable := _UNAVAILABLE.fullmatch(line):
+            seen, state = True, unavailable["c"] or state
+        elif _PLACE.fullmatch(line):
+            whole = whole and pending is not None
+            if pending is not None and pending.startswith(_MAKER):
+                maker = pending.removeprefix(_MAKER)
+            elif pending is not None:
+                frames.append(pending)
+            seen, pending = True, None
+        elif pending == "":  # an empty line, which is a function without a name if its place follows, else the end
+            whole = whole and not any(map(_PLACE.match, lines[number:]))
+            break
+        else:
+            whole = whole and pending is None
+            pending = line if line.startswith(_MAKER) or _NAME.fullmatch(line) else None
+    if frames and not maker:
+        whole = whole and (frames[-1] in _BOTTOM or len(frames) >= _DEEPEST)
+    return _Goroutine(state, tuple(frames), maker, whole and seen and not pending)
+
+
+def _most(goroutines: list[_Goroutine]) -> str:
+    """What most goroutines do; where as many do another thing, the one that would explain it."""
+    tasks = Counter((one.task(), _RANK.get(one.state, 2)) for one in goroutines if one.task())
+    return min(tasks, key=lambda task: (-tasks[task], task[1], task[0]))[0] if tasks else ""
+
+
+def _cut(text: str, room: int = LENGTH) -> str:
+    return text if len(text) <= room else f"{text[: room - 1].rstrip()}…"

@@ -10,6 +10,8 @@ from harness.plan import Expectation
 from harness.trial.run import Observation
 from harness.trial.signature import of_crash, of_hang
 
+_SUSPENDED = "it crashed, and the crash server suspended it"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -25,27 +27,32 @@ def signal_name(seen: Observation, signals: Mapping[int, str]) -> str:
     return "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
 
 
-def judge(seen: Observation, expected: Expectation, signals: Mapping[int, str]) -> Verdict:
+def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     """Judge an observation.
 
     Args:
         seen: the observation.
         expected: what the program says of itself.
-        signals: the guest's names of its signals by number.
+        signal: the guest's name of the signal that ended the program, or ''.
     """
-    signal = signal_name(seen, signals)
     stderr = seen.stderr.decode(errors="replace")
     if seen.suspended:
-        reason = f"it crashed, and the crash server suspended it (state {seen.suspended})"
+        reason = f"{_SUSPENDED} (state {seen.suspended})"
         return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
-        return Verdict("hang", "it did not end within its time limit", of_hang(stderr))
+        return Verdict("hang", "it did not end within its time limit", of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Verdict("pass", "as expected")
-    if title := of_crash(stderr, signal):
+    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
         return Verdict("crash", wrong, title)
     return Verdict("fail", wrong)
+
+
+def suspended(reason: str) -> str:
+    """The state of a suspended program, from the reason of an earlier verdict; '' if it was not suspended."""
+    match = re.match(rf"{_SUSPENDED} \(state (.*?)\)", reason)
+    return match[1] if match else ""
 
 
 def _difference(seen: Observation, expected: Expectation, signal: str) -> str:

@@ -1,0 +1,10 @@
+// run
+
+package main
+
+//extern abort
+func abort()
+
+func main() {
+	abort()
+}

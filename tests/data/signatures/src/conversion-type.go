@@ -1,0 +1,8 @@
+// run
+
+package main
+
+func main() {
+	var any interface{} = "five"
+	println(any.(int))
+}

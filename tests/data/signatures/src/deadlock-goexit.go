@@ -1,0 +1,9 @@
+// run
+
+package main
+
+import "runtime"
+
+func main() {
+	runtime.Goexit()
+}

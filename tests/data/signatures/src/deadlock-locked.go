@@ -1,0 +1,10 @@
+// run
+
+package main
+
+import "runtime"
+
+func main() {
+	runtime.LockOSThread()
+	<-make(chan int)
+}

@@ -1,0 +1,17 @@
+// run
+
+package main
+
+import "unsafe"
+
+//extern malloc
+func malloc(n uintptr) unsafe.Pointer
+
+//extern free
+func free(p unsafe.Pointer)
+
+func main() {
+	p := malloc(24)
+	free(p)
+	free(p)
+}

@@ -1,0 +1,10 @@
+// run
+// timeout: 3s
+// env: GOTRACEBACK=none
+
+package main
+
+func main() {
+	for {
+	}
+}

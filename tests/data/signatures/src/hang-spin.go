@@ -1,0 +1,9 @@
+// run
+// timeout: 3s
+
+package main
+
+func main() {
+	for {
+	}
+}

@@ -1,0 +1,9 @@
+// run
+
+package main
+
+import "log"
+
+func main() {
+	log.Fatal("cannot open record 17")
+}

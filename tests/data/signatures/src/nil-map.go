@@ -1,0 +1,15 @@
+// run
+
+package main
+
+type registry struct {
+	names map[string]int
+}
+
+func (r *registry) add(name string) {
+	r.names[name]++
+}
+
+func main() {
+	new(registry).add("x")
+}

@@ -1,0 +1,13 @@
+// run
+
+package main
+
+func main() {
+	done := make(chan bool)
+	go func() {
+		func() {
+			panic("in a closure of a closure")
+		}()
+	}()
+	<-done
+}

@@ -1,0 +1,9 @@
+// run
+
+package main
+
+import "strings"
+
+func main() {
+	strings.Repeat("x", -len("abc"))
+}

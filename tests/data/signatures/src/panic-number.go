@@ -1,0 +1,9 @@
+// run
+
+package main
+
+type code int
+
+func main() {
+	panic(code(42))
+}

@@ -1,0 +1,9 @@
+// run
+
+package main
+
+import "reflect"
+
+func main() {
+	reflect.ValueOf("text").Int()
+}

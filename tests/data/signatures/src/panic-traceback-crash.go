@@ -1,0 +1,8 @@
+// run
+// env: GOTRACEBACK=crash
+
+package main
+
+func main() {
+	panic("with a core")
+}

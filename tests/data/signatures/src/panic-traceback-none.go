@@ -1,0 +1,8 @@
+// run
+// env: GOTRACEBACK=none
+
+package main
+
+func main() {
+	panic("nobody sees where")
+}

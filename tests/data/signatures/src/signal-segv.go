@@ -1,0 +1,11 @@
+// run
+
+package main
+
+import "syscall"
+
+func main() {
+	syscall.Kill(syscall.Getpid(), syscall.SIGSEGV)
+	for {
+	}
+}

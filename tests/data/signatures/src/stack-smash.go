@@ -1,0 +1,10 @@
+// run
+
+package main
+
+//extern __stack_chk_fail
+func smashed()
+
+func main() {
+	smashed()
+}

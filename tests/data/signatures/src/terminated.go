@@ -1,0 +1,10 @@
+// run
+
+package main
+
+import "syscall"
+
+func main() {
+	syscall.Kill(syscall.Getpid(), syscall.SIGTERM)
+	select {}
+}

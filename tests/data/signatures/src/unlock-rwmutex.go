@@ -1,0 +1,10 @@
+// run
+
+package main
+
+import "sync"
+
+func main() {
+	var mu sync.RWMutex
+	mu.RUnlock()
+}

@@ -1,0 +1,211 @@
+"""Programs that harm their guest, and what a run must make of each; and looks at what a run leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.results.store import Store
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a program does, in Go, and what must come out.
+
+    Attributes:
+        body: the statements of main.
+        verdicts: those that its trials may come to. Of `error` alone each trial is made as often as it may be.
+        reason: a pattern that the reason of each of its trials must match.
+        limit: its time limit in seconds.
+        output: what is expected on its standard output, if anything is.
+    """
+
+    body: str
+    verdicts: tuple[str, ...]
+    reason: str = ""
+    limit: int = 20
+    output: str | None = None
+
+    def source(self) -> str:
+        """The program."""
+        packages = {
+            "os": "os.",
+            "os/exec": "exec.",
+            "os/signal": "signal.",
+            "syscall": "syscall.",
+            "time": "time.",
+            "unsafe": "unsafe.",
+        }
+        wanted = "\n".join(f'\t"{name}"' for name, used in packages.items() if used in self.body)
+        lines = "\n".join("\t" + line for line in self.body.strip().splitlines())
+        imports = f"import (\n{wanted}\n)\n\n" if wanted else ""
+        return f"// run\n// timeout: {self.limit}s\n\npackage main\n\n{imports}func main() {{\n{lines}\n}}\n"
+
+
+def sh(script: str) -> str:
+    """Go that has the guest's shell do something."""
+    return f"exec.Command(`/bin/sh`, `-c`, `{script}`).Run()"
+
+
+WAIT = "\ntime.Sleep(time.Hour)"
+#: By the name of the program. A healthy program stands between any two of them when they run.
+IN_GUEST = {
+    "panics-the-kernel": Fault(
+        "os.WriteFile(`/proc/sysrq-trigger`, []byte(`c`), 0)" + WAIT, ("error",), "QEMU ended|panic"
+    ),
+    "kills-the-ssh-server": Fault(sh("killall -9 dropbear") + WAIT, ("error",), "the agent|SSH"),
+    "kills-the-agent": Fault("syscall.Kill(os.Getppid(), syscall.SIGKILL)" + WAIT, ("error",), "the agent"),
+    "kills-everything": Fault("syscall.Kill(-1, syscall.SIGKILL)" + WAIT, ("error",), "the agent|SSH"),
+    "talks-for-the-agent": Fault(
+        "file, _ := os.OpenFile(`/proc/`+itoa(os.Getppid())+`/fd/1`, os.O_WRONLY, 0)\n"
+        'file.WriteString("X\\x00\\x00\\x00\\x07exit no")' + WAIT,
+        ("error",),
+        "the agent talks nonsense: b'no'",
+    ),
+    "forks-without-end": Fault(sh("b() { b | b & }; b; sleep 1000"), ("hang", "error"), limit=3),
+    "eats-memory": Fault(
+        "var kept [][]byte\nfor {\n\tpart := make([]byte, 1<<24)\n\tfor i := 0; i < len(part); i += 4096 {\n"
+        "\t\tpart[i] = 1\n\t}\n\tkept = append(kept, part)\n}",
+        ("crash", "error"),
+        limit=300,
+    ),
+    "fills-the-disk": Fault(
+        "file, _ := os.Create(`/tmp/full`)\npart := make([]byte, 1<<22)\n"
+        "for {\n\tif _, err := file.Write(part); err != nil {\n\t\treturn\n\t}\n}",
+        ("pass",),
+        limit=300,
+    ),
+    "stops-itself": Fault("syscall.Kill(os.Getpid(), syscall.SIGSTOP)", ("hang",), "time limit", 2),
+    "ignores-sigquit": Fault("signal.Ignore(syscall.SIGQUIT)\nfor {\n}", ("hang",), "time limit", 2),
+    "leaves-its-group": Fault(
+        "group, _ := syscall.Getpgid(os.Getppid())\nsyscall.Setpgid(0, group)\nfor {\n}", ("hang",), "time limit", 2
+    ),
+    "leaves-a-child-with-its-output": Fault(sh("setsid sleep 1000 &"), ("pass",)),
+    "leaves-a-child-that-spins": Fault(
+        "child := exec.Command(`/bin/sh`, `-c`, `while :; do :; done`)\n"
+        "child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}\nchild.Start()",
+        ("pass",),
+    ),
+    "writes-20-megabytes": Fault(
+        "part := make([]byte, 1<<20)\nfor i := 0; i < 20; i++ {\n\tos.Stdout.Write(part)\n}", ("pass",)
+    ),
+    "closes-its-output": Fault(
+        "os.Stdout.Close()\nos.Stdout.WriteString(`said`)", ("fail",), "stdout has 0 lines", output="said\n"
+    ),
+    "cuts-the-network": Fault(sh("ip link set eth0 down") + WAIT, ("error",), "does not answer", 5),
+    "sets-the-clock-back": Fault(sh("date -s @$(($(date +%s) - 86400))"), ("pass",)),
+    "sets-the-clock-ahead": Fault(sh("date -s @$(($(date +%s) + 3600))"), ("pass",)),
+    "reboots": Fault(sh("reboot -f") + WAIT, ("error",), "QEMU ended|reboot|the agent"),
+    "switches-off": Fault(sh("poweroff -f") + WAIT, ("error",), "QEMU ended|halted|the agent"),
+    "removes-its-libgo": Fault("os.RemoveAll(os.Getenv(`LD_LIBRARY_PATH`))", ("pass",)),
+    "removes-itself": Fault("os.Remove(os.Args[0])", ("pass",)),
+    "opens-all-it-can": Fault("for {\n\tif _, err := os.Open(`/`); err != nil {\n\t\treturn\n\t}\n}", ("pass",)),
+    "takes-the-processor": Fault(
+        "os.WriteFile(`/proc/sys/kernel/sched_rt_runtime_us`, []byte(`-1`), 0)\npriority := int32(99)\n"
+        "syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&priority)))\nfor {\n}",
+        ("error",),
+        "does not answer|QEMU",
+        5,
+    ),
+}
+HEALTHY = Fault("os.Stdout.WriteString(`well`)", ("pass",), output="well")
+SLOW = Fault("time.Sleep(700 * time.Millisecond)\nos.Stdout.WriteString(`well`)", ("pass",), output="well")
+ITOA = """
+func itoa(number int) string {
+	if number < 10 {
+		return string(rune('0' + number))
+	}
+	return itoa(number/10) + string(rune('0'+number%10))
+}
+"""
+
+
+def write(folder: Path, programs: dict[str, Fault]) -> Path:
+    """Write programs as a suite. Returns its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, fault in programs.items():
+        more = ITOA if "itoa(" in fault.body else ""
+        (folder / f"{name}.go").write_text(fault.source() + more)
+        if fault.output is not None:
+            (folder / f"{name}.out").write_text(fault.output)
+    return folder
+
+
+def command(*words: object, before: str = "") -> list[str]:
+    """The command line of a harness in a process of its own, with Python to run before it."""
+    code = f"import sys\n{before}\nfrom harness.cli import main\nmain()"
+    return [sys.executable, "-c", code, *map(str, words)]
+
+
+def start(*words: object, before: str = "", output: IO[str] | None = None) -> subprocess.Popen[str]:
+    """Start a harness as a shell does: in a process group of its own. Its output goes to a file, or to a pipe."""
+    return subprocess.Popen(
+        command(*words, before=before),
+        stdout=output or subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def until(what: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait for something; the limit is there only so that a failure does not hang."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def stored(work: Path, run: int = 1) -> int:
+    """How many trials are stored of a run."""
+    path = work / "results.sqlite"
+    return sum(1 for _ in Store(path).trials(run)) if path.is_file() else 0
+
+
+def counts(work: Path, run: int = 1, errors: bool = False) -> dict[tuple[str, str], int]:
+    """How many trials of a run came to what, by program and verdict."""
+    trials = Store(work / "results.sqlite").trials(run)
+    return dict(Counter((trial.program, trial.verdict) for trial in trials if errors or trial.verdict != "error"))
+
+
+def processes(work: Path) -> dict[int, list[str]]:
+    """The processes that bear a work directory in their arguments, but for harnesses: QEMUs and their shells."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(str(work / "guests") in word for word in words) and int(folder.name) != os.getpid():
+            found[int(folder.name)] = words
+    return found
+
+
+def qemus(work: Path) -> list[int]:
+    """The QEMUs of a work directory."""
+    return [pid for pid, words in processes(work).items() if Path(words[0]).name.startswith("qemu-system")]
+
+
+def left_behind(work: Path) -> list[str]:
+    """What is there of a work directory's runs though none goes on: processes, guests' folders, sockets, locks."""
+    found = [f"process {pid}: {' '.join(words)[:100]}" for pid, words in processes(work).items()]
+    found += [str(path) for path in (work / "guests").glob("[!.]*")]
+    found += [str(path) for path in work.rglob("*") if path.is_socket()]
+    for file in [work / "guests" / ".lock", *work.glob("runs/*/lock")]:
+        if file.exists():
+            with file.open() as opened:
+                try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    found.append(f"{file} is held")
+    return found

@@ -1,0 +1,111 @@
+"""The conductor, with a stand-in for the crew that answers at once: nothing is lost, and a long run needs no memory."""
+
+import queue
+import signal
+import tracemalloc
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from harness import conf, plan
+from harness.crew import Outcome
+from harness.engine import Batch, Interrupted, _Conductor
+from harness.plan import Program
+from harness.progress import Reporter
+from harness.results import matrix
+from harness.results.store import Store
+
+GUEST, VARIANT = "linux-i386", "pristine"
+FIELDS = dict.fromkeys(("reason", "signature", "signal", "started", "command"), "") | {
+    "id": 0, "guest": GUEST, "variant": VARIANT, "exit_status": 0, "seconds": 0.1, "stdout": b"", "stderr": b"",
+    "stdout_total": 0, "stderr_total": 0,
+}  # fmt: skip
+
+
+class Crew:
+    """Stands in for the threads and their guests: every trial is made when it is put, each seventh try an error."""
+
+    def __init__(self):
+        self.results, self.made = queue.SimpleQueue(), 0
+
+    def put(self, slot):
+        self.made += 1
+        verdict = "error" if self.made % 7 == 0 else "pass"
+        trial = FIELDS | {"program": slot.program.name, "number": slot.number, "verdict": verdict}
+        self.results.put(Outcome(slot, trial))
+
+    def start(self, guests):
+        pass
+
+    def stop(self):
+        pass
+
+    def drain(self):
+        return []
+
+    def rest(self):
+        while not self.results.empty():
+            yield self.results.get()
+
+
+def conduct(folder, trials, crew=None, resume=False):
+    configuration = conf.load()
+    chosen = [Program(f"s/{name}", Path(name)) for name in "abcd"]
+    guests = {GUEST: configuration.guest(GUEST)}
+    slots = {GUEST: partial(plan.slots, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
+    store = Store(folder / "results.sqlite")
+    store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
+    run = 1 if resume else store.begin({})
+    _Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}, None).conduct([Batch(slots)], resume)
+    return matrix.build({}, [GUEST], [VARIANT], [one.name for one in chosen], VARIANT, store.trials(run), [])
+
+
+def peak(folder, trials):
+    folder.mkdir()
+    tracemalloc.start()
+    try:
+        made = conduct(folder, trials)
+        ids = sum(len(cell.ids) for cell in made.cells)
+        assert [(cell.passed, cell.lost) for cell in made.cells] == [(trials, 0)] * 4
+        return tracemalloc.get_traced_memory()[1], ids
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("trials", [2_500, pytest.param(25_000, marks=pytest.mark.demand)])
+def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path, trials):
+    peak(tmp_path / "first", 1)  # what is loaded once
+    (short, few), (long, many) = peak(tmp_path / "short", 250), peak(tmp_path / "long", trials)
+    numbers = (many - few) * 48  # the matrix holds the number of each trial, and nothing else of it
+    assert long < short + numbers + (1 << 18)
+
+
+def test_a_ctrl_c_between_two_trials_loses_none(tmp_path):
+    class Interrupting(Crew):
+        def put(self, slot):
+            super().put(slot)
+            if self.made == 20:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="of 40 trials of run 1 are stored"):
+        conduct(tmp_path, 10, Interrupting())
+    made = conduct(tmp_path, 10, resume=True)
+    assert [(cell.passed, cell.lost) for cell in made.cells] == [(10, 0)] * 4
+
+
+@pytest.mark.parametrize("guests", [1, 2])
+def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guests):
+    store, behind = Store(tmp_path / "results.sqlite"), []
+
+    class Watching(Crew):
+        def put(self, slot):
+            behind.append(self.made - len(list(store.trials(1))))  # made, and not stored yet
+            super().put(slot)
+
+    slots = [plan.Slot("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
+    with Reporter() as report:
+        conductor = _Conductor(Watching(), store, store.begin({}), report, {"g": guests}, None)
+        conductor.conduct([Batch({"g": lambda: slots})], False)
+    assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
+    assert max(behind) == guests - 1

@@ -1,0 +1,142 @@
+"""Trials that can be opened, for real: dossiers of a hang and a crash, a shell at a hang, a capsule on its own."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from harness.results.store import Store
+
+SPINS = '// run\n// timeout: 4s\n\npackage main\n\nfunc main() {\n\tprintln("begun\\x1b[2J")\n\tfor {\n\t}\n}\n'
+WAITS = '// run\n// timeout: 4s\n\npackage main\n\nimport "time"\n\nfunc main() {\n\ttime.Sleep(time.Hour)\n}\n'
+CRASHES = '// run\n\npackage main\n\nimport "os"\n\nfunc main() {\n'
+CRASHES += '\tos.WriteFile("/dev/kmsg", []byte("<0>a word from the kernel\\n"), 0)\n\tpanic("now")\n}\n'
+FAILS = """// run
+// args: one "two $three 'four"
+// env: WORD="five six"
+
+package main
+
+import "os"
+
+func main() {
+	for _, arg := range os.Args[1:] {
+		println(arg)
+	}
+	os.Stdout.WriteString(os.Getenv("WORD") + "\\n")
+	os.Exit(7)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A work directory with a run of one trial each: 1 crashes, 2 fails, 3 spins, 4 waits."""
+    folder = tmp_path_factory.mktemp("opening")
+    for name, text in (("a-crashes", CRASHES), ("b-fails", FAILS), ("c-spins", SPINS), ("d-waits", WAITS)):
+        (folder / "demo").mkdir(exist_ok=True)
+        (folder / "demo" / f"{name}.go").write_text(text)
+    mine = folder / "mine.yaml"
+    mine.write_text("variants:\n  mine: {about: pristine with a variable, env: {MINE: sure}}\n")
+    words = [folder / "demo", "--variant", "mine", "--conf", mine, "--jobs", 1, "--work", folder / "work"]
+    done = harness("run", *words)
+    assert done.exit_code == 1, done.output
+    assert f"    $ harness open 1 --work {folder / 'work'}" in done.output.splitlines()
+    return folder / "work"
+
+
+def harness(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def parts(work, trial):
+    collected = Store(work / "results.sqlite").collected(trial)
+    return {name: data if name.endswith(".png") else data.decode() for name, data in collected.items()}
+
+
+def test_what_was_collected(work):
+    crash, fail, spin, wait = (parts(work, trial) for trial in (1, 2, 3, 4))
+    assert "a word from the kernel" in crash["dossier/console"] and set(crash) == {"dossier/console"}
+    assert set(fail) <= {"dossier/console"}
+    assert re.match("processor 0: spinning: .* in programs at [1-9]", spin["dossier/registers"])
+    assert wait["dossier/registers"].startswith("processor 0: waiting: ")
+    for name, hung in (("c-spins", spin), ("d-waits", wait)):
+        threads = re.findall(
+            rf"^thread \d+ \({name}\): state (\w), waits in \w+,", hung["dossier/threads"], re.MULTILINE
+        )
+        assert len(threads) >= 2 and ("R" in threads) == (name == "c-spins")
+        assert name in hung["dossier/processes"] and "libgo.so" in hung["dossier/memory"]
+        assert hung["dossier/screen.png"].startswith(b"\x89PNG")
+
+
+def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
+    got = harness("open", 3, "--work", work)
+    assert got.exit_code == 0, got.output
+    for word in ("∞ hang trial 3 of run 1", "demo/c-spins, linux-i386, mine", "begun\\x1b[2J", "SIGQUIT: quit"):
+        assert word in got.output
+    assert "dossier/threads (" in got.output and "\x1b" not in got.output and "\x89PNG" not in got.output
+    screen = work / "runs" / "1" / "trial-3-screen.png"
+    assert str(screen) in got.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
+    assert f"$ harness rerun 3 --work {work} --shell" in got.output.splitlines()
+    assert f"--conf {work.parent / 'mine.yaml'}" in got.output, "the command that runs it again is the whole one"
+    page = (work / "runs" / "1" / "report.html").read_text()
+    shown = json.loads(re.search(r'id="trial-3">(.*?)</script>', page)[1])
+    assert "state R" in shown["parts"]["dossier/threads"]["parts"][0] and shown["screen"].startswith("iVBORw0KGgo")
+
+
+def test_a_shell_where_a_program_hangs(work):
+    words = [Path(sys.executable).with_name("harness"), "rerun", "3", "--shell", "--work", work]
+    look = 'tr "\\0" "\\n" </proc/$(pidof c-spins)/environ; cat /proc/$(pidof c-spins)/stat\n'
+    done = subprocess.run(words, input=look, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (pid,) = re.findall(r"demo/c-spins reached its time limit; it is there yet, as process (\d+)\.", done.stderr)
+    assert f"{pid} (c-spins) R " in done.stdout and "MINE=sure\n" in done.stdout
+    assert "hang: it did not end within its time limit" in done.stderr
+    assert not list((work / "guests").glob("[!.]*")) and len(Store(work / "results.sqlite").runs()) == 1
+
+
+def test_a_trial_is_made_again(work):
+    got = harness("rerun", 2, "--trials", 2, "--work", work)
+    assert got.exit_code == 1 and "≠ fail 0/2" in got.output, got.output
+    run = Store(work / "results.sqlite").run(None)
+    assert (run.plan["programs"], run.plan["variants"], run.id) == (["demo/b-fails"], ["mine"], 2)
+    (work.parent / "demo" / "b-fails.go").rename(work.parent / "demo" / "x.go")
+    got = harness("rerun", 2, "--work", work)
+    (work.parent / "demo" / "x.go").rename(work.parent / "demo" / "b-fails.go")
+    assert got.exit_code == 2 and "demo/b-fails, which trial 2 ran, is not there any more" in got.output
+
+
+def test_a_capsule_runs_without_the_harness(work, tmp_path):
+    file = tmp_path / "out" / "c.tar.gz"
+    got = harness("capsule", 2, "-o", file, "--work", work)
+    assert got.exit_code == 2 and f"{file}: there is no such folder" in got.output
+    file.parent.mkdir()
+    got = harness("capsule", 2, "--image", "-o", file, "--work", work)
+    assert got.exit_code == 0, got.output
+    assert [one.name for one in file.parent.iterdir()] == ["c.tar.gz"]
+    with tarfile.open(file) as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / "trial-2"
+    assert (folder / "observed" / "stdout").read_bytes() == b"five six\n"
+    assert json.loads((folder / "manifest.json").read_text())["trial"]["program"] == "demo/b-fails"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": str(port)}
+    done = subprocess.run([folder / "run.sh"], env=plain, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "five six\n"), done.stderr
+    assert "\none\ntwo $three 'four\n" in done.stderr
+    assert "run.sh: exit status 7; the trial was: fail, " in done.stderr
+
+    with (folder / "image" / "initrd.gz").open("ab") as image:
+        image.write(b"!")
+    done = subprocess.run([folder / "run.sh"], env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 125 and "is not the one of the trial" in done.stderr
