@@ -19,6 +19,6 @@ setup:
 	.venv/bin/pip install -q --disable-pip-version-check -e ".[test]"
 	@touch $@
 
-# Ratios measured side by side; takes about ten minutes.
+# Ratios measured side by side; takes about half an hour. Needs Debian's dejagnu besides what setup installs.
 bench: setup
 	.venv/bin/python -m tests.bench

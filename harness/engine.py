@@ -130,9 +130,17 @@ def traced(request: Request) -> Request:
 
 
 def build_variants(
-    names: Sequence[str], tools: Toolchain, configuration: conf.Configuration, cache: Cache, report: Reporter
+    names: Sequence[str],
+    tools: Toolchain,
+    configuration: conf.Configuration,
+    cache: Cache,
+    report: Reporter,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Libgo]:
     """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
+
+    Args:
+        stopped: asked now and then whether to give up; if so, it is as if the user had interrupted it.
 
     Raises:
         ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
@@ -152,7 +160,11 @@ def build_variants(
         jobs = {
             name: job for sharing in by_key.values() for job in [threads.submit(build, sharing)] for name in sharing
         }
-        wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        while wait(jobs.values(), timeout=0.5, return_when=FIRST_EXCEPTION).not_done:
+            if any(job.done() and job.exception() for job in jobs.values()):
+                break
+            if stopped():
+                raise KeyboardInterrupt
         # The first that failed, not one that was stopped for it.
         for job in jobs.values():
             if job.done():
@@ -215,7 +227,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
-    provided = provide(asked, report)
+    provided = provide(asked, report, door.stopped.is_set if door else lambda: False)
     described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
@@ -282,8 +294,12 @@ def read(request: Request) -> Asked:
     return Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
 
 
-def provide(asked: Asked, report: Reporter) -> Provided:
-    """Find or build what a request needs, and have its guests booted once. Raises HarnessError."""
+def provide(asked: Asked, report: Reporter, stopped: Callable[[], bool] = lambda: False) -> Provided:
+    """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
+
+    Args:
+        stopped: as for `build_variants`.
+    """
     request, configuration = asked.request, asked.configuration
     named = [Path(word).absolute() for word in request.selection if word.endswith(".go")]
     cache = Cache(paths.cache_dir())
@@ -294,7 +310,7 @@ def provide(asked: Asked, report: Reporter) -> Provided:
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named)
+            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
     return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
 
 
@@ -501,13 +517,15 @@ def _build(
     cache: Cache,
     report: Reporter,
     named: Collection[Path],
+    stopped: Callable[[], bool],
 ) -> Built:
     """Build everything for one toolchain.
 
     Args:
         named: programs that the user named as files; a program of a suite may be one that does not compile.
+        stopped: as for `build_variants`.
     """
-    libgos = build_variants(variants, tools, configuration, cache, report)
+    libgos = build_variants(variants, tools, configuration, cache, report, stopped)
     executables: dict[tuple[str, str], Path] = {}
     broken: dict[tuple[str, str], str] = {}
     target = Target.of(tools.triple)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from harness.results.expected import Entry
     from harness.results.matrix import Cell, Trial
 
-#: Seconds that the guests may take to end when pytest ends before all items are done. What builds ends with pytest.
-_ENDING = 20.0
+#: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
+_ENDING = 5.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -137,7 +137,10 @@ class GoFile(pytest.File):
         except ProgramError as error:
             raise self.CollectError(str(error)) from error
         for guest, variant in self._run.columns():
-            item = GoItem.from_parent(self, name=f"{guest}[{variant}]", run=self._run, key=(guest, variant, program))
+            name = f"{guest}[{variant}]"
+            # The id is given as text, so that pytest reads it as it does one of its cache (--lf).
+            given = {"name": name, "nodeid": f"{self.nodeid}::{name}"}
+            item = GoItem.from_parent(self, run=self._run, key=(guest, variant, program), **given)
             if not self._run.fits(guest, variant, program):
                 needs = f"; it needs {', '.join(program.needs)}" if program.needs else ""
                 item.add_marker(pytest.mark.skip(f"not for {guest} with {variant}{needs}"))
@@ -181,9 +184,9 @@ class GoItem(pytest.Item):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where it stands, and its name."""
-        return self.path, None, f"{self.program.name} {self.name}"
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where it stands, with a line as skipping wants one, and its name."""
+        return self.path, 0, f"{self.program.name} {self.name}"
 
     def _again(self) -> str:
         return f"pytest {shlex.quote(self.nodeid)} {self._run.options()}".rstrip()
@@ -231,6 +234,7 @@ class _Run:
         said = config.option
         self._config = config
         self._worker = hasattr(config, "workerinput")
+        self._count: int = said.trials
         self._work = paths.work_dir(said.harness_work)
         self._configuration = engine.load(said.harness_conf, self._work)
         self._guests = {name: self._configuration.guest(name) for name in said.guest or ["linux-i386"]}
@@ -264,7 +268,7 @@ class _Run:
         said = self._config.option
         words = [word for name in said.guest for word in ("--guest", name)]
         words += [word for name in said.variant for word in ("--variant", name)]
-        words += ["--trials", str(said.trials)] if said.trials > 1 else []
+        words += ["--trials", str(self._count)] if self._count > 1 else []
         words += [word for file in said.harness_conf for word in ("--harness-conf", str(file))]
         return shlex.join(words)
 
@@ -273,12 +277,13 @@ class _Run:
         key = _key(item)
         if key not in self._ordered:
             # A worker of xdist learns of its items one by one; otherwise all that are selected are made at once.
-            others = [one for one in item.session.items if isinstance(one, GoItem)]
+            items = [one for one in item.session.items if isinstance(one, GoItem)]
+            others = [one for one in items if self.fits(one.guest, one.variant, one.program)]
             self._order([item] if self._worker else others, others)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._made(item) or self._failure, timeout=0.5)
-                if self._made(item):
+                self._changed.wait_for(lambda: self._made(key) or self._failure is not None, timeout=0.5)
+                if self._made(key):
                     return sorted(self._trials[key], key=lambda trial: trial.number)
                 if self._failure:
                     item.session.shouldstop = f"{self._failure}"
@@ -298,21 +303,19 @@ class _Run:
         """End the run; at once, if pytest ends before all that was ordered is made."""
         if not self._thread:
             return
-        trials = self._config.option.trials
-        if any(len(self._trials.get(key, ())) < trials for key in self._ordered):
+        if not all(map(self._made, self._ordered)):
             self._stopped.set()
         self._orders.put(None)
         self._thread.join(_ENDING)
 
-    def _made(self, item: GoItem) -> bool:
-        return len(self._trials.get(_key(item), ())) == int(self._config.option.trials)
+    def _made(self, key: tuple[str, str, str]) -> bool:
+        return len(self._trials.get(key, ())) == self._count
 
     def _slots(self, guest: str, variant: str, program: Program) -> Iterator[Slot]:
         from harness import plan
 
         one: dict[str, conf.Guest] = {guest: self._guests[guest]}
-        trials = self._config.option.trials
-        return plan.slots(one, self._triples, {variant: self._variants[variant]}, [program], trials)
+        return plan.slots(one, self._triples, {variant: self._variants[variant]}, [program], self._count)
 
     def _order(self, items: list[GoItem], selected: list[GoItem]) -> None:
         self._ordered |= set(map(_key, items))
@@ -330,7 +333,7 @@ class _Run:
             selection=tuple(dict.fromkeys(str(item.path) for item in selected)),
             guests=tuple(dict.fromkeys(item.guest for item in selected)),
             variants=tuple(dict.fromkeys(item.variant for item in selected)),
-            trials=said.trials,
+            trials=self._count,
             jobs=1 if self._worker else said.harness_jobs,
             conf_files=tuple(said.harness_conf),
             work=self._work,

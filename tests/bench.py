@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -410,8 +411,8 @@ def go_tests(said: Setting, number: int) -> list[Program]:
     return fitting[:: len(fitting) // number][:number]
 
 
-def run_by_harness(said: Setting, programs: Iterable[Program], compiled: bool) -> dict[str, str]:
-    """Run programs by the command; give the verdicts by the programs' names.
+def run_by_harness(said: Setting, programs: Iterable[Program], compiled: bool) -> dict[str, Trial]:
+    """Run programs by the command; give the trials by the programs' names.
 
     Args:
         compiled: whether they may be taken from the cache.
@@ -425,14 +426,14 @@ def run_by_harness(said: Setting, programs: Iterable[Program], compiled: bool) -
         command += ["--variant", VARIANT, "--trials", "1", "--work", str(work)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         store = Store(work / "results.sqlite")
-        verdicts = {trial.program: trial.verdict for trial in store.trials(1)}
-        if len(verdicts) != len(sources):
+        made = {trial.program: trial for trial in store.trials(1)}
+        if len(made) != len(sources):
             sys.exit(f"bench: the harness did not run all programs:\n{done.stdout}{done.stderr}")
         if not compiled:
             for what, key in store.run(1).plan["made of"].items():
                 if what.startswith("program "):  # of no use to anybody else
                     shutil.rmtree(said.cache.root / "programs" / key)
-        return verdicts
+        return made
 
 
 def _another(program_: Path, folder: Path) -> Path:
@@ -447,8 +448,6 @@ def _another(program_: Path, folder: Path) -> Path:
 
 def against_dejagnu() -> Bench:
     """The harness against DejaGnu, on the same programs."""
-    if not shutil.which("runtest"):
-        sys.exit("bench: no DejaGnu on this machine; Debian's package is dejagnu: apt-get install dejagnu")
     number = 60
     bench = Bench(
         "dejagnu",
@@ -456,34 +455,41 @@ def against_dejagnu() -> Bench:
         " the whole command `harness run`, with the start of Python, the restore of its guests, as many as there are"
         " cores, and the report. DejaGnu: `runtest`, its ssh protocol over one kept connection, on one guest that is"
         " there already. Compiled: all programs are before, for both. Compiling: each compiles all of them with the"
-        " same words, the harness on all cores.",
+        " same words, the harness on all cores. Time limits: 60 s with the harness, 300 s with DejaGnu. Only the"
+        " harness compares output with .out files.",
     )
     with setting() as said, said.fresh() as guest:
         programs = go_tests(said, number)
         built = said.built(programs)
         other = DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})
         results: dict[str, str] = {}
-        verdicts: dict[str, str] = {}
+        made: dict[str, Trial] = {}
+
+        def by_dejagnu(compiling: bool) -> None:
+            results.update(other.run(compiling))
+
+        def by_harness(compiling: bool) -> None:
+            made.update(run_by_harness(said, programs, not compiling))
+
         try:
             for _, compiling in itertools.product(range(LONG_TURNS), (False, True)):
-                kind = "compiling" if compiling else "compiled"
-                said.report.step("bench", f"DejaGnu, {kind}")
-                bench.measure(f"DejaGnu, {kind}", lambda c=compiling: results.update(other.run(c)))
-                said.report.step("bench", f"harness, {kind}")
-                bench.measure(
-                    f"harness, {kind}", lambda c=compiling: verdicts.update(run_by_harness(said, programs, not c))
-                )
+                for name, what in (("DejaGnu", by_dejagnu), ("harness", by_harness)):
+                    step = f"{name}, {'compiling' if compiling else 'compiled'}"
+                    said.report.step("bench", step)
+                    bench.measure(step, partial(what, compiling))
         finally:
             other.close()
     for kind in ("compiled", "compiling"):
         bench.row(f"DejaGnu, {kind}")
         bench.ratio(f"harness, {kind}", f"DejaGnu, {kind}", 3, inverse=True)
-    differ = [name for name, result in results.items() if (result == "PASS") != (verdicts[name] == "pass")]
+    differ = [name for name, result in results.items() if (result == "PASS") != (made[name].verdict == "pass")]
     passed = sum(result == "PASS" for result in results.values())
     told = f"{passed} of {len(results)} pass with DejaGnu, {len(differ)} differ"
     bench.rows.append(("verdicts", "", "", told, f"the same: {'missed' if differ else 'met'}"))
     for name in differ:
-        bench.rows.append((f"  {name}", "", "", f"DejaGnu {results[name]}, harness {verdicts[name]}", ""))
+        bench.rows.append(
+            (f"  {name}", "", "", f"DejaGnu {results[name]}, harness {made[name].verdict}", made[name].reason)
+        )
     return bench
 
 
@@ -548,7 +554,10 @@ def main() -> None:
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
     if unknown:
         sys.exit(f"bench: no part named {unknown[0]}; known: {', '.join(PARTS)}")
-    for name in sys.argv[1:] or PARTS:
+    chosen = sys.argv[1:] or list(PARTS)
+    if "dejagnu" in chosen and not shutil.which("runtest"):
+        sys.exit("bench: no DejaGnu on this machine; Debian's package is dejagnu: apt-get install dejagnu")
+    for name in chosen:
         PARTS[name]().show()
 
 

@@ -146,9 +146,13 @@ def command(*words: object, before: str = "") -> list[str]:
     return [sys.executable, "-c", code, *map(str, words)]
 
 
+#: The harnesses that `start` has started.
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def start(*words: object, before: str = "", output: IO[str] | None = None) -> subprocess.Popen[str]:
     """Start a harness as a shell does: in a process group of its own. Its output goes to a file, or to a pipe."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command(*words, before=before),
         stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -156,6 +160,8 @@ def start(*words: object, before: str = "", output: IO[str] | None = None) -> su
         process_group=0,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    STARTED.append(process)
+    return process
 
 
 def until(what: Callable[[], object], seconds: float = 120.0) -> None:

@@ -32,6 +32,14 @@ def run(*words):
     return CliRunner().invoke(main, ["run", *map(str, words)])
 
 
+@pytest.fixture(autouse=True)
+def no_harness_is_left():
+    """What a test that failed has started goes on no longer than the test."""
+    yield
+    while faults.STARTED:
+        faults.STARTED.pop().kill()
+
+
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
     """A run of all that harms its guest, with a healthy program after each: its end, its trials, its work directory."""

@@ -204,7 +204,7 @@ class Pool:
         base = digest(machine.identity)
         wanted = set(self._contents)
         best: Path | None = None
-        most = 0
+        most = -1  # a guest saved with nothing on it will do
         for folder, contents in self._kept(base):
             if wanted <= contents:
                 return folder

@@ -1,0 +1,122 @@
+"""pytest as a door: what is collected, what is left alone, and one session's outcomes with a real guest."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from harness import engine, paths
+
+pytest_plugins = ["pytester"]
+
+#: Loaded before pytester notes which modules there are: what a session in this process loads, it forgets again.
+assert engine
+#: Pytester gives sessions another home, which has nothing built.
+CACHE = str(paths.cache_dir().parent)
+
+PROGRAM = "// run\n\npackage main\n\nfunc main() {\n%s\n}\n"
+COLUMNS = ("linux-i386[pristine]", "linux-i386[no-thread-destruction]")
+
+
+@pytest.fixture
+def demo(pytester, monkeypatch):
+    """A folder of a user's own repository: two tests, an ordinary Go file and one that is only compiled."""
+
+    def put(**more):
+        texts = {"ok": PROGRAM % "", "other": PROGRAM % "\tprintln(1)", **more}
+        for name, text in {**texts, "library": "package main\n", "compiled": "// compile\n\npackage p\n"}.items():
+            path = pytester.path / "demo" / f"{name}.go"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    put()
+    return put
+
+
+def collected(pytester, *words):
+    """The ids of what a session collects, and its exit status."""
+    result = pytester.runpytest("--collect-only", "-q", *words)
+    return [line for line in result.outlines if "::" in line], result
+
+
+def test_a_folder_of_programs_has_an_item_for_each_cell(pytester, demo):
+    ids, _ = collected(pytester, "demo")
+    assert ids == [f"demo/{name}.go::{column}" for name in ("ok", "other") for column in COLUMNS]
+    assert collected(pytester, "demo", "-k", "other and pristine")[0] == ["demo/other.go::linux-i386[pristine]"]
+    assert collected(pytester, f"demo/ok.go::{COLUMNS[1]}")[0] == [f"demo/ok.go::{COLUMNS[1]}"]
+    assert collected(pytester, "demo/library.go", "--variant", "distro")[0] == ["demo/library.go::linux-i386[distro]"]
+    assert len(collected(pytester, "--variant", "pristine")[0]) == 2, "an option asks for Go files everywhere"
+
+
+def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
+    pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'harness.engine' not in sys.modules\n")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1)
+    assert collected(pytester, ".")[0] == ["test_sessions_that_ask_for_no_go_file_are_left_alone.py::test_light"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo", "--guest", "linux-i368"], "no guest named linux-i368; did you mean linux-i386?"),
+        (["demo", "--variant", "netpoll-off"], "variant netpoll-off is for i686-gnu only"),
+        (["demo", "--trials", "0"], "must be 1 or more, not 0"),
+        (["demo", "--harness-conf", "none.yaml"], "none.yaml: cannot be read"),
+        (["demo/compiled.go"], "is a `compile` test"),
+        (["demo/wrong.go"], "wrong.go:2: 'soon' is not a time"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(pytester, demo, words, said):
+    demo(wrong="// run\n// timeout: soon\n\npackage main\n")
+    _, result = collected(pytester, *words)
+    assert result.ret != 0
+    assert said in str(result.stdout) + str(result.stderr)
+
+
+def test_what_a_guest_cannot_run_is_skipped(pytester, demo):
+    demo(deep="// run\n// needs: split-stack\n\npackage main\n\nfunc main() {}\n")
+    result = pytester.runpytest("demo/deep.go", "--variant", "no-split-stack", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*not for linux-i386 with no-split-stack; it needs split-stack*"])
+
+
+EXPECTED = """
+expected:
+  - {program: demo/known, verdict: crash, reason: bug 7, expires: 2100-01-01}
+  - {program: demo/ok, verdict: crash, reason: bug 8, expires: 2100-01-01}
+"""
+
+
+def test_a_session_with_a_guest(pytester, demo):
+    """Outcomes, what is told of a failure, --lf, -x and xdist, as a user of pytest expects them."""
+    demo(
+        crash=PROGRAM % '\tprintln("\\x1b[31mred")\n\tpanic("no")',
+        known=PROGRAM % '\tpanic("known")',
+        stays=PROGRAM.replace("// run", "// run\n// timeout: 5m") % "\tfor {\n\t}",
+    )
+    (pytester.path / "mine.yaml").write_text(EXPECTED)
+    words = ["demo", "--variant", "pristine", "--trials", "2", "--harness-conf", "mine.yaml", "--tb=short"]
+
+    result = pytester.runpytest_subprocess(*words, "-k", "not stays", "--junitxml=j.xml", "-rx")
+    result.assert_outcomes(passed=1, failed=2, xfailed=1)
+    text = str(result.stdout)
+    assert "crash: 0 of 2 trials passed; panic: no" in text
+    assert "---- stderr\n\\x1b[31mred\npanic: no\n" in text and "\x1b[31mred" not in text
+    assert f"harness run {pytester.path}/demo/crash.go --guest linux-i386 --variant pristine" in text
+    assert "pytest 'demo/crash.go::linux-i386[pristine]' --variant pristine --trials 2 --harness-conf mine.yaml" in text
+    assert "pass: 2 of 2 trials passed" in text and "expected: crash (bug 8; mine.yaml:4)" in text
+    assert "crash (bug 7; mine.yaml:3)" in text
+    assert "`harness show 1` shows them" in text
+    cases = {one.get("classname"): one for one in ElementTree.parse(pytester.path / "j.xml").iter("testcase")}
+    properties = {one.get("name"): one.get("value") for one in cases["demo.crash.go"].iter("property")}
+    assert properties["trials"] == "2" and properties["signature"].startswith("panic: no")
+
+    # The crash is first and the loop never ends: -x does not wait for it, and --lf leaves all others out.
+    ids, _ = collected(pytester, *words, "--lf")
+    assert ids == [f"demo/{name}.go::linux-i386[pristine]" for name in ("crash", "ok")]
+    result = pytester.runpytest_subprocess(*words, "-x", "-k", "crash or stays")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+
+    result = pytester.runpytest_subprocess(*words, "-n", "2", "-k", "other or known")
+    result.assert_outcomes(passed=1, xfailed=1)
