@@ -10,10 +10,12 @@ import pytest
 
 from harness import conf, plan
 from harness.crew import Outcome
-from harness.engine import Batch, Interrupted, _Conductor
+from harness.engine import Batch, Interrupted, _check_decidable, _Conductor, _rounds
+from harness.errors import ConfigError
 from harness.plan import Program
 from harness.progress import Reporter
 from harness.results import matrix
+from harness.results.sequential import least_rounds
 from harness.results.store import Store
 
 GUEST, VARIANT = "linux-i386", "pristine"
@@ -109,3 +111,63 @@ def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guest
         conductor.conduct([Batch({"g": lambda: slots})], False)
     assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
     assert max(behind) == guests - 1
+
+
+class Sure(Crew):
+    """Outcomes by cell and number alone; the harness is killed at one of the trials."""
+
+    def __init__(self, killed_at=0):
+        super().__init__()
+        self.killed_at = killed_at
+
+    def put(self, slot):
+        self.made += 1
+        if self.made == self.killed_at:
+            raise RuntimeError("killed")
+        passes = {"s/a": slot.variant == VARIANT, "s/b": True, "s/c": slot.number % 3 == 0}[slot.program.name]
+        fields = FIELDS | {"variant": slot.variant, "program": slot.program.name, "number": slot.number}
+        self.results.put(Outcome(slot, fields | {"verdict": "pass" if passes else "fail"}))
+
+
+def until_sure(folder, crews, most=12):
+    """Make a run until it is sure, resumed with each further crew. Returns its outcomes by cell."""
+    chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
+    variants = {VARIANT: conf.Variant(), "other": conf.Variant()}
+    cells = list(plan.slots({GUEST: conf.load().guest(GUEST)}, {GUEST: ""}, variants, chosen, 1))
+    store = Store(folder / "results.sqlite")
+    run = store.begin({})
+    for place, crew in enumerate(crews):
+        report = Reporter(lambda line: None)
+        batches = _rounds(cells, most, partial(store.outcomes, run), report)
+        try:
+            _Conductor(crew, store, run, report, {GUEST: 2}, None).conduct(batches, place > 0)
+        except RuntimeError:
+            continue
+    return store.outcomes(run)
+
+
+def test_a_run_until_it_is_sure_stops_where_nothing_can_change(tmp_path):
+    made = until_sure(tmp_path, [Sure()])
+    counts = {(variant, program): len(by) for (_, variant, program), by in made.items()}
+    assert counts[VARIANT, "s/a"] == counts["other", "s/a"] == least_rounds(3), "a claim ends it"
+    assert counts["other", "s/b"] < 12, "so does it that no claim is possible any more"
+    for program in ("s/a", "s/b", "s/c"):
+        assert counts[VARIANT, program] == counts["other", program]
+
+
+@pytest.mark.parametrize("killed_at", [2, 9, 17])
+def test_a_run_until_it_is_sure_goes_on_as_it_would_have(tmp_path, killed_at):
+    whole = until_sure(tmp_path / "whole", [Sure()])
+    torn = until_sure(tmp_path / "torn", [Sure(killed_at), Sure(killed_at), Sure()])
+    assert torn == whole
+
+
+def test_what_cannot_be_decided_is_refused():
+    chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
+    guests = {GUEST: conf.load().guest(GUEST)}
+    both = list(plan.slots(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
+    _check_decidable(both, least_rounds(3))
+    with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
+        _check_decidable(both, least_rounds(3) - 1)
+    with pytest.raises(ConfigError, match="nothing to be sure of"):
+        _check_decidable([slot for slot in both if slot.variant == "other"], 20)
