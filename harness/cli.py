@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, capsule, conf, doctor, engine, paths, plan
+from harness import __version__, capsule, conf, doctor, engine, gccsuites, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("selection", nargs=-1, metavar="[SUITE|FOLDER|FILE.go]...")
+@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
 @_GUESTS
 @_VARIANTS
 @click.option(
@@ -368,20 +368,32 @@ def suite() -> None:
 
 @suite.command("list")
 def suite_list() -> None:
-    """List the suites."""
+    """List the suites: our own, and those that lie in GCC's source."""
     table = Table("suite", "programs", "what it is about", box=None)
     for name in plan.suites():
         table.add_row(name, str(len(plan.programs([str(plan.suite(name).folder)]))), plan.suite(name).about)
+    for name, one in gccsuites.suites().items():
+        table.add_row(name, "GCC's", one.about)
     Console().print(table)
 
 
 @suite.command("show")
 @click.argument("name")
-def suite_show(name: str) -> None:
+@_TOOLCHAIN
+@_CONF
+@_WORK
+def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
     """Show what each program of a suite is for, and what is expected of it."""
-    found = plan.suite(name)
-    click.echo(f"{name}: {found.about}")
-    for one in plan.programs([str(found.folder)]):
+    others = gccsuites.suites()
+    if name in others:
+        gcc_ = engine.gcc_source(toolchain_name, _configuration(conf_files, work))
+        found = gccsuites.contents(name, others[name], gcc_)
+        about, programs, skipped = others[name].about, found.programs, found.skipped
+    else:
+        own = plan.suite(name, others)
+        about, programs, skipped = own.about, plan.programs([str(own.folder)]), {}
+    click.echo(f"{name}: {about}")
+    for one in programs:
         click.echo(f"\n{one.name}: expects {one.expected}")
         for what, words in (
             ("args", one.args),
@@ -390,7 +402,10 @@ def suite_show(name: str) -> None:
         ):
             if words:
                 click.echo(f"  {what}: {' '.join(words)}")
-        click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
+        if one.about:
+            click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
+    for program, why in skipped.items():
+        click.echo(f"\n{name}/{program}: not run: {why}")
 
 
 @main.group()

@@ -15,25 +15,26 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import conf
+from harness.build.command import first_error
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
-from harness.errors import GuestError, HarnessError
+from harness.errors import GuestError, HarnessError, ProgramError
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Agent
 from harness.guest.system import System
-from harness.plan import Slot
+from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
 from harness.results.store import now
 from harness.trial import cores, dossier, lifetrace
-from harness.trial.run import Observation, observe
-from harness.trial.verdict import judge, signal_name
+from harness.trial.run import KEEP, Observation, observe
+from harness.trial.verdict import Verdict, judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
@@ -41,6 +42,10 @@ ATTEMPTS = 3
 LISTING, PING = 20.0, 20.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
+#: Bytes that a program may print that prints a program; the longest of GCC's is 1.3 MB.
+PRINTED = 16 << 20
+#: What the reason begins with of a trial whose program was not run.
+NOT_RUN = ("does not compile: ", "printing a program: ")
 #: The folder in the work directory for screenshots of guests in trouble.
 SCREENS = "screens"
 #: The name under which a life-cycle trace is stored.
@@ -51,11 +56,18 @@ Visit = Callable[[Machine, str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """All that was built for one toolchain: its agent, and libgos and programs by variant."""
+    """All that was built for one toolchain: its agent, and libgos and programs by variant.
+
+    Attributes:
+        broken: what the compiler said of programs that do not compile.
+        compile_output: builds what a program printed with a variant; raises ProgramError.
+    """
 
     agent: Path
     libgos: dict[str, Libgo]
     programs: dict[tuple[str, str], Path]
+    broken: dict[tuple[str, str], str]
+    compile_output: Callable[[str, Program, bytes], Path]
 
     def agent_target(self, guest: conf.Guest) -> str:
         """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
@@ -113,6 +125,16 @@ class _Made:
     started: str
     mark: int
     parts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A program that ran in a guest: what was seen, where its file is, the folder it ran in, and how to start it."""
+
+    seen: Observation
+    executable: str
+    folder: str
+    how: str
 
 
 class Crew:
@@ -307,40 +329,58 @@ class Crew:
         visit: Visit | None = None,
     ) -> Outcome:
         slot = made.slot
+        if words := built.broken.get((slot.variant, slot.program.name)):
+            return self._not_compiled(made, words)
         library = guest.put(built.libgos[slot.variant].library, built.library_target(said, slot.variant))
         source = built.programs[slot.variant, slot.program.name]
-        executable = f"{said.folder}/bin/{source.parent.name}/{slot.program.source.stem}"
-        if executable not in guest.files:
-            agent.put(source.read_bytes(), executable)
-            guest.files.add(executable)
         variant = self._job.configuration.variant(slot.variant)
+        names = self._job.configuration.signal_names(slot.guest)
         env = environment(self._job.configuration, slot, self._job.cores is not None)
         env["LD_LIBRARY_PATH"] = str(Path(library).parent)
+
+        def run(program: Path, keep: int = KEEP) -> _Ran:
+            executable = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
+            argv = [guest.ship(agent, program, executable), *slot.program.args]
+            folder = str(Path(executable).parent / ("test" if slot.program.made.package else ""))
+            if self._job.cores:
+                argv = cores.allowed(argv)
+            words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
+            how = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+            def at_limit(pid: int) -> str:
+                say("collecting a dossier")
+                made.parts.update(dossier.outside(guest.machine, made.mark))
+                state = _suspended(guest, said.ways, pid)
+                made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
+                if visit:
+                    what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                    visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
+                return state
+
+            seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit, keep)
+            guest.machine.check()  # what a program did while the kernel died says nothing of the program
+            return _Ran(seen, executable, folder, how)
+
+        if slot.program.made.output_flags:
+            # Only the guest is sure to run what prints the program; the compiler is here.
+            printed = run(source, PRINTED)
+            if wrong := _no_program(printed.seen, signal_name(printed.seen, names)):
+                _examine(guest, library, printed.executable)
+                return self._outcome(made, printed.seen, signal_name(printed.seen, names), wrong)
+            say("compiling what a program printed")
+            try:
+                source = built.compile_output(slot.variant, slot.program, printed.seen.stdout)
+            except ProgramError as error:
+                return self._not_compiled(made, str(error))
         trace = f"{said.folder}/lifetrace"
         if variant.trace:
             env[lifetrace.VARIABLE] = trace
-        argv, folder = [executable, *slot.program.args], str(Path(executable).parent)
-        if self._job.cores:
-            argv = cores.allowed(argv)
-        words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
-        how = f"It was started so: cd {shlex.quote(folder)} && {words}"
-
-        def at_limit(pid: int) -> str:
-            say("collecting a dossier")
-            made.parts.update(dossier.outside(guest.machine, made.mark))
-            state = _suspended(guest, said.ways, pid)
-            made.parts.update(dossier.inside(guest.shell, said.ways.looks, pid))
-            if visit:
-                what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
-                visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
-            return state
-
-        seen = observe(agent, argv, env, folder, slot.program.timeout, at_limit)
-        guest.machine.check()  # what a program did while the kernel died says nothing of the program
-        signal = signal_name(seen, self._job.configuration.signal_names(slot.guest))
+        ran = run(source)
+        seen, folder, how = ran.seen, ran.folder, ran.how
+        signal = signal_name(seen, names)
         verdict = judge(seen, slot.program.expected, signal)
         if verdict.verdict != "pass":
-            _examine(guest, library, executable)
+            _examine(guest, library, ran.executable)
         reason = verdict.reason
         if self._job.cores and verdict.verdict == "crash":
             target = cores.place(self._job.cores, slot.guest, slot.variant, slot.program.name, slot.number)
@@ -354,10 +394,18 @@ class Crew:
         if variant.trace:  # The library writes no file that is there already, so it goes at once.
             _, data, _ = guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             attachments[LIFETRACE] = data
-        told = {"verdict": verdict.verdict, "reason": reason, "signature": verdict.signature}
-        return Outcome(
-            slot, {**_fields(slot, made.started, self._job.options), **_seen(seen, signal), **told}, attachments
-        )
+        return self._outcome(made, seen, signal, replace(verdict, reason=reason))
+
+    def _outcome(self, made: _Made, seen: Observation, signal: str, verdict: Verdict) -> Outcome:
+        fields = _fields(made.slot, made.started, self._job.options)
+        told = {"verdict": verdict.verdict, "reason": verdict.reason, "signature": verdict.signature}
+        return Outcome(made.slot, {**fields, **_seen(seen, signal), **told}, made.parts)
+
+    def _not_compiled(self, made: _Made, words: str) -> Outcome:
+        """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
+        said = words.partition("\n")[2] or words
+        nothing = Observation(None, None, 0.0, b"", said.encode(), 0, len(said.encode()), False)
+        return self._outcome(made, nothing, "", Verdict("fail", f"{NOT_RUN[0]}{first_error(said)}"))
 
 
 def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> dict[str, str]:
@@ -403,7 +451,7 @@ def _examine(guest: Guest, library: str, executable: str) -> None:
 
 
 def _fields(slot: Slot, started: str, options: Sequence[str]) -> dict[str, Any]:
-    again = ["harness", "run", str(slot.program.source), "--guest", slot.guest, "--variant", slot.variant, *options]
+    again = ["harness", "run", slot.program.word, "--guest", slot.guest, "--variant", slot.variant, *options]
     return {
         "id": 0,
         "guest": slot.guest,
@@ -430,6 +478,16 @@ def _seen(seen: Observation, signal: str) -> dict[str, Any]:
 def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
     return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
+
+
+def _no_program(seen: Observation, signal: str) -> Verdict | None:
+    """The verdict on a program that should have printed a program and did not; None if it did."""
+    verdict = judge(seen, Expectation(), signal)
+    if verdict.verdict == "pass":
+        if seen.stdout_total == len(seen.stdout):
+            return None
+        verdict = Verdict("fail", f"it is {seen.stdout_total} bytes long, and {PRINTED} are kept")
+    return replace(verdict, reason=f"{NOT_RUN[1]}{verdict.reason}")
 
 
 @contextmanager

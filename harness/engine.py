@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -22,13 +22,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import conf, paths, plan
-from harness.build import command, libgo, patches, program, source, toolchain, worktree
+from harness import conf, gccsuites, paths, plan
+from harness.build import command, gotest, libgo, patches, program, source, toolchain, worktree
+from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.conf.load import BASELINE, TRACED
-from harness.crew import ATTEMPTS, LIFETRACE, SCREENS, Built, Crew, Isolation, Job, Outcome, Visit, folder_for_guest
+from harness.crew import (
+    ATTEMPTS,
+    LIFETRACE,
+    NOT_RUN,
+    SCREENS,
+    Built,
+    Crew,
+    Isolation,
+    Job,
+    Outcome,
+    Visit,
+    folder_for_guest,
+)
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine
@@ -214,7 +227,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
-    provided = provide(asked, report, door.stopped.is_set if door else lambda: False)
+    provided = provide(asked, report, door)
     described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
@@ -276,16 +289,20 @@ def read(request: Request) -> Asked:
     guests = {name: configuration.guest(name) for name in request.guests}
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     check_variants(request.variants, triples.values(), configuration)
-    return Asked(request, configuration, guests, triples, plan.programs(request.selection))
+    chosen = plan.programs(request.selection, _others(request.guests, configuration))
+    variants = [configuration.variant(name) for name in request.variants]
+    return Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
 
 
-def provide(asked: Asked, report: Reporter, stopped: Callable[[], bool] = lambda: False) -> Provided:
+def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provided:
     """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
 
     Args:
-        stopped: as for `build_variants`.
+        door: of a caller that names every program by its file; one that does not compile is a failure to it, no error.
     """
     request, configuration = asked.request, asked.configuration
+    named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
@@ -294,7 +311,7 @@ def provide(asked: Asked, report: Reporter, stopped: Callable[[], bool] = lambda
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, stopped)
+            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
     return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
 
 
@@ -324,10 +341,11 @@ def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     """
     run_, trial = store.trial(number)
     request = _request(run_, work)
-    found = [one for one in plan.programs(request.selection) if one.name == trial.program]
+    others = _others(request.guests, load(request.conf_files, work))
+    found = [one for one in plan.programs(request.selection, others) if one.name == trial.program]
     if not found:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
-    selection = (str(found[0].source),)
+    selection = (found[0].word,)
     request = replace(request, selection=selection, trials=trials, until_sure=False)
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
@@ -414,7 +432,8 @@ def matrix(store: Store, run_: Run) -> Matrix:
 def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
     """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
 
-    What a guest spoilt stays an error. A run of before expectations were stored is judged by its programs' files.
+    What a guest spoilt stays an error, and what was not run stays as it is. A run of before expectations were stored is
+    judged by its programs' files.
 
     Returns:
         The trials that changed, as they were and as they are now.
@@ -427,7 +446,7 @@ def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
     }
     changed = []
     for trial in store.trials(run_.id):
-        if trial.verdict == "error":
+        if trial.verdict == "error" or trial.reason.startswith(NOT_RUN):
             continue
         if trial.program not in expected:
             expected[trial.program] = _expected_by_file(trial)
@@ -481,6 +500,16 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
             guest.machine.stop()
 
 
+def _others(guests: Sequence[str], configuration: conf.Configuration) -> dict[str, plan.Listing]:
+    """The suites that lie in GCC's source: the first guest's toolchain's, so that all guests run the same programs."""
+    return gccsuites.listings(lambda: gcc_source(configuration.guest(guests[0]).toolchain, configuration))
+
+
+def gcc_source(name: str, configuration: conf.Configuration) -> Path:
+    """The folder of a toolchain's GCC source. Raises ConfigError, ToolMissing or BuildError."""
+    return source.unpack(toolchain.find(name, configuration), Cache(paths.cache_dir()))
+
+
 def _build(
     variants: Sequence[str],
     tools: Toolchain,
@@ -488,21 +517,47 @@ def _build(
     configuration: conf.Configuration,
     cache: Cache,
     report: Reporter,
+    named: Collection[Path],
     stopped: Callable[[], bool],
 ) -> Built:
+    """Build everything for one toolchain.
+
+    Args:
+        named: programs that the user named as files; a program of a suite may be one that does not compile.
+        stopped: as for `build_variants`.
+    """
     libgos = build_variants(variants, tools, configuration, cache, report, stopped)
     executables: dict[tuple[str, str], Path] = {}
-    wanted = [(variant, one) for variant in variants for one in chosen]
+    broken: dict[tuple[str, str], str] = {}
+    target = Target.of(tools.triple)
+    wanted = [(name, one) for name in variants for one in chosen if one.fits(target, configuration.variant(name))]
+    recipes = {name: recipe(name, configuration) for name in variants}
+
+    def make(variant: str, one: Program) -> Path:
+        if one.made.package:
+            return gotest.build(one, tools, libgos[variant], recipes[variant], cache)
+        return program.build(one, tools, libgos[variant], cache)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        jobs = [threads.submit(program.build, one.source, tools, libgos[variant], cache) for variant, one in wanted]
+        running = {threads.submit(make, *each): each for each in wanted}
         try:
-            for done, ((variant, one), job) in enumerate(zip(wanted, jobs, strict=True), start=1):
-                executables[variant, one.name] = job.result()
+            for done, job in enumerate(as_completed(running), start=1):
+                variant, one = running[job]
+                try:
+                    executables[variant, one.name] = job.result()
+                except ProgramError as error:
+                    if one.source in named:
+                        raise
+                    broken[variant, one.name] = str(error)
                 report.count("programs", done, len(wanted), f"compiled {one.name}")
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    return Built(program.build_agent(AGENT, tools, cache), libgos, executables)
+
+    def compile_output(variant: str, one: Program, output: bytes) -> Path:
+        return program.build_output(one, output, tools, libgos[variant], cache)
+
+    return Built(program.build_agent(AGENT, tools, cache), libgos, executables, broken, compile_output)
 
 
 def _describe(
@@ -547,6 +602,11 @@ def _describe(
                 f"program {key} with {variant} for {name}": file.parent.name
                 for name, one in built.items()
                 for (variant, key), file in one.programs.items()
+            },
+            **{
+                f"program {key} with {variant} for {name}": "does not compile"
+                for name, one in built.items()
+                for variant, key in one.broken
             },
             **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},

@@ -5,15 +5,18 @@ Reads programs, runs nothing.
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness import conf, paths
+from harness.build.gotags import Target, any_of
 from harness.conf.load import nearest
 from harness.conf.units import seconds
 from harness.errors import ProgramError
@@ -28,40 +31,76 @@ _KINDS = (
 _DIRECTIVES = ("args", "env", "timeout", "expect", "needs")
 _TERM = re.compile(
     r"""\s*(?:exit\s+(?P<exit>\d{1,3})|signal\s+(?P<signal>[A-Z0-9]+)
-    |(?P<stream>stdout|stderr)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
+    |(?P<stream>stdout|stderr|output)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
     re.VERBOSE,
 )
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """How a program should end, and what it should print. A pattern is a regular expression that must be found."""
+    """How a program should end, and what it should print. A pattern is a regular expression that must be found.
+
+    Attributes:
+        output: what both streams should say together, however their lines are mixed.
+        output_pattern: must be found in stdout followed by stderr.
+        gcc: it is a program of GCC's own tests, for which GCC's own judgement is told beside ours: the exit status
+            is 0 and nothing printed says BUG (gcc/testsuite/lib/go-torture.exp, go-torture-execute).
+        tests: it runs tests of Go's package testing, and their names are told.
+    """
 
     exit_status: int = 0
     signal: str = ""
     stdout: bytes | None = None
     stdout_pattern: str = ""
     stderr_pattern: str = ""
+    output: bytes | None = None
+    output_pattern: str = ""
+    gcc: bool = False
+    tests: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; output that is no text is kept byte for byte."""
-        stdout = None if self.stdout is None else self.stdout.decode(errors="surrogateescape")
-        return asdict(self) | {"stdout": stdout}
+        texts = {"stdout": self.stdout, "output": self.output}
+        decoded = {name: None if one is None else one.decode(errors="surrogateescape") for name, one in texts.items()}
+        return asdict(self) | decoded
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Expectation:
         """An expectation that was stored."""
-        stdout = None if said["stdout"] is None else said["stdout"].encode(errors="surrogateescape")
-        return cls(**{**said, "stdout": stdout})
+        texts = {name: said.get(name) for name in ("stdout", "output")}
+        encoded = {name: None if one is None else one.encode(errors="surrogateescape") for name, one in texts.items()}
+        return cls(**{**said, **encoded})
 
     def __str__(self) -> str:
         """In words, as a header says it, and whether output is compared."""
         said = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
         said += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
         said += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
+        said += [f"output ~ {json.dumps(self.output_pattern)}"] * bool(self.output_pattern)
         if self.stdout is not None:
             said.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
+        if self.output is not None:
+            said.append(f"output of {len(self.output.splitlines())} lines")
         return ", ".join(said)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a program is made, if not of its one source file alone.
+
+    Attributes:
+        packages: the files of each package, compiled in this order; the last is the program's own.
+        folder: the program is one package: those files of this folder that are for the target.
+        flags: for the compiler.
+        output_flags: what the program prints is a Go program, which is compiled with these flags and is the one tested.
+        package: the program is the tests of this package of libgo, given by its import path.
+    """
+
+    packages: tuple[tuple[Path, ...], ...] = ()
+    folder: Path | None = None
+    flags: tuple[str, ...] = ("-O2", "-g")
+    output_flags: tuple[str, ...] = ()
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +109,14 @@ class Program:
 
     Attributes:
         name: suite/program.
+        source: the file that it is made of, or where to look for what it is made of.
+        kind: what GCC's go-test.exp calls it.
         timeout: in seconds.
+        needs: what its guest must provide.
         about: what its header says in prose.
         marked: its header says its kind.
+        constraints: the words of each `+build` line that counts.
+        foreign: it does not lie here, and is selected by its name.
     """
 
     name: str
@@ -85,6 +129,20 @@ class Program:
     expected: Expectation = Expectation()
     about: str = ""
     marked: bool = False
+    made: Made = Made()
+    constraints: tuple[tuple[str, ...], ...] = ()
+    foreign: bool = False
+
+    @property
+    def word(self) -> str:
+        """The word that selects it for a run."""
+        return self.name if self.foreign else str(self.source)
+
+    def fits(self, target: Target, variant: conf.Variant) -> bool:
+        """Whether it can be made for a target with a variant. A prebuilt libgo comes without its packages' sources."""
+        if self.made.package and variant.prebuilt:
+            return False
+        return all(any_of(words, lambda tag: target.has(tag, ("gccgo",))) for words in self.constraints)
 
 
 @dataclass(frozen=True)
@@ -166,17 +224,18 @@ def _directive(program: Program, text: str) -> Program:
             return replace(program, timeout=seconds(value))
         case "needs":
             return replace(program, needs=(*program.needs, *value.replace(",", " ").split()))
-    return replace(program, expected=_expectation(program.expected, value))
+    return replace(program, expected=expectation(program.expected, value))
 
 
-def _expectation(expected: Expectation, text: str) -> Expectation:
+def expectation(expected: Expectation, text: str) -> Expectation:
+    """Add what an `expect` directive says to an expectation. Raises ValueError."""
     at = 0
     while at < len(text):
         match = _TERM.match(text, at)
         if not match:
             raise ValueError(
                 f"expect: cannot understand {text[at:].strip()!r}; "
-                'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex"'
+                'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex", output ~ "regex" (both streams)'
             )
         if match["exit"]:
             expected = replace(expected, exit_status=int(match["exit"]))
@@ -189,10 +248,7 @@ def _expectation(expected: Expectation, text: str) -> Expectation:
                 re.compile(pattern)
             except (ValueError, re.error) as error:
                 raise ValueError(f"expect: {match['pattern']} is not a regular expression: {error}") from error
-            if match["stream"] == "stdout":
-                expected = replace(expected, stdout_pattern=pattern)
-            else:
-                expected = replace(expected, stderr_pattern=pattern)
+            expected = replace(expected, **{f"{match['stream']}_pattern": pattern})
         at = match.end()
     return expected
 
@@ -202,11 +258,11 @@ def suites() -> dict[str, Path]:
     return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if any(folder.glob("*.go"))}
 
 
-def suite(name: str) -> Suite:
-    """A suite by its name. Raises ProgramError."""
+def suite(name: str, others: Collection[str] = ()) -> Suite:
+    """A suite by its name. Raises ProgramError, with the nearest name, also of others."""
     known = suites()
     if name not in known:
-        raise ProgramError(f"no suite named {name}; {nearest(name, known)}")
+        raise ProgramError(f"no suite named {name}; {nearest(name, [*known, *others])}")
     try:
         paragraphs = (known[name] / "README.md").read_text(encoding="utf-8").split("\n\n")
     except FileNotFoundError:
@@ -215,8 +271,17 @@ def suite(name: str) -> Suite:
     return Suite(name, known[name], " ".join(about.split()))
 
 
-def programs(selection: Sequence[str]) -> list[Program]:
-    """The `run` programs of suites, folders and .go files; all suites if nothing is selected.
+#: What lists the programs of a suite; called only if the suite is wanted.
+Listing = Callable[[], Sequence[Program]]
+
+
+def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = None) -> list[Program]:
+    """The programs of suites, folders and .go files, and single ones by name; all of our own suites if nothing is
+    selected.
+
+    Args:
+        selection: names of suites, folders, .go files, or suite/program, where `*` stands for any text.
+        others: suites whose programs do not lie here, by name.
 
     Raises:
         ProgramError: one is missing, holds no program, or has a wrong header, or two bear the same name.
@@ -224,28 +289,62 @@ def programs(selection: Sequence[str]) -> list[Program]:
     known = suites()
     found: dict[str, Program] = {}
     for word in selection or list(known):
-        path = Path(word)
-        folder = known[word] if word in known and not path.is_dir() else path
-        if folder.is_dir():
-            sources = sorted(folder.glob("*.go"))
-            if not sources:
-                raise ProgramError(f"{folder}: holds no .go file")
-        elif folder.suffix == ".go":
-            sources = [folder]
-        else:
-            raise ProgramError(f"no suite, folder or .go file named {word}; {nearest(word, known)}")
-        for source in sources:
-            program = read(source)
-            if program.kind != "run":
-                if len(sources) == 1:
-                    raise ProgramError(f"{source}: is a `{program.kind}` test, and only `run` tests are run")
-                continue
+        for program in _selected(word, known, others or {}):
             other = found.setdefault(program.name, program)
             if other.source != program.source:
                 raise ProgramError(f"{other.source} and {program.source} are both named {program.name}")
-    if not found:
-        raise ProgramError("none of the selected programs is a `run` test")
     return list(found.values())
+
+
+def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
+    path = Path(word)
+    if path.is_dir():
+        described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
+        return others[path.name]() if described else _of_folder(path)
+    if path.suffix == ".go":
+        program = read(path)
+        if program.kind != "run":
+            raise ProgramError(f"{path}: is a `{program.kind}` test, and only `run` tests are run")
+        return [program]
+    suite, slash, pattern = word.partition("/")
+    if suite in others:
+        listed = others[suite]()
+    elif suite in known:
+        listed = _of_folder(known[suite])
+    else:
+        raise ProgramError(f"no suite, folder or .go file named {word}; {nearest(word, [*known, *others])}")
+    if not slash:
+        return listed
+    chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, word)]
+    if not chosen:
+        names = [program.name for program in listed]
+        close = difflib.get_close_matches(word, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {len(names)} others"
+        raise ProgramError(f"suite {suite} has no program {pattern} that is run; {hint}")
+    return chosen
+
+
+def _of_folder(folder: Path) -> list[Program]:
+    sources = sorted(folder.glob("*.go"))
+    if not sources:
+        raise ProgramError(f"{folder}: holds no .go file")
+    listed = [program for program in map(read, sources) if program.kind == "run"]
+    if not listed:
+        raise ProgramError(f"{folder}: none of its programs is a `run` test")
+    return listed
+
+
+def fitting(chosen: Sequence[Program], triples: Collection[str], variants: Collection[conf.Variant]) -> list[Program]:
+    """Those programs that can be made for one of the target triples with one of the variants.
+
+    Raises:
+        ProgramError: there are none.
+    """
+    targets = [Target.of(triple) for triple in triples]
+    found = [one for one in chosen if any(one.fits(target, variant) for target in targets for variant in variants)]
+    if not found:
+        raise ProgramError(f"{', '.join(one.name for one in chosen)}: for another system or compiler, by their header")
+    return found
 
 
 def slots(
@@ -259,7 +358,7 @@ def slots(
     so that what changes in the course of a run changes for all cells alike.
 
     A cell is left out whose program needs what its guest does not provide, or its variant lacks, and one whose variant
-    is not for its guest.
+    or program is not for its guest.
 
     Args:
         triples: the target triples of the guests.
@@ -269,5 +368,6 @@ def slots(
             for guest, said in guests.items():
                 for name, variant in variants.items():
                     provided = set(said.provides) - set(variant.lacks)
-                    if set(program.needs) <= provided and variant.fits(triples[guest]):
+                    fits = variant.fits(triples[guest]) and program.fits(Target.of(triples[guest]), variant)
+                    if fits and set(program.needs) <= provided:
                         yield Slot(guest, name, program, number)

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from harness import conf, paths
+from harness.build import source, toolchain
+from harness.cache import Cache
+
 settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("untimed")
 
@@ -22,3 +26,9 @@ def write(tmp_path: Path):
         return path
 
     return put
+
+
+@pytest.fixture(scope="session")
+def gcc() -> Path:
+    """GCC's source, unpacked in the user's cache."""
+    return source.unpack(toolchain.find("linux-i386", conf.load()), Cache(paths.cache_dir()))

@@ -72,6 +72,9 @@ def test_both_streams_at_once_are_bounded_and_counted(agent):
     got = sh(agent, "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait")
     assert (len(got.stdout), got.stdout_total) == (1 << 20, 6000000)
     assert (len(got.stderr), got.stderr_total) == (1 << 20, 5000000)
+    more = observe(agent, ["/bin/sh", "-c", "head -c 3000000 /dev/zero"], {}, "/", 20.0, keep=2 << 20)
+    assert (len(more.stdout), more.stdout_total) == (2 << 20, 3000000)
+    assert len(sh(agent, "head -c 3000000 /dev/zero").stdout) == 1 << 20, "the next one is kept as ever"
 
 
 def test_the_limit_brings_sigquit_then_sigkill_to_the_whole_group(agent, monkeypatch):

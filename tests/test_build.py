@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, engine, paths
+from harness import conf, engine, paths, plan
 from harness.build import libgo, patches, program, toolchain
 from harness.cache import Cache, tree_digest
 from harness.cli import main
@@ -77,7 +78,7 @@ def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristin
     said = []
     made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
     assert "what it exports differs: compiling what imports it" in said
-    assert program.build(write("x.go", PROGRAM), tools, made, cache).is_file()
+    assert program.build(plan.read(write("x.go", PROGRAM)), tools, made, cache).is_file()
     assert not (made.folder / "tree").exists()
     assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
 
@@ -136,4 +137,16 @@ def test_the_distribution_s_own_libgo(tools, cache, write):
     made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
     assert made.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
-    assert program.build(source, tools, made, cache).is_file()
+    assert program.build(plan.read(source), tools, made, cache).is_file()
+
+
+def test_a_compiler_that_is_ended_says_nothing_of_the_program(tools, cache, write, tmp_path):
+    made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
+    says = "gccgo: fatal error: Killed signal terminated program go1"
+    stand_in = write(
+        "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{says}" >&2\nexit 1\n'
+    )
+    stand_in.chmod(0o755)
+    source = plan.read(write("z.go", "package main\n\nfunc main() {}\n"))
+    with pytest.raises(BuildError, match=f"could not be compiled: {says}"):
+        program.build(source, replace(tools, gccgo=str(stand_in)), made, cache)

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from harness import paths
+from harness import gccsuites, plan
 from harness.cli import main
 from harness.plan import Expectation
 from harness.results.matrix import Trial
@@ -104,7 +104,10 @@ def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path,
 
 def test_suites_say_what_they_and_their_programs_are_for():
     listed = call("suite", "list", COLUMNS="200").output
-    for folder in (paths.DATA / "suites").iterdir():
+    for name in gccsuites.suites():
+        assert any(line.split()[:2] == [name, "GCC's"] for line in listed.splitlines()), name
+    assert "go-runtime/GCZombie: not run: gccgo's garbage collector" in call("suite", "show", "go-runtime").output
+    for folder in plan.suites().values():
         count = len(list(folder.glob("*.go")))
         assert count >= 6, folder
         assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder

@@ -47,6 +47,59 @@ def test_verdicts(observation, expected, verdict, reason):
     assert (got.verdict, got.reason) == (verdict, reason)
 
 
+@pytest.mark.parametrize(
+    ("out", "err", "whole", "right"),
+    [
+        (b"a\nb\n", b"", b"a\nb\n", True),
+        (b"", b"a\nb\n", b"a\nb\n", True),
+        (b"a\nb\n", b"a\nc\n", b"a\na\nc\nb\n", True),
+        (b"a\nb\n", b"c\n", b"b\na\nc\n", False),
+        (b"a\n", b"", b"a\na\n", False),
+        (b"a\na\n", b"", b"a\n", False),
+        (b"a", b"", b"a\n", False),
+        (b"", b"", b"", True),
+    ],
+)
+def test_output_of_both_streams_together(out, err, whole, right):
+    got = judge(seen(stdout=out, stderr=err), Expectation(output=whole), "")
+    assert (got.verdict == "pass") is right, got
+
+
+def test_gcc_s_own_judgement_is_told_where_it_differs():
+    expected = Expectation(output=b"one\n", gcc=True)
+    assert judge(seen(stdout=b"two\n"), expected, "").reason.endswith("expected 'one'; GCC would call this PASS")
+    assert judge(seen(stdout=b"one\n"), expected, "").reason == "as expected"
+    assert judge(seen(1, stdout=b"one\n"), expected, "").reason == "exit status 1, expected exit status 0"
+    said = judge(seen(stderr=b"BUG: x\n"), Expectation(gcc=True), "")
+    assert (said.verdict, said.reason) == ("pass", "as expected; GCC would call this FAIL")
+
+
+TESTS = b"""=== RUN   TestA
+--- PASS: TestA (0.00s)
+=== RUN   TestB
+=== RUN   TestB/sub
+--- FAIL: TestB (1.20s)
+    --- FAIL: TestB/sub (0.00s)
+=== RUN   TestC
+text--- SKIP: TestC (0.00s)
+    x_test.go:1: no
+"""
+
+
+def test_go_tests_are_named():
+    tests = Expectation(tests=True)
+    got = judge(seen(1, stdout=TESTS + b"FAIL\n", stderr=b"panic: printed by a test\n"), tests, "")
+    assert (got.verdict, got.signature) == ("fail", "FAIL: TestB")
+    assert got.reason == "exit status 1, expected exit status 0; FAIL: TestB; 1 passed; skipped: TestC"
+    rest = TESTS + b"=== RUN   TestD\n"
+    got = judge(seen(2, stdout=rest, stderr=b"panic: test timed out after 9m50s\n\n"), tests, "")
+    assert (got.verdict, got.signature) == ("hang", "hang: tests TestD")
+    got = judge(seen(2, stdout=rest, stderr=b"fatal error: no\n"), tests, "")
+    assert (got.verdict, got.signature) == ("crash", "fatal error: no")
+    assert "unfinished: TestD" in got.reason
+    assert judge(seen(stdout=TESTS[:50]), tests, "").reason == "as expected; 1 passed"
+
+
 def test_a_suspended_crash_is_no_hang():
     got = judge(replace(seen(timed_out=True), suspended="THuo"), Expectation(), "")
     assert (got.verdict, got.signature) == ("crash", "suspended by the crash server")

@@ -161,6 +161,40 @@ def _tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path, progres
     )
 
 
+def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
+    """What the tests of libgo's packages take from its build besides what is installed.
+
+    Returns:
+        A folder with `gox/`, the export data of all packages, and `generated/`, the Go files that the build wrote.
+        Both are of the libgo without patches.
+
+    Raises:
+        ToolMissing, BuildError: it has to be built first, and cannot be.
+    """
+    plain = replace(recipe, patches=())
+    logs = cache.root / "logs"
+    log = logs / f"libgo-{key(toolchain, plain)}.log"
+
+    def fill(out: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        built = _tree(toolchain, plain, cache, log, lambda text: None) / "build" / "libgo"
+        (out / "generated").mkdir()
+        for file in built.glob("*.go"):
+            shutil.copy2(file, out / "generated")
+        # Not every package has a file of export data there, but its object file has the same section.
+        for made in built.rglob("*.lo.dep"):
+            place = made.relative_to(built).with_suffix("").with_suffix("")
+            object_ = made.parent / ".libs" / f"{place.name}.o"
+            if not object_.is_file():
+                continue  # of the go command, which is not built
+            target = out / "gox" / f"{place}.gox"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            words: list[str | Path] = ["-j", ".go_export", object_, target]
+            command.run([toolchain.tool("objcopy"), *words], log, folder=out, what="libgo: objcopy")
+
+    return cache.make("libgo-for-tests", key(toolchain, plain), fill)
+
+
 def _prebuilt(toolchain: Toolchain) -> Path:
     """The shared library that the compiler links programs with (GCC manual, -print-file-name)."""
     said = toolchain.ask("-print-file-name=libgo.so")

@@ -6,21 +6,29 @@ of expectations or guests.
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.build import command
+from harness.build import command, gotags
+from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
-from harness.errors import ProgramError
+from harness.errors import BuildError, ProgramError
+from harness.plan import Program
 
-#: As GCC's go-test.exp compiles `run` tests, with debugging information so that tracebacks have lines.
-FLAGS = ("-O2", "-g")
+#: Flags for packages that a program of several imports, as GCC's go-test.exp compiles them.
+PACKAGE_FLAGS = ("-O", "-g")
+#: Seconds that a compilation may take. The largest file that a test of GCC's generates takes a minute.
+LIMIT = 600.0
+#: What the compiler's driver says when this machine is in trouble (gcc/gcc.cc, execute).
+_TROUBLE = re.compile(r"^.*(?:No space left on device|signal terminated program).*$", re.MULTILINE)
 
 
-def build(source: Path, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
-    """Compile and link a program of one file, or take it from the cache.
+def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
+    """Compile and link a program, or take it from the cache.
 
     Returns:
         The path of the executable.
@@ -28,23 +36,86 @@ def build(source: Path, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Pat
     Raises:
         ProgramError: it does not compile; the text has the compiler's words.
     """
-    made_of = {
-        "source": file_digest(source),
-        "name": source.name,
-        "flags": [*FLAGS, *libgo.flags],
+    made = program.made
+    packages = made.packages or ((program.source,),)
+    if made.folder:
+        packages = (tuple(gotags.files(made.folder, Target.of(toolchain.triple))),)
+    *imported, own = packages
+    made_of: dict[str, object] = {
+        "source": file_digest(own[0]),
+        "name": own[0].name,
+        "flags": [*made.flags, *libgo.flags],
         "interface": libgo.interface,
     }
+    if more := [*own[1:], *(file for package in imported for file in package)]:
+        made_of["more"] = [[file.name, file_digest(file)] for file in more]
     key = digest({**made_of, "toolchain": toolchain.identity})
 
-    def compile_(staging: Path) -> None:
-        words = [toolchain.gccgo, *toolchain.compile_flags, *FLAGS, *libgo.compile_flags]
-        # The name in the debugging information must not depend on where the harness lies.
-        words += [f"-fdebug-prefix-map={source.parent}=.", "-o", str(staging / "program"), str(source)]
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode:
-            raise ProgramError(f"{source} does not compile:\n{done.stderr.strip()}")
+    def make(staging: Path) -> None:
+        # Packages are imported by `./name`, which means an object file in the folder where the compiler runs.
+        for package in imported:
+            words = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
+            compile_(toolchain, libgo, words, package, staging)
+        objects = [f"{package[0].stem}.o" for package in imported]
+        compile_(toolchain, libgo, [*made.flags, "-o", "program"], own, staging, objects)
 
-    return cache.make("programs", key, compile_) / "program"
+    return cache.make("programs", key, make) / "program"
+
+
+def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
+    """Compile and link what a program printed, as `build` does.
+
+    Returns:
+        The path of the executable.
+
+    Raises:
+        ProgramError: it does not compile.
+    """
+    flags = program.made.output_flags
+    printed = digest(output.decode("latin-1"))
+    made_of = {"output": printed, "name": program.source.name, "flags": [*flags, *libgo.flags]}
+    key = digest({**made_of, "interface": libgo.interface, "toolchain": toolchain.identity})
+
+    def make(staging: Path) -> None:
+        source = staging / "output.go"
+        source.write_bytes(output)
+        compile_(toolchain, libgo, [*flags, "-o", "program"], [source], staging)
+
+    return cache.make("programs", key, make) / "program"
+
+
+def compile_(
+    toolchain: Toolchain,
+    libgo: Libgo,
+    words: Sequence[str],
+    files: Sequence[Path],
+    folder: Path,
+    objects: Sequence[str] = (),
+) -> None:
+    """Run the Go compiler in a folder.
+
+    Args:
+        words: options.
+        files: Go files, the first of which is named if something is wrong.
+        objects: object files, by their names in the folder.
+
+    Raises:
+        ProgramError: it fails; the text has the compiler's words.
+        BuildError: it was ended, or there is no room: that says nothing of the program.
+    """
+    whole = [toolchain.gccgo, *toolchain.compile_flags, *words, *libgo.compile_flags]
+    # The name in the debugging information must not depend on where the harness lies.
+    whole += [f"-fdebug-prefix-map={files[0].parent}=.", *map(str, files), *objects]
+    try:
+        done = subprocess.run(
+            whole, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=LIMIT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f"{files[0]} does not compile:\nnot within {LIMIT:.0f} s") from error
+    if trouble := _TROUBLE.search(done.stderr):
+        raise BuildError(f"{files[0]} could not be compiled: {trouble[0]}")
+    if done.returncode:
+        raise ProgramError(f"{files[0]} does not compile:\n{done.stderr.strip()}")
 
 
 def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:

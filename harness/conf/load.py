@@ -63,7 +63,7 @@ class Configuration:
         try:
             top = _Top.model_validate(data)
         except pydantic.ValidationError as error:
-            raise ConfigError(_explain(error, marks)) from error
+            raise ConfigError(explain(error, marks)) from error
         self.guests, self.toolchains, self.variants = top.guests, top.toolchains, top.variants
         self._signals = {**{name: system.signals for name, system in SYSTEMS.items()}, **top.signals}
         for place, name in enumerate(top.usual):
@@ -224,7 +224,7 @@ def _pick(what: str, name: str, known: Mapping[str, T]) -> T:
     return known[name]
 
 
-def _explain(error: pydantic.ValidationError, marks: Marks) -> str:
+def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] = _Top) -> str:
     """The first error of pydantic's in one sentence, with file, line and key; a misspelt key before a missing one."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = tuple(first["loc"])
@@ -234,7 +234,7 @@ def _explain(error: pydantic.ValidationError, marks: Marks) -> str:
     message = first["msg"].removeprefix("Value error, ")
     match first["type"]:
         case "extra_forbidden":
-            message = f"unknown key; {nearest(str(first['loc'][-1]), _known_keys(first['loc']))}"
+            message = f"unknown key; {nearest(str(first['loc'][-1]), _known_keys(first['loc'], top))}"
         case "missing":
             message = "is missing"
         case "model_type" | "dict_type":
@@ -244,9 +244,9 @@ def _explain(error: pydantic.ValidationError, marks: Marks) -> str:
     return f"{marks[location]}: {key}: {message}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[str]:
     """The keys that a model knows, found by walking from the top to where the unknown key stands."""
-    model: Any = _Top
+    model: Any = top
     for part in location[:-1]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None

@@ -187,6 +187,37 @@ class Variant(Model):
         return not self.only or triple in self.only
 
 
+class Special(Model):
+    """What is said of a program beside what its source says. `skip` is why it is not run."""
+
+    skip: str = ""
+    args: list[str] = []
+    env: Environment = {}
+    expect: str = ""
+    flags: list[str] = []
+    needs: list[str] = []
+    timeout: Seconds | None = None
+
+
+class Suite(Model):
+    """A suite in GCC's source.
+
+    Attributes:
+        kind: go.test (programs that say in their first lines what to do), torture (each program with each of the
+            options), testprog (one binary, which takes a program's name) or packages (the tests of libgo's packages).
+        source: its folder, or the list of its packages, below GCC's top folder.
+        options: named lists of compiler flags.
+        programs: what is said of single programs; in a name `*` stands for any text.
+    """
+
+    about: str
+    kind: Literal["go.test", "torture", "testprog", "packages"]
+    source: str
+    timeout: Seconds
+    options: dict[str, list[str]] = {}
+    programs: dict[str, Special] = {}
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import conf
@@ -22,7 +22,7 @@ from harness.cache import Cache, digest
 from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.machine import Files, Machine, Saved
-from harness.guest.shell import Shell
+from harness.guest.shell import Agent, Shell
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
 RESTORES = 3
@@ -42,6 +42,10 @@ sync
 _PROOF = "rm -f {file}; {clock}; kill -USR1 {keeper} && until [ -f {file} ]; do :; done; cat {file}"
 
 
+#: Bytes of programs that lie in a guest at a time; a root disk may have no more than a few hundred MB free.
+PROGRAMS = 150 << 20
+
+
 @dataclass
 class Guest:
     """A guest that answers: its machine, a connection to it, and the paths of files it has been given."""
@@ -49,12 +53,39 @@ class Guest:
     machine: Machine
     shell: Shell
     files: set[str]
+    #: The folders of programs and their sizes, the one that was used last at the end.
+    programs: dict[str, int] = field(default_factory=dict)
 
     def put(self, source: Path, target: str) -> str:
         """Copy a file into the guest, once. Returns the target. Raises GuestError."""
         if target not in self.files:
             self.shell.put(source.read_bytes(), target)
             self.files.add(target)
+        return target
+
+    def ship(self, agent: Agent, program: Path, target: str) -> str:
+        """Copy a program into a folder of its own in the guest, once, and unpack there the files.tar that may lie
+        beside it. Programs that were not used for long make room for it.
+
+        Returns:
+            The target.
+
+        Raises:
+            GuestError: it cannot be put there.
+        """
+        folder = str(Path(target).parent)
+        if (known := self.programs.pop(folder, None)) is None:
+            archive = program.with_name("files.tar")
+            data = archive.read_bytes() if archive.is_file() else b""
+            known = program.stat().st_size + len(data)
+            while self.programs and sum(self.programs.values()) + known > PROGRAMS:
+                oldest = next(iter(self.programs))
+                self.shell.run(f"rm -rf {shlex.quote(oldest)}")
+                del self.programs[oldest]
+            agent.put(program.read_bytes(), target)
+            if data:
+                self.shell.unpack(data, folder)
+        self.programs[folder] = known
         return target
 
 

@@ -159,6 +159,14 @@ class Shell:
         if status:
             raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
+    def unpack(self, archive: bytes, folder: str) -> None:
+        """Unpack a tar archive in a folder of the guest, which needs tar for it."""
+        status, _, err = self.run(
+            f"tar -xf - -C {shlex.quote(folder)}", timeout=_SHORT + len(archive) / 300_000, stdin=archive
+        )
+        if status:
+            raise GuestError(f"unpacking in {folder}: {err.decode(errors='replace').strip() or f'status {status}'}")
+
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
@@ -185,6 +193,13 @@ class Agent:
     def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
         self._channel, self._watch = channel, watch
         self._buffer = bytearray()
+        self._keep = 0
+
+    def keep(self, size: int) -> None:
+        """Have so many bytes of each output stream kept of the commands from now on."""
+        if size != self._keep:
+            self.send("L", str(size).encode())
+            self._keep = size
 
     def send(self, type_: str, data: bytes = b"") -> None:
         """Send one message."""

@@ -25,7 +25,7 @@ class Observation:
         exit_status: None if a signal ended it.
         signal: the signal's number in the guest, or None.
         seconds: from the request to the report of the end, by the host's clock.
-        stdout, stderr: the first KEEP bytes of each; the totals count all.
+        stdout, stderr: the first bytes of each, KEEP unless more were asked for; the totals count all.
         timed_out: it was stopped at its limit.
         suspended: its state in the guest's list of processes, if that says that it had crashed and been suspended.
     """
@@ -48,6 +48,7 @@ def observe(
     folder: str,
     limit: float,
     at_limit: Callable[[int], str] = lambda pid: "",
+    keep: int = KEEP,
 ) -> Observation:
     """Run a command in a guest, to its end or its limit.
 
@@ -59,12 +60,14 @@ def observe(
         at_limit: called at the limit, with the process's id in the guest, before the program is touched. It may take
             its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
             killed at once, as it would not answer SIGQUIT.
+        keep: bytes kept of each output stream.
 
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
     """
     words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = steady.time()
+    agent.keep(keep)
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
     deadline, order = begun + limit, "P"  # what is sent next, and when

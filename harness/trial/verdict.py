@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.plan import Expectation
+from harness.trial import gotests
 from harness.trial.run import Observation
 from harness.trial.signature import of_crash, of_hang
 
+_LATE = "it did not end within its time limit"
 _SUSPENDED = "it crashed, and the crash server suspended it"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verdict` is pass, fail, crash or hang; `reason` says why in words; `signature` names a crash or hang."""
+    """`verdict` is pass, fail, crash or hang; `reason` says why in words; `signature` names a crash or hang, or the Go
+    tests that failed."""
 
     verdict: str
     reason: str
@@ -35,12 +38,21 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
         expected: what the program says of itself.
         signal: the guest's name of the signal that ended the program, or ''.
     """
+    verdict = _judge(seen, expected, signal)
+    if expected.tests:
+        return _with_tests(verdict, seen)
+    if expected.gcc and (said := _gcc_says(seen)) != (verdict.verdict == "pass"):
+        return replace(verdict, reason=f"{verdict.reason}; GCC would call this {'PASS' if said else 'FAIL'}")
+    return verdict
+
+
+def _judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     stderr = seen.stderr.decode(errors="replace")
     if seen.suspended:
         reason = f"{_SUSPENDED} (state {seen.suspended})"
         return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
-        return Verdict("hang", "it did not end within its time limit", of_hang(stderr, signal))
+        return Verdict("hang", _LATE, of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Verdict("pass", "as expected")
@@ -55,6 +67,22 @@ def suspended(reason: str) -> str:
     return match[1] if match else ""
 
 
+def _gcc_says(seen: Observation) -> bool:
+    """Whether GCC's go-torture-execute would say PASS."""
+    return seen.exit_status == 0 and not seen.timed_out and b"BUG" not in seen.stdout + seen.stderr
+
+
+def _with_tests(verdict: Verdict, seen: Observation) -> Verdict:
+    """A verdict on a binary of Go tests, with their names."""
+    tests = gotests.parse(seen.stdout.decode(errors="replace"))
+    reason = f"{verdict.reason}; {tests}"
+    if seen.exit_status == 1 and tests.failed:  # what a test printed on stderr is no crash then
+        return Verdict("fail", reason, f"FAIL: {', '.join(tests.failed)}"[:200])
+    if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):  # their own limit, which comes before ours
+        return Verdict("hang", f"{_LATE}; {tests}", f"hang: tests {', '.join(tests.unfinished)}")
+    return replace(verdict, reason=reason)
+
+
 def _difference(seen: Observation, expected: Expectation, signal: str) -> str:
     """How what was seen differs from what is expected, or ''."""
     if expected.signal:
@@ -64,13 +92,27 @@ def _difference(seen: Observation, expected: Expectation, signal: str) -> str:
         return f"{_end(seen, signal)}, expected exit status {expected.exit_status}"
     if expected.stdout is not None and seen.stdout != expected.stdout:
         return _first_difference(seen.stdout, expected.stdout)
+    if expected.output is not None and not _mixed(seen.stdout, seen.stderr, expected.output):
+        return _first_difference(seen.stdout + seen.stderr, expected.output)
     for name, pattern, data in (
         ("stdout", expected.stdout_pattern, seen.stdout),
         ("stderr", expected.stderr_pattern, seen.stderr),
+        ("stdout or stderr", expected.output_pattern, seen.stdout + seen.stderr),
     ):
         if pattern and not re.search(pattern, data.decode(errors="replace"), re.MULTILINE):
             return f"nothing on {name} matches {pattern!r}"
     return ""
+
+
+def _mixed(stdout: bytes, stderr: bytes, whole: bytes) -> bool:
+    """Whether a text is what two streams said together, their lines mixed in any way."""
+    out, err = stdout.splitlines(keepends=True), stderr.splitlines(keepends=True)
+    taken = {0}  # how many lines may have come from stdout so far
+    for number, line in enumerate(whole.splitlines(keepends=True)):
+        taken = {at + 1 for at in taken if out[at : at + 1] == [line]} | {
+            at for at in taken if err[number - at : number - at + 1] == [line]
+        }
+    return len(out) in taken and len(stdout) + len(stderr) == len(whole)
 
 
 def _end(seen: Observation, signal: str) -> str:

@@ -1,0 +1,180 @@
+"""The suites that lie in GCC's source: their programs and rules."""
+
+import re
+from collections import Counter
+from fnmatch import fnmatch
+
+import pytest
+
+from harness import conf, gccsuites, paths, plan
+from harness.build import gotags, gotest, patches
+from harness.build.gotags import Target
+from harness.errors import ConfigError, ProgramError
+from harness.gccsuites import Header
+from harness.guest import pool
+
+LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
+
+
+@pytest.fixture
+def contents(gcc):
+    return {name: gccsuites.contents(name, suite, gcc) for name, suite in gccsuites.suites().items()}
+
+
+def by_name(contents, suite):
+    return {one.name.removeprefix(f"{suite}/"): one for one in contents[suite].programs}
+
+
+def test_gcc_s_tests_by_kind(contents):
+    kinds = {"run": 622, "errorcheck": 429, "compile": 312, "compiledir": 76, "rundir": 46, "runoutput": 17}
+    kinds |= {"errorcheckdir": 13, "build": 11, "skip": 11, "errorcheckoutput": 4}
+    kinds |= {"builddir": 1, "buildrun": 1, "errorcheckandrundir": 1}
+    assert contents["gcc-go"].kinds == Counter(kinds)
+    programs = contents["gcc-go"].programs
+    skipped = {"closure", "init1", "rotate0", "rotate1", "rotate2", "rotate3"}
+    assert set(contents["gcc-go"].skipped) == skipped
+    assert len(programs) == 622 + 46 + 17 - len(skipped)
+    # 26 of them are for another compiler, by their `+build` lines.
+    for target in (LINUX, HURD):
+        assert sum(one.fits(target, conf.Variant()) for one in programs) == 653
+    assert len(plan.fitting(programs, ["i686-linux-gnu"], [conf.Variant()])) == 653
+    with pytest.raises(ProgramError, match="gcc-go/fixedbugs/bug302: for another system or compiler"):
+        plan.fitting([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
+    assert sum(one.expected.output is not None for one in programs) == 28
+    assert all(one.expected.gcc and one.timeout >= 300 for one in programs)
+
+
+def test_what_gcc_says_of_single_tests(contents):
+    found = by_name(contents, "gcc-go")
+    assert found["args"].args == ("arg1", "arg2")
+    assert found["chan/goroutines"].args == ("64",)
+    assert found["fixedbugs/issue28688"].args == (), "-gcflags is for another compiler"
+    for name in ("chan/select2", "stack", "peano", "nilptr2"):
+        assert found[name].needs == ("split-stack",)
+    assert found["fixedbugs/bug348"].made.flags[-1] == "-O0"
+    assert [file.name for file in found["cmplxdivide"].made.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
+    index = found["index0"].made
+    assert [file.name for file in index.packages[0]] == ["index0.go", "index.go"]
+    assert index.output_flags[0] == "-O0"
+    packages = found["fixedbugs/bug437"].made.packages
+    assert [[file.name for file in package] for package in packages] == [["one.go"], ["two.go"], ["x.go"]]
+
+
+def test_the_other_suites(contents):
+    assert len(contents["gcc-go-torture"].programs) == 32 * 8
+    runtime = by_name(contents, "go-runtime")
+    assert runtime["LockOSThreadMain"].env == {"GOMAXPROCS": "1"}
+    assert runtime["SimpleDeadlock"].expected.exit_status == 2
+    packages = by_name(contents, "libgo-packages")
+    assert len(packages) + len(contents["libgo-packages"].skipped) == 196
+    assert packages["sync"].args == ("-test.short", "-test.v", "-test.timeout=600s")
+    assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
+    for name, said in gccsuites.suites().items():
+        assert all(one.word == one.name for one in contents[name].programs)
+        known = {*by_name(contents, name), *contents[name].skipped}
+        for special in said.programs:
+            assert any(fnmatch(one, special) for one in known), f"{name} has no {special}"
+
+
+def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
+    folder = gcc / "libgo/go/runtime/testdata/testprog"
+    known = {*by_name(contents, "go-runtime"), *contents["go-runtime"].skipped}
+    elsewhere = re.compile("FreeBSD|CheckPtr|RaiseException|ZeroDivisionException|StackMemory")
+    for file in folder.glob("*.go"):
+        for name in re.findall(r'\bregister(?:Init)?\("(\w+)"', file.read_text()):
+            assert name in known or elsewhere.match(name), name
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "constraints"),
+    [
+        ("// run\n\n// Copyright\n\npackage p\n", "run", ()),
+        ("// +build !windows cgo\n// +build linux\n\n// run a b\n", "run a b", (("!windows", "cgo"), ("linux",))),
+        ("//go:build linux\n// +build linux\n// run\n", "", ()),  # go-test.exp stops there
+        ("\n\n// rundir\n", "rundir", ()),
+        ("package p\n// run\n", "", ()),
+        ("", "", ()),
+    ],
+)
+def test_headers(text, line, constraints):
+    assert gccsuites.header(text) == Header(line, constraints)
+
+
+def test_single_programs_are_selected_by_name(contents):
+    others = {name: lambda name=name: contents[name].programs for name in contents}
+    (one,) = plan.programs(["gcc-go/chan/select3"], others)
+    assert one.source.name == "select3.go"
+    assert {one.name for one in plan.programs(["gcc-go/ken/cplx?"], others)} == {
+        f"gcc-go/ken/cplx{n}" for n in range(6)
+    }
+    assert {one.name.split("/")[0] for one in plan.programs([], others)} <= set(plan.suites()), "only what is small"
+    assert len(plan.programs([str(paths.DATA / "suites/gcc-go-torture")], others)) == 256
+    with pytest.raises(ProgramError, match="no program chan/selekt3 that is run; did you mean gcc-go/chan/select3"):
+        plan.programs(["gcc-go/chan/selekt3"], others)
+    with pytest.raises(ProgramError, match="did you mean gcc-go"):
+        plan.programs(["gcc-gos"], others)
+
+
+def test_a_wrong_suite_is_named(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    write("suites/x/suite.yaml", "about: a\nkind: torture\nsource: gcc\ntimeout: 1s\nprograms:\n  a: {skipp: b}\n")
+    with pytest.raises(ConfigError, match=r"suite.yaml:6: programs.a.skipp: unknown key; did you mean skip"):
+        gccsuites.suites()
+
+
+def test_a_package_s_name_is_no_comment_s(write):
+    text = "// Copyright\n\n/*\nText about a\npackage on its way.\n*/\npackage signal\n"
+    assert gotest._package_of(write("doc.go", text)) == "signal"
+
+
+def test_the_main_program_of_tests():
+    text = gotest._main("container/list", {"list": ["TestA"], "list_test": []}, "", True)
+    assert 'import "./_gotest_"\nimport _ "./_xtest_"\n' in text
+    assert '{"TestA", list.TestA}' in text
+    assert "__os__.Exit(m.Run())" in text
+    assert "\tlist_test.TestMain(m)\n" in gotest._main(
+        "x", {"list": [], "list_test": ["TestA"]}, "list_test.TestMain", True
+    )
+
+
+def test_a_variant_s_patches_are_in_its_packages_tests(gcc, tmp_path):
+    patch = patches.read(paths.DATA / "conf/patches/no-thread-destruction.patch")
+    assert gotest._touches(patch.files, "runtime")
+    assert not gotest._touches(patch.files, "runtime/debug")
+    folder = gotest._patched([patch], gcc, "runtime", tmp_path)
+    differing = [
+        file.name for file in folder.iterdir() if file.read_bytes() != (gcc / file.relative_to(tmp_path)).read_bytes()
+    ]
+    assert differing == ["proc.go"]
+    assert len(gotags.files(folder, LINUX)) == len(gotags.files(gcc / "libgo/go/runtime", LINUX))
+
+
+class Recorder:
+    """Stands in for a guest's shell and agent: what is asked of it is all that matters here."""
+
+    def __init__(self):
+        self.asked = []
+
+    def put(self, data, path):
+        self.asked.append(f"put {path}")
+
+    def unpack(self, archive, folder):
+        self.asked.append(f"unpack {folder}")
+
+    def run(self, command):
+        self.asked.append(command)
+
+
+def test_programs_make_room_for_each_other(write, monkeypatch):
+    monkeypatch.setattr(pool, "PROGRAMS", 25)
+    shell = Recorder()
+    guest = pool.Guest(None, shell, set())
+    for name in "abc":
+        write(f"{name}/program", "x" * 10)
+    write("b/files.tar", "y" * 2)
+    for name in "abab":
+        guest.ship(shell, write(f"{name}/program", "x" * 10), f"/{name}/p")
+    assert shell.asked == ["put /a/p", "put /b/p", "unpack /b"], "each is there once"
+    guest.ship(shell, write("a/program", "x" * 10), "/a/p")
+    guest.ship(shell, write("c/program", "x" * 10), "/c/p")
+    assert shell.asked[3:] == ["rm -rf /b", "put /c/p"], "the one that was not used for longest goes"
