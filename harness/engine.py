@@ -227,7 +227,7 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     store = Store(request.work / "results.sqlite")
-    provided = provide(asked, report, door.stopped.is_set if door else lambda: False)
+    provided = provide(asked, report, door)
     described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
@@ -294,14 +294,15 @@ def read(request: Request) -> Asked:
     return Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
 
 
-def provide(asked: Asked, report: Reporter, stopped: Callable[[], bool] = lambda: False) -> Provided:
+def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provided:
     """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
 
     Args:
-        stopped: as for `build_variants`.
+        door: of a caller that names every program by its file; one that does not compile is a failure to it, no error.
     """
     request, configuration = asked.request, asked.configuration
-    named = [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}

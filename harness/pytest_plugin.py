@@ -197,11 +197,12 @@ class NotPassed(Exception):
 
 
 def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
-    """Counts, then for each way in which it went wrong its signature, the first such trial's output, and a command."""
+    """Counts, then for each way in which it went wrong its signature and the first such trial's output; commands."""
     from harness.results.report import printable_stream
 
     title = f"; {cell.findings[0].title}" if cell.findings else ""
     lines = [f"{cell.verdict}: {cell.passed} of {cell.trials} trials passed{title}"]
+    commands: list[str] = []
     if cell.contradicts:
         lines.append(f"expected: {cell.contradicts}")
     for finding in cell.findings:
@@ -215,8 +216,8 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
         ):
             if total:
                 lines += [f"---- {name}", printable_stream(kept, total).rstrip("\n")]
-        lines += ["---- run it again", trial.command]
-    return "\n".join([*lines, again])
+        commands.append(trial.command)
+    return "\n".join([*lines, "", "---- run it again", *dict.fromkeys(commands), again])
 
 
 class _Run:

@@ -91,6 +91,7 @@ def test_a_session_with_a_guest(pytester, demo):
     """Outcomes, what is told of a failure, --lf, -x and xdist, as a user of pytest expects them."""
     demo(
         crash=PROGRAM % '\tprintln("\\x1b[31mred")\n\tpanic("no")',
+        broken=PROGRAM % "\tno()",
         known=PROGRAM % '\tpanic("known")',
         stays=PROGRAM.replace("// run", "// run\n// timeout: 5m") % "\tfor {\n\t}",
     )
@@ -98,8 +99,9 @@ def test_a_session_with_a_guest(pytester, demo):
     words = ["demo", "--variant", "pristine", "--trials", "2", "--harness-conf", "mine.yaml", "--tb=short"]
 
     result = pytester.runpytest_subprocess(*words, "-k", "not stays", "--junitxml=j.xml", "-rx")
-    result.assert_outcomes(passed=1, failed=2, xfailed=1)
+    result.assert_outcomes(passed=1, failed=3, xfailed=1)
     text = str(result.stdout)
+    assert "reference to undefined name" in text, "nor does that keep the others from running"
     assert "crash: 0 of 2 trials passed; panic: no" in text
     assert "---- stderr\n\\x1b[31mred\npanic: no\n" in text and "\x1b[31mred" not in text
     assert f"harness run {pytester.path}/demo/crash.go --guest linux-i386 --variant pristine" in text
@@ -113,7 +115,7 @@ def test_a_session_with_a_guest(pytester, demo):
 
     # The crash is first and the loop never ends: -x does not wait for it, and --lf leaves all others out.
     ids, _ = collected(pytester, *words, "--lf")
-    assert ids == [f"demo/{name}.go::linux-i386[pristine]" for name in ("crash", "ok")]
+    assert ids == [f"demo/{name}.go::linux-i386[pristine]" for name in ("broken", "crash", "ok")]
     result = pytester.runpytest_subprocess(*words, "-x", "-k", "crash or stays")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
