@@ -63,7 +63,7 @@ def test_the_picture_is_what_make_matrix_prints(ran):
 def test_the_life_cycle_is_what_harness_trace_prints(ran):
     printed = ran["harness trace suites/threads/lock-exit-churn.go"].stdout
     rows = [line.rstrip() for line in block("text").splitlines()]
-    names = [" ".join(row.split()[:3]) for row in rows[4:]]
+    names = [re.split(r"\s{2,}", row)[0] for row in rows[4:]]
     assert names and all(name in printed for name in names)
     assert rows[0] in printed and "Ms were destroyed" in printed and "No M was destroyed" in printed
 
