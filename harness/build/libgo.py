@@ -29,13 +29,15 @@ from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError
 
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
-RECIPE = 2
+RECIPE = 3
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
 COMPILATIONS = 272
 #: What the log has for each of them.
 _COMPILATION = b"libtool: compile:"
 #: MiB that a build takes: GCC's source, the tree, the library.
 ROOM = 400
+#: Debugging sections that libbacktrace does not read (libbacktrace/dwarf.c, dwarf_sections).
+_NOT_READ = (".debug_loc", ".debug_loclists", ".debug_aranges")
 _HELPERS = ("libbacktrace", "libffi", "libatomic")
 
 
@@ -384,16 +386,18 @@ def _relocate(tree: Path) -> None:
 def _collect(toolchain: Toolchain, tree: Path, out: Path, log: Path) -> None:
     """Take what programs need out of a built tree.
 
-    The library loses its debugging sections (a third of its size, and a guest loads it slowly) but keeps its symbol
-    table, from which libbacktrace names the functions of a traceback.
+    The library, which is shipped to guests slowly, loses what nobody reads of its debugging information, and the rest
+    is compressed. Without that rest programs would go wrong: whether a recover counts depends on the names of its
+    callers, inlined ones too, which libbacktrace finds there (libgo/runtime/go-callers.c, libgo/go/runtime/panic.go).
     """
     installed = tree / "image"
     (library,) = (path for path in installed.rglob("libgo.so.*") if not path.is_symlink())
     (soname,) = (path.name for path in installed.rglob("libgo.so.*") if path.is_symlink())
     lib = out / "lib"
     lib.mkdir()
-    strip: list[str | Path] = [toolchain.tool("strip"), "--strip-debug", "-o", lib / soname, library]
-    command.run(strip, log, folder=out, what="libgo: strip")
+    less = [word for section in _NOT_READ for word in ("-R", section)]
+    shrink: list[str | Path] = [toolchain.tool("objcopy"), *less, "--compress-debug-sections=zlib"]
+    command.run([*shrink, library, lib / soname], log, folder=out, what="libgo: objcopy")
     (lib / "libgo.so").symlink_to(soname)
     for archive in installed.rglob("lib*begin.a"):
         shutil.copy2(archive, lib)
