@@ -71,9 +71,11 @@ _BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:
 _SYSTEM = "runtime stack"
 _NAME = re.compile(r"[\w.$*()<>@-]*")
 _PLACE = re.compile(r"\t(?!panic: ).*:\d+(?: \+0x[0-9a-f]+)?")
-#: The outermost functions of goroutines and threads; a stack as deep as this may end before them, for 100 are printed
-#: at most (runtime2.go), the runtime's own not among them.
-_BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
+#: The outermost functions of goroutines and threads: what C started, and where libgo has debugging information, by which
+#: it leaves that out, the program's main function or a package's initialisation. A stack as deep as this may end before
+#: them, for 100 are printed at most (runtime2.go), the runtime's own not among them.
+_BOTTOM = re.compile(r"makecontext|runtime_mstart|_start|(?:__)?clone|main\.main|[\w.]*\.\.(?:init\d+|import)")
+_DEEPEST = 90
 _MAKER = "created by "
 _UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|(?P<c>in C code)); stack unavailable")
 _NESTED = re.compile(r"^\t+panic: (.*)$", re.MULTILINE)
@@ -293,7 +295,7 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
             whole = whole and pending is None
             pending = line if line.startswith(_MAKER) or _NAME.fullmatch(line) else None
     if frames and not maker:
-        whole = whole and (frames[-1] in _BOTTOM or len(frames) >= _DEEPEST)
+        whole = whole and (bool(_BOTTOM.fullmatch(frames[-1])) or len(frames) >= _DEEPEST)
     return _Goroutine(state, tuple(frames), maker, whole and seen and not pending)
 
 
