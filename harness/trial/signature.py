@@ -69,11 +69,16 @@ _DEADLOCK = "all goroutines are asleep - deadlock!"
 _BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:")
 #: The stack of a thread of the scheduler.
 _SYSTEM = "runtime stack"
-_NAME = re.compile(r"[\w.$*()<>@-]*")
+_NAME = re.compile(r"[\w./$*()<>@-]*")
 _PLACE = re.compile(r"\t(?!panic: ).*:\d+(?: \+0x[0-9a-f]+)?")
-#: The outermost functions of goroutines and threads; a stack as deep as this may end before them, for 100 are printed
-#: at most (runtime2.go), the runtime's own not among them.
-_BOTTOM, _DEEPEST = ("makecontext", "runtime_mstart", "_start", "clone", "__clone"), 90
+#: The outermost functions of goroutines and threads: what C started; where libgo has debugging information, by which it
+#: leaves that out, Go's own or a package's initialisation. A stack as deep as this may end before them, for 100 are
+#: printed at most (runtime2.go), the runtime's own not among them.
+_BOTTOM = re.compile(
+    r"makecontext|runtime_mstart|_start|(?:__)?clone|(?:main|runtime)\.main|runtime\.kickoff"
+    r"|[\w./]*\.\.(?:init\d+|import)"
+)
+_DEEPEST = 90
 _MAKER = "created by "
 _UNAVAILABLE = re.compile(r"\tgoroutine (?:running on other thread|(?P<c>in C code)); stack unavailable")
 _NESTED = re.compile(r"^\t+panic: (.*)$", re.MULTILINE)
@@ -292,14 +297,16 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
         else:
             whole = whole and pending is None
             pending = line if line.startswith(_MAKER) or _NAME.fullmatch(line) else None
-    if frames and not maker:
-        whole = whole and (frames[-1] in _BOTTOM or len(frames) >= _DEEPEST)
+    ended = pending == ""
+    seen = seen or (ended and state not in _GOES_ON)  # one that waits in the runtime alone shows nothing of it
+    if frames and not maker and not ended:
+        whole = whole and (bool(_BOTTOM.fullmatch(frames[-1])) or len(frames) >= _DEEPEST)
     return _Goroutine(state, tuple(frames), maker, whole and seen and not pending)
 
 
 def _most(goroutines: list[_Goroutine]) -> str:
     """What most goroutines do; where as many do another thing, the one that would explain it."""
-    tasks = Counter((one.task(), _RANK.get(one.state, 2)) for one in goroutines if one.task())
+    tasks = Counter((one.task(), _RANK.get(one.state, 2) if one.place() else 3) for one in goroutines if one.task())
     return min(tasks, key=lambda task: (-tasks[task], task[1], task[0]))[0] if tasks else ""
 
 
