@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time as clocks
+from collections.abc import Callable
 
 #: Seconds between looks at the clock, and the gap from which on the machine counts as having been asleep.
 _TICK, _GAP = 1.0, 10.0
@@ -22,17 +23,16 @@ class Clock:
         source: gives the seconds of a clock that never goes back.
     """
 
-    def __init__(self, source: object = clocks.monotonic) -> None:
-        assert callable(source)
+    def __init__(self, source: Callable[[], float] = clocks.monotonic) -> None:
         self._source = source
         self._lock = threading.Lock()
-        self._looked: float = source()
+        self._looked = source()
         self._lost = 0.0
 
     def time(self) -> float:
         """The seconds, from some point on."""
         with self._lock:
-            now: float = self._source()
+            now = self._source()
             if now - self._looked > _GAP:
                 self._lost += now - self._looked
             self._looked = now
