@@ -172,6 +172,14 @@ def until(what: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
+def until_nothing_is_left(work: Path) -> None:
+    """Wait until nothing of a work directory's runs is left behind; what is left after 20 s is shown."""
+    end = time.monotonic() + 20
+    while left := left_behind(work):
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
 def stored(work: Path, run: int = 1) -> int:
     """How many trials are stored of a run."""
     path = work / "results.sqlite"

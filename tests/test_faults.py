@@ -22,7 +22,7 @@ from harness.cli import main
 from harness.guest import image
 from harness.results.store import Store
 from tests import faults
-from tests.faults import HEALTHY, IN_GUEST, SLOW, Fault, counts, left_behind, start, stored, until
+from tests.faults import HEALTHY, IN_GUEST, SLOW, Fault, counts, left_behind, start, stored, until, until_nothing_is_left
 
 #: For a harness in a process of its own: QEMU's monitor is not waited for as long, and a gap is sooner taken for sleep.
 SHORTER = "from harness.guest import monitor; monitor._SHORT = 3.0\nfrom harness import steady; steady._GAP = 2.0"
@@ -125,7 +125,7 @@ def test_whatever_ends_a_harness_its_run_goes_on(slow):
             assert process.returncode == 130 and "`harness run --resume 1` goes on" in output, output
         else:
             assert process.returncode == -ending[0]
-        until(lambda: not left_behind(work), 20)
+        until_nothing_is_left(work)
         process = start("run", "--resume", "--work", work)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output

@@ -29,7 +29,7 @@ from harness.guest.monitor import Monitor
 #: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
 #: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
 #: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody
-#: else would remove the machine's folder.
+#: else would remove the machine's folder; the shell that sees QEMU end must not end the removal.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
 memory=$1 overlay=$2 folder=$3
@@ -37,7 +37,7 @@ shift 3
 "$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" &
 qemu=$!
 exec 3<&-
-(read -r line <&4 || gone=yes; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
+(read -r line <&4 || gone=yes; trap '' TERM; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
 watcher=$!
 wait $qemu
 status=$?
