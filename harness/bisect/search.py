@@ -45,7 +45,8 @@ _P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
 _P1: Floats = LEVELS[[high for _, high in _PAIRS]]
 _CHANCES: Floats = np.array([_FIRST[low] * _LAST[high] for low, high in _PAIRS])
 _CHANCES /= _CHANCES.sum()
-_CHANCES = _CHANCES * 0.8 + 0.2 * ((_P0 == LEVELS[0]) & (_P1 == LEVELS[-1]))
+_CHANCES *= 0.8
+_CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without, always with it
 #: What is believed of a culprit's size before anything is seen: one unit, two, three, so many that only all together
 #: show the outcome; and that there is none. What a bisect cannot have is shared out among the rest.
 _SIZES = {1: 0.42, 2: 0.42, 3: 0.05}
@@ -121,7 +122,7 @@ class Needs:
         self._reckon()
 
     def _reckon(self) -> None:
-        """Bayes' rule for each failure in turn, as if the needs were independent; twice, for one sheds light on others."""
+        """Bayes' rule for each failure in turn, as if needs were independent; twice, for one sheds light on others."""
         chance = np.where(self._refuted, 0.0, self._prior)
         units = len(chance)
         for subset in self.failed * 2:
@@ -137,7 +138,8 @@ class Needs:
         """The chance that each of some sets can be built."""
         logs = np.log1p(-np.minimum(self.chance, 1 - 1e-9))
         lacks = 1.0 - sets
-        return np.exp(((sets.astype(float) @ logs) * lacks).sum(axis=1))
+        found: Floats = np.exp(((sets.astype(float) @ logs) * lacks).sum(axis=1))
+        return found
 
     def closed(self, sets: Bools, least: float = SURE) -> Bools:
         """Some sets with all that they need, as far as that is so likely."""
@@ -310,7 +312,7 @@ class Search:
     def _information(self, has: Bools) -> dict[int, Floats]:
         """For numbers of trials of each set the mutual information of their outcome and where the culprit is, in nats:
         inside, outside, or nowhere."""
-        alive = np.flatnonzero(self._weights.sum(axis=1) > 1e-8)
+        alive = np.flatnonzero(self._weights.sum(axis=1) > 1e-6)
         inside = self._inside(has, alive).astype(float) @ self._weights[alive]
         outside = np.maximum(self._weights[alive].sum(axis=0) - inside, 0.0)
         found = {}
@@ -370,12 +372,11 @@ class Search:
 
     def _inside(self, has: Bools, which: NDArray[np.int64] | None = None) -> Bools:
         """For each set and each culprit whether all of the culprit is in the set."""
-        columns = (self._first, self._second, self._third)
         listed = which if which is not None else np.arange(len(self._first) + 1)
         whole = len(listed) > 0 and listed[-1] == len(self._first)
         some = listed[:-1] if whole else listed
-        found = has[:, columns[0][some]] & has[:, columns[1][some]] & has[:, columns[2][some]]
-        return np.hstack([found, has.all(axis=1)[:, None]]) if whole else found
+        found: Bools = has[:, self._first[some]] & has[:, self._second[some]] & has[:, self._third[some]]
+        return np.hstack([found, np.all(has, axis=1, keepdims=True)]) if whole else found
 
     def _masks(self, which: NDArray[np.int64]) -> Bools:
         """Some of the culprits, a row each."""
@@ -405,7 +406,8 @@ def _culprits(units: int, prefixes: bool) -> list[tuple[int, int, int]]:
 def _entropy(weights: Floats) -> Floats:
     """The sum of -w log w of each row."""
     logs = np.log(np.maximum(weights, 1e-300))
-    return -np.einsum("...,...->...", weights, logs).reshape(len(weights), -1).sum(axis=1)
+    found: Floats = -(weights * logs).reshape(len(weights), -1).sum(axis=1)
+    return found
 
 
 @functools.cache
