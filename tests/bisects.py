@@ -7,7 +7,9 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from harness.bisect.search import Costs, Search
+from harness.bisect.course import Case as course_case
+from harness.bisect.course import Course, Seen
+from harness.bisect.search import Costs
 
 #: A trial's time is 1; a build takes so many.
 BUILD = 10.0
@@ -34,58 +36,39 @@ class Case:
 
 
 @dataclass
-class Result:
-    answer: object
-    trials: int
+class Done:
+    """What a bisect came to; `course` is the whole of it."""
+
+    course: Course
     builds: int
-    ends: int
-    none: float
+
+    @property
+    def trials(self):
+        return len(self.course.seen)
+
+    @property
+    def answer(self):
+        return self.course.result.answer
 
 
-def bisect(case, confidence=0.95, seed=0, build=BUILD, most=40, sure=0.9):
-    """A bisect as harness/bisect/run.py makes it, with coins for guests."""
+def bisect(case, confidence=0.95, seed=0, build=BUILD, most=40):
+    """A bisect, with coins for guests."""
     rng = random.Random(seed)
-    search = Search(case.units, case.prefixes)
-    whole, nothing = frozenset(range(case.units)), frozenset()
-    built = {whole, nothing}
-    search.builds(whole)
-    failed = 0
-    trials = 0
+    course = Course(course_case(case.units, case.prefixes, confidence=confidence, most=most))
     current = None
-
-    def trial(subset):
-        nonlocal trials
-        trials += 1
-        search.saw(subset, rng.random() < (case.p1 if case.culprit <= subset else case.p0))
-
-    while search.none > 1 - sure and trials < 2 * most:
-        trial(whole)
-        trial(nothing)
-    ends = trials
-    if search.none > 1 - sure:
-        return Result(None, trials, len(built) + failed, ends, search.none)
     while True:
-        answer = search.answer()
-        if answer.probability >= confidence:
-            (first, *_) = answer.alternatives
-            if case.prefixes or first in built:
-                return Result(answer, trials, len(built) + failed, ends, search.none)
-            chosen = first
-        elif found := search.choose(Costs(1.0, build, {one: float(one != current) for one in built})):
-            chosen, _ = found
+        costs = Costs(1.0, build, {subset: float(subset != current) for subset in course.built})
+        subset = course.next(costs)
+        if subset is None:
+            return Done(course, len(course.built) + len(course.failed))
+        if subset not in course.built and not case.builds(subset):
+            course.fails(subset, "it does not compile")
+        elif subset not in course.built:
+            course.builds(subset)
         else:
-            return Result(answer, trials, len(built) + failed, ends, search.none)
-        if chosen not in built:
-            if not case.builds(chosen):
-                search.fails(chosen)
-                failed += 1
-                continue
-            built.add(chosen)
-            search.builds(chosen)
-            if answer.probability >= confidence:
-                continue
-        current = chosen
-        trial(chosen)
+            shown = rng.random() < (case.p1 if case.culprit <= subset else case.p0)
+            course.saw(Seen(subset, *(("crash", "panic: boom") if shown else ("pass", "as expected"))))
+            current = subset
 
 
 def draw(rng, kind="any", most=64):

@@ -19,6 +19,7 @@ measure of the information provided by an experiment", Annals of Mathematical St
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
@@ -38,7 +39,7 @@ Subset = frozenset[int]
 LEVELS: Floats = np.array([0.002, *np.sin(np.pi / 2 * (np.arange(9) + 0.5) / 9) ** 2, 0.998])
 #: How likely they are for p0 before anything is seen, and for p1: most faults come never without their cause, and many
 #: always with it.
-_FIRST: Floats = np.array([0.25, *[0.75 / 10] * 10])
+_FIRST: Floats = np.array([0.35, *[0.65 / 10] * 10])
 _LAST: Floats = np.array([*[0.7 / 10] * 10, 0.3])
 _PAIRS = [(low, high) for low, high in itertools.combinations(range(len(LEVELS)), 2)]
 _P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
@@ -50,7 +51,7 @@ _CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without, always wit
 #: What is believed of a culprit's size before anything is seen: one unit, two, three, so many that only all together
 #: show the outcome; and that there is none. What a bisect cannot have is shared out among the rest.
 _SIZES = {1: 0.42, 2: 0.42, 3: 0.05}
-_ALL, _NONE = 0.005, 0.1
+_ALL, _NONE = 0.005, 0.2
 #: Up to so many units, culprits of two or three units are reckoned with.
 MOST_FOR_TWO, MOST_FOR_THREE = 200, 20
 #: Trials of one set that are looked ahead, to see whether a build is worth its time.
@@ -208,6 +209,7 @@ class Search:
         self._weights: Floats = prior[:, None] * _CHANCES
         self._none: Floats = _NONE * (_FIRST + _LAST) / 2
         self._trials = 0
+        self._skipped: set[Subset] = set()
 
     # What was seen.
 
@@ -229,6 +231,24 @@ class Search:
     def fails(self, subset: Subset) -> None:
         """A set could not be built, or does not apply."""
         self.needs.fails(subset)
+
+    def skip(self, subset: Subset) -> None:
+        """A set tells nothing, though it can be built."""
+        self._skipped.add(subset)
+
+    def given(self, subset: Subset, inside: bool) -> Search:
+        """What would be believed if it were known whether the culprit is inside a set."""
+        other = copy.copy(self)
+        fits = self._inside(mask(subset, self.units)[None, :])[0] == inside
+        other._weights = self._weights * fits[:, None]
+        other._none = self._none * (not inside)
+        total = other._weights.sum() + other._none.sum() or 1.0
+        other._weights, other._none = other._weights / total, other._none / total
+        return other
+
+    def inside(self, subset: Subset) -> float:
+        """The probability that the culprit is inside a set."""
+        return float(self._weights[self._inside(mask(subset, self.units)[None, :])[0]].sum())
 
     # What is believed.
 
@@ -305,7 +325,7 @@ class Search:
             if worth[place] <= 0:
                 break
             subset = subset_of(has[place])
-            if subset not in self.needs.failed:
+            if subset not in self.needs.failed and subset not in self._skipped:
                 return subset, float(told[1][place])
         return None
 
@@ -391,6 +411,49 @@ class Search:
         yield first, np.ones(len(first))
         yield second, (second != first).astype(float)
         yield third, ((third != second) & (third != first)).astype(float)
+
+
+def alike(shown: int, trials: int, baseline_shown: int, baseline_trials: int) -> float:
+    """The probability that an outcome comes with the same chance in both, and not oftener in the first."""
+    return float(_alike(np.array([shown]), trials, np.array([baseline_shown]), baseline_trials)[0, 0])
+
+
+def _alike(shown: NDArray[np.int64], trials: int, baseline_shown: NDArray[np.int64], baseline_trials: int) -> Floats:
+    """`alike` for each of some counts with each of some counts of the baseline."""
+
+    def chances(p: Floats, counts: NDArray[np.int64], of: int) -> Floats:
+        return p ** counts[:, None] * (1 - p) ** (of - counts[:, None])
+
+    oftener = (chances(_P1, shown, trials) * _CHANCES) @ chances(_P0, baseline_shown, baseline_trials).T
+    same = (chances(LEVELS, shown, trials) * (_FIRST + _LAST) / 2) @ chances(LEVELS, baseline_shown, baseline_trials).T
+    found: Floats = _NONE * same / (_NONE * same + (1 - _NONE) * oftener)
+    return found
+
+
+def would_show(apart: float, trials: int, baseline_shown: int, baseline_trials: int, least: float) -> float:
+    """The probability that a difference had been seen.
+
+    Args:
+        apart: by how much the outcome's chance is greater than in the baseline.
+        trials: how many there were.
+        least: `alike` must come below 1 less this.
+    """
+    base = (baseline_shown + 0.5) / (baseline_trials + 1) if baseline_shown else 0.0
+    counts, base_counts = np.arange(trials + 1), np.arange(baseline_trials + 1)
+    seen = _alike(counts, trials, base_counts, baseline_trials) <= 1 - least
+    return float(_binomial(trials, min(1.0, base + apart)) @ seen @ _binomial(baseline_trials, base))
+
+
+def _binomial(trials: int, p: float) -> Floats:
+    return np.array([math.comb(trials, count) * p**count * (1 - p) ** (trials - count) for count in range(trials + 1)])
+
+
+def least_shown(trials: int, baseline_shown: int, baseline_trials: int, least: float, chance: float) -> float | None:
+    """The smallest difference, in steps of a hundredth, that had been seen with such a chance; None if there is none."""
+    for hundredths in range(1, 101):
+        if would_show(hundredths / 100, trials, baseline_shown, baseline_trials, least) >= chance:
+            return hundredths / 100
+    return None
 
 
 def _culprits(units: int, prefixes: bool) -> list[tuple[int, int, int]]:
