@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -39,6 +39,7 @@ class Reporter:
         self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._shares: list[str] = []
         if put is None and sys.stderr.isatty():
             self._live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, width=24, overflow="ellipsis")),
@@ -92,6 +93,18 @@ class Reporter:
         if self._live:
             self.step(what, text)
 
+    def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
+        """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
+        shows them."""
+        if self._live:
+            with self._lock:
+                for what in self._shares:
+                    self._live.update(self._tasks[what], visible=False)
+                self._shares = [what for what, _, _ in rows]
+                for what, share, text in rows:
+                    task = self._task(self._live, what)
+                    self._live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
+
     def count(self, what: str, done: int, total: int, text: str) -> None:
         """Say how far a thing is, with the last that happened."""
         with self._lock:
@@ -133,6 +146,8 @@ class _Figures(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The figures of one row."""
+        if task.fields.get("share"):
+            return Text(f"{task.completed:4.0%}")
         if task.total is None:
             return Text("" if task.stop_time is not None else _clock(task.elapsed or 0))
         told = f"{task.completed:.0f}/{task.total:.0f}  {_clock(task.elapsed or 0)}"

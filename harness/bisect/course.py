@@ -149,6 +149,7 @@ class Course:
 
     def saw(self, seen: Seen) -> None:
         """A trial was made and judged."""
+        self.result = None  # it may have come too late for what was found, and shed doubt on it
         self.seen.append(seen)
         if self.question is None:
             self.question = self._differing()

@@ -449,7 +449,7 @@ def _binomial(trials: int, p: float) -> Floats:
 
 
 def least_shown(trials: int, baseline_shown: int, baseline_trials: int, least: float, chance: float) -> float | None:
-    """The smallest difference, in steps of a hundredth, that had been seen with such a chance; None if there is none."""
+    """The smallest difference, in hundredths, that had been seen with such a chance; None if there is none."""
     for hundredths in range(1, 101):
         if would_show(hundredths / 100, trials, baseline_shown, baseline_trials, least) >= chance:
             return hundredths / 100

@@ -73,10 +73,10 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
         last_guest = guest
     for suite, members in _suites(matrix):
         if suite:
-            made.add_row(Text(_printable(suite, ascii_only), "bold"))
+            made.add_row(Text(printable(suite, ascii_only), "bold"))
         for name, program in members:
             cells = matrix.row(program)
-            label = Text(("  " if suite else "") + _printable(name, ascii_only))
+            label = Text(("  " if suite else "") + printable(name, ascii_only))
             made.add_row(label, *(_short(cells[column][1], ascii_only) for column in chosen))
     return made
 
@@ -159,7 +159,7 @@ def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
             counts.add_row(name, *numbers)
         console.print(counts)
         for column in cycle.columns.values():
-            console.print(Text(_printable(column.name, ascii_only), "bold"))
+            console.print(Text(printable(column.name, ascii_only), "bold"))
             for line in column.findings():
                 _line(console, line, ascii_only, indent=2)
             if cost := column.cost():
@@ -332,7 +332,7 @@ def _p_value(p: float) -> str:
 # The terminal.
 
 
-def _printable(text: str, ascii_only: bool) -> str:
+def printable(text: str, ascii_only: bool) -> str:
     """Text that can do nothing to a terminal: control, invisible and direction characters are spelt out."""
     spelt = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return spelt.encode("ascii", "backslashreplace").decode() if ascii_only else spelt
@@ -340,7 +340,7 @@ def _printable(text: str, ascii_only: bool) -> str:
 
 def _lines(ascii_only: bool, *texts: str) -> Text:
     """Hostile texts, a line for each."""
-    return Text("\n".join(_printable(text, ascii_only) for text in texts))
+    return Text("\n".join(printable(text, ascii_only) for text in texts))
 
 
 def _sign(verdict: str, ascii_only: bool) -> str:
@@ -373,9 +373,7 @@ def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
     table gets one of its own.
     """
     between = 3  # padding, and the line that some boxes draw
-    names = max(
-        (cell_len(_printable(name, ascii_only)) for _, group in _suites(matrix) for name, _ in group), default=0
-    )
+    names = max((cell_len(printable(name, ascii_only)) for _, group in _suites(matrix) for name, _ in group), default=0)
     room = width - min(2 + names, width // 2)
     wide = []
     for column, heads in enumerate(matrix.columns):
@@ -413,7 +411,7 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
     if totals["known"]:
         said.append(" known: as expected.")
     if totals["claimed"]:
-        said.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
+        said.append(f" *: differs from {printable(matrix.baseline, ascii_only)}.")
     if totals["trials"]["error"]:
         said.append(" !N: guest or harness spoilt N more trials.")
     return said
@@ -426,18 +424,18 @@ def _heading(console: Console, title: str) -> None:
 
 def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> None:
     """Print hostile text, wrapped, each line indented and none padded."""
-    for line in Text(_printable(text, ascii_only)).wrap(console, max(console.width - indent, 1)):
+    for line in Text(printable(text, ascii_only)).wrap(console, max(console.width - indent, 1)):
         line.rstrip()
         console.print(" " * indent, line, sep="", soft_wrap=True)
 
 
 def _copied(console: Console, text: str, ascii_only: bool) -> None:
     """Print hostile text, never wrapped, so that it can be copied."""
-    console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
+    console.print(Text(printable(text, ascii_only)), soft_wrap=True)
 
 
 def _print_stream(console: Console, name: str, stream: Mapping[str, Any], ascii_only: bool) -> None:
-    _heading(console, f"{_printable(name, ascii_only)} ({stream['size']})")
+    _heading(console, f"{printable(name, ascii_only)} ({stream['size']})")
     for place, part in enumerate(stream["parts"]):
         if place:
             console.print(Text(f"[{stream['gap']}]", "dim"))
@@ -450,14 +448,14 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str,
     tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
     head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[finding.verdict][2])
     where = f" {finding.count} of {tried}: {cell.program}, {cell.guest}, {cell.variant}"
-    console.print(head.append(_printable(where, ascii_only), "default not bold"))
+    console.print(head.append(printable(where, ascii_only), "default not bold"))
     if finding.title:
         _line(console, finding.title, ascii_only)
     if finding.expected:
         _line(console, f"expected: {finding.expected}", ascii_only)
     # Never wrapped, so that it can be copied.
     for command in (finding.command, opening.replace("{}", str(finding.trial))):
-        console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
+        console.print(Text(f"    $ {printable(command, ascii_only)}", "dim"), soft_wrap=True)
 
 
 def _expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
@@ -570,7 +568,7 @@ def printable_stream(kept: bytes, total: int) -> str:
     """
     shown = _stream(kept, total)
     text = f"\n... {shown['gap']} ...\n".join(shown["parts"])
-    lines = [_printable(line.expandtabs(), ascii_only=False) for line in text.split("\n")]
+    lines = [printable(line.expandtabs(), ascii_only=False) for line in text.split("\n")]
     return "\n".join([*lines, *([f"... of {shown['size']}"] if total > len(kept) else [])])
 
 
