@@ -101,3 +101,33 @@ def plain(case, confidence=0.95):
     steps = math.ceil(math.log2(case.units)) if case.units > 1 else 0
     looks = 2 + len(case.culprit) * (steps + 1)
     return looks * repeats(case.p0, case.p1, (1 - confidence) / looks)
+
+
+@dataclass(frozen=True)
+class Many:
+    """Many bisects: how many found something; the share of right answers, and what was claimed; trials a bisect."""
+
+    found: int
+    right: float
+    claimed: float
+    trials: float
+    plain: float
+    builds: float
+
+
+def many(kind, number, seed=1):
+    """So many bisects of cases drawn at random. Those that see no difference at the ends say nothing, and are left out
+    of all but the count."""
+    rng = random.Random(seed)
+    cases = [draw(rng, kind) for _ in range(number)]
+    made = [(case, bisect(case, seed=place)) for place, case in enumerate(cases)]
+    made = [(case, one) for case, one in made if one.answer]
+    right = sum((case.culprit if case.prefixes else case.right()) in one.answer.alternatives for case, one in made)
+    return Many(
+        len(made),
+        right / len(made),
+        sum(one.answer.probability for _, one in made) / len(made),
+        sum(one.trials for _, one in made) / len(made),
+        sum(plain(case) for case, _ in made) / len(made),
+        sum(one.builds for _, one in made) / len(made),
+    )

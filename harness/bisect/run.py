@@ -394,6 +394,7 @@ class _Driver:
     def batches(self, crew: Crew, interrupted: Callable[[], bool]) -> Iterator[Batch]:
         """The trials: as many as can be made until a libgo is wanted that is not built yet, and so on."""
         self._crew = crew
+        self._hold()
         while not self.course.result:
             yield Batch({self._slot.guest: self._slots}, expected=lambda: self.course.to_go(self._costs()))
             if interrupted():
@@ -425,13 +426,20 @@ class _Driver:
 
     def _slots(self) -> Iterator[Slot]:
         while (subset := self._next()) is not None:
-            if self._crew and subset != self._held and self.course.question:
+            if subset not in (self._held, NOTHING, self.course.case.whole):
                 self._held = subset
-                self._crew.hold([self._variants.names[subset]])
+                self._hold(subset)
             self._current = subset
             self._numbers[subset] += 1
             self.course.pending[subset] += 1
             yield replace(self._slot, variant=self._variants.names[subset], number=self._numbers[subset])
+
+    def _hold(self, *subsets: Subset) -> None:
+        """Have fresh guests come with the libgos of the ends and of some sets: so a guest with all but one new libgo is
+        saved already, and is given that one only."""
+        if self._crew:
+            everything = (NOTHING, self.course.case.whole, *subsets)
+            self._crew.hold([self._variants.names[subset] for subset in everything])
 
     def _next(self) -> Subset | None:
         """The set of the next trial; None if there is none, or it has to be built first and no other one tells much."""
