@@ -12,7 +12,7 @@ from harness.bisect.course import Course, Seen
 from harness.bisect.search import Costs
 
 #: A trial's time is 1; a build takes so many.
-BUILD = 10.0
+BUILD = 5.0
 
 
 @dataclass(frozen=True)

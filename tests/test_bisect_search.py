@@ -13,24 +13,25 @@ from tests import bisects
 COSTS = Costs(1.0, 10.0, {})
 
 
-@pytest.mark.parametrize(("kind", "number"), [("any", 350), ("pair", 100), ("prefixes", 700), ("needs", 100)])
+@pytest.mark.parametrize(("kind", "number"), [("any", 300), ("pair", 60), ("prefixes", 600), ("needs", 60)])
 def test_as_right_as_claimed_with_half_the_trials_of_a_plain_bisect(kind, number):
     made = bisects.many(kind, number)
     # Of that many, so few may be right by chance once in a thousand times.
     spread = 3.1 * math.sqrt(made.claimed * (1 - made.claimed) / made.found)
     assert made.right >= made.claimed - spread, made
     assert made.found >= 0.95 * number, made
-    assert made.trials <= 0.55 * made.plain if kind in ("any", "prefixes") else 0.65 * made.plain, made
+    # The plain bisect is told what cannot be built.
+    assert made.trials <= (0.6 if kind == "needs" else 0.5) * made.plain, made
 
 
 def test_where_nothing_differs_nothing_is_found():
     rng = random.Random(1)
     found = 0
-    for seed in range(60):
+    for seed in range(40):
         p = rng.choice([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
         case = bisects.Case(rng.randint(2, 20), frozenset(), p, p)
         found += bisects.bisect(case, seed=seed, most=20).answer is not None
-    assert found <= 0.1 * 60
+    assert found <= 0.1 * 40
 
 
 def test_without_flakes_it_takes_about_as_many_trials_as_halvings():
@@ -122,11 +123,6 @@ CRASH, PASS = ("crash", "panic: boom"), ("pass", "as expected")
 
 
 def test_the_question_is_what_differs_most():
-    def ends(subset, number):
-        if 2 in subset and number % 2:
-            return ("crash", "panic: boom") if number % 4 == 1 else ("hang", "hang: select")
-        return PASS
-
     result = play(Course(Case(6, confidence=0.9)), lambda subset, number: CRASH if 2 in subset else PASS)
     assert result.question == Question(title="panic: boom") and result.answer.alternatives == (frozenset({2}),)
     fixed = play(Course(Case(6)), lambda subset, number: PASS if 1 in subset else CRASH)

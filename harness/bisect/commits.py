@@ -68,10 +68,9 @@ class Commits:
         """The patch that the first so many commits make together; b"" for none."""
         return self._git("diff", *_PLAIN, self.good, self.ids[max(chosen)], "--", *_PATHS) if chosen else b""
 
-    def alone(self, unit: int) -> bytes:
-        """The patch of one commit."""
-        one = self.ids[unit]
-        return self._git("diff", *_PLAIN, f"{one}^", one, "--", *_PATHS)
+    def between(self, first: int, last: int) -> bytes:
+        """The patch of some commits that follow each other."""
+        return self._git("diff", *_PLAIN, f"{self.ids[first]}^", self.ids[last], "--", *_PATHS)
 
     def source(self, cache: Cache) -> Path:
         """GCC's source at the beginning of the range, as far as libgo needs it, unpacked once. Raises BuildError."""

@@ -15,7 +15,7 @@ from harness.bisect.search import Answer, Costs, Search, Subset, alike, least_sh
 from harness.results.matrix import JUDGED
 
 #: A difference between the ends is believed, and searched for, when it is so likely. The search goes on to doubt it.
-DIFFERS = 0.9
+DIFFERS = 0.8
 #: A set that shows nothing but other troubles in so many trials, but for so small a share, is left alone.
 _BLIND, _BLIND_SHARE = 5, 0.2
 #: Information, in nats, that a trial must tell that is made while something is built.
@@ -220,7 +220,10 @@ class Course:
             return self.case.asked
         seen = [one for one in self.seen if one.subset == self.case.whole]
         titled = [Question(title=one.title) for one in seen if one.verdict in ("crash", "hang")]
-        options = list(dict.fromkeys([*titled, *(Question(verdict=one.verdict) for one in seen)]))
+        # That it passes is only a change where the baseline does not.
+        well = {one.verdict for one in self.seen if one.subset == NOTHING} <= {"pass"}
+        verdicts = [Question(verdict=one.verdict) for one in seen if not (well and one.verdict == "pass")]
+        options = list(dict.fromkeys([*titled, *verdicts]))
         return min(options, key=self._alike, default=Question(verdict="crash"))
 
     # What to do next.
@@ -351,5 +354,5 @@ def steps(course: Course) -> list[Step]:
 
 
 def _believe(row: _Row, course: Course) -> None:
-    row.answer = course.search.answer() if course.question else None
+    row.answer = course.search.answer() if course.question and not row.end else None
     row.none = course.search.none

@@ -36,6 +36,7 @@ from harness.errors import BuildError, ConfigError, PatchError, ProgramError, St
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.matrix import Trial
+from harness.results.report import printable
 from harness.results.store import Run, Store
 
 #: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
@@ -313,11 +314,11 @@ def _described(request: Request, prepared: _Prepared) -> dict[str, Any]:
 
 
 def _patch(units: Units, course: Course) -> bytes:
-    """The smallest patch that an answer comes to: of a commit its own."""
+    """The smallest patch that an answer comes to: of commits their own."""
     if not course.result or not course.result.answer:
         return b""
-    answer = course.result.answer.alternatives[-1]
-    return units.alone(max(answer)) if isinstance(units, Commits) else units.compose(answer)
+    sets = course.result.answer.alternatives
+    return units.between(min(sets[0]), max(sets[-1])) if isinstance(units, Commits) else units.compose(sets[0])
 
 
 class _Driver:
@@ -506,5 +507,5 @@ class _Driver:
         blame = course.search.blame()
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
         told = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
-        self._report.step("bisect", f"{made}; {course.question}: {told}")
+        self._report.step("bisect", f"{made}; {printable(str(course.question), False)}: {told}")
         self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])

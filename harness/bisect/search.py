@@ -39,7 +39,7 @@ Subset = frozenset[int]
 LEVELS: Floats = np.array([0.002, *np.sin(np.pi / 2 * (np.arange(9) + 0.5) / 9) ** 2, 0.998])
 #: How likely they are for p0 before anything is seen, and for p1: most faults come never without their cause, and many
 #: always with it.
-_FIRST: Floats = np.array([0.25, *[0.75 / 10] * 10])
+_FIRST: Floats = np.array([0.3, *[0.7 / 10] * 10])
 _LAST: Floats = np.array([*[0.7 / 10] * 10, 0.3])
 _PAIRS = [(low, high) for low, high in itertools.combinations(range(len(LEVELS)), 2)]
 _P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
@@ -51,7 +51,7 @@ _CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without, always wit
 #: What is believed of a culprit's size before anything is seen: one unit, two, three, so many that only all together
 #: show the outcome; and that there is none. What a bisect cannot have is shared out among the rest.
 _SIZES = {1: 0.4, 2: 0.45, 3: 0.05}
-_ALL, _NONE = 0.005, 0.2
+_ALL, _NONE = 0.005, 0.5
 #: Up to so many units, culprits of two or three units are reckoned with.
 MOST_FOR_TWO, MOST_FOR_THREE = 200, 20
 #: Trials of one set that are looked ahead, to see whether a build is worth its time.
@@ -60,7 +60,7 @@ _AHEAD = (1, 4, 16)
 _ORDERS = 8
 _SHARES = (0.4, 0.55)
 #: A need is taken for a fact when it is so likely.
-SURE = 0.95
+SURE = 0.99
 #: Needs that are expected in a whole patch before any build has failed.
 _NEEDS = 0.3
 #: Information, in nats, below which a trial is not worth making.
@@ -276,7 +276,9 @@ class Search:
         belief = self._weights.sum(axis=1)
         order = np.argsort(-belief[:-1])[:60]
         order = order[belief[order] >= belief[order[0]] / 1000]
-        has = self.needs.closed(self._masks(order))
+        has = self._masks(order)
+        if not self.prefixes:
+            has = self.needs.closed(has)
         alike: dict[object, list[int]] = {}
         probability: dict[object, float] = {}
         for place, index in enumerate(order):
@@ -380,7 +382,7 @@ class Search:
     def _prefixes(self) -> Bools:
         """Those at which the belief is shared out evenly, and their neighbours."""
         share = np.cumsum(self._weights.sum(axis=1)[:-1])
-        ends = np.searchsorted(share / share[-1], np.arange(0.05, 1, 0.05))
+        ends = np.searchsorted(share, share[-1] * np.arange(0.05, 1, 0.05))
         ends = np.unique(np.clip(np.concatenate([ends - 1, ends, ends + 1]), 0, self.units - 1))
         return np.arange(self.units)[None, :] <= ends[:, None]
 
