@@ -17,7 +17,7 @@ from harness.cache import Cache
 from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.machine import Machine
-from harness.guest.pool import RESTORES, Pool
+from harness.guest.pool import KEPT, KEPT_IN_ALL, RESTORES, Pool
 
 NAME = "linux-i386"
 
@@ -66,6 +66,19 @@ def test_a_fresh_guest_goes_on_where_another_was_saved(guest_of, write, cache):
     assert said == ["restoring", "receiving two, 0.0 MB", "saving", "restoring"]
     assert ask(third, "cat /tmp/harness/one /tmp/harness/two") == "12"
     assert len(list((cache.root / "machines").iterdir())) == 2
+
+
+def test_the_saved_machines_that_were_used_last_are_kept(tmp_path):
+    cache = Cache(tmp_path)
+    for number in range(KEPT_IN_ALL + 5):
+        folder = cache.path("machines", str(number))
+        folder.mkdir(parents=True)
+        base = "own" if number % 4 == 0 else "another"
+        (folder / "saved.json").write_text(json.dumps({"base": base, "contents": [], "sizes": {}}))
+        os.utime(folder, (number, number))
+    Pool(NAME, conf.load().guest(NAME), None, {}, cache, print)._prune("own", cache.path("machines", "0"))
+    kept = {int(path.name) for path in (tmp_path / "machines").iterdir()}
+    assert kept == {0, *(number for number in range(5, KEPT_IN_ALL + 5) if number % 4 or number >= 4 * KEPT)}
 
 
 def saved(cache, contents):
