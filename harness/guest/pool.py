@@ -33,15 +33,23 @@ KEPT_IN_ALL = 24
 _KIND = "machines"
 #: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
 #: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
-#: only between commands.
+#: only between commands. Until its trap is set the signal would end it, so it says when that is.
 _KEEPER = """
 read -r word
-(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; while :; do sleep 100000 & wait $!; done) \
+rm -f {file}
+(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; : >{file}; while :; do sleep 100000 & wait $!; done) \
 </dev/null >/dev/null 2>&1 &
+until [ -f {file} ]; do :; done
 echo $!
 sync
 """
-_PROOF = "rm -f {file}; {clock}; kill -USR1 {keeper} && until [ -f {file} ]; do :; done; cat {file}"
+_PROOF = """
+rm -f {file}
+{clock}
+kill -USR1 {keeper}
+until [ -f {file} ]; do kill -0 {keeper} || break; done
+cat {file}
+"""
 
 
 #: Bytes of programs that lie in a guest at a time; a root disk may have no more than a few hundred MB free.
@@ -134,6 +142,7 @@ class Pool:
         machine = self._machine(folder, stopped)
         try:
             while self._failures < RESTORES:
+                saved = None
                 try:
                     saved = self._saved(machine, say)
                     return self._restore(machine, saved, say)
@@ -146,7 +155,11 @@ class Pool:
                     if stopped() or isinstance(error, _DoesNotBoot):
                         raise
                     self._failures += 1
-                    then = "guests are booted from now on" if self._failures >= RESTORES else "once more"
+                    then = "once more"
+                    if self._failures >= RESTORES:
+                        then = "guests are booted from now on"
+                        if saved:  # the next run saves another
+                            shutil.rmtree(saved, ignore_errors=True)
                     self._trouble(f"restoring failed: {error.whole()}; {then}")
             guest = self._boot(machine, say)
             self._fill(guest, say)
