@@ -50,6 +50,8 @@ _STOPPED = {
     "internal-error": "QEMU stopped it: internal error",
     "guest-panicked": "QEMU stopped it: its kernel panicked",
 }
+#: Screenshots that are kept; a run with a guest in trouble may make one in every trial.
+_SCREENS = 100
 #: Seconds that saving a machine's memory may take, and restoring it.
 _SAVING = 60.0
 
@@ -265,6 +267,8 @@ class Machine:
             picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)
+            for old in sorted(self._screens.glob("*.png"), key=lambda one: one.stat().st_mtime)[:-_SCREENS]:
+                old.unlink(missing_ok=True)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)
             return None
