@@ -17,6 +17,8 @@ BUILD = 5.0
 
 @dataclass(frozen=True)
 class Case:
+    """What is to be found: the culprit, the chances of the outcome without it and with it, and what needs what."""
+
     units: int
     culprit: frozenset[int]
     p0: float
@@ -71,11 +73,13 @@ def bisect(case, confidence=0.95, seed=0, build=BUILD, most=40):
             current = subset
 
 
-def draw(rng, kind="any", most=64):
-    units = min(most, max(1, round(2 ** rng.uniform(0, 6))))
+def draw(rng, kind="any", chances=None):
+    """A case: `kind` is any, pair, needs or prefixes; `chances` are p0 and p1, else they are drawn too."""
+    units = round(2 ** rng.uniform(0, 6))
     size = 2 if units > 1 and (kind == "pair" or (kind == "any" and rng.random() < 0.3)) else 1
     p0 = rng.choice([0, 0, 0, 0.05, 0.1, 0.25, 0.5])
     p1 = rng.choice([p for p in (0.33, 0.5, 0.75, 0.9, 1.0) if p >= p0 + 0.3])
+    p0, p1 = chances or (p0, p1)
     needs = frozenset()
     if kind == "needs" and units > 2:
         needs = frozenset(tuple(rng.sample(range(units), 2)) for _ in range(rng.randint(1, 3)))
@@ -114,12 +118,17 @@ class Many:
     plain: float
     builds: float
 
+    @property
+    def spread(self):
+        """How far the share of right answers may be from what was claimed, once in a thousand times."""
+        return 3.1 * math.sqrt(self.claimed * (1 - self.claimed) / self.found)
 
-def many(kind, number, seed=1):
+
+def many(kind, number, seed=1, chances=None):
     """So many bisects of cases drawn at random. Those that see no difference at the ends say nothing, and are left out
     of all but the count."""
     rng = random.Random(seed)
-    cases = [draw(rng, kind) for _ in range(number)]
+    cases = [draw(rng, kind, chances) for _ in range(number)]
     made = [(case, bisect(case, seed=place)) for place, case in enumerate(cases)]
     made = [(case, one) for case, one in made if one.answer]
     right = sum((case.culprit if case.prefixes else case.right()) in one.answer.alternatives for case, one in made)

@@ -16,9 +16,7 @@ COSTS = Costs(1.0, 10.0, {})
 @pytest.mark.parametrize(("kind", "number"), [("any", 300), ("pair", 60), ("prefixes", 600), ("needs", 60)])
 def test_as_right_as_claimed_with_half_the_trials_of_a_plain_bisect(kind, number):
     made = bisects.many(kind, number)
-    # Of that many, so few may be right by chance once in a thousand times.
-    spread = 3.1 * math.sqrt(made.claimed * (1 - made.claimed) / made.found)
-    assert made.right >= made.claimed - spread, made
+    assert made.right >= made.claimed - made.spread, made
     assert made.found >= 0.95 * number, made
     # The plain bisect is told what cannot be built.
     assert made.trials <= (0.6 if kind == "needs" else 0.5) * made.plain, made
