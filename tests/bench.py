@@ -342,9 +342,9 @@ def simulated_bisects() -> Bench:
     bench = Bench(
         "bisect",
         "Synthetic bisects with coins for guests: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
-        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect is told these chances, and what cannot be"
-        " built; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds two"
-        " hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of bisects of hunks.",
+        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect is told these chances, and what does"
+        " not build; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds"
+        " two hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of hunks.",
     )
     bench.columns = ("bisects", "trials each", "plain bisect", "ratio", "goal")
 

@@ -34,9 +34,11 @@ class World:
         needs: pairs of words: a patch with the first and without the second does not compile.
         killed_at: at this trial the harness is killed, once.
         trouble: what the next build says in vain.
+        deadly: words of a patch with which no guest lives to the end of a trial.
     """
 
-    def __init__(self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble=""):
+    def __init__(self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none"):
+        self.deadly = deadly
         self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
         self.random, self.made, self.built, self.held = random.Random(1), 0, [], []
 
@@ -71,12 +73,14 @@ class World:
                 if self.made == self.killed_at:
                     raise KeyboardInterrupt
                 assert slot.variant in provided.built["x"].libgos, "only what is built is run"
+                deadly = self.deadly in self.text(slot.variant, asked.configuration)
                 harmed = all(word in self.text(slot.variant, asked.configuration) for word in self.harm)
                 crash = self.random.random() < (self.p1 if harmed else self.p0)
                 told = ("crash", "status 2", "fatal error: bad\x1b[2J time") if crash else ("pass", "as expected", "")
+                told = ("error", "the guest died", "") if deadly else told
                 said = dict(zip(("verdict", "reason", "signature"), told, strict=True)) | NOTHING
                 names = {"guest": slot.guest, "variant": slot.variant, "program": slot.program.name}
-                trial = Trial(id=0, number=slot.number, attempt=1, **names, **said)
+                trial = Trial(id=0, number=slot.number, attempt=3 if deadly else 1, **names, **said)
                 store.add(number, trial)
                 door.finished(trial)
 
@@ -182,6 +186,12 @@ def test_a_program_that_fails_with_every_build(bisect):
     done = bisect(World(), "patch", ONE, "--program", PROGRAM, "--trials", "12")
     assert done.exit_code == 1
     assert f"{PROGRAM} does so with pristine in every trial, whatever is changed." in done.output
+
+
+def test_a_libgo_that_no_guest_survives(bisect):
+    done = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
+    assert done.exit_code == 3
+    assert re.search("no trial with bisect-[0-9a-f]{8} can be made, the last time so: the guest died", done.output)
 
 
 GOOD = ONE.read_text()

@@ -18,6 +18,8 @@ from harness.results.matrix import JUDGED
 DIFFERS = 0.8
 #: A set that shows nothing but other troubles in so many trials, but for so small a share, is left alone.
 _BLIND, _BLIND_SHARE = 5, 0.2
+#: A set of which no trial could be made, but so many were lost to the guest, is left alone too.
+_LOST = 3
 #: Information, in nats, that a trial must tell that is made while something is built.
 _MEANWHILE = 0.02
 NOTHING: Subset = frozenset()
@@ -131,6 +133,7 @@ class Course:
         self.failed: list[Failed] = []
         self.question: Question | None = None
         self.pending: Counter[Subset] = Counter()
+        self._lost: Counter[Subset] = Counter()
         self.result: Result | None = None
         self._begin()
 
@@ -140,6 +143,9 @@ class Course:
             self.search.builds(subset)
         for failed in self.failed:
             self.search.fails(failed.subset)
+        for subset, times in self._lost.items():
+            if times >= _LOST:
+                self.search.skip(subset)
         self._known = self._baseline_titles()
         if self.question:
             for seen in self.seen:
@@ -159,6 +165,14 @@ class Course:
             self._begin()
         else:
             self._learn(seen)
+
+    def lost(self, subset: Subset) -> bool:
+        """A trial was spoilt by the guest, however often it was tried. Returns whether the set is given up for it."""
+        self._lost[subset] += 1
+        given_up = self._lost[subset] >= _LOST and not any(seen.subset == subset for seen in self.seen)
+        if given_up:
+            self.search.skip(subset)
+        return given_up
 
     def builds(self, subset: Subset) -> None:
         """A set could be built."""

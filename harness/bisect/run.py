@@ -28,11 +28,11 @@ from harness.bisect.report import Story
 from harness.bisect.search import Costs, Subset
 from harness.build import command, patches, source, toolchain
 from harness.build.patches import Patch
-from harness.cache import Cache, digest, file_digest
+from harness.cache import Cache, digest, file_digest, lock
 from harness.conf.load import BASELINE
-from harness.crew import Crew
+from harness.crew import ATTEMPTS, Crew
 from harness.engine import Asked, Batch, Door, Provided
-from harness.errors import BuildError, ConfigError, PatchError, ProgramError, StoreError
+from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.matrix import Trial
@@ -259,7 +259,7 @@ class _Variants:
         self.configuration: conf.Configuration | None = None
         self.names: dict[Subset, str] = {NOTHING: request.baseline}
         self._like, self._units = like, units
-        self._said: dict[str, Any] = {"toolchains": override} if override else {}
+        self._override = {"toolchains": override} if override else {}
         self._base = [self._write(f"baseline-{place}.patch", patch.text) for place, patch in enumerate(base)]
 
     def add(self, subset: Subset) -> str:
@@ -270,12 +270,14 @@ class _Variants:
             file = self._write(f"{name}.patch", text)
             about = ", ".join(self._units.units[unit].name for unit in sorted(subset))
             variant = self._like.model_copy(
-                update={"about": about, "patches": [*map(str, self._base), str(file)], "tree": None}
+                update={"about": about, "patches": [*map(str, self._base), str(file)], "tree": None, "trace": False}
             )
             said = variant.model_dump(exclude_defaults=True, exclude_none=True)
-            self._said.setdefault("variants", {})[name] = said
-            text_ = f"# Made by `harness bisect`.\n{yaml.safe_dump(self._said, sort_keys=False, width=200)}"
-            self._write("variants.yaml", text_.encode())
+            with lock(self.folder / ".lock"):  # a bisect of the same patch may be made side by side
+                known = yaml.safe_load(self.file.read_text()) if self.file.is_file() else {}
+                whole = {**self._override, "variants": {**known.get("variants", {}), name: said}}
+                text_ = f"# Made by `harness bisect`.\n{yaml.safe_dump(whole, sort_keys=False, width=200)}"
+                self._write("variants.yaml", text_.encode())
             if self.configuration:
                 self.configuration.add(name, variant)
             self.names[subset] = name
@@ -379,11 +381,13 @@ class _Driver:
         by_name |= {name: subset for subset, name in self._variants.names.items()}
         failed = [(one["after"], frozenset(one["units"]), one["why"]) for one in said["failed"]]
         for trial in self._store.trials(self._number):
+            subset = by_name[trial.variant]
+            self._numbers[subset] = max(self._numbers[subset], trial.number)
+            if trial.verdict == "error" and trial.attempt == ATTEMPTS:
+                self._lost(subset, trial)
             if trial.verdict != "error":
                 while failed and failed[0][0] <= len(self.course.seen):
                     self.course.fails(*failed.pop(0)[1:])
-                subset = by_name[trial.variant]
-                self._numbers[subset] = max(self._numbers[subset], trial.number)
                 if subset not in self.course.built:
                     self.course.builds(subset)
                 self._saw(subset, trial)
@@ -417,10 +421,17 @@ class _Driver:
         """A trial is stored."""
         subset = next(subset for subset, name in self._variants.names.items() if name == trial.variant)
         self.course.pending[subset] -= 1
-        if trial.verdict != "error":  # lost to the guest, which may try another one
-            self._saw(subset, trial)
-            self._times.append(trial.seconds + _TRIAL)
-            self._show()
+        if trial.verdict == "error":
+            self._lost(subset, trial)
+            return
+        self._saw(subset, trial)
+        self._times.append(trial.seconds + _TRIAL)
+        self._show()
+
+    def _lost(self, subset: Subset, trial: Trial) -> None:
+        """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
+        if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
+            raise GuestError(f"no trial with {trial.variant} can be made, the last time so: {trial.reason}")
 
     def _saw(self, subset: Subset, trial: Trial) -> None:
         self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))
@@ -500,7 +511,7 @@ class _Driver:
     def _show(self) -> None:
         """Say what is known."""
         course, units = self.course, self._units.units
-        made = f"{len(course.seen)} trials, {len(course.built) + len(course.failed)} builds"
+        made = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
         if not course.question:
             self._report.step("bisect", f"{made}; comparing both ends")
             return
