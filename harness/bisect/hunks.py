@@ -149,6 +149,7 @@ class Series:
     ) -> Iterator[tuple[_Part, Unit]]:
         """A file's units in one patch; `state` is of the files before that patch."""
         name = file.path
+        creates, deletes = (side.split("\t")[0] == "/dev/null" for side in (file.source_file, file.target_file))
         lines = state[name] or []
         shift = 0
         for hunk in file:
@@ -159,14 +160,14 @@ class Series:
             shift = start - expected
             end = start + len(source)
             runs = _runs(hunk)
-            for group in [[run] for run in runs] if blocks and not file.is_added_file else [runs]:
+            for group in [[run] for run in runs] if blocks and not creates else [runs]:
                 edits = [self._edit(run, hunk, lines, start) for run in group]
                 begin, last = start, end
                 if blocks:
                     begin = max(start, start + group[0].source - _CONTEXT)
                     last = min(end, start + group[0].source + group[0].removed + _CONTEXT)
                 window = tuple(lines[begin:last])
-                part = _Part(number, name, window, tuple(edits), file.is_added_file, file.is_removed_file)
+                part = _Part(number, name, window, tuple(edits), creates, deletes)
                 yield part, _unit(prefix, name, hunk, group)
 
     def _edit(self, run: _Run, hunk: Hunk, lines: Sequence[_Line], start: int) -> _Edit:
