@@ -6,6 +6,7 @@ The crew's threads make trials; the main thread alone writes the store and decid
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import queue
 import shlex
@@ -427,6 +428,39 @@ def matrix(store: Store, run_: Run) -> Matrix:
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
     )
+
+
+def stored_matrix(said: str, work: Path) -> Matrix:
+    """The matrix of a run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
+            another work directory or its database, with `#N` behind it for another run than the newest.
+
+    Raises:
+        StoreError: there is no such run, or the file is no such file.
+    """
+    path, mark, number = said.rpartition("#")
+    if said.isdecimal():
+        path, number = str(work), said
+    elif not mark or not number.isdecimal():
+        path, number = said, ""
+    file = Path(path)
+    if file.is_file() and file.suffix == ".json":
+        try:
+            return Matrix.from_json(json.loads(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{file}: cannot be read: {error}") from error
+        except StoreError as error:
+            raise StoreError(f"{file}: {error}") from error
+    database = file / "results.sqlite" if file.is_dir() else file
+    if not database.is_file():
+        why = (
+            "no run has been made here" if said.isdecimal() else "is no run's number, no JSON of one, no work directory"
+        )
+        raise StoreError(f"{path}: {why}")
+    store = Store(database)
+    return matrix(store, store.run(int(number) if number else None))
 
 
 def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+import pydantic
+
 from harness.errors import StoreError
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
@@ -116,6 +118,7 @@ class Cell:
         difference: None for the baseline itself, and where either side has no trial.
         known: trials that went wrong as the configuration expects.
         contradicts: entries of known failures that are wrong about it, in words, or ''.
+        seconds: how long all trials together took, errors too.
     """
 
     guest: str
@@ -131,6 +134,7 @@ class Cell:
     difference: Difference | None = None
     known: int = 0
     contradicts: str = ""
+    seconds: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -170,6 +174,7 @@ class Matrix:
         most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
             None if their number was fixed beforehand.
         expired: entries of known failures that are about some of the cells, and have expired, in words.
+        times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
     """
 
     run: dict[str, Any]
@@ -182,6 +187,7 @@ class Matrix:
     events: list[dict[str, Any]]
     most: int | None = None
     expired: Sequence[str] = ()
+    times: Sequence[dict[str, Any]] = ()
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -250,12 +256,12 @@ class Matrix:
 
         Keys:
             schema: 1.
-            run, guests, variants, programs, baseline, events: as above.
+            run, guests, variants, programs, baseline, events, times: as above.
             cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
                 none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
                 ids, signatures (title -> trials), findings (verdict, title, count, trial, command, expected), interval
                 ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials),
-                known and contradicts (see Cell), surprise (true or false).
+                known, contradicts and seconds (see Cell), surprise (true or false).
             expired: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
@@ -273,7 +279,20 @@ class Matrix:
             "expired": list(self.expired),
             "totals": self.totals(),
             "events": self.events,
+            "times": list(self.times),
         }
+
+    @staticmethod
+    def from_json(data: object) -> Matrix:
+        """The matrix that `to_json` made an object of. Raises StoreError if it made no such object."""
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise StoreError(f"this is not JSON of a run, as `harness show --format json` prints it (schema {SCHEMA})")
+        try:
+            return pydantic.TypeAdapter(Matrix).validate_python(data)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StoreError(f"this JSON is not of a run: {where}: {first['msg']}") from error
 
 
 def build(
@@ -287,6 +306,7 @@ def build(
     most: int | None = None,
     expected: Sequence[Entry] = (),
     day: date = date.max,
+    times: Sequence[dict[str, Any]] = (),
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -312,6 +332,7 @@ def build(
         if trial.verdict not in TRIAL_VERDICTS:
             raise StoreError(f"Trial {trial.id} has the unknown verdict {trial.verdict!r}")
         cell.ids.append(trial.id)
+        cell.seconds += trial.seconds
         if trial.verdict == "error":
             cell.errors += 1
             spoilt[id(cell), trial.number] = cell
@@ -348,6 +369,7 @@ def build(
         events=list(events),
         most=most,
         expired=expired,
+        times=times,
     )
 
 
