@@ -42,10 +42,14 @@ def trials(
     each: int = 5,
     seed: int = 1,
 ) -> Iterator[Trial]:
-    """The trials of a run in which about a tenth of the cells go wrong, each in a way of its own, in mixed order."""
+    """The trials of a run in which about a tenth of the cells go wrong, each in a way of its own, in mixed order.
+
+    Of the first cells the one numbered 0 crashes, 5 hangs, 10 fails now and then, and 15 is spoilt now and then.
+    """
     dice = random.Random(seed)
     places = [(p, g, v, n) for p in programs for g in guests for v in variants for n in range(1, each + 1)]
     temper = {(p, g, v): dice.random() for p in programs for g in guests for v in variants}
+    temper.update(zip(list(temper)[:16:5], (0.98, 0.96, 0.93, 0.918), strict=False))
     dice.shuffle(places)
     for number, (program, guest, variant, turn) in enumerate(places, start=1):
         kind = temper[program, guest, variant]
@@ -64,7 +68,7 @@ def trials(
             reason, signal = "it did not end within its time limit", "SIGQUIT"
         elif kind > 0.92 and dice.random() < 0.3:
             verdict, status, reason, out = "fail", 1, f"wrong output: {EVIL}", HOSTILE
-        elif kind > 0.915:
+        elif kind > 0.915 and dice.random() < 0.3:
             verdict, status, reason = "error", None, "the guest itself hangs: no answer within 20 s"
         yield Trial(
             number, guest, variant, program, turn, 1, verdict, reason, signature, status, signal,

@@ -113,7 +113,7 @@ def _markdown(matrix: Matrix) -> Iterator[str]:
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """The comparison of two runs as JSON text, ASCII only, with a newline at its end; its `to_json` documents the keys."""
+    """The comparison of two runs as JSON text, ASCII only, with a newline at its end; see its `to_json`."""
     return json.dumps(comparison.to_json(), indent=1) + "\n"
 
 

@@ -168,7 +168,6 @@ class Matrix:
         run: facts of the run for the reader (versions, hashes, times, the command); any JSON object.
         baseline: the variant the others are compared with.
         cells: for each program, each guest, each variant, in the order of these lists.
-        comparisons: how many tests the correction was made for.
         events: troubles of guests, JSON objects. Reports know the keys `time`, `guest`, `kind` and `text`, and show
             all others as they are.
         most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
@@ -183,11 +182,15 @@ class Matrix:
     programs: list[str]
     baseline: str
     cells: list[Cell]
-    comparisons: int
     events: list[dict[str, Any]]
     most: int | None = None
     expired: Sequence[str] = ()
     times: Sequence[dict[str, Any]] = ()
+
+    @property
+    def comparisons(self) -> int:
+        """How many tests the correction was made for."""
+        return sum(cell.difference is not None for cell in self.cells)
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -357,7 +360,7 @@ def build(
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
     expired = _expect(matrix_cells.values(), expected, day)
-    comparisons = _compare(matrix_cells, baseline, outcomes if most else None)
+    _compare(matrix_cells, baseline, outcomes if most else None)
     return Matrix(
         run=dict(run),
         guests=list(guests),
@@ -365,7 +368,6 @@ def build(
         programs=list(programs),
         baseline=baseline,
         cells=list(matrix_cells.values()),
-        comparisons=comparisons,
         events=list(events),
         most=most,
         expired=expired,
@@ -392,8 +394,8 @@ def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[
 
 def _compare(
     cells: Mapping[tuple[str, str, str], Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None
-) -> int:
-    """Give each cell its difference from the baseline's; returns how many comparisons that made.
+) -> None:
+    """Give each cell its difference from the baseline's.
 
     Args:
         outcomes: by the cell's id, what came of each number, if the sequential test is wanted.
@@ -412,7 +414,6 @@ def _compare(
         p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
         cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
-    return len(pairs)
 
 
 def _suspected(difference: Difference) -> bool:

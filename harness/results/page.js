@@ -14,7 +14,8 @@
   };
 
   // Everything shown goes through here: as text, with control, invisible and direction characters spelt out.
-  const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+  const HIDDEN = new RegExp("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff"
+    + "\\ufff9-\\ufffb]|[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]", "g");
   const visible = (text) => text.replace(HIDDEN, (c) => {
     const code = c.charCodeAt(0).toString(16);
     return code.length > 2 ? "\\u" + code.padStart(4, "0") : "\\x" + code.padStart(2, "0");
@@ -103,7 +104,6 @@
     });
     if (index.errors[cell]) element.append(make("span", "mark", "!" + index.errors[cell][0]));
     if (!fits(cell)) element.classList.add("dim");
-    if (active && active.row === row && active.column === column) element.classList.add("active");
     return element;
   };
   const drawRow = (row, at) => {
@@ -128,10 +128,16 @@
     body.replaceChildren(...shown.slice(first, last).map((row, place) => drawRow(row, first + place)));
     body.style.paddingTop = first * height + "px";
     body.style.paddingBottom = (shown.length - last) * height + "px";
-    if (active && byId(activeId())) grid.setAttribute("aria-activedescendant", activeId());
-    else grid.removeAttribute("aria-activedescendant");
+    mark();
   };
   const activeId = () => "cell-" + (active.row.first + active.column);
+  const mark = () => {
+    const cell = active && byId(activeId());
+    body.querySelector(".active")?.classList.remove("active");
+    cell?.classList.add("active");
+    if (cell) grid.setAttribute("aria-activedescendant", cell.id);
+    else grid.removeAttribute("aria-activedescendant");
+  };
   const show = (rows) => {
     shown = rows;
     places = new Map(rows.map((row, place) => [row, place]));
@@ -150,7 +156,8 @@
     const room = scroller.clientHeight - head - height;
     if (top < scroller.scrollTop) scroller.scrollTop = top;
     else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
-    draw(true);
+    draw(false);
+    mark();
     const cell = byId(activeId());
     const names = cell.parentElement.firstElementChild.offsetWidth;
     if (cell.offsetLeft < scroller.scrollLeft + names) scroller.scrollLeft = cell.offsetLeft - names;
@@ -419,15 +426,19 @@
     grid.focus({ preventScroll: true });
     openActive();
   });
-  grid.addEventListener("focus", () => {
+  const begin = () => {
     const row = shown.find((one) => !one.suite);
     if (!active && row) activate(row, 0);
-  });
+  };
+  // A click focuses the grid too, before it is known to be one: nothing may move under it.
+  grid.addEventListener("focus", () => { if (grid.matches(":focus-visible")) begin(); });
   grid.addEventListener("keydown", (event) => {
     const page = Math.max(1, Math.floor(scroller.clientHeight / height) - 3);
     const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], PageUp: [-page, 0],
       PageDown: [page, 0], Home: [event.ctrlKey ? -Infinity : 0, -Infinity], End: [event.ctrlKey ? Infinity : 0, Infinity] };
-    if (!active || event.altKey || event.metaKey) return;
+    if (event.altKey || event.metaKey) return;
+    begin();
+    if (!active) return;
     if (event.key === "Enter" || event.key === " ") openActive();
     else if (steps[event.key]) step(...steps[event.key]);
     else return;
