@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import queue
+import re
 import shlex
 import signal
 import sys
@@ -23,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import conf, gccsuites, paths, plan
+from harness import __version__, conf, gccsuites, paths, plan
 from harness.build import command, gotest, libgo, patches, program, source, toolchain, worktree
 from harness.build.gotags import Target
 from harness.build.libgo import Libgo
@@ -44,7 +45,7 @@ from harness.crew import (
     folder_for_guest,
 )
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
-from harness.guest import boot
+from harness.guest import boot, image, machine
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
@@ -247,9 +248,23 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
         kept = folder / "cores" if request.cores else None
         crew = Crew(_job(asked, provided, kept), report)
         conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
-        conductor.conduct(batches, resume is not None)
+        try:
+            conductor.conduct(batches, resume is not None)
+        finally:
+            _note_times(store, number, report)
     store.finish(number)
     return store, store.run(number)
+
+
+def _note_times(store: Store, number: int, report: Reporter) -> None:
+    """Store how long builds and guests took; those of guests of one name together."""
+    sums: dict[tuple[str, str], tuple[int, float]] = {}
+    for one in report.took():
+        key = re.sub(r"^(guest .+) \d+$", r"\1", one.what), one.step
+        times, seconds = sums.get(key, (0, 0.0))
+        sums[key] = times + one.times, seconds + one.seconds
+    for (what, step), (times, seconds) in sums.items():
+        store.took(number, what, step, times, round(seconds, 3))
 
 
 @dataclass(frozen=True)
@@ -313,7 +328,9 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provide
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
-    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
+    described = _describe(request, asked.guests, asked.programs, built, files, configuration)
+    described["facts"] |= _versions(asked, tools)
+    return Provided(files, built, described)
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -427,6 +444,7 @@ def matrix(store: Store, run_: Run) -> Matrix:
         said["trials"] if said.get("request", {}).get("until_sure") else None,
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
+        store.times(run_.id),
     )
 
 
@@ -645,6 +663,27 @@ def _describe(
             **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
+    }
+
+
+def _versions(asked: Asked, tools: Mapping[str, Toolchain]) -> dict[str, Any]:
+    """What the outcome of a run may depend on, for the reader: versions, and the hashes of images and patches."""
+    configuration = asked.configuration
+    images = {name: image.find(guest.image) for name, guest in asked.guests.items() if guest.image}
+    applied = {
+        name: [f"{patch.path.name} {patch.key}" for patch in recipe(name, configuration).patches]
+        for name in asked.request.variants
+    }
+    return {
+        "harness": __version__,
+        "qemu": {name: machine.version(guest.qemu) for name, guest in asked.guests.items()},
+        "gcc": {name: one.banner for name, one in tools.items()},
+        "image": {
+            name: {file: said["sha256"] for file, said in found.manifest["files"].items()}
+            for name, found in images.items()
+            if found
+        },
+        "patches": {name: patches_ for name, patches_ in applied.items() if patches_},
     }
 
 

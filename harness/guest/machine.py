@@ -88,6 +88,15 @@ class Saved:
     disk: Path
 
 
+def version(qemu: str) -> str:
+    """The first line of what a QEMU says of its version, '' if it is not there."""
+    try:
+        said = subprocess.run([qemu, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    except OSError:
+        return ""
+    return said.stdout.partition("\n")[0]
+
+
 class Machine:
     """One boot, or one restore, of a guest.
 
