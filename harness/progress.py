@@ -31,7 +31,10 @@ _WIDE = 100
 
 @dataclass
 class Took:
-    """How often a step of a thing was made, and how many seconds that took in all."""
+    """How often a step of a thing was made, and how many seconds that took in all.
+
+    Of what is counted the step is '', the times are those after the first, and the seconds are from its end on.
+    """
 
     what: str
     step: str
@@ -123,6 +126,8 @@ class Reporter:
             took = time.monotonic() - since
             made = done - before  # since then; a run that goes on has some already
             left = took / made * (total - done) if made and done < total else None
+            if made and done == total:
+                self._took[what, ""] = Took(what, "", made, took)
             if self._live:
                 task = self._task(self._live, what)
                 self._live.update(task, completed=done, total=total, left=left, text=text)

@@ -75,11 +75,15 @@ def test_how_long_each_step_took_is_known_by_its_name(report, clock):
         report.step("libgo", text)
         report.doing("libgo", "what a guest does between its steps")
         clock.now += seconds
+    for number in range(1, 5):
+        report.count("programs", number, 4, "compiled x")
+        clock.now += 2
     report.step("guest", "booting")  # has not ended
     assert report.took() == [
         Took("libgo", "configuring", 1, 12),
         Took("libgo", "compiled", 2, 12),
         Took("libgo", "receiving libgo.so", 1, 5),
+        Took("programs", "", 3, 6),
     ]
 
 
