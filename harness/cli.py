@@ -152,14 +152,19 @@ def _make(request: engine.Request, resume: int | None, html: Path | None, work: 
     store, done = _run(request, resume)
     matrix = engine.matrix(store, done)
     terminal.print_table(matrix, Console(), _opening(work))
-    pages = _write(store, done, matrix, request.work, html)
+    pages = _write(store, done, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:
     """The command that opens a trial; the trial's number is put for {}."""
-    return "harness open {}" + (f" --work {shlex.quote(work)}" if work else "")
+    return "harness open {}" + _option(work)
+
+
+def _option(work: str | None) -> str:
+    """What a command that takes a trial's number needs besides it."""
+    return f" --work {shlex.quote(work)}" if work else ""
 
 
 @main.command()
@@ -193,7 +198,7 @@ def trace(
     store, done = _run(engine.traced(request))
     matrix = engine.matrix(store, done)
     terminal.print_life_cycles(engine.life_cycles(store, done), Console())
-    click.echo(f"JSON and HTML: {_write(store, done, matrix, request.work, html)}")
+    click.echo(f"JSON and HTML: {_write(store, done, matrix, work, html)}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
@@ -206,15 +211,15 @@ def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run
     sys.exit(130)
 
 
-def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
+def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
-    folder = work / "runs" / str(run_.id)
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "matrix.json").write_text(formats.json_text(matrix))
         cycles = engine.life_cycles(store, run_)
         for file in filter(None, [folder / "report.html", also]):
-            page.write(file, matrix, store.trials(run_.id), cycles, store.collected)
+            page.write(file, matrix, store.trials(run_.id), cycles, store.collected, _option(work))
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -247,7 +252,8 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
         case "table":
             terminal.print_table(matrix, Console(), _opening(work))
         case "html":
-            for piece in page.html(matrix, store.trials(run_.id), engine.life_cycles(store, run_), store.collected):
+            cycles = engine.life_cycles(store, run_)
+            for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
                 _print(piece)
         case "markdown":
             _print(formats.markdown(matrix))
@@ -315,7 +321,7 @@ def open_(number: int, work: str | None) -> None:
             files[-1].write_bytes(picture)
         except OSError as error:
             raise HarnessError(f"{folder}: cannot be written: {error.strerror}") from error
-    words = f" {number}" + (f" --work {shlex.quote(work)}" if work else "")
+    words = f" {number}{_option(work)}"
     commands = [f"harness rerun{words}", f"harness rerun{words} --shell", f"harness capsule{words}"]
     terminal.print_trial(run_.id, trial, parts, files, commands, Console())
 
@@ -388,7 +394,7 @@ def rejudge(number: int, work: str | None) -> None:
         table.add_row(str(count), Text(old), Text(new))
     if changed:
         Console().print(table)
-    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    pages = _write(store, run_, engine.matrix(store, run_), work, None)
     click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
 
 

@@ -45,8 +45,8 @@ from harness.crew import (
     folder_for_guest,
 )
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
-from harness.guest import boot, image, machine
-from harness.guest.machine import Files, Machine
+from harness.guest import boot, image
+from harness.guest.machine import Files, Machine, find_qemu, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
@@ -320,7 +320,9 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provide
     named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
     stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
-    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    # What must be installed comes first: to look for it takes a second, an image's download and a build take minutes.
+    for name, guest in asked.guests.items():
+        find_qemu(name, guest)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
     with _booting_meanwhile(asked.guests, files, request.work, cache, report):
@@ -676,7 +678,7 @@ def _versions(asked: Asked, tools: Mapping[str, Toolchain]) -> dict[str, Any]:
     }
     return {
         "harness": __version__,
-        "qemu": {name: machine.version(guest.qemu) for name, guest in asked.guests.items()},
+        "qemu": {name: qemu_version(name, guest) for name, guest in asked.guests.items()},
         "gcc": {name: one.banner for name, one in tools.items()},
         "image": {
             name: {file: said["sha256"] for file, said in found.manifest["files"].items()}

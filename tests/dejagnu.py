@@ -170,26 +170,14 @@ def go_tests(said: Setting) -> list[Program]:
     return [one for one in found if one.fits(target, variant) and set(one.needs) <= set(said.guest.provides)]
 
 
-def by_harness(said: Setting, programs: Iterable[Program], compiled: bool = True) -> dict[str, Trial]:
-    """Run programs by the command, once each; give the trials by the programs' names.
-
-    Args:
-        compiled: whether they may be taken from the cache.
-    """
+def by_harness(said: Setting, programs: Iterable[Program]) -> dict[str, Trial]:
+    """Run programs by the command, once each; give the trials by the programs' names."""
     names = [one.name for one in programs]
     with tempfile.TemporaryDirectory(dir=said.folder) as folder:
-        environment = dict(os.environ)
-        if not compiled:  # a cache that lacks nothing else
-            cache = Path(folder) / "harness"
-            cache.mkdir()
-            for kept in said.cache.root.iterdir():
-                if kept.name != "programs":
-                    (cache / kept.name).symlink_to(kept)
-            environment["XDG_CACHE_HOME"] = folder
         work = Path(folder) / "work"
         command = [str(Path(sys.executable).with_name("harness")), "run", *names, "--guest", GUEST]
         command += ["--variant", said.variant, "--trials", "1", "--work", str(work)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         made = {trial.program: trial for trial in Store(work / "results.sqlite").trials(1) if trial.verdict in JUDGED}
         if missing := set(names) - set(made):
             sys.exit(f"the harness did not run {len(missing)} programs:\n{done.stdout}{done.stderr}")

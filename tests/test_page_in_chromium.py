@@ -33,19 +33,23 @@ def matrix_of(trials, programs, **more):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """The pages: one of every kind of cell and one of 100,000 trials."""
-    folder = tmp_path_factory.mktemp("pages")
+def some(tmp_path_factory):
+    """A page that has a cell of every kind."""
+    file = tmp_path_factory.mktemp("some") / "page.html"
     trials = [*TRIALS, HOSTILE]
     parts = {"dossier/threads": runs.HOSTILE, f"dossier/{runs.EVIL}": runs.HOSTILE, "dossier/screen.png": b"\x89PNG"}
-    pages.write(
-        folder / "some.html", matrix_of(trials, [*PROGRAMS, HOSTILE.program]), trials, collected=lambda _: parts
-    )
-    many = runs.names(1000)
-    pages.write(
-        folder / "many.html", matrix_of(runs.trials(many, each=25), many), runs.trials(many, each=25)
-    )  # 1000 programs, 4 columns, 25 trials
-    return folder
+    matrix = matrix_of(trials, [*PROGRAMS, HOSTILE.program])
+    pages.write(file, matrix, trials, collected=lambda _: parts, option=" --work here")
+    return file
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A page of 100,000 trials: a thousand programs, four columns, 25 trials."""
+    file = tmp_path_factory.mktemp("many") / "page.html"
+    programs = runs.names(1000)
+    pages.write(file, matrix_of(runs.trials(programs, each=25), programs), runs.trials(programs, each=25))
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +95,14 @@ class Shown:
 
 
 @pytest.fixture
-def show(chromium, files):
-    """Opens one of the pages. At the end no one may have said or asked for anything."""
+def show(chromium, some):
+    """Opens a page. At the end no one may have said or asked for anything."""
     shown = []
 
-    def open_(name="some.html", fragment="", **more):
-        one = Shown(chromium, files / name, **more)
+    def open_(file=some, fragment="", **more):
+        one = Shown(chromium, file, **more)
         if fragment:
-            one.page.goto((files / name).as_uri() + fragment)
+            one.page.goto(file.as_uri() + fragment)
             one.page.wait_for_selector("html[data-ready]")
         shown.append(one)
         return one
@@ -125,9 +129,9 @@ def test_nothing_hostile_acts_wherever_it_is_shown(show):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", shown.inner_text("body"))
 
 
-def test_a_script_that_came_in_all_the_same_would_not_run(show, files, tmp_path, chromium):
+def test_a_script_that_came_in_all_the_same_would_not_run(some, tmp_path, chromium):
     evil = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></body>"
-    (tmp_path / "evil.html").write_text((files / "some.html").read_text().replace("</body>", evil))
+    (tmp_path / "evil.html").write_text(some.read_text().replace("</body>", evil))
     shown = Shown(chromium, tmp_path / "evil.html")
     assert "owned" not in shown.title()
     assert sum("Content Security Policy" in told for told in shown.told) >= 2
@@ -184,7 +188,8 @@ def test_a_cell_s_drawer_holds_its_evidence_its_trials_and_how_to_run_them_again
     of = [trial for trial in TRIALS if (trial.program, trial.guest, trial.variant) == (PROGRAMS[0], *HOSTILE_CELL)]
     said = shown.inner_text("#drawer")
     assert "0 of 5 trials passed; the chance of a pass is 0 to 43 % (95 %, Wilson)" in said
-    assert of[0].signature in said and f"harness rerun {of[0].id}" in said and f"harness open {of[0].id}" in said
+    assert of[0].signature in said and f"harness rerun {of[0].id} --work here" in said
+    assert f"harness open {of[0].id} --work here" in said
     assert of[0].command in said
     assert shown.locator("#drawer details.trial").count() == 5
     assert shown.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
@@ -229,9 +234,9 @@ def test_it_is_filtered_by_text_verdict_and_signature(show):
     assert shown.locator(".cell:not(.dim)").count() == cells
 
 
-def test_a_hundred_thousand_trials_are_drawn_no_more_than_is_seen(show, files):
-    assert (files / "many.html").stat().st_size < 6_000_000
-    shown = show("many.html")
+def test_a_hundred_thousand_trials_are_drawn_no_more_than_is_seen(show, many):
+    assert many.stat().st_size < 6_000_000
+    shown = show(many)
     nodes = "document.querySelectorAll('*').length"
     assert shown.evaluate(nodes) < 4000
     shown.fill("#filter-text", "program-99")

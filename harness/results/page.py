@@ -48,11 +48,15 @@ def write(
     trials: Iterable[Trial],
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
+    option: str = "",
 ) -> None:
     """Write the page to a file, whole or not at all.
 
     The trials are read once, one at a time. The page holds at most `words.SHOWN` bytes of each stream of each, fewer
     where they are many (see ROOM).
+
+    Args:
+        option: what the commands that take a trial's number need besides it.
 
     Raises:
         OSError: the file cannot be written.
@@ -61,7 +65,7 @@ def write(
     try:
         # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(html(matrix, trials, cycles, collected))
+            file.writelines(html(matrix, trials, cycles, collected, option))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -72,13 +76,14 @@ def html(
     trials: Iterable[Trial],
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
+    option: str = "",
 ) -> Iterator[str]:
     """The page in pieces.
 
     The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
     """
     folder = Path(__file__).parent
-    index = _index(matrix)
+    index = {**_index(matrix), "option": option}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
@@ -97,6 +102,7 @@ def html(
     }
     return environment.get_template("page.html.j2").generate(
         matrix=matrix,
+        option=option,
         totals=matrix.totals(),
         style=Markup((folder / "page.css").read_text()),
         script=Markup((folder / "page.js").read_text()),
