@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.cli import main
+from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
@@ -118,6 +119,11 @@ def test_cells_that_one_run_alone_has():
     found = compare(before, run(trials(), variants=["v", "fresh"]))
     assert [(one.variant, one.kind) for one in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
     assert not found.worse
+
+
+def test_runs_without_a_common_cell_are_no_good_gate():
+    with pytest.raises(StoreError, match="no cell in common"):
+        compare(run(trials()), run(trials(program="s/other"), programs=["s/other"]))
 
 
 def test_what_the_runs_were_made_of():

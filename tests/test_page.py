@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import random
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
@@ -13,10 +12,11 @@ from hypothesis import strategies as st
 
 from harness.results import page, words
 from harness.results.lifecycle import Column, LifeCycle
-from harness.results.matrix import TRIAL_VERDICTS, build
+from harness.results.matrix import build
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
 from tests import runs
+from tests.pages import Page
 
 PROGRAMS = runs.names(10)
 EVENTS = [{"time": "2026-01-01T00:00:00Z", "guest": "hurd-i386", "kind": "panic", "text": runs.EVIL, "machine": 3}]
@@ -24,55 +24,6 @@ EVENTS = [{"time": "2026-01-01T00:00:00Z", "guest": "hurd-i386", "kind": "panic"
 
 def matrix_of(trials, programs=PROGRAMS, **more):
     return build(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, EVENTS, **more)
-
-
-class Page(HTMLParser):
-    """The elements of a page, and the text of each script and style."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements = []
-        self.texts = []
-        self.inside = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag in ("script", "style")
-        if self.inside:
-            self.texts.append((tag, dict(attrs), ""))
-
-    def handle_endtag(self, tag):
-        self.inside = False
-
-    def handle_data(self, data):
-        if self.inside:
-            tag, attrs, text = self.texts[-1]
-            self.texts[-1] = (tag, attrs, text + data)
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.elements if name == tag]
-
-    def data(self, identity):
-        (text,) = (text for _, attrs, text in self.texts if attrs.get("id") == identity)
-        return json.loads(page.unpack(text))
-
-    def trials(self):
-        """Each trial's short facts by its id, each with its long ones."""
-        data = self.data("trials")
-        begins, signals = data.pop("begins"), data.pop("signals")
-        blocks = {
-            name: [one for place in range(len(begins[name])) for one in self.data(f"{name}-{place}")]
-            for name in ("passed", "others")
-        }
-        found = {}
-        for row in zip(*data.values(), strict=True):
-            one = dict(zip(data, row, strict=True))
-            one["verdict"] = TRIAL_VERDICTS[one["verdict"]]
-            one["signal"] = signals[one["signal"]]
-            one |= blocks["passed" if one["verdict"] == "pass" else "others"][one["detail"]]
-            found[one["id"]] = one
-        return found
 
 
 def page_of(trials, **more):

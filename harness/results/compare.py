@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.errors import StoreError
 from harness.results import words
 from harness.results.matrix import Cell, Matrix
 from harness.results.sequential import e_value
@@ -116,8 +117,14 @@ def _json(one: Change) -> dict[str, Any]:
 
 
 def compare(before: Matrix, after: Matrix) -> Comparison:
-    """Compare two runs."""
+    """Compare two runs.
+
+    Raises:
+        StoreError: they have no cell in common, so that nothing would be compared.
+    """
     old, new = _cells(before), _cells(after)
+    if not old.keys() & new.keys():
+        raise StoreError("the runs have no cell in common: no program with the same guest and variant is in both")
     tested = [key for key, cell in old.items() if cell.trials and key in new and new[key].trials]
     if sequential := bool(before.most or after.most):
         values = [1 / max(1.0, e_value(*_counts(old[key], new[key]))) for key in tested]
