@@ -84,15 +84,20 @@ def is_text(name: str) -> bool:
     return name.startswith(PREFIX) and name != SCREEN
 
 
-def visible(text: str) -> str:
-    """Text in lines as they were, with all else that could do something to a reader's view spelt out: control,
-    invisible and direction characters."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+def visible(text: str, kept: str = "\n\t") -> str:
+    """Text with all that could do something to a reader's view spelt out: control, invisible and direction characters.
+
+    Args:
+        kept: those that stay as they are; by default it has lines and columns as it had.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(text: str) -> str:
-    """The same without lines: what ends one is spelt out too."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """The same without lines and columns: what makes them is spelt out too."""
+    return visible(text, kept="")
 
 
 def suites(matrix: Matrix) -> list[tuple[str, list[tuple[str, int]]]]:
