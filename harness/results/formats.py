@@ -19,8 +19,8 @@ from harness.results import words
 from harness.results.compare import Comparison
 from harness.results.matrix import JUDGED, Cell, Finding, Matrix, Trial
 
-#: The most bytes of Markdown: GitHub takes 1 MiB of each step's summary and drops what has more (its manual, workflow
-#: commands for GitHub Actions, "Step isolation and limits").
+#: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
+#: for GitHub Actions, "Step isolation and limits").
 LARGEST = 1 << 20
 #: The most bytes of each stream of a trial in JUnit XML: its viewers read all of a file into memory.
 SHOWN = 8 * 1024

@@ -255,30 +255,30 @@
     const verdict = TRIAL_VERDICTS[data.verdict[place]];
     const again = data.attempt[place] > 1 ? ", attempt " + data.attempt[place] : "";
     const body = make("div", "", make("p", "soft", "\u2026"));
-    const whole = make("details", "trial " + verdict,
+    const entry = make("details", "trial " + verdict,
       make("summary", "", make("span", "verdict", sign(verdict), verdict),
         " trial " + data.id[place],
         make("span", "soft", " #" + data.number[place] + again + ", " + data.seconds[place].toFixed(2) + " s")),
       body);
-    whole.addEventListener("toggle", () => {
-      if (whole.open && !whole.filled) {
-        whole.filled = true;
+    entry.addEventListener("toggle", () => {
+      if (entry.open && !entry.filled) {
+        entry.filled = true;
         fill(body, data, place);
       }
     });
-    return whole;
+    return entry;
   };
   const MOST = 50;
-  const showTrials = (into, data, places, from) => {
-    const added = places.slice(from, from + MOST).map((place) => showTrial(data, place));
+  const showTrials = (into, data, made, from) => {
+    const added = made.slice(from, from + MOST).map((place) => showTrial(data, place));
     into.append(...added);
-    const left = places.length - from - added.length;
+    const left = made.length - from - added.length;
     if (left > 0) {
       const more = make("button", "more", "Show more, " + left + " left");
       more.type = "button";
       more.addEventListener("click", () => {
         more.remove();
-        showTrials(into, data, places, from + MOST);
+        showTrials(into, data, made, from + MOST);
       });
       into.append(more);
     }
@@ -330,18 +330,18 @@
     if (!dialog.open) dialog.showModal();
     const data = await loadTrials();
     if (opened !== cell) return;
-    const places = data.of.get(cell) || [];
+    const made = data.of.get(cell) || [];
     into.lastChild.remove();
-    if (!places.length) into.append(make("p", "soft", "No trial yet."));
-    const strip = make("p", "strip", ...places.slice(0, 500).map((place) => {
+    if (!made.length) into.append(make("p", "soft", "No trial yet."));
+    const strip = make("p", "strip", ...made.slice(0, 500).map((place) => {
       const verdict = TRIAL_VERDICTS[data.verdict[place]];
       return make("span", verdict, index.signs[verdict]);
     }));
     strip.title = "the trials in the order in which they ended";
     strip.setAttribute("aria-hidden", "true");
-    if (places.length > 1) into.append(strip);
+    if (made.length > 1) into.append(strip);
     // What did not pass comes first.
-    const sorted = [...places.filter((place) => data.verdict[place]), ...places.filter((place) => !data.verdict[place])];
+    const sorted = [...made.filter((place) => data.verdict[place]), ...made.filter((place) => !data.verdict[place])];
     const [first] = showTrials(into, data, sorted, 0);
     if (first) first.open = true;
   };
