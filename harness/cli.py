@@ -267,7 +267,14 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
 
 def _print(text: str) -> None:
     """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it is not tried again
+        raise HarnessError(f"standard output cannot be written: {error.strerror}") from error
 
 
 @main.command()

@@ -1,6 +1,8 @@
 """Bad input on the command line: one clear sentence, exit status 2, and nothing boots."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -84,6 +86,19 @@ def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
     assert got.exit_code == 0, got.output
     said = got.stdout_bytes.decode()
     assert said.startswith(begins) and has in said
+
+
+@pytest.mark.parametrize("format_", ["markdown", "junit", "json", "csv", "html"])
+def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, format_):
+    store = Store(tmp_path / "results.sqlite")
+    store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "show", "--format", format_]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "--work", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "harness: standard output cannot be written: No space left on device\n"
 
 
 def test_the_schema_is_shown_without_a_run(tmp_path):
