@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -21,18 +22,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, capsule, conf, doctor, engine, gccsuites, paths, plan
+from harness import __version__, capsule, ci, conf, doctor, engine, gccsuites, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
-from harness.crew import Isolation
+from harness.crew import SCREENS, Isolation
 from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.guest.machine import Machine
 from harness.progress import Reporter
+from harness.results import merge as merging
 from harness.results import report as reports
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
+from harness.shards import Times
 from harness.trial import cores as cores_
 from harness.trial import dossier
 
@@ -47,11 +50,44 @@ _GUESTS = click.option(
 _VARIANTS = click.option(
     "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
 )
+_SELECTION = click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
+_TRIALS = click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+_CORES = click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+_ISOLATION = click.option(
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+)
 _JOBS = click.option(
     "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
 _TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
+
+
+class _Shard(click.ParamType[tuple[int, int]]):
+    """K/N: job K of N, counted from 1."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read it."""
+        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", value)
+        if not match or int(match[1]) > int(match[2]):
+            self.fail(f"{value!r} is not K/N with K from 1 to N, such as 2/8", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+_TIMES = click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What jobs are cut by, as `harness ci plan` wrote it; the same for all of them. [default: all trials alike]",
+)
 
 
 class _Group(click.Group):
@@ -79,26 +115,22 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
+@_SELECTION
 @_GUESTS
 @_VARIANTS
-@click.option(
-    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
-)
+@_TRIALS
 @click.option(
     "--until-sure",
     is_flag=True,
     help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
 )
 @_JOBS
-@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+@_CORES
+@_ISOLATION
 @click.option(
-    "--isolation",
-    type=click.Choice(get_args(Isolation)),
-    default="on-trouble",
-    show_default=True,
-    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+    "--shard", type=_Shard(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
 )
+@_TIMES
 @click.option(
     "--resume",
     is_flag=False,
@@ -121,6 +153,8 @@ def run(
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
+    shard: tuple[int, int] | None,
+    times: Path | None,
     resume: int | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
@@ -135,8 +169,11 @@ def run(
     folder = paths.work_dir(work)
     if resume is None:
         most = trials or (20 if until_sure else 1)
+        if times and not shard:
+            raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
+        known = ci.read_times(times) if times else Times()
         request = engine.Request(
-            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure, shard, known
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
@@ -148,12 +185,16 @@ def run(
 
 def _make(request: engine.Request, resume: int | None, html: Path | None, work: str | None) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    store, done = _run(request, resume)
-    matrix = engine.matrix(store, done)
+    _show(*_run(request, resume), html, work)
+
+
+def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+    """Show the matrix of a run, write its pages, and end with its exit status."""
+    matrix = engine.matrix(store, run_)
     reports.print_table(matrix, Console(), _opening(work))
-    pages = _write(store, done, matrix, request.work, html)
+    pages = _write(store, run_, matrix, paths.work_dir(work), html)
     click.echo(f"\nJSON and HTML: {pages}")
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
+    sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:
@@ -649,6 +690,112 @@ def toolchain_use(
     """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
     found = toolchain.use(name, prefix, folder, source, conf_files)
     click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@_HTML
+@_WORK
+def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
+    """Put runs together as one, and show its matrix.
+
+    RUN is a work directory or its results.sqlite, whose newest run is meant; PATH:NUMBER is another one of it, and a
+    mere number one of this work directory. They must be of the same matrix: the same libgos, programs, compilers,
+    guests and rules. A run that is given twice counts once; trials that were made again all count.
+    Exit status: as of `harness run`, and 3 if a shard is missing or has not finished.
+    """
+    folder = paths.work_dir(work)
+    done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])
+    for why in done.lacking:
+        click.echo(f"harness: {why}", err=True)
+    for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
+        if count:
+            click.echo(f"harness: {count} trials {what}", err=True)
+    store = _store(work)
+    _show(store, store.run(done.number), html, work, whole=not done.lacking)
+
+
+@main.group("ci")
+def ci_() -> None:
+    """A matrix made by several jobs of a CI system."""
+
+
+@ci_.command("plan")
+@_SELECTION
+@click.option("--jobs", required=True, type=click.IntRange(1), metavar="N", help="How many jobs.")
+@click.option("--format", "format_", type=click.Choice(get_args(ci.Format)), default="json", show_default=True)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="WORK|FILE",
+    help="Cut by what trials took in earlier runs: a work directory, its results.sqlite, or what --times once wrote.",
+)
+@click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what is known of --from here; the jobs' commands name it.",
+)
+@_GUESTS
+@_VARIANTS
+@_TRIALS
+@_CORES
+@_ISOLATION
+@_CONF
+@_WORK
+@click.pass_context
+def ci_plan(
+    context: click.Context,
+    selection: tuple[str, ...],
+    jobs: int,
+    format_: ci.Format,
+    source: Path | None,
+    times: Path | None,
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int | None,
+    cores: bool,
+    isolation: Isolation,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Cut a matrix into jobs of equal expected time, and print their commands.
+
+    Selection and options are those of `harness run`. A job's command makes its part whenever and wherever it is run, as
+    often as you like, without the other jobs; `harness merge` puts together what they leave. All variants of a program
+    are made by the same job, for they are compared.
+
+    \b
+    github  one line of JSON for `strategy: matrix: ${{ fromJSON(...) }}`
+    gitlab  the jobs of a child pipeline; each extends your hidden job .harness-shard
+    json    shard, name, seconds and command of each job
+    """
+    if bool(source) != bool(times):
+        raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
+    known = ci.times_of(source) if source else Times()
+    request = engine.Request(
+        selection, guests, variants, trials or 1, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+    )
+    cut = engine.read(request).cut(jobs)
+    if times:
+        ci.write_times(times, known)
+    click.echo(ci.text(ci.jobs(cut, ["harness", "run", *_words(context, {"jobs", "format_", "source"})]), format_))
+
+
+def _words(context: click.Context, without: Collection[str]) -> list[str]:
+    """The words of a command line as they were given, but for the command's name and some of its options."""
+    words = []
+    for one in context.command.params:
+        name = one.name or ""
+        if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        values = list(map(str, value)) if isinstance(value, tuple) else [str(value)]
+        if isinstance(one, click.Option):
+            values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
+        words += values
+    return words
 
 
 def _store(work: str | None) -> Store:

@@ -16,13 +16,13 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import conf, gccsuites, paths, plan
+from harness import __version__, conf, gccsuites, paths, plan, shards
 from harness.build import command, gotest, libgo, patches, program, source, toolchain, worktree
 from harness.build.gotags import Target
 from harness.build.libgo import Libgo
@@ -44,6 +44,7 @@ from harness.crew import (
 )
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
 from harness.guest import boot
+from harness.guest import image as images
 from harness.guest.machine import Files, Machine
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
@@ -54,6 +55,7 @@ from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Run, Store
+from harness.shards import CellKey, Shard, Times
 from harness.trial import lifetrace
 from harness.trial.run import Observation
 from harness.trial.verdict import judge, suspended
@@ -62,8 +64,6 @@ from harness.trial.verdict import judge, suspended
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
 TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
-#: A cell by the names of its guest, its variant and its program.
-CellKey = tuple[str, str, str]
 #: MiB that QEMU takes besides the guest's memory.
 _QEMU = 200
 
@@ -79,6 +79,8 @@ class Request:
         isolation: when a guest is replaced by a fresh one.
         until_sure: make trials of a cell only for as long as they can decide whether it differs from the baseline's;
             `trials` is the most then.
+        shard: which job of how many this is, counted from 1: only its part of the trials is made.
+        times: what the jobs are cut by.
     """
 
     selection: tuple[str, ...]
@@ -91,6 +93,8 @@ class Request:
     cores: bool = False
     isolation: Isolation = "on-trouble"
     until_sure: bool = False
+    shard: tuple[int, int] | None = None
+    times: Times = field(default_factory=Times)
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -253,18 +257,33 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, read and found to be right. `triples` are the target triples of the guests."""
+    """A request, read and found to be right. `triples` are the target triples of the guests.
+
+    Attributes:
+        part: what the job makes, if it is one of several.
+        whole: what is told of all the jobs, for those who put them together.
+    """
 
     request: Request
     configuration: conf.Configuration
     guests: dict[str, conf.Guest]
     triples: dict[str, str]
     programs: list[Program]
+    part: Shard | None = None
+    whole: dict[str, Any] | None = None
 
     def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
         """All trials of some of the guests, so many of each cell, in their order."""
         variants = {name: self.configuration.variant(name) for name in self.request.variants}
-        return plan.slots(guests, self.triples, variants, self.programs, trials)
+        found = plan.slots(guests, self.triples, variants, self.programs, trials)
+        return found if self.part is None else filter(self.part.has, found)
+
+    def cut(self, jobs: int) -> list[Shard]:
+        """The trials cut into so many jobs. Raises ConfigError if they cannot be."""
+        if self.request.until_sure:
+            raise ConfigError("a run until it is sure looks at the whole matrix after every round: it cannot be cut")
+        cells = [(one.guest, one.variant, one.program.name) for one in self.slots(self.guests, trials=1)]
+        return shards.cut(cells, self.request.trials, self.request.times, jobs)
 
     def cell(self) -> Slot:
         """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
@@ -291,7 +310,29 @@ def read(request: Request) -> Asked:
     check_variants(request.variants, triples.values(), configuration)
     chosen = plan.programs(request.selection, _others(request.guests, configuration))
     variants = [configuration.variant(name) for name in request.variants]
-    return Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
+    asked = Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
+    return _part(asked, *request.shard) if request.shard else asked
+
+
+def _part(asked: Asked, number: int, jobs: int) -> Asked:
+    """What one of several jobs makes of a request. Raises ConfigError if that is nothing."""
+    if number > jobs:
+        raise ConfigError(f"there is no shard {number} of {jobs}")
+    cut = asked.cut(jobs)
+    part = cut[number - 1]
+    if not part.blocks:
+        raise ConfigError(f"shard {number}/{jobs} is empty: there are not so many jobs in these trials")
+    whole = {
+        "numbers": [number],
+        "of": jobs,
+        "all": [place for place, one in enumerate(cut, start=1) if one.blocks],
+        "cut": digest([[[*key, str(numbers)] for key, numbers in one.blocks.items()] for one in cut]),
+        "guests": list(asked.guests),
+        "programs": [one.name for one in asked.programs],
+    }
+    guests = {name: guest for name, guest in asked.guests.items() if any(name == key[0] for key in part.blocks)}
+    programs = [one for one in asked.programs if any(one.name == key[1] for key in part.blocks)]
+    return replace(asked, guests=guests, programs=programs, part=part, whole=whole)
 
 
 def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provided:
@@ -312,7 +353,8 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provide
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
-    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
+    described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
+    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -346,7 +388,7 @@ def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     if not found:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     selection = (found[0].word,)
-    request = replace(request, selection=selection, trials=trials, until_sure=False)
+    request = replace(request, selection=selection, trials=trials, until_sure=False, shard=None)
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 
@@ -388,7 +430,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
     if not found.plan.get("resumable", True):
-        raise StoreError(f"run {number} was made by pytest, which alone knows how it goes on")
+        raise StoreError(f"run {number} was made by pytest or put together of others: it does not go on by itself")
     return _request(found, work), number
 
 
@@ -408,6 +450,8 @@ def _request(run_: Run, work: Path) -> Request:
         cores=said["cores"],
         isolation=said["isolation"],
         until_sure=said.get("until_sure", False),
+        shard=tuple(said["shard"]) if said.get("shard") else None,
+        times=Times.from_json(said.get("times", [])),
     )
 
 
@@ -567,6 +611,7 @@ def _describe(
     built: dict[str, Built],
     files: dict[str, Files],
     configuration: conf.Configuration,
+    tools: Mapping[str, Toolchain],
 ) -> dict[str, Any]:
     kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
@@ -575,6 +620,13 @@ def _describe(
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
         "kernel": kernels,
+        "image": {
+            name: images.contents(found)
+            for name, guest in guests.items()
+            if guest.image and (found := images.find(guest.image))
+        },
+        "compiler": {name: f"{tools[name].banner}, {digest(tools[name].identity)}" for name in built},
+        "harness": __version__,
     }
     return {
         "guests": list(guests),
@@ -594,6 +646,8 @@ def _describe(
             "cores": request.cores,
             "isolation": request.isolation,
             "until_sure": request.until_sure,
+            "shard": request.shard,
+            "times": request.times.to_json() if request.shard else [],
         },
         # What a trial's outcome depends on: a run goes on only with the same.
         "made of": {

@@ -204,6 +204,11 @@ def listing() -> list[dict[str, Any]]:
     return rows
 
 
+def contents(image: Image) -> str:
+    """The hash of what an image is made of, without what each build makes anew, such as its host key."""
+    return cache.digest({key: image.manifest.get(key) for key in ("packages", "source")})
+
+
 def verify(image: Image) -> None:
     """Compare all files of an image with the hashes in its manifest.
 
