@@ -22,18 +22,7 @@ from harness.cli import main
 from harness.guest import image
 from harness.results.store import Store
 from tests import faults
-from tests.faults import (
-    HEALTHY,
-    IN_GUEST,
-    SLOW,
-    Fault,
-    counts,
-    left_behind,
-    start,
-    stored,
-    until,
-    until_nothing_is_left,
-)
+from tests.faults import HEALTHY, IN_GUEST, SLOW, Fault, counts, left_behind, start, stored, until, until_nothing_is_left
 
 #: For a harness in a process of its own: QEMU's monitor is not waited for as long, and a gap is sooner taken for sleep.
 SHORTER = "from harness.guest import monitor; monitor._SHORT = 3.0\nfrom harness import steady; steady._GAP = 2.0"
