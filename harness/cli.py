@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, capsule, ci, conf, doctor, engine, gccsuites, paths, plan
+from harness import __version__, capsule, ci, completion, conf, doctor, engine, gccsuites, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
@@ -42,15 +42,32 @@ from harness.trial import dossier
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
-_WORK = click.option("--work", help="The work directory. [default: $HARNESS_WORK or .harness]")
+_WORK = click.option("--work", metavar="FOLDER", help="The work directory. [default: $HARNESS_WORK or .harness]")
 
 _GUESTS = click.option(
-    "--guest", "guests", multiple=True, default=["linux-i386"], show_default=True, help="A guest; repeatable."
+    "--guest",
+    "guests",
+    multiple=True,
+    default=["linux-i386"],
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.guests,
+    help="A guest; repeatable.",
 )
 _VARIANTS = click.option(
-    "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="A libgo; repeatable. NAME+trace counts threads too. [default: the configuration's `usual` ones]",
 )
-_SELECTION = click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
+_SELECTION = click.argument(
+    "selection",
+    nargs=-1,
+    metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...",
+    shell_complete=completion.selection,
+)
 _TRIALS = click.option(
     "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
 )
@@ -65,7 +82,15 @@ _ISOLATION = click.option(
 _JOBS = click.option(
     "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
-_TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+_TOOLCHAIN = click.option(
+    "--toolchain",
+    "toolchain_name",
+    default="linux-i386",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.toolchains,
+    help="The compilers.",
+)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 
 
@@ -90,8 +115,28 @@ _TIMES = click.option(
 )
 
 
+#: The commands as the help shows them; others come last.
+_SECTIONS = {
+    "Make and look at matrices": ("run", "trace", "list", "show", "compare", "rejudge"),
+    "Open what did not pass": ("open", "rerun", "capsule", "bisect"),
+    "Programs and libgos": ("suite", "variant", "build"),
+    "Guests": ("image", "shell"),
+    "Several jobs": ("ci", "merge"),
+    "This machine": ("doctor", "toolchain", "completion"),
+}
+
+
 class _Group(click.Group):
-    """Turns the harness's errors into one sentence and an exit status."""
+    """Turns the harness's errors into one sentence and an exit status, and shows the commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below their sections."""
+        others = tuple(name for name in self.commands if not any(name in names for names in _SECTIONS.values()))
+        for title, names in {**_SECTIONS, "Others": others}.items():
+            rows = [(name, one.get_short_help_str(limit=66)) for name in names if (one := self.commands.get(name))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=12)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -108,10 +153,20 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`harness COMMAND --help` says what each one takes. README.md tells of all of it.",
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs."""
+    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs.
+
+    \b
+    harness doctor            what is missing on this machine
+    harness run threads       a suite with two libgos on the control guest: the matrix
+    harness open 1            why trial 1 came to what it did
+    """
 
 
 @main.command()
@@ -164,6 +219,14 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+
+    \b
+    harness run                                    all suites, the usual libgos
+    harness run 'threads/lock-*' --trials 20       some programs of a suite
+    harness run my.go --variant pristine           a program of your own
+    harness run threads --guest hurd-i386 --variant pristine --variant thread-churn
+    harness run --resume                           the run that was stopped
+
     Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
@@ -203,7 +266,7 @@ def _opening(work: str | None) -> str:
 
 
 @main.command()
-@click.argument("program")
+@click.argument("program", metavar="SUITE/PROGRAM|FILE.go", shell_complete=completion.selection)
 @_GUESTS
 @_VARIANTS
 @click.option(
@@ -262,7 +325,9 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | Non
 
 @main.command()
 @click.argument("number", required=False, type=int, metavar="[RUN]")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How."
+)
 @_WORK
 def show(number: int | None, format_: str, work: str | None) -> None:
     """Show the matrix of a run, by default of the newest."""
@@ -278,10 +343,11 @@ def show(number: int | None, format_: str, work: str | None) -> None:
 @click.argument("number", type=int, metavar="TRIAL")
 @_WORK
 def open_(number: int, work: str | None) -> None:
-    """Show all that is known of a trial: why it came to what it did, its output, its dossier, its files.
+    """Show all that is known of a trial.
 
-    TRIAL is the number that the matrix and the HTML page name. What a program wrote is shown with its control
-    characters spelt out, and at most 64 KiB of each stream.
+    That is why it came to what it did, its output, its dossier and its files. TRIAL is the number that the matrix and
+    the HTML page name. What a program wrote is shown with its control characters spelt out, and at most 64 KiB of each
+    stream.
     """
     store = _store(work)
     run_, trial = store.trial(number)
@@ -308,11 +374,11 @@ def open_(number: int, work: str | None) -> None:
 @_HTML
 @_WORK
 def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
-    """Make a trial again: its program, libgo and guest, with the configuration that its run was made with.
+    """Make a trial again.
 
-    With --shell one trial is made in a fresh guest. When the program has ended, or at its time limit while it still
-    hangs, a shell is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of
-    `harness run`.
+    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
+    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
+    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
     """
     store = _store(work)
     request = engine.again(store, number, paths.work_dir(work), trials)
@@ -342,9 +408,10 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
 )
 @_WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
-    """Pack a trial into one file, with which somebody else sees it without the harness.
+    """Pack a trial for somebody who has no harness.
 
-    It holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a shell.
+    The file holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a
+    shell.
     """
     target = output or Path(f"trial-{number}.tar.gz")
     with Reporter() as report:
@@ -386,12 +453,15 @@ def list_(work: str | None) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[VARIANT]...")
+@click.argument("names", nargs=-1, metavar="[VARIANT]...", shell_complete=completion.variants)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Build libgo variants, by default all that are for the toolchain's target."""
+    """Build libgo variants.
+
+    By default all that are for the toolchain's target. `harness run` builds what it needs by itself.
+    """
     configuration = _configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
     engine.check_variants(names, [tools.triple], configuration)
@@ -404,7 +474,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
 
 @main.group()
 def suite() -> None:
-    """The suites that come with the harness, and what their programs show."""
+    """The suites that come with the harness."""
 
 
 @suite.command("list")
@@ -419,7 +489,7 @@ def suite_list() -> None:
 
 
 @suite.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.suites)
 @_TOOLCHAIN
 @_CONF
 @_WORK
@@ -451,7 +521,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
 
 @main.group()
 def variant() -> None:
-    """libgo variants: list them, open a work tree of one to try an idea, make the patch."""
+    """libgo variants: list, try an idea, make its patch."""
 
 
 @variant.command("list")
@@ -469,18 +539,29 @@ def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
 
 @variant.command("new")
 @click.argument("name")
-@click.option("--from", "like", default=BASELINE, show_default=True, help="The variant to begin from.")
+@click.option(
+    "--from",
+    "like",
+    default=BASELINE,
+    show_default=True,
+    metavar="VARIANT",
+    shell_complete=completion.variants,
+    help="The variant to begin from.",
+)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Open a work tree of libgo's source; what is edited there is the variant NAME at once."""
+    """Open a work tree of libgo's source.
+
+    What is edited there is the variant NAME at once; `harness variant diff NAME` makes the patch.
+    """
     folder = engine.new_variant(name, like, toolchain_name, _configuration(conf_files, work), paths.work_dir(work))
     click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
 
 
 @variant.command("diff")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.variants)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
 )
@@ -507,11 +588,11 @@ def _configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Confi
 
 
 @main.command()
-@click.argument("guest")
+@click.argument("guest", shell_complete=completion.guests)
 @_CONF
 @_WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """An interactive shell in a fresh guest, which is gone when the shell ends."""
+    """A shell in a fresh guest, gone when you leave it."""
     configuration = _configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
@@ -555,7 +636,7 @@ def image_list() -> None:
 
 
 @image.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--force", is_flag=True, help="Build it again, from the archive's packages of today.")
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
@@ -565,7 +646,7 @@ def image_build(name: str, force: bool) -> None:
 
 
 @image.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
 )
@@ -588,7 +669,7 @@ def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
 
 
 @image.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--verify", is_flag=True, help="Compare the files with the manifest's hashes.")
 def image_show(name: str, verify: bool) -> None:
     """Print an image's manifest: packages, versions, hashes."""
@@ -601,7 +682,7 @@ def image_show(name: str, verify: bool) -> None:
 
 
 @image.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
@@ -628,7 +709,7 @@ def toolchain_list(conf_files: tuple[Path, ...]) -> None:
 
 
 @toolchain_.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
 @click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
 @click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
@@ -679,7 +760,7 @@ def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.I
 
 
 @toolchain_.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.argument("prefix")
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
 @click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
@@ -699,6 +780,9 @@ def toolchain_use(
 def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     """Put runs together as one, and show its matrix.
 
+    \b
+    harness merge shard-1 shard-2 shard-3 --work merged
+
     RUN is a work directory or its results.sqlite, whose newest run is meant; PATH:NUMBER is another one of it, and a
     mere number one of this work directory. They must be of the same matrix: the same libgos, programs, compilers,
     guests and rules. A run that is given twice counts once; trials that were made again all count.
@@ -717,13 +801,20 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
 
 @main.group("ci")
 def ci_() -> None:
-    """A matrix made by several jobs of a CI system."""
+    """Have a matrix made by several jobs."""
 
 
 @ci_.command("plan")
 @_SELECTION
 @click.option("--jobs", required=True, type=click.IntRange(1), metavar="N", help="How many jobs.")
-@click.option("--format", "format_", type=click.Choice(get_args(ci.Format)), default="json", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(ci.Format)),
+    default="json",
+    show_default=True,
+    help="Who reads it, see above.",
+)
 @click.option(
     "--from",
     "source",
@@ -739,7 +830,7 @@ def ci_() -> None:
 )
 @_GUESTS
 @_VARIANTS
-@_TRIALS
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
 @_CORES
 @_ISOLATION
 @_CONF
@@ -754,28 +845,32 @@ def ci_plan(
     times: Path | None,
     guests: tuple[str, ...],
     variants: tuple[str, ...],
-    trials: int | None,
+    trials: int,
     cores: bool,
     isolation: Isolation,
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Cut a matrix into jobs of equal expected time, and print their commands.
+    """Cut a matrix into jobs that take equally long.
 
-    Selection and options are those of `harness run`. A job's command makes its part whenever and wherever it is run, as
-    often as you like, without the other jobs; `harness merge` puts together what they leave. All variants of a program
-    are made by the same job, for they are compared.
+    It prints their commands. Selection and options are those of `harness run`. A job's command makes its part whenever
+    and wherever it is run, as often as you like, without the other jobs; `harness merge` puts together what they leave.
+    All variants of a program are made by the same job, for they are compared.
 
     \b
     github  one line of JSON for `strategy: matrix: ${{ fromJSON(...) }}`
     gitlab  the jobs of a child pipeline; each extends your hidden job .harness-shard
     json    shard, name, seconds and command of each job
+
+    \b
+    harness ci plan threads goroutines --trials 20 --jobs 4 --format github
+    harness ci plan --jobs 8 --from .harness --times times.json
     """
     if bool(source) != bool(times):
         raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
     known = ci.times_of(source) if source else Times()
     request = engine.Request(
-        selection, guests, variants, trials or 1, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+        selection, guests, variants, trials, None, conf_files, paths.work_dir(work), cores, isolation, times=known
     )
     cut = engine.read(request).cut(jobs)
     if times:
@@ -796,6 +891,21 @@ def _words(context: click.Context, without: Collection[str]) -> list[str]:
             values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
         words += values
     return words
+
+
+@main.command("completion")
+@click.argument("shell_name", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+def completion_(shell_name: str) -> None:
+    """Print what lets a shell complete commands and names.
+
+    \b
+    bash  harness completion bash >~/.local/share/bash-completion/completions/harness
+    zsh   harness completion zsh >~/.zfunc/_harness       (a folder of $fpath)
+    fish  harness completion fish >~/.config/fish/completions/harness.fish
+    """
+    shells = click.shell_completion.get_completion_class(shell_name)
+    assert shells
+    click.echo(shells(main, {}, "harness", "_HARNESS_COMPLETE").source())
 
 
 def _store(work: str | None) -> Store:
