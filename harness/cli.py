@@ -194,6 +194,13 @@ def main() -> None:
     metavar="[RUN]",
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
 )
+@click.option(
+    "--scheduler",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
+)
 @_HTML
 @_CONF
 @_WORK
@@ -211,6 +218,7 @@ def run(
     shard: tuple[int, int] | None,
     times: Path | None,
     resume: int | None,
+    scheduler: str | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -240,15 +248,17 @@ def run(
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        if others := sorted(set(given) - {"resume", "html", "work"}):
+        if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = engine.request_of(folder, None if resume < 0 else resume)
-    _make(request, resume, html, work)
+    _make(request, resume, html, work, scheduler)
 
 
-def _make(request: engine.Request, resume: int | None, html: Path | None, work: str | None) -> NoReturn:
+def _make(
+    request: engine.Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
+) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    _show(*_run(request, resume), html, work)
+    _show(*_run(request, resume, scheduler), html, work)
 
 
 def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
@@ -300,10 +310,10 @@ def trace(
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
+def _run(request: engine.Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            return engine.run(request, report, resume)
+            return engine.run(request, report, resume, scheduler=scheduler)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
     sys.exit(130)

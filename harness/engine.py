@@ -38,11 +38,12 @@ from harness.crew import (
     Crew,
     Isolation,
     Job,
+    Makers,
     Outcome,
     Visit,
     folder_for_guest,
 )
-from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
 from harness.guest import boot
 from harness.guest import image as images
 from harness.guest.machine import Files, Machine
@@ -215,12 +216,19 @@ class Door:
     stopped: threading.Event
 
 
-def run(request: Request, report: Reporter, resume: int | None = None, door: Door | None = None) -> tuple[Store, Run]:
+def run(
+    request: Request,
+    report: Reporter,
+    resume: int | None = None,
+    door: Door | None = None,
+    scheduler: str | None = None,
+) -> tuple[Store, Run]:
     """Make all trials of a request, with everything that they need.
 
     Args:
         resume: the number of a run that this request was of; only what it lacks is made.
         door: what the caller has to do with it. Such a run cannot be resumed.
+        scheduler: that of the cluster which makes the trials (harness/cluster.py); None means this machine.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -230,8 +238,10 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     request = asked.request
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
+    if scheduler is not None:
+        _check_for_cluster(asked, scheduler)
     store = Store(request.work / "results.sqlite")
-    provided = provide(asked, report, door)
+    provided = provide(asked, report, door, boot_here=scheduler is None)
     described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
@@ -248,11 +258,48 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
-        crew = Crew(_job(asked, provided, kept), report)
-        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
+        job, guests = _job(asked, provided, kept), _guests_each(request, asked.guests)
+        makers: Makers
+        if scheduler is None:
+            makers = Crew(job, report)
+        else:
+            makers, guests = _cluster(job, report, scheduler, guests)
+        conductor = _Conductor(makers, store, number, report, guests, door)
         conductor.conduct(batches, resume is not None)
     store.finish(number)
     return store, store.run(number)
+
+
+def _check_for_cluster(asked: Asked, address: str) -> None:
+    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there."""
+    if asked.request.cores:
+        raise ConfigError(
+            "--cores and --scheduler do not go together: a core stays on the machine that it is written on"
+        )
+    if printing := [one.name for one in asked.programs if one.made.output_flags]:
+        raise ConfigError(
+            f"{printing[0]} prints a program, which must be compiled here: --scheduler cannot be used with it"
+        )
+    try:
+        from harness import cluster
+    except ImportError as error:
+        raise ToolMissing(f"--scheduler takes the extra `cluster` of the harness ({error.name} is missing)") from error
+    cluster.check(address)
+
+
+def _cluster(job: Job, report: Reporter, address: str, guests: Mapping[str, int]) -> tuple[Makers, dict[str, int]]:
+    """The workers of a cluster, and how many trials on each guest they are given at a time.
+
+    Args:
+        guests: those that this machine could have.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    from harness import cluster  # an extra
+
+    makers = cluster.Cluster(job, report, address, max(guests.values()))
+    return makers, dict.fromkeys(guests, cluster.AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -335,11 +382,12 @@ def _part(asked: Asked, number: int, jobs: int) -> Asked:
     return replace(asked, guests=guests, programs=programs, part=part, whole=whole)
 
 
-def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provided:
+def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here: bool = True) -> Provided:
     """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
 
     Args:
         door: of a caller that names every program by its file; one that does not compile is a failure to it, no error.
+        boot_here: whether the guests run on this machine.
     """
     request, configuration = asked.request, asked.configuration
     named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
@@ -348,7 +396,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provide
     # Compilers come first: to look for them takes a second, an image's download takes minutes.
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
-    with _booting_meanwhile(asked.guests, files, request.work, cache, report):
+    with _booting_meanwhile(asked.guests if boot_here else {}, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
@@ -803,7 +851,7 @@ class _Conductor:
     """Hands out slots, stores what comes back, and hands out again what a guest spoilt. Holds few slots at a time."""
 
     def __init__(
-        self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
+        self, crew: Makers, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
     ) -> None:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
         self._door = door
