@@ -1,4 +1,4 @@
-"""A cluster, for real: a scheduler and workers in processes of their own, guests that they boot, and one that is killed."""
+"""A cluster, for real: a scheduler and workers in processes of their own with guests; one of them is killed."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,8 @@ def start(command, *words, **env):
 
 
 def kill(process):
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
