@@ -129,8 +129,8 @@ class Cluster:
 
     def stop(self) -> None:
         """End all guests, and what they do, and leave the cluster."""
-        self._take_back(list(self._slots))
-        with suppress(Exception):  # a scheduler that is gone has told the workers so
+        with suppress(Exception):  # a scheduler that is gone takes its workers with it
+            self._take_back(list(self._slots))
             self._client.unregister_worker_plugin(self._name)
         self._client.close()
         if self._local:
@@ -184,7 +184,7 @@ class Cluster:
         said = event[1]
         match said["what"]:
             case "want":
-                self._senders.submit(self._send, said["worker"], said["text"])
+                self._senders.submit(self._send, said["worker"], said["text"], said["order"])
             case "trouble":
                 self.results.put(Outcome(trouble=(said["guest"], f"{said['text']} (on worker {said['worker']})")))
             case "step":
@@ -193,9 +193,9 @@ class Cluster:
                 self._report.step(f"worker {said['worker']}", f"leaves: {said['text']}")
                 self._senders.submit(self._without, said["worker"], said["text"])
 
-    def _send(self, worker: str, hash_: str) -> None:
+    def _send(self, worker: str, hash_: str, order: str) -> None:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
-        deliver = partial(self._client.run, _deliver, self._name, hash_, workers=[worker])
+        deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
         with suppress(Exception), self._goods[hash_].open("rb") as file:
             while chunk := file.read(CHUNK):
                 deliver(data=zlib.compress(chunk, 1))
@@ -273,7 +273,7 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
         self._crew: Crew | None = None
         self._built: dict[str, Built] = {}
         self._waiting: dict[Slot, queue.SimpleQueue[Outcome]] = {}
-        self._inbox: dict[str, queue.SimpleQueue[bytes]] = {}
+        self._inbox: dict[str, queue.SimpleQueue[bytes]] = {}  # by order
         self._left = False
 
     def teardown(self, worker: Worker) -> None:
@@ -306,9 +306,9 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             raise Reschedule
         return outcome
 
-    def receive(self, hash_: str, data: bytes) -> None:
-        """Take a part of a file that was asked for; the last one is empty."""
-        if box := self._inbox.get(hash_):
+    def receive(self, order: str, data: bytes) -> None:
+        """Take a part of a file that was ordered; the last one is empty."""
+        if box := self._inbox.get(order):
             box.put(data)
 
     def _manned(self) -> Crew:
@@ -362,8 +362,9 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch(0o600)
-            box = self._inbox[hash_] = queue.SimpleQueue()
-            self._say("want", hash_)
+            order = secrets.token_hex(8)
+            box = self._inbox[order] = queue.SimpleQueue()
+            self._say("want", hash_, order=order)
             with target.open("r+b") as file:
                 while data := box.get(timeout=DELIVERY):
                     chunk = zlib.decompress(data)
@@ -372,7 +373,7 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
                     else:  # an image is mostly holes
                         file.seek(len(chunk), 1)
                 file.truncate()
-            del self._inbox[hash_]
+            del self._inbox[order]
             if file_digest(target) != hash_:
                 raise StoreError(f"{name}: what came is not what was asked for")
 
@@ -424,9 +425,9 @@ def _make(name: str, slot: Slot) -> Outcome:
     return bench.make(slot)
 
 
-def _deliver(name: str, hash_: str, data: bytes, dask_worker: Worker) -> None:
+def _deliver(name: str, order: str, data: bytes, dask_worker: Worker) -> None:
     if bench := _bench(dask_worker, name):
-        bench.receive(hash_, data)
+        bench.receive(order, data)
 
 
 def _version() -> str:
