@@ -13,6 +13,7 @@ they are sent: docs/cluster.md says how to keep others out. Needs the extra `clu
 from __future__ import annotations
 
 import itertools
+import os
 import queue
 import secrets
 import threading
@@ -24,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, Worker, WorkerPlugin, get_worker
 
@@ -32,6 +33,7 @@ from harness import __version__, paths, steady
 from harness.cache import Cache, digest, file_digest
 from harness.crew import Built, Crew, Job, Outcome, spoilt
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
+from harness.guest.image import told_digest
 from harness.guest.machine import Files
 from harness.plan import Program, Slot
 from harness.progress import Reporter
@@ -197,9 +199,9 @@ class Cluster:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
         deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
         with suppress(Exception), self._goods[hash_].open("rb") as file:
-            while chunk := file.read(CHUNK):
-                deliver(data=zlib.compress(chunk, 1))
-            deliver(data=b"")
+            for at, chunk in _chunks(file):
+                deliver(at=at, data=zlib.compress(chunk, 1))
+            deliver(at=os.fstat(file.fileno()).st_size, data=b"")
 
     def _without(self, worker: str, why: str) -> None:
         """Go on without a worker, if there is another."""
@@ -232,6 +234,19 @@ def _no_compiler(variant: str, program: Program, output: bytes) -> Path:
     raise ProgramError(f"{program.name} prints a program, which a worker cannot compile")
 
 
+def _hash(file: Path) -> str:
+    return told_digest(file) or file_digest(file)
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """What is in a file, without its holes: where each part begins, and the part. An image is mostly holes."""
+    at = 0
+    with suppress(OSError):  # ENXIO: there is nothing but a hole to the end
+        while chunk := os.pread(file.fileno(), CHUNK, at := os.lseek(file.fileno(), at, os.SEEK_DATA)):
+            yield at, chunk
+            at += len(chunk)
+
+
 def _goods(job: Job) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:
     """The bundle and the place in it of each file that a worker may need, and the files by their hashes."""
     places: dict[Path, tuple[Bundle, str]] = {}
@@ -241,7 +256,7 @@ def _goods(job: Job) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:
         """Make a bundle of files, the first of which is asked for."""
         if files[0] in places:
             return
-        hashes = {file: file_digest(file) for file in files}
+        hashes = {file: _hash(file) for file in files}
         goods.update({hash_: file for file, hash_ in hashes.items()})
         bundle = Bundle(tuple((folder + file.name, hash_) for file, hash_ in hashes.items()))
         places[files[0]] = (bundle, folder + files[0].name)
@@ -273,7 +288,8 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
         self._crew: Crew | None = None
         self._built: dict[str, Built] = {}
         self._waiting: dict[Slot, queue.SimpleQueue[Outcome]] = {}
-        self._inbox: dict[str, queue.SimpleQueue[bytes]] = {}  # by order
+        self._inbox: dict[str, queue.SimpleQueue[tuple[int, bytes]]] = {}  # by order
+        self._work = Path(worker.local_directory) / "harness"
         self._left = False
 
     def teardown(self, worker: Worker) -> None:
@@ -306,10 +322,10 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             raise Reschedule
         return outcome
 
-    def receive(self, order: str, data: bytes) -> None:
-        """Take a part of a file that was ordered; the last one is empty."""
+    def receive(self, order: str, at: int, data: bytes) -> None:
+        """Take a part of a file that was ordered, and its place; the last one is empty, and its place is the end."""
         if box := self._inbox.get(order):
-            box.put(data)
+            box.put((at, data))
 
     def _manned(self) -> Crew:
         """A crew with all that its guests need from the start."""
@@ -327,7 +343,7 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             )
             for name, one in job.built.items()
         }
-        own = replace(job, files=files, built=self._built, work=self._cache.root / "work", cache=self._cache)
+        own = replace(job, files=files, built=self._built, work=self._work, cache=self._cache)
         crew = Crew(own, Reporter(partial(self._say, "step")))
         threading.Thread(target=self._listen, args=(crew,), daemon=True).start()
         return crew
@@ -353,8 +369,14 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             self._built[toolchain].programs[key] = self._here(there)
 
     def _here(self, path: Path) -> Path:
-        """A file of the other machine, fetched if it is not here. Raises StoreError, OSError and queue.Empty."""
+        """A file of the other machine, fetched if it is not here. Raises StoreError, OSError and queue.Empty.
+
+        If it lies at the same place here, this is the same machine, or has the same files.
+        """
         bundle, name = self._order.places[path]
+        same = {path.with_name(Path(place).name): hash_ for place, hash_ in bundle.files}
+        if all(file.is_file() and _hash(file) == hash_ for file, hash_ in same.items()):
+            return path
         return self._cache.make(_KIND, bundle.key, partial(self._fetch, bundle)) / name
 
     def _fetch(self, bundle: Bundle, folder: Path) -> None:
@@ -366,13 +388,10 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             box = self._inbox[order] = queue.SimpleQueue()
             self._say("want", hash_, order=order)
             with target.open("r+b") as file:
-                while data := box.get(timeout=DELIVERY):
-                    chunk = zlib.decompress(data)
-                    if chunk.strip(b"\0"):
-                        file.write(chunk)
-                    else:  # an image is mostly holes
-                        file.seek(len(chunk), 1)
-                file.truncate()
+                while (part := box.get(timeout=DELIVERY))[1]:
+                    file.seek(part[0])
+                    file.write(zlib.decompress(part[1]))
+                file.truncate(part[0])
             del self._inbox[order]
             if file_digest(target) != hash_:
                 raise StoreError(f"{name}: what came is not what was asked for")
@@ -425,9 +444,9 @@ def _make(name: str, slot: Slot) -> Outcome:
     return bench.make(slot)
 
 
-def _deliver(name: str, order: str, data: bytes, dask_worker: Worker) -> None:
+def _deliver(name: str, order: str, at: int, data: bytes, dask_worker: Worker) -> None:
     if bench := _bench(dask_worker, name):
-        bench.receive(order, data)
+        bench.receive(order, at, data)
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed import get_worker
 
 from harness import cluster, conf, engine, steady
+from harness.build.libgo import Libgo
+from harness.cache import Cache
 from harness.cli import main
+from harness.crew import Built, Job
 from harness.errors import ConfigError, StoreError
 from harness.plan import Made, Program
+from harness.progress import Reporter
 from harness.results.store import Store
 
 SELECTION = ("threads/lock-ring", "threads/lock-nested", "threads/lock-unlock-exit")
@@ -25,7 +31,8 @@ SELECTION = ("threads/lock-ring", "threads/lock-nested", "threads/lock-unlock-ex
 def start(command, *words, **env):
     """A process in a session of its own, so that all of it can be killed."""
     return subprocess.Popen(
-        [Path(sys.executable).with_name(command), *words], env={**os.environ, **env}, start_new_session=True,
+        [Path(sys.executable).with_name(command), *words], start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **env},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -65,9 +72,10 @@ def scheduler(started, tmp_path):
     return until(lambda: file.exists() and file.read_text() and json.loads(file.read_text())["address"])
 
 
-def worker(started, scheduler, cache):
-    words = ["--nthreads", "1", "--no-dashboard", "--no-nanny", "--host", "127.0.0.1"]
-    return started("dask", "worker", scheduler, *words, XDG_CACHE_HOME=str(cache))
+def worker(started, scheduler, folder, **env):
+    """A worker with one guest, whose scratch files go to a folder."""
+    words = ["--nthreads", "1", "--no-dashboard", "--no-nanny", "--host", "127.0.0.1", "--local-directory", str(folder)]
+    return started("dask", "worker", scheduler, *words, **env)
 
 
 def passed(work):
@@ -79,33 +87,69 @@ def passed(work):
 
 
 def test_a_worker_that_is_killed_loses_nothing(started, scheduler, tmp_path):
-    cache, work = tmp_path / "cache", tmp_path / "work"  # a worker's cache, in which there is nothing
-    workers = [worker(started, scheduler, cache) for _ in range(2)]
-    words = [
-        "run",
-        *SELECTION,
-        "--variant",
-        "pristine",
-        "--trials",
-        "12",
-        "--scheduler",
-        scheduler,
-        "--work",
-        str(work),
-    ]
+    work, scratch = tmp_path / "work", [tmp_path / name for name in ("w1", "w2")]
+    workers = [worker(started, scheduler, folder) for folder in scratch]
+    words = ["run", *SELECTION, "--variant", "pristine", "--trials", "5", "--scheduler", scheduler, "--work", str(work)]
     run = started("harness", *words)
-    until(lambda: sum(passed(work).values()) >= 6)
+    until(lambda: sum(passed(work).values()) >= 4)
+    guests = list(scratch[0].glob("*/*/harness/guests/[!.]*"))
     kill(workers[0])
     out, _ = run.communicate(timeout=120)
     assert run.returncode == 0, out
-    assert passed(work) == {(program, number): 1 for program in SELECTION for number in range(1, 13)}
+    assert passed(work) == {(program, number): 1 for program in SELECTION for number in range(1, 6)}
     store = Store(work / "results.sqlite")
     assert store.run(1).finished and not store.events(1)
     matrix = engine.matrix(store, store.run(1))
-    assert [(cell.passed, cell.trials, cell.errors) for cell in matrix.cells] == [(12, 12, 0)] * 3
-    assert (cache / "harness" / "fetched").is_dir() and not (cache / "harness" / "libgo").exists()
-    guests = cache / "harness" / "work" / "guests"
-    until(lambda: not [one for one in guests.iterdir() if one.name != ".lock"])  # those of the killed worker too
+    assert [(cell.passed, cell.trials, cell.errors) for cell in matrix.cells] == [(5, 5, 0)] * 3
+    assert guests
+    until(lambda: not any(guest.exists() for guest in guests))  # its guest went with it
+
+
+def fetched(name, path):
+    """Runs on the worker."""
+    here = cluster._bench(get_worker(), name)._here(path)
+    return str(here), here.read_bytes()
+
+
+def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path):
+    agent, lib = tmp_path / "agent", tmp_path / "pristine" / "lib" / "libgo.so.9"
+    lib.parent.mkdir(parents=True)
+    lib.write_bytes(os.urandom(9 << 20))
+    with agent.open("wb") as file:  # with a hole in it, and one at its end
+        file.write(b"begins")
+        file.seek(30 << 20)
+        file.write(b"ends")
+        file.truncate(40 << 20)
+    built = Built(agent, {"pristine": Libgo("key", lib.parent.parent)}, {}, {}, lambda *any: agent)
+    job = Job(conf.load(), {}, {"linux-i386": built}, tmp_path, Cache(tmp_path), "on-trouble", None)
+    worker(started, scheduler, tmp_path / "w", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    makers = cluster.Cluster(job, Reporter(lambda line: None), scheduler, 1)
+    try:
+        for hash_, path in list(makers._goods.items()):  # this machine is to be another one than the worker's
+            makers._goods[hash_] = path.rename(tmp_path / f"moved-{path.name}")
+        for path in (agent, lib):
+            where, data = makers._client.submit(fetched, makers._name, path, pure=False).result(60)
+            assert data == (tmp_path / f"moved-{path.name}").read_bytes() and Path(where).is_relative_to(
+                tmp_path / "cache"
+            )
+        assert Path(where).parent.name == "lib"
+        (hash_,) = (known for known, path in makers._goods.items() if path.name == "moved-agent")
+        where, _ = makers._client.submit(fetched, makers._name, agent, pure=False).result(60)
+        shutil.rmtree(Path(where).parent)
+        makers._goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
+        with pytest.raises(StoreError, match="what came is not what was asked for"):
+            makers._client.submit(fetched, makers._name, agent, pure=False).result(60)
+    finally:
+        makers.stop()
+
+
+def test_a_worker_that_cannot_have_guests_leaves(started, scheduler, tmp_path, write):
+    mine = write("mine.yaml", "guests:\n  linux-i386: {qemu: qemu-system-none}\n")
+    worker(started, scheduler, tmp_path / "w")
+    words = ["run", "threads/lock-ring", "--variant", "pristine", "--conf", str(mine), "--scheduler", scheduler]
+    run = started("harness", *words, "--work", str(tmp_path / "work"))
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 3 and "no worker is left" in out and "no qemu-system-none on this machine" in out
 
 
 def test_where_no_scheduler_is(monkeypatch, tmp_path):
