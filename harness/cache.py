@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,28 @@ def tree_digest(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: bool = True) -> Iterator[int]:
+def lock(path: Path, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
     """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies.
 
     A child process that is given the file's descriptor, the value of the block, holds the lock as well until it ends.
+
+    Args:
+        waiting: called again and again while somebody else has it; may raise to give up.
 
     Raises:
         BlockingIOError: it is not to be waited for, and somebody else has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not wait:
+                    raise
+                waiting()
+                time.sleep(0.05)
         yield file.fileno()
 
 
@@ -68,7 +80,15 @@ class Cache:
         """Where a folder is or would be."""
         return self.root / kind / key
 
-    def make(self, kind: str, key: str, build: Callable[[Path], None], room: int = 0, again: bool = False) -> Path:
+    def make(
+        self,
+        kind: str,
+        key: str,
+        build: Callable[[Path], None],
+        room: int = 0,
+        again: bool = False,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Path:
         """The folder of a key, built first if it is not there.
 
         Args:
@@ -77,6 +97,7 @@ class Cache:
             build: fills the empty folder it is given. What it raises is passed on and nothing is left behind.
             room: MiB that the build takes. Without them it is not begun, for few tools say plainly that a disk is full.
             again: whether to build it even if it is there. What is there goes when the new one is whole.
+            waiting: called again and again while another process builds it; may raise to give up.
 
         Raises:
             StoreError: there is not enough room.
@@ -84,7 +105,7 @@ class Cache:
         final = self.path(kind, key)
         if final.is_dir() and not again:
             return final
-        with lock(self._lock(kind, key)):
+        with lock(self._lock(kind, key), waiting=waiting):
             if final.is_dir() and not again:
                 return final
             staging = final.parent / f".{key}.new"

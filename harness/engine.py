@@ -46,7 +46,7 @@ from harness.crew import (
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
 from harness.guest import boot
 from harness.guest import image as images
-from harness.guest.machine import Files, Machine
+from harness.guest.machine import Files, Machine, find_qemu
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
@@ -393,7 +393,10 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
     stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
-    # Compilers come first: to look for them takes a second, an image's download takes minutes.
+    # What must be installed comes first: to look for it takes a second, an image's download and a build take minutes.
+    for name, guest in asked.guests.items():
+        if boot_here:
+            find_qemu(name, guest)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
     with _booting_meanwhile(asked.guests if boot_here else {}, files, request.work, cache, report):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pydantic
@@ -60,10 +60,12 @@ def suites() -> dict[str, Suite]:
 def listings(gcc: Callable[[], Path]) -> dict[str, Listing]:
     """What lists the programs of each suite. `gcc` gives GCC's top folder, and is called only if that is needed."""
 
-    def programs(name: str, suite: Suite) -> list[Program]:
-        return contents(name, suite, gcc()).programs
+    @cache  # asked again for each word that selects of it
+    def programs(name: str) -> list[Program]:
+        return contents(name, known[name], gcc()).programs
 
-    return {name: partial(programs, name, suite) for name, suite in suites().items()}
+    known = suites()
+    return {name: partial(programs, name) for name in known}
 
 
 def contents(name: str, suite: Suite, gcc: Path) -> Contents:

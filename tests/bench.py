@@ -2,7 +2,7 @@
 
 What is compared is measured in turn, A B A B, so that a machine that grows busier does so for both. A ratio is the
 median of those of the pairs; its spread is from the smallest to the largest. `python -m tests.bench trial guests` runs
-the named parts. Nothing of the user's but his builds, images and saved guests is used, and nothing of it changed.
+the named parts.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import filecmp
 import itertools
 import os
-import re
-import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,19 +25,18 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import conf, engine, paths, plan
-from harness.build import libgo, program, source, toolchain
+from harness.build import libgo, source, toolchain
 from harness.cache import Cache
-from harness.crew import Built, Crew, Job, folder_for_guest
-from harness.guest import boot
-from harness.guest.machine import Machine
-from harness.guest.pool import Guest, Pool
+from harness.crew import Built, Crew, Job
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
 from harness.results.matrix import Trial
 from harness.results.store import Store
+from tests import dejagnu
+from tests.setting import GUEST, Setting, setting
 
-#: The guest that all is measured on, and the libgo.
-GUEST, VARIANT = "linux-i386", "pristine"
+#: The libgo that all is measured with.
+VARIANT = "pristine"
 #: How often each measurement is made.
 TURNS = 7
 #: The same for those that take minutes.
@@ -92,65 +89,6 @@ class Bench:
         for row in self.rows:
             table.add_row(*row)
         Console(width=130).print(table)
-
-
-class Setting:
-    """What the parts that need a guest have in common: its files, the libgo, the agent, a pool."""
-
-    def __init__(self, folder: Path, report: Reporter) -> None:
-        self.folder, self.report = folder, report
-        self.configuration = conf.load()
-        self.guest = self.configuration.guest(GUEST)
-        self.tools = toolchain.find(self.guest.toolchain, self.configuration)
-        self.cache = Cache(paths.cache_dir())
-        self.files = boot.files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
-        self.libgo = engine.build_variants([VARIANT], self.tools, self.configuration, self.cache, report)[VARIANT]
-        self.agent = program.build_agent(engine.AGENT, self.tools, self.cache)
-
-    def say(self, text: str) -> None:
-        """Tell what is done about the guest."""
-        self.report.step(f"guest {GUEST}", text)
-
-    def built(self, programs: Iterable[Program]) -> Built:
-        """What a crew needs to run programs."""
-        files = {(VARIANT, one.name): program.build(one.source, self.tools, self.libgo, self.cache) for one in programs}
-        return Built(self.agent, {VARIANT: self.libgo}, files)
-
-    @contextmanager
-    def fresh(self) -> Iterator[Guest]:
-        """A guest with the agent and the libgo on it."""
-        built = self.built([])
-        contents = {
-            built.agent_target(self.guest): self.agent,
-            built.library_target(self.guest, VARIANT): self.libgo.library,
-        }
-        pool = Pool(GUEST, self.guest, self.files, contents, self.cache, self.say)
-        with folder_for_guest(self.folder) as folder:
-            guest = pool.fresh(folder, self.say)
-            try:
-                yield guest
-            finally:
-                guest.machine.stop()
-
-    @contextmanager
-    def boot(self) -> Iterator[None]:
-        """A booted guest that has answered."""
-        with folder_for_guest(self.folder) as folder:
-            machine = Machine(GUEST, self.guest, self.files, folder)
-            try:
-                self.say("booting")
-                machine.start()
-                boot.wait(machine).close()
-                yield
-            finally:
-                machine.stop()
-
-
-@contextmanager
-def setting() -> Iterator[Setting]:
-    """What a part works with, gone after the block."""
-    with tempfile.TemporaryDirectory() as folder, Reporter() as report:
-        yield Setting(Path(folder), report)
 
 
 class Trials:
@@ -298,154 +236,6 @@ def guests_side_by_side() -> Bench:
     return bench
 
 
-#: What DejaGnu loads: its way to the guest. The guest has neither scp nor an SFTP server, so that files go through
-#: `cat`. What is run is named without the change of folder that remote_exec puts before it: ssh_exec, which removes
-#: what it has run, would run it a second time (`rm -f test -d ... && cd ...; PROGRAM`).
-_BOARD = """
-set_board_info isremote 1
-set_board_info protocol ssh
-set_board_info hostname 127.0.0.1
-set_board_info username {user}
-set_board_info port {port}
-set_board_info ssh_opts "{options}"
-set_board_info ssh_useropts "{options}"
-set_board_info scp_prog {scp}
-load_generic_config unix
-proc guest_exec {{ dest program arguments in out }} {{
-    regsub {{^test -d .* && cd .*; }} $program "" program
-    return [ssh_exec $dest "LD_LIBRARY_PATH={library} $program" $arguments $in $out]
-}}
-"""
-_SCP = """#!/bin/sh
-while [ $# -gt 2 ]; do shift; done
-exec ssh {options} -p {port} "${{2%%:*}}" "cat >${{2#*:}} && chmod 755 ${{2#*:}}" <"$1"
-"""
-#: Judges as GCC's go-test.exp and go-torture.exp do: compile, load, and the exit status.
-_TESTS = """
-set list [open $::env(BENCH_PROGRAMS)]
-while {{ [gets $list line] >= 0 }} {{
-    lassign $line name executable compiler arguments
-    if {{ $compiler ne "" }} {{
-        set made [local_exec $compiler "" "" 300]
-        if {{ [lindex $made 0] != 0 }} {{
-            unresolved $name
-            continue
-        }}
-    }}
-    set result [remote_load target $executable $arguments]
-    [lindex $result 0] $name
-}}
-"""
-#: Programs that go-test.exp does not run.
-_UNTESTED = ("init1", "closure")
-
-
-class DejaGnu:
-    """DejaGnu with a board for a guest.
-
-    Args:
-        programs: what it runs, and the executables.
-    """
-
-    def __init__(self, said: Setting, guest: Guest, programs: Mapping[Program, Path]) -> None:
-        self._folder, self._programs, self._said = said.folder / "dejagnu", programs, said
-        self._source = self._folder / "testsuite"
-        (self._source / "go.test").mkdir(parents=True)
-        files, port = said.files, guest.machine.port
-        hosts = self._folder / "known_hosts"
-        hosts.write_text(f"[127.0.0.1]:{port} {files.host_key}\n")
-        # One connection for all, which is DejaGnu's way too.
-        options = f"-F /dev/null -i {files.ssh_key} -o UserKnownHostsFile={hosts} -o LogLevel=ERROR"
-        options += f" -o ControlMaster=auto -o ControlPersist=yes -o ControlPath={self._folder}/link"
-        self._link = ["ssh", *options.split(), "-p", str(port), "-O", "exit", "127.0.0.1"]
-        said_ = said.guest
-        words = {"user": said_.ssh.user, "port": port, "options": options, "scp": self._folder / "scp"}
-        words |= {"library": str(Path(said.built([]).library_target(said_, VARIANT)).parent)}
-        self._write("scp", _SCP.format(**words)).chmod(0o755)
-        self._write("guest.exp", _BOARD.format(**words))
-        self._write("site.exp", f'set boards_dir "{self._folder}"\n')
-        self._write("testsuite/go.test/all.exp", _TESTS.format())
-
-    def run(self, compile_: bool) -> dict[str, str]:
-        """Run the programs; give the results, `PASS` and so on, by the programs' names.
-
-        Args:
-            compile_: whether it compiles them, too.
-        """
-        tools, lib = self._said.tools, self._said.libgo
-        lines = []
-        for one, executable in self._programs.items():
-            target, command = executable, ""
-            if compile_:
-                target = self._folder / "made" / executable.parent.name / one.source.stem
-                target.parent.mkdir(parents=True, exist_ok=True)
-                words = [tools.gccgo, *tools.compile_flags, *program.FLAGS, *lib.compile_flags]
-                command = " ".join(map(str, [*words, "-o", target, one.source]))
-            lines.append(f"{one.name} {target} {{{command}}} {{{shlex.join(one.args)}}}")
-        listed = self._write("programs", "\n".join(lines) + "\n")
-        environment = {**os.environ, "BENCH_PROGRAMS": str(listed)}
-        command_ = ["runtest", "--tool", "go", "--srcdir", str(self._source), "--target_board", "guest"]
-        command_ += ["--target", tools.triple]
-        done = subprocess.run(command_, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
-        found = re.findall(r"^([A-Z]+): (\S+)$", (self._folder / "go.sum").read_text(), re.MULTILINE)
-        results = {name: result for result, name in found}
-        if set(results) != {one.name for one in self._programs}:
-            sys.exit(f"bench: DejaGnu did not run all programs:\n{done.stdout}{done.stderr}")
-        return results
-
-    def close(self) -> None:
-        """End the connection."""
-        subprocess.run(self._link, capture_output=True, check=False)
-
-    def _write(self, name: str, text: str) -> Path:
-        path = self._folder / name
-        path.write_text(text)
-        return path
-
-
-def go_tests(said: Setting, number: int) -> list[Program]:
-    """So many `run` programs of GCC's Go tests, evenly taken out of all of some folders."""
-    top = source.unpack(said.tools, said.cache) / "gcc" / "testsuite" / "go.test" / "test"
-    found = plan.programs([str(top / folder) for folder in (".", "chan", "ken")])
-    fitting = [one for one in found if not one.args and one.source.stem not in _UNTESTED]
-    return fitting[:: len(fitting) // number][:number]
-
-
-def run_by_harness(said: Setting, programs: Iterable[Program], compiled: bool) -> dict[str, Trial]:
-    """Run programs by the command; give the trials by the programs' names.
-
-    Args:
-        compiled: whether they may be taken from the cache.
-    """
-    with tempfile.TemporaryDirectory(dir=said.folder) as folder:
-        sources = [one.source for one in programs]
-        if not compiled:
-            sources = [_another(each, Path(folder)) for each in sources]
-        work = Path(folder) / "work"
-        command = [str(Path(sys.executable).with_name("harness")), "run", *map(str, sources), "--guest", GUEST]
-        command += ["--variant", VARIANT, "--trials", "1", "--work", str(work)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        store = Store(work / "results.sqlite")
-        made = {trial.program: trial for trial in store.trials(1)}
-        if len(made) != len(sources):
-            sys.exit(f"bench: the harness did not run all programs:\n{done.stdout}{done.stderr}")
-        if not compiled:
-            for what, key in store.run(1).plan["made of"].items():
-                if what.startswith("program "):  # of no use to anybody else
-                    shutil.rmtree(said.cache.root / "programs" / key)
-        return made
-
-
-def _another(program_: Path, folder: Path) -> Path:
-    """A program that is the same but for a comment at its end, so that it is in no cache."""
-    copy = folder / program_.parent.name / program_.name
-    copy.parent.mkdir(exist_ok=True)
-    copy.write_bytes(program_.read_bytes() + f"\n// {folder}\n".encode())
-    if program_.with_suffix(".out").is_file():
-        shutil.copy(program_.with_suffix(".out"), copy.parent)
-    return copy
-
-
 def against_dejagnu() -> Bench:
     """The harness against DejaGnu, on the same programs."""
     number = 60
@@ -455,25 +245,29 @@ def against_dejagnu() -> Bench:
         " the whole command `harness run`, with the start of Python, the restore of its guests, as many as there are"
         " cores, and the report. DejaGnu: `runtest`, its ssh protocol over one kept connection, on one guest that is"
         " there already. Compiled: all programs are before, for both. Compiling: each compiles all of them with the"
-        " same words, the harness on all cores. Time limits: 60 s with the harness, 300 s with DejaGnu. Only the"
-        " harness compares output with .out files.",
+        " same words, the harness on all cores."
+        " Only the harness compares output with .out files.",
     )
     with setting() as said, said.fresh() as guest:
-        programs = go_tests(said, number)
+        plain = [one for one in dejagnu.go_tests(said) if one.kind == "run" and not one.made.packages]
+        programs = plain[:: len(plain) // number][:number]
         built = said.built(programs)
-        other = DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})
+        other = dejagnu.DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})
         results: dict[str, str] = {}
         made: dict[str, Trial] = {}
 
-        def by_dejagnu(compiling: bool) -> None:
+        def run_dejagnu(compiling: bool) -> None:
             results.update(other.run(compiling))
 
-        def by_harness(compiling: bool) -> None:
-            made.update(run_by_harness(said, programs, not compiling))
+        def run_harness(compiling: bool) -> None:
+            if compiling:  # what is in the cache already is made again, the same
+                for executable in built.programs.values():
+                    shutil.rmtree(executable.parent)
+            made.update(dejagnu.by_harness(said, programs))
 
         try:
             for _, compiling in itertools.product(range(LONG_TURNS), (False, True)):
-                for name, what in (("DejaGnu", by_dejagnu), ("harness", by_harness)):
+                for name, what in (("DejaGnu", run_dejagnu), ("harness", run_harness)):
                     step = f"{name}, {'compiling' if compiling else 'compiled'}"
                     said.report.step("bench", step)
                     bench.measure(step, partial(what, compiling))
@@ -537,7 +331,7 @@ def libgo_builds() -> Bench:
             subprocess.run([tools.tool("strip"), "--strip-debug", "-o", stripped[-1], made.library], check=True)
         words = (
             "the library is the incremental one's, byte for byte"
-            if filecmp.cmp(*stripped, shallow=False)
+            if filecmp.cmp(stripped[0], stripped[1], shallow=False)
             else "ANOTHER LIBRARY than the incremental one"
         )
         bench.row(f"whole build: {go}", words=words)

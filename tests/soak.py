@@ -30,6 +30,7 @@ from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.shell import Shell
 from harness.results.matrix import JUDGED
+from harness.results.store import Store
 from tests import faults
 from tests.faults import Fault
 
@@ -69,7 +70,7 @@ class Soak:
             if process.poll() is not None:
                 self.ends[process.returncode] += 1
                 if process.returncode in (0, 1, 2, 3):
-                    if faults.Store(self._work / "results.sqlite").run(1).finished is None:
+                    if Store(self._work / "results.sqlite").run(1).finished is None:
                         self.problems.append(f"status {process.returncode}: {self._log.read_text()[-1000:]}")
                     break
                 process = self._start(["run", "--resume", "--work", self._work])
@@ -205,7 +206,7 @@ def main() -> int:
         soak.run()
         made = faults.counts(folder / name, errors=True)
         spoilt = sum(count for (_, verdict), count in made.items() if verdict == "error")
-        troubles = len(faults.Store(folder / name / "results.sqlite").events(1))
+        troubles = len(Store(folder / name / "results.sqlite").events(1))
         stored = sum(made.values()) - spoilt
         row = [round(soak.seconds), stored, spoilt, troubles, dict(soak.ends), soak.peak, soak.files]
         table.add_row(name, *map(str, row))

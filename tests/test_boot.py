@@ -3,6 +3,7 @@
 The machine and the clock are stand-ins, since a real guest would take minutes; others of the tests boot real ones.
 """
 
+import os
 import socket
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.console import Console
 from harness.guest.image import ssh_key
+from harness.guest.machine import Machine
 from harness.guest.shell import Shell
 
 
@@ -118,3 +120,15 @@ def test_a_probe_ends_with_the_guest(silent):
 
     with pytest.raises(GuestError, match=r"^panic: no$"):
         Shell.connect(silent, "root", ssh_key(), None, 600, watch)
+
+
+def test_the_latest_screenshots_are_kept(tmp_path, monkeypatch):
+    """The picture is a stand-in: what counts is what becomes of the files."""
+    monkeypatch.setattr("harness.guest.machine._SCREENS", 3)
+    monkeypatch.setattr(Machine, "screen", lambda self: b"PNG")
+    for number in range(5):
+        machine = Machine("g", conf.load().guest("linux-i386"), None, tmp_path / str(number), tmp_path / "screens")
+        said = str(machine.failure("it panicked"))
+        os.utime(next((tmp_path / "screens").glob(f"*-{number}.png")), (number, number))
+    assert sorted(path.stem[-1] for path in (tmp_path / "screens").iterdir()) == ["2", "3", "4"]
+    assert f"its screen: {tmp_path / 'screens'}" in said

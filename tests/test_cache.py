@@ -84,3 +84,20 @@ def test_what_is_discarded_is_gone_and_what_a_killed_build_left_too(tmp_path):
     assert cache.discard("k", "1")
     assert not list((tmp_path / "k").iterdir())
     assert not cache.discard("k", "1")
+
+
+def test_who_waits_for_another_s_build_can_give_up(tmp_path):
+    cache = Cache(tmp_path)
+    asked = []
+
+    def waiting():
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    def build(staging):
+        with pytest.raises(KeyboardInterrupt):
+            cache.make("kind", "key", lambda _: None, waiting=waiting)
+
+    cache.make("kind", "key", build)
+    assert len(asked) == 3

@@ -46,6 +46,10 @@ def test_no_qemu_names_it(tmp_path, write):
     got = call("shell", "linux-i386", "--conf", str(mine), HARNESS_WORK=str(tmp_path / "work"))
     assert got.exit_code == 2
     assert "no qemu-system-none on this machine; `harness doctor` says what to do" in got.output
+    words = ("run", "threads/lock-ring", "--conf", str(mine))
+    got = call(*words, HARNESS_WORK=str(tmp_path / "work"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert got.exit_code == 2 and "no qemu-system-none on this machine" in got.output
+    assert not (tmp_path / "cache" / "harness" / "libgo").exists(), "it is told before anything is built"
 
 
 def test_show_and_list_of_a_stored_run(tmp_path):

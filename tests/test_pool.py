@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.cache import Cache
 from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.machine import Machine
-from harness.guest.pool import RESTORES, Pool
+from harness.guest.pool import _KEEPER, _PROOF, KEPT, KEPT_IN_ALL, RESTORES, Pool
 
 NAME = "linux-i386"
 
@@ -68,6 +69,19 @@ def test_a_fresh_guest_goes_on_where_another_was_saved(guest_of, write, cache):
     assert len(list((cache.root / "machines").iterdir())) == 2
 
 
+def test_the_saved_machines_that_were_used_last_are_kept(tmp_path):
+    cache = Cache(tmp_path)
+    for number in range(KEPT_IN_ALL + 5):
+        folder = cache.path("machines", str(number))
+        folder.mkdir(parents=True)
+        base = "own" if number % 4 == 0 else "another"
+        (folder / "saved.json").write_text(json.dumps({"base": base, "contents": [], "sizes": {}}))
+        os.utime(folder, (number, number))
+    Pool(NAME, conf.load().guest(NAME), None, {}, cache, print)._prune("own", cache.path("machines", "0"))
+    kept = {int(path.name) for path in (tmp_path / "machines").iterdir()}
+    assert kept == {0, *(number for number in range(5, KEPT_IN_ALL + 5) if number % 4 or number >= 4 * KEPT)}
+
+
 def saved(cache, contents):
     (folder,) = [
         path.parent
@@ -92,6 +106,21 @@ def test_a_restore_that_fails_ends_in_a_boot(guest_of, write, cache, damage):
     assert said == ["restoring"] * RESTORES + ["booting", f"receiving {damage}, 0.0 MB"]
     assert len(trouble) == RESTORES and "guests are booted from now on" in trouble[-1]
     assert ask(got, f"cat {target}") == "1"
+    assert not spoilt.exists(), "another one is saved the next time"
+
+
+def test_what_keeps_the_word_answers_from_the_moment_it_is_saved(tmp_path):
+    file = str(tmp_path / "word")
+    for number in range(30):
+        start = ["sh", "-c", _KEEPER.format(file=file)]
+        said = {"input": f"{number}\n", "capture_output": True, "text": True, "start_new_session": True}
+        keeper = int(subprocess.run(start, check=True, **said).stdout)
+        ask = _PROOF.format(file=file, clock="", keeper=keeper)
+        done = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=False)
+        os.killpg(os.getpgid(keeper), signal.SIGKILL)  # with its sleep
+        assert done.stdout == f"{number}\n"
+    gone = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=False)
+    assert gone.returncode and not gone.stdout, "nobody waits for one that is gone"
 
 
 def test_a_saved_machine_that_is_cut_off_is_made_again(guest_of, write, cache):

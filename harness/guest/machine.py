@@ -50,6 +50,8 @@ _STOPPED = {
     "internal-error": "QEMU stopped it: internal error",
     "guest-panicked": "QEMU stopped it: its kernel panicked",
 }
+#: Screenshots that are kept; a run with a guest in trouble may make one in every trial.
+_SCREENS = 100
 #: Seconds that saving a machine's memory may take, and restoring it.
 _SAVING = 60.0
 
@@ -125,7 +127,7 @@ class Machine:
     @property
     def identity(self) -> dict[str, object]:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor."""
-        qemu = Path(self._qemu()).resolve()
+        qemu = Path(find_qemu(self.name, self.guest)).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
         by_kvm = kvm_may_work()
@@ -143,7 +145,7 @@ class Machine:
             ImageError: the disk cannot be read.
             GuestError: QEMU ended at once, or could not restore; the text has its words.
         """
-        qemu = self._qemu()
+        qemu = find_qemu(self.name, self.guest)
         self.folder.mkdir(parents=True, exist_ok=True)
         overlay = self._overlay(saved)
         self._by_kvm = kvm_may_work()
@@ -265,6 +267,8 @@ class Machine:
             picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)
+            for old in sorted(self._screens.glob("*.png"), key=lambda one: one.stat().st_mtime)[:-_SCREENS]:
+                old.unlink(missing_ok=True)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)
             return None
@@ -304,14 +308,6 @@ class Machine:
         if self._process is not None:
             self._process.wait()
             self._process = None
-
-    def _qemu(self) -> str:
-        qemu = shutil.which(self.guest.qemu)
-        if qemu is None:
-            raise ToolMissing(
-                f"guest {self.name}: no {self.guest.qemu} on this machine; `harness doctor` says what to do"
-            )
-        return qemu
 
     def _launch(self, command: list[str], memory: Path, overlay: Path) -> str | None:
         """Start QEMU; None if its monitor answers, else what it said."""
@@ -386,6 +382,14 @@ class Machine:
         elevate = "allow" if root else "deny"
         words += ["-sandbox", f"on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"]
         return [*words, *(["-runas", "nobody"] if root else [])]
+
+
+def find_qemu(name: str, guest: conf.Guest) -> str:
+    """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
+    for program in [guest.qemu, "qemu-img"] if guest.disk else [guest.qemu]:
+        if shutil.which(program) is None:
+            raise ToolMissing(f"guest {name}: no {program} on this machine; `harness doctor` says what to do")
+    return str(shutil.which(guest.qemu))
 
 
 def arguments(

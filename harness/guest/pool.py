@@ -28,18 +28,28 @@ from harness.guest.shell import Agent, Shell
 RESTORES = 3
 #: Saved machines that are kept of a guest; each takes about as much disk as the guest uses memory.
 KEPT = 4
+#: The same for all guests together, of which many may be descriptions that nobody boots any more.
+KEPT_IN_ALL = 24
 _KIND = "machines"
 #: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
 #: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
-#: only between commands.
+#: only between commands. Until its trap is set the signal would end it, so it says when that is.
 _KEEPER = """
 read -r word
-(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; while :; do sleep 100000 & wait $!; done) \
+rm -f {file}
+(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; : >{file}; while :; do sleep 100000 & wait $!; done) \
 </dev/null >/dev/null 2>&1 &
+until [ -f {file} ]; do :; done
 echo $!
 sync
 """
-_PROOF = "rm -f {file}; {clock}; kill -USR1 {keeper} && until [ -f {file} ]; do :; done; cat {file}"
+_PROOF = """
+rm -f {file}
+{clock}
+kill -USR1 {keeper}
+until [ -f {file} ]; do kill -0 {keeper} || break; done
+cat {file}
+"""
 
 
 #: Bytes of programs that lie in a guest at a time; a root disk may have no more than a few hundred MB free.
@@ -132,6 +142,7 @@ class Pool:
         machine = self._machine(folder, stopped)
         try:
             while self._failures < RESTORES:
+                saved = None
                 try:
                     saved = self._saved(machine, say)
                     return self._restore(machine, saved, say)
@@ -144,7 +155,11 @@ class Pool:
                     if stopped() or isinstance(error, _DoesNotBoot):
                         raise
                     self._failures += 1
-                    then = "guests are booted from now on" if self._failures >= RESTORES else "once more"
+                    then = "once more"
+                    if self._failures >= RESTORES:
+                        then = "guests are booted from now on"
+                        if saved:  # the next run saves another
+                            shutil.rmtree(saved, ignore_errors=True)
                     self._trouble(f"restoring failed: {error.whole()}; {then}")
             guest = self._boot(machine, say)
             self._fill(guest, say)
@@ -203,13 +218,11 @@ class Pool:
         """The folder of a saved machine that holds all contents; made first if there is none."""
         base = digest(machine.identity)
         wanted = set(self._contents)
-        best: Path | None = None
-        most = -1  # a guest saved with nothing on it will do
-        for folder, contents in self._kept(base):
-            if wanted <= contents:
-                return folder
-            if contents < wanted and len(contents) > most:
-                best, most = folder, len(contents)
+        kept = self._kept(base)
+        if enough := [(len(contents), folder) for folder, contents in kept if wanted <= contents]:
+            return min(enough)[1]  # the less it holds, the sooner it is restored
+        # Else the one that lacks least is given the rest.
+        best = max(((len(contents), folder) for folder, contents in kept if contents < wanted), default=(0, None))[1]
         key = digest([base, sorted(wanted)])
 
         def make(staging: Path) -> None:
@@ -230,14 +243,22 @@ class Pool:
             told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(told))
 
-        folder = self._cache.make(_KIND, key, make, self._guest.memory)
-        for old, _ in self._kept(base)[KEPT:]:
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        def waiting() -> None:
+            if machine.stopped():
+                raise GuestError(f"guest {self._name}: given up")
+
+        folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=waiting)
+        self._prune(base, folder)
         return folder
 
-    def _kept(self, base: str) -> list[tuple[Path, set[str]]]:
-        """The saved machines of a description with the paths of what they hold, latest used first."""
+    def _prune(self, base: str, made: Path) -> None:
+        """Remove the saved machines that were not used for longest, if there are too many. The one just made stays."""
+        for old, _ in [*self._kept(base)[KEPT:], *self._kept()[KEPT_IN_ALL:]]:
+            if old != made:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _kept(self, base: str | None = None) -> list[tuple[Path, set[str]]]:
+        """The saved machines, of a description or of all, with the paths of what they hold, latest used first."""
         found = []
         for told in (self._cache.root / _KIND).glob("[!.]*/saved.json"):
             try:
@@ -250,7 +271,7 @@ class Pool:
                 whole = False
             if not whole:
                 shutil.rmtree(told.parent, ignore_errors=True)  # cut off by a full disk, say: it is made again
-            elif data["base"] == base:
+            elif base in (None, data["base"]):
                 found.append((used, told.parent, set(data["contents"])))
         return [(folder, contents) for _, folder, contents in sorted(found, key=lambda one: -one[0])]
 

@@ -79,6 +79,7 @@ class Shell:
         deadline = steady.time() + timeout
         with _as_guest_error("SSH"):
             link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # SSH's small packets would wait for each other
             transport = _Transport(link)
             try:
                 transport.use_compression(True)  # a libgo is 30 MB, and the line is slow

@@ -1,0 +1,94 @@
+"""A guest, a libgo and all that belongs to them, for what works with the engine's own parts: benchmarks and DejaGnu.
+
+Nothing of the user's but his builds, images and saved guests is used, and nothing of it changed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import conf, engine, paths
+from harness.build import program, toolchain
+from harness.cache import Cache
+from harness.crew import Built, folder_for_guest
+from harness.guest import boot
+from harness.guest.machine import Machine
+from harness.guest.pool import Guest, Pool
+from harness.plan import Program
+from harness.progress import Reporter
+
+#: The guest that all is measured on.
+GUEST = "linux-i386"
+
+
+class Setting:
+    """What there is to work with: the control guest's files, a libgo, the agent, a pool.
+
+    Args:
+        folder: for what is gone afterwards.
+        report: told what is going on.
+        variant: the libgo.
+    """
+
+    def __init__(self, folder: Path, report: Reporter, variant: str) -> None:
+        self.folder, self.report, self.variant = folder, report, variant
+        self.configuration = conf.load()
+        self.guest = self.configuration.guest(GUEST)
+        self.tools = toolchain.find(self.guest.toolchain, self.configuration)
+        self.cache = Cache(paths.cache_dir())
+        self.files = boot.files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
+        self.libgo = engine.build_variants([variant], self.tools, self.configuration, self.cache, report)[variant]
+        self.agent = program.build_agent(engine.AGENT, self.tools, self.cache)
+
+    def say(self, text: str) -> None:
+        """Tell what is done about the guest."""
+        self.report.step(f"guest {GUEST}", text)
+
+    def built(self, programs: Iterable[Program]) -> Built:
+        """What a crew needs to run programs."""
+        files = {(self.variant, one.name): program.build(one, self.tools, self.libgo, self.cache) for one in programs}
+
+        def compile_output(variant: str, one: Program, output: bytes) -> Path:
+            return program.build_output(one, output, self.tools, self.libgo, self.cache)
+
+        return Built(self.agent, {self.variant: self.libgo}, files, {}, compile_output)
+
+    @contextmanager
+    def fresh(self) -> Iterator[Guest]:
+        """A guest with the agent and the libgo on it."""
+        built = self.built([])
+        contents = {
+            built.agent_target(self.guest): self.agent,
+            built.library_target(self.guest, self.variant): self.libgo.library,
+        }
+        saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
+        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say)
+        with folder_for_guest(self.folder) as folder:
+            guest = pool.fresh(folder, self.say)
+            try:
+                yield guest
+            finally:
+                guest.machine.stop()
+
+    @contextmanager
+    def boot(self) -> Iterator[None]:
+        """A booted guest that has answered."""
+        with folder_for_guest(self.folder) as folder:
+            machine = Machine(GUEST, self.guest, self.files, folder)
+            try:
+                self.say("booting")
+                machine.start()
+                boot.wait(machine).close()
+                yield
+            finally:
+                machine.stop()
+
+
+@contextmanager
+def setting(variant: str = "pristine") -> Iterator[Setting]:
+    """What there is to work with, gone after the block."""
+    with tempfile.TemporaryDirectory() as folder, Reporter() as report:
+        yield Setting(Path(folder), report, variant)
