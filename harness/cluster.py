@@ -16,12 +16,13 @@ import itertools
 import os
 import queue
 import secrets
+import signal
 import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -103,9 +104,8 @@ class Cluster:
         report.step("cluster", "collecting what workers may need")
         places, self._goods = _goods(job)
         self._senders = ThreadPoolExecutor(4)
-        self._local = (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) if address == LOCAL else None
-        )
+        self._over = threading.Event()
+        self._local = _local(workers) if address == LOCAL else None
         self._client = _client(self._local or address)
         try:
             self._begin(_Order(self._name, replace(job, built=_portable(job.built)), places))
@@ -131,6 +131,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End all guests, and what they do, and leave the cluster."""
+        self._over.set()
         with suppress(Exception):  # a scheduler that is gone takes its workers with it
             self._take_back(list(self._slots))
             self._client.unregister_worker_plugin(self._name)
@@ -157,8 +158,18 @@ class Cluster:
                 raise ConfigError(f"worker {worker} has harness {version}, and this is {__version__}")
         self._client.subscribe_topic(self._name, self._hear)
         self._client.register_plugin(_Bench(order), name=self._name)
-        threads = self._client.nthreads()
-        self._report.step("cluster", f"{len(threads)} workers, {sum(threads.values())} guests at a time")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Tell how many workers there are, until the run is over."""
+        before: dict[str, int] = {}
+        with suppress(Exception):  # the client is closed meanwhile
+            while not self._over.wait(2.0 if before else 0.0):
+                threads = self._client.nthreads()
+                if threads != before:
+                    before = threads
+                    told = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    self._report.step("cluster", told if threads else "waiting for workers")
 
     def _take_back(self, keys: list[str]) -> list[Slot]:
         found = [(self._slots.pop(key, None), self._futures.pop(key, None)) for key in keys]
@@ -210,6 +221,25 @@ class Cluster:
             time.sleep(0.2)
         if not self._client.nthreads():
             self.results.put(Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left so: {why}")))
+
+
+def _local(workers: int) -> LocalCluster:
+    """A cluster on this machine. A ctrl-C is for the harness alone, which lets the trials that are being made end."""
+    with _deaf():
+        return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Have processes that are started in the block not hear a ctrl-C. The main thread alone can do that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check(address: str) -> None:

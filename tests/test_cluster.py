@@ -105,6 +105,20 @@ def test_a_worker_that_is_killed_loses_nothing(started, scheduler, tmp_path):
     until(lambda: not any(guest.exists() for guest in guests))  # its guest went with it
 
 
+def test_a_cluster_of_this_machine_and_a_ctrl_c(started, tmp_path):
+    words = ["run", SELECTION[0], "--variant", "pristine", "--trials", "6", "--jobs", "1", "--work", str(tmp_path)]
+    run = started("harness", *words, "--scheduler")
+    until(lambda: passed(tmp_path))
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers' processes too
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 130 and "`harness run --resume 1` goes on" in out
+    assert 0 < len(passed(tmp_path)) < 6
+    run = started("harness", "run", "--resume", "--work", str(tmp_path))  # and it goes on without a cluster
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 0 and "6/6" in out
+    assert passed(tmp_path) == {(SELECTION[0], number): 1 for number in range(1, 7)}
+
+
 def fetched(name, path):
     """Runs on the worker."""
     here = cluster._bench(get_worker(), name)._here(path)
