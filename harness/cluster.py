@@ -251,7 +251,7 @@ def check(address: str) -> None:
 def _client(scheduler: LocalCluster | str) -> Client:
     try:
         return Client(scheduler, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last when TLS is asked for and there is no certificate
         raise ConfigError(f"no scheduler answers at {scheduler}: {error}") from error
 
 
