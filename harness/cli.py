@@ -31,8 +31,9 @@ from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.guest.machine import Machine
 from harness.progress import Reporter
+from harness.results import compare as comparisons
+from harness.results import formats, page, terminal
 from harness.results import merge as merging
-from harness.results import report as reports
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
 from harness.shards import Times
@@ -264,15 +265,20 @@ def _make(
 def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
     matrix = engine.matrix(store, run_)
-    reports.print_table(matrix, Console(), _opening(work))
-    pages = _write(store, run_, matrix, paths.work_dir(work), html)
+    terminal.print_table(matrix, Console(), _opening(work))
+    pages = _write(store, run_, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:
     """The command that opens a trial; the trial's number is put for {}."""
-    return "harness open {}" + (f" --work {shlex.quote(work)}" if work else "")
+    return "harness open {}" + _option(work)
+
+
+def _option(work: str | None) -> str:
+    """What a command that takes a trial's number needs besides it."""
+    return f" --work {shlex.quote(work)}" if work else ""
 
 
 @main.command()
@@ -305,8 +311,8 @@ def trace(
     request = engine.Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
     store, done = _run(engine.traced(request))
     matrix = engine.matrix(store, done)
-    reports.print_life_cycles(engine.life_cycles(store, done), Console())
-    click.echo(f"JSON and HTML: {_write(store, done, matrix, request.work, html)}")
+    terminal.print_life_cycles(engine.life_cycles(store, done), Console())
+    click.echo(f"JSON and HTML: {_write(store, done, matrix, work, html)}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
@@ -319,15 +325,15 @@ def _run(request: engine.Request, resume: int | None = None, scheduler: str | No
     sys.exit(130)
 
 
-def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
+def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
-    folder = work / "runs" / str(run_.id)
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "matrix.json").write_text(reports.json_text(matrix))
+        (folder / "matrix.json").write_text(formats.json_text(matrix))
         cycles = engine.life_cycles(store, run_)
-        for page in filter(None, [folder / "report.html", also]):
-            reports.write_html(page, matrix, store.trials(run_.id), cycles, store.collected)
+        for file in filter(None, [folder / "report.html", also]):
+            page.write(file, matrix, store.trials(run_.id), cycles, store.collected, _option(work))
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -336,17 +342,76 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | Non
 @main.command()
 @click.argument("number", required=False, type=int, metavar="[RUN]")
 @click.option(
-    "--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How."
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "junit", "json", "csv", "html"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, its test report, or other programs.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and show no run.")
+@_WORK
+def show(number: int | None, format_: str, schema: bool, work: str | None) -> None:
+    """Show the matrix of a run, by default of the newest.
+
+    Markdown is for the summary of a CI job, at most 1 MiB of it. JUnit XML has a test suite for each guest and variant,
+    and a test case for each cell, skipped if all that went wrong is known. CSV has a line for each cell.
+    """
+    if schema:
+        click.echo(formats.schema(), nl=False)
+        return
+    store = _store(work)
+    run_ = store.run(number)
+    matrix = engine.matrix(store, run_)
+    match format_:
+        case "table":
+            terminal.print_table(matrix, Console(), _opening(work))
+        case "html":
+            cycles = engine.life_cycles(store, run_)
+            for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
+                _print(piece)
+        case "markdown":
+            _print(formats.markdown(matrix))
+        case "junit":
+            _print(formats.junit(matrix, lambda number: store.trial(number)[1]))
+        case "json":
+            _print(formats.json_text(matrix))
+        case "csv":
+            _print(formats.csv_text(matrix))
+
+
+def _print(text: str) -> None:
+    """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+
+
+@main.command()
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
+@click.option(
+    "--format", "format_", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True
 )
 @_WORK
-def show(number: int | None, format_: str, work: str | None) -> None:
-    """Show the matrix of a run, by default of the newest."""
-    store = _store(work)
-    matrix = engine.matrix(store, store.run(number))
-    if format_ == "json":
-        click.echo(reports.json_text(matrix))
-    else:
-        reports.print_table(matrix, Console(), _opening(work))
+def compare(before: str, after: str, format_: str, work: str | None) -> None:
+    """Show what changed from one run to another one, and with what evidence; a gate for CI.
+
+    RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
+    is taken, or that of a number: FOLDER#N.
+
+    A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
+    or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
+    Exit status: 0 nothing got worse, 1 something did, 2 bad input.
+    """
+    folder = paths.work_dir(work)
+    found = comparisons.compare(*(engine.stored_matrix(said, folder) for said in (before, after)))
+    match format_:
+        case "table":
+            terminal.print_comparison(found, Console())
+        case "markdown":
+            _print(formats.comparison_markdown(found))
+        case "json":
+            _print(formats.comparison_json(found))
+    sys.exit(int(found.worse))
 
 
 @main.command("open")
@@ -372,9 +437,9 @@ def open_(number: int, work: str | None) -> None:
             files[-1].write_bytes(picture)
         except OSError as error:
             raise HarnessError(f"{folder}: cannot be written: {error.strerror}") from error
-    words = f" {number}" + (f" --work {shlex.quote(work)}" if work else "")
+    words = f" {number}{_option(work)}"
     commands = [f"harness rerun{words}", f"harness rerun{words} --shell", f"harness capsule{words}"]
-    reports.print_trial(run_.id, trial, parts, files, commands, Console())
+    terminal.print_trial(run_.id, trial, parts, files, commands, Console())
 
 
 @main.command()
@@ -446,7 +511,7 @@ def rejudge(number: int, work: str | None) -> None:
         table.add_row(str(count), Text(old), Text(new))
     if changed:
         Console().print(table)
-    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    pages = _write(store, run_, engine.matrix(store, run_), work, None)
     click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
 
 

@@ -6,8 +6,10 @@ The crew's threads make trials; the main thread alone writes the store and decid
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import queue
+import re
 import shlex
 import signal
 import sys
@@ -44,9 +46,8 @@ from harness.crew import (
     folder_for_guest,
 )
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
-from harness.guest import boot
-from harness.guest import image as images
-from harness.guest.machine import Files, Machine, find_qemu
+from harness.guest import boot, image
+from harness.guest.machine import Files, Machine, find_qemu, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
@@ -265,7 +266,10 @@ def run(
         else:
             makers, guests = _cluster(job, report, scheduler, guests)
         conductor = _Conductor(makers, store, number, report, guests, door)
-        conductor.conduct(batches, resume is not None)
+        try:
+            conductor.conduct(batches, resume is not None)
+        finally:
+            _note_times(store, number, report)
     store.finish(number)
     return store, store.run(number)
 
@@ -300,6 +304,17 @@ def _cluster(job: Job, report: Reporter, address: str, guests: Mapping[str, int]
 
     makers = cluster.Cluster(job, report, address, max(guests.values()))
     return makers, dict.fromkeys(guests, cluster.AT_ONCE)
+
+
+def _note_times(store: Store, number: int, report: Reporter) -> None:
+    """Store how long builds and guests took; those of guests of one name together."""
+    sums: dict[tuple[str, str], tuple[int, float]] = {}
+    for one in report.took():
+        key = re.sub(r"^(guest .+) \d+$", r"\1", one.what), one.step
+        times, seconds = sums.get(key, (0, 0.0))
+        sums[key] = times + one.times, seconds + one.seconds
+    for (what, step), (times, seconds) in sums.items():
+        store.took(number, what, step, times, round(seconds, 3))
 
 
 @dataclass(frozen=True)
@@ -405,6 +420,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
+    described["facts"] |= _versions(asked, tools, boot_here)
     return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
 
 
@@ -521,7 +537,41 @@ def matrix(store: Store, run_: Run) -> Matrix:
         said["trials"] if said.get("request", {}).get("until_sure") else None,
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
+        store.times(run_.id),
     )
+
+
+def stored_matrix(said: str, work: Path) -> Matrix:
+    """The matrix of a run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
+            another work directory or its database, with `#N` behind it for another run than the newest.
+
+    Raises:
+        StoreError: there is no such run, or the file is no such file.
+    """
+    path, mark, number = said.rpartition("#")
+    if said.isdecimal():
+        path, number = str(work), said
+    elif not mark or not number.isdecimal():
+        path, number = said, ""
+    file = Path(path)
+    if file.is_file() and file.suffix == ".json":
+        try:
+            return Matrix.from_json(json.loads(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{file}: cannot be read: {error}") from error
+        except StoreError as error:
+            raise StoreError(f"{file}: {error}") from error
+    database = file / "results.sqlite" if file.is_dir() else file
+    if not database.is_file():
+        why = (
+            "no run has been made here" if said.isdecimal() else "is no run's number, no JSON of one, no work directory"
+        )
+        raise StoreError(f"{path}: {why}")
+    store = Store(database)
+    return matrix(store, store.run(int(number) if number else None))
 
 
 def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
@@ -671,15 +721,18 @@ def _describe(
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
         "kernel": kernels,
-        "image": {
-            name: images.contents(found)
-            for name, guest in guests.items()
-            if guest.image and (found := images.find(guest.image))
-        },
-        "compiler": {name: f"{tools[name].banner}, {digest(tools[name].identity)}" for name in built},
-        "harness": __version__,
     }
     return {
+        # What runs that are put together must have alike, besides what they are made of.
+        "origin": {
+            "harness": __version__,
+            "compilers": {name: digest(tools[name].identity) for name in built},
+            "images": {
+                name: image.contents(found)
+                for name, guest in guests.items()
+                if guest.image and (found := image.find(guest.image))
+            },
+        },
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
@@ -716,6 +769,27 @@ def _describe(
             **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
+    }
+
+
+def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> dict[str, Any]:
+    """What the outcome of a run may depend on, for the reader: versions, and the hashes of images and patches."""
+    configuration = asked.configuration
+    images = {name: image.find(guest.image) for name, guest in asked.guests.items() if guest.image}
+    applied = {
+        name: [f"{patch.path.name} {patch.key}" for patch in recipe(name, configuration).patches]
+        for name in asked.request.variants
+    }
+    return {
+        "harness": __version__,
+        "qemu": {name: qemu_version(name, guest) for name, guest in asked.guests.items() if boot_here},
+        "gcc": {name: one.banner for name, one in tools.items()},
+        "image": {
+            name: {file: said["sha256"] for file, said in found.manifest["files"].items()}
+            for name, found in images.items()
+            if found
+        },
+        "patches": {name: patches_ for name, patches_ in applied.items() if patches_},
     }
 
 

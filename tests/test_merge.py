@@ -30,7 +30,8 @@ def plan_of(guests, programs, shard=None):
         "trials": TRIALS,
         "expected": [],
         "expectations": {name: {"exit_status": 0} for name in programs},
-        "facts": {"harness": "1", "compiler": {"t": "GCC"}, "image": {guest: "i" for guest in guests}, "command": "c"},
+        "facts": {"gcc": {"t": "GCC"}, "kernel": {guest: "k" for guest in guests}, "command": "c"},
+        "origin": {"harness": "1", "compilers": {"t": "GCC"}, "images": {guest: "i" for guest in guests}},
         "made of": dict.fromkeys([f"libgo {v}" for v in VARIANTS] + [f"program {p}" for p in programs], "h"),
         "request": {
             "selection": ["s"], "guests": GUESTS, "variants": VARIANTS, "trials": TRIALS, "jobs": None, "shard": None,
@@ -56,6 +57,7 @@ def made(work, trials, plan, finished=True):
     for trial in trials:
         store.add(run, trial, {"console": trial.stdout} if trial.verdict == "crash" else {})
     store.event(run, plan["guests"][0], f"trouble in {work.name}")
+    store.took(run, "libgo pristine", "configuring", 1, 2.5)
     if finished:
         store.finish(run)
     return work
@@ -96,7 +98,7 @@ def cells(store, run):
         cell["ids"] = len(cell["ids"])
         for finding in cell["findings"]:
             finding["trial"] = 0
-    return {name: value for name, value in found.items() if name not in ("run", "events")}
+    return {name: value for name, value in found.items() if name not in ("run", "events", "times")}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -109,6 +111,8 @@ def test_shards_come_to_the_matrix_of_one_run(tmp_path, seed):
         assert run.finished and not done.lacking and not done.further
         assert bool(done.twice) == (len(order) > 3)
         assert len(store.events(run.id)) == 3
+        (took,) = store.times(run.id)
+        assert (took["times"], took["seconds"]) == (3, 7.5)
         crashed = [trial for trial in store.trials(run.id) if trial.verdict == "crash"]
         assert crashed and all(store.collected(trial.id) == {"console": trial.stdout} for trial in crashed)
 
@@ -162,9 +166,9 @@ def change(path, value):
     [
         (change(["made of", "libgo other"], "x"), "they differ in libgo other"),
         (change(["made of", "program s/p0"], "x"), "program s/p0"),
-        (change(["facts", "compiler", "t"], "GCC 13"), "the compilers of t"),
-        (change(["facts", "image", "g2"], "x"), "the image of g2"),
-        (change(["facts", "harness"], "2"), "the version of the harness"),
+        (change(["origin", "compilers", "t"], "GCC 13"), "the compilers of t"),
+        (change(["origin", "images", "g2"], "x"), "the image of g2"),
+        (change(["origin", "harness"], "2"), "the version of the harness"),
         (change(["expected"], [{"guest": "g1"}]), "the known failures"),
         (change(["expectations", "s/p1"], {"exit_status": 2}), "what is expected of s/p1"),
         (change(["request", "isolation"], "trial"), "isolation"),
@@ -186,7 +190,7 @@ def test_what_does_not_belong_together(tmp_path, put, said):
 def test_runs_that_cannot_be_parts(tmp_path):
     sure, old = plan_of(GUESTS, PROGRAMS), plan_of(GUESTS, PROGRAMS)
     sure["request"]["until_sure"] = True
-    del old["made of"]
+    del old["origin"]
     for plan, said in [(sure, "until it was sure"), (old, "an older harness")]:
         folder = made(tmp_path / said.split()[0], [], plan)
         with pytest.raises(StoreError, match=said):

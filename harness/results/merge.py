@@ -115,15 +115,17 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
 
     try:
         _bring(sources, work, folders)
-        number = Store(work / "results.sqlite").insert(
-            plan_of(sources), created, None if lacking else now(), rows, _events(sources)
-        )
+        store = Store(work / "results.sqlite")
+        number = store.insert(plan_of(sources), created, None if lacking else now(), rows, _events(sources))
     except BaseException as error:
         for folder in made:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise StoreError(f"the runs cannot be put together: {error}") from error
         raise
+    for one in {(one.work.resolve(), one.run.id): one for one in sources}.values():
+        for told in one.store.times(one.run.id):
+            store.took(number, **told)
     further = sum(max(0, len(slot.judged) - 1) for slot in slots.values())
     return Merged(number, twice, further, lacking)
 
@@ -132,7 +134,7 @@ def check_together(sources: Sequence[Source]) -> None:
     """Raise StoreError if runs are not of the same matrix; it says in what they differ."""
     first, *others = sources
     for one in sources:
-        if "made of" not in one.run.plan or "request" not in one.run.plan:
+        if "origin" not in one.run.plan:
             raise StoreError(f"{one} was made by an older harness, which did not note what it was made of")
         if one.run.plan["request"].get("until_sure"):
             raise StoreError(f"{one} was made until it was sure of its own comparisons, and cannot be a part of others")
@@ -144,13 +146,13 @@ def check_together(sources: Sequence[Source]) -> None:
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     """In what two plans differ that ought to be alike; of guests and programs those count that both have."""
-    facts, others = one["facts"], other["facts"]
-    if facts.get("harness") != others.get("harness"):
+    mine, others = one["origin"], other["origin"]
+    if mine["harness"] != others["harness"]:
         yield "the version of the harness"
-    yield from (f"the compilers of {name}" for name in _unlike(facts.get("compiler", {}), others.get("compiler", {})))
-    yield from (f"the image of {name}" for name in _unlike(facts.get("image", {}), others.get("image", {})))
-    yield from (name for key, name in _ASKED.items() if one["request"].get(key) != other["request"].get(key))
-    if one.get("expected", []) != other.get("expected", []):
+    yield from (f"the compilers of {name}" for name in _unlike(mine["compilers"], others["compilers"]))
+    yield from (f"the image of {name}" for name in _unlike(mine["images"], others["images"]))
+    yield from (name for key, name in _ASKED.items() if one["request"][key] != other["request"][key])
+    if one["expected"] != other["expected"]:
         yield "the known failures"
     yield from (f"what is expected of {name}" for name in _unlike(one["expectations"], other["expectations"]))
     yield from _unlike(one["made of"], other["made of"])
@@ -172,7 +174,7 @@ def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
         **first["facts"],
         "command": shlex.join(["harness", "merge", *(f"{one.work}:{one.run.id}" for one in sources)]),
     }
-    for key in ("libgo", "guest", "kernel", "image", "compiler"):
+    for key in (key for key, value in facts.items() if isinstance(value, dict)):
         facts[key] = _union(one["facts"].get(key, {}) for one in plans)
     shard = {**wholes[0], "numbers": sorted(set[int]().union(*(one.shards for one in sources)))} if wholes else None
     return {
@@ -180,6 +182,10 @@ def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
         **({"shard": shard} if shard else {}),
         **{key: _names(one[key] for one in [*wholes, *plans]) for key in ("guests", "programs")},
         "facts": facts,
+        "origin": {
+            **first["origin"],
+            **{key: _union(one["origin"][key] for one in plans) for key in ("compilers", "images")},
+        },
         "expectations": _union(one["expectations"] for one in plans),
         "made of": _union(one["made of"] for one in plans),
         "request": {

@@ -18,7 +18,7 @@ from harness.errors import StoreError
 from harness.results.matrix import Trial
 
 #: The version of the tables, kept as SQLite's user_version.
-VERSION = 2
+VERSION = 3
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, created TEXT NOT NULL, finished TEXT, plan TEXT NOT NULL);
 CREATE TABLE trials (
@@ -36,6 +36,11 @@ _STEPS = {
 CREATE TABLE attachments (
     trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name));
 CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
+""",
+    3: """
+CREATE TABLE times (
+    run INTEGER NOT NULL REFERENCES runs, what TEXT NOT NULL, step TEXT NOT NULL, times INTEGER NOT NULL,
+    seconds REAL NOT NULL);
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
@@ -222,6 +227,17 @@ class Store:
         """The guests' troubles in a run."""
         rows = self._read("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
+
+    def took(self, run: int, what: str, step: str, times: int, seconds: float) -> None:
+        """Add how often a step of a thing was made, and how long that took in all."""
+        self._write("INSERT INTO times VALUES (?, ?, ?, ?, ?)", (run, what, step, times, seconds))
+
+    def times(self, run: int) -> list[dict[str, Any]]:
+        """How long builds and guests took in a run, all its parts together if it was resumed."""
+        query = "SELECT what, step, sum(times), sum(seconds) FROM times WHERE run = ?"
+        query += " GROUP BY what, step ORDER BY min(rowid)"
+        names = ("what", "step", "times", "seconds")
+        return [dict(zip(names, row, strict=True)) for row in self._read(query, (run,))]
 
     def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
         try:
