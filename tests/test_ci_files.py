@@ -12,8 +12,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import paths
+from harness import engine, paths
 from harness.cli import main
+from harness.results.store import Store
 
 GITHUB = paths.DATA / ".github" / "workflows" / "harness.yml"
 GITLAB = [paths.DATA / name for name in (".gitlab-ci.yml", ".gitlab/harness.yml", ".gitlab/merge.yml")]
@@ -76,8 +77,17 @@ class Runner:
 
 @pytest.fixture
 def github(tmp_path):
-    env = {"SELECTION": "threads/lock-r* threads/lock-n*", "TRIALS": "2", "JOBS": "2", "GUEST": "linux-i386"}
+    env = {"SELECTION": "threads/lock-r* threads/lock-n*", "TRIALS": "1", "JOBS": "2", "GUEST": "linux-i386"}
     return Runner(tmp_path, env | {"VARIANTS": "pristine no-thread-destruction", "HARNESS_WORK": "work"})
+
+
+def assert_it_goes_on_as_the_same_shard(work, shard):
+    """What `--resume` would make: the trials that the run has, and no others."""
+    store = Store(work / "results.sqlite")
+    asked = engine.read(engine._request(store.run(1), work))
+    assert f"{asked.request.shard[0]}/{asked.request.shard[1]}" == shard
+    made = {(trial.program, trial.variant, trial.number) for trial in store.trials(1)}
+    assert made == {(slot.program.name, slot.variant, slot.number) for slot in asked.slots(asked.guests, 1)}
 
 
 def test_the_steps_make_a_matrix(github, tmp_path):
@@ -86,6 +96,7 @@ def test_the_steps_make_a_matrix(github, tmp_path):
     assert len(rows) == 2
     for row in rows:
         github.job("shard", row)
+        assert_it_goes_on_as_the_same_shard(tmp_path / "work", row["shard"])
         place = tmp_path / "shards" / f"shard-{row['shard'][0]}-1"
         place.mkdir(parents=True)
         shutil.move(tmp_path / "work", place / "work")
@@ -96,7 +107,7 @@ def test_the_steps_make_a_matrix(github, tmp_path):
     )
     cells = [(cell["program"], cell["variant"], cell["passed"], cell["trials"]) for cell in merged["cells"]]
     assert sorted(cells) == sorted(
-        (f"threads/{program}", variant, 2, 2)
+        (f"threads/{program}", variant, 1, 1)
         for program in ("lock-nested", "lock-ring")
         for variant in merged["variants"]
     )
