@@ -389,11 +389,18 @@ def _print(text: str) -> None:
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN")
 @click.option(
-    "--format", "format_", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, or other programs.",
 )
 @_WORK
 def compare(before: str, after: str, format_: str, work: str | None) -> None:
-    """Show what changed from one run to another one, and with what evidence; a gate for CI.
+    """Show what changed from one run to another one; a gate for CI.
+
+    Each change is shown with its evidence.
 
     RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
     is taken, or that of a number: FOLDER#N.
@@ -858,10 +865,10 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     \b
     harness merge shard-1 shard-2 shard-3 --work merged
 
-    RUN is a work directory or its results.sqlite, whose newest run is meant; PATH:NUMBER is another one of it, and a
-    mere number one of this work directory. They must be of the same matrix: the same libgos, programs, compilers,
-    guests and rules. A run that is given twice counts once; trials that were made again all count.
-    Exit status: as of `harness run`, and 3 if a shard is missing or has not finished.
+    RUN is a work directory, whose newest run is taken, or that of a number: FOLDER#N; or the number of a run of this
+    work directory. They must be of the same matrix: the same libgos, programs, compilers, guests and rules. A run that
+    is given twice counts once; trials that were made again all count. Exit status: as of `harness run`, and 3 if a
+    shard is missing or has not finished.
     """
     folder = paths.work_dir(work)
     done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])

@@ -56,6 +56,7 @@ from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
+from harness.results.merge import source as source_of
 from harness.results.store import Run, Store
 from harness.shards import CellKey, Shard, Times
 from harness.trial import lifetrace
@@ -551,12 +552,7 @@ def stored_matrix(said: str, work: Path) -> Matrix:
     Raises:
         StoreError: there is no such run, or the file is no such file.
     """
-    path, mark, number = said.rpartition("#")
-    if said.isdecimal():
-        path, number = str(work), said
-    elif not mark or not number.isdecimal():
-        path, number = said, ""
-    file = Path(path)
+    file = Path(said)
     if file.is_file() and file.suffix == ".json":
         try:
             return Matrix.from_json(json.loads(file.read_bytes()))
@@ -564,14 +560,8 @@ def stored_matrix(said: str, work: Path) -> Matrix:
             raise StoreError(f"{file}: cannot be read: {error}") from error
         except StoreError as error:
             raise StoreError(f"{file}: {error}") from error
-    database = file / "results.sqlite" if file.is_dir() else file
-    if not database.is_file():
-        why = (
-            "no run has been made here" if said.isdecimal() else "is no run's number, no JSON of one, no work directory"
-        )
-        raise StoreError(f"{path}: {why}")
-    store = Store(database)
-    return matrix(store, store.run(int(number) if number else None))
+    found = source_of(said, work, others="no JSON of one, ")
+    return matrix(found.store, found.run)
 
 
 def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:

@@ -248,20 +248,25 @@ def test_the_command(tmp_path):
     made(first, good[:1], plan_of(GUESTS, PROGRAMS[:1], said | {"numbers": [1]}))
     second = made(tmp_path / "b", good[1::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [2]}))
     work = tmp_path / "merged"
-    got = call(f"{first}:1", second / "results.sqlite", work=work)
+    got = call(f"{first}#1", second / "results.sqlite", work=work)
     assert got.exit_code == 0 and "✔ 1/1" in got.stdout and (work / "runs" / "1" / "report.html").is_file()
     got = call(1, first, work=work)
     assert got.exit_code == 0 and "1 trials were there twice, and count once" in got.stderr
     got = call(first, work=work)
     assert got.exit_code == 3 and "shard 2/2 is not there or has not finished" in got.stderr
     bad = made(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
-    got = call(f"{first}:1", second, bad, work=work)
+    got = call(f"{first}#1", second, bad, work=work)
     assert got.exit_code == 1 and "1 trials were made again, and count" in got.stderr
 
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("none", "none: is no work"), ("7", "is no work"), ("{}:9", "there is no run 9"), ("{}/x", "is no work")],
+    [
+        ("none", "none: is no run's number, no work"),
+        ("7", "no run has been made here"),
+        ("{}#9", "there is no run 9"),
+        ("{}/x", "no work directory"),
+    ],
 )
 def test_bad_input(tmp_path, word, said):
     folder = made(tmp_path / "a", [], plan_of(GUESTS, PROGRAMS))

@@ -71,22 +71,27 @@ class _Slot:
     judged: list[tuple[int, int]] = field(default_factory=list)
 
 
-def source(word: str, work: Path) -> Source:
-    """The run that a user names: a work directory or its results.sqlite, whose newest run is meant, or PATH:RUN, or the
-    number of a run of the work directory at hand.
+def source(said: str, work: Path, others: str = "") -> Source:
+    """The run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; or another work directory or its database, with `#N` behind it
+            for another run than the newest.
+        others: what else it might have been, for the error's text.
 
     Raises:
         StoreError: there is no such run.
     """
-    path, colon, number = word.rpartition(":")
-    if word.isdecimal() and not Path(word).exists():
-        path, number = str(work), word
-    elif not colon or not number.isdecimal():
-        path, number = word, ""
+    path, mark, number = said.rpartition("#")
+    if said.isdecimal():
+        path, number = str(work), said
+    elif not mark or not number.isdecimal():
+        path, number = said, ""
     place = Path(path)
     database = place / "results.sqlite" if place.is_dir() else place
     if not database.is_file():
-        raise StoreError(f"{path}: is no work directory and no results.sqlite")
+        none = "no run has been made here" if said.isdecimal() else f"is no run's number, {others}no work directory"
+        raise StoreError(f"{path}: {none}")
     store = Store(database)
     try:
         return Source(store, store.run(int(number) if number else None), database.parent)
@@ -172,7 +177,7 @@ def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
     wholes = [one["shard"] for one in plans if "shard" in one]
     facts = {
         **first["facts"],
-        "command": shlex.join(["harness", "merge", *(f"{one.work}:{one.run.id}" for one in sources)]),
+        "command": shlex.join(["harness", "merge", *(f"{one.work}#{one.run.id}" for one in sources)]),
     }
     for key in (key for key, value in facts.items() if isinstance(value, dict)):
         facts[key] = _union(one["facts"].get(key, {}) for one in plans)
