@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -21,42 +22,122 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, capsule, conf, doctor, engine, gccsuites, paths, plan
+from harness import __version__, capsule, ci, completion, conf, doctor, engine, gccsuites, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
-from harness.crew import Isolation
+from harness.crew import SCREENS, Isolation
 from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.guest.machine import Machine
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import formats, page, terminal
+from harness.results import merge as merging
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
+from harness.shards import Times
 from harness.trial import cores as cores_
 from harness.trial import dossier
 
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
-_WORK = click.option("--work", help="The work directory. [default: $HARNESS_WORK or .harness]")
+_WORK = click.option("--work", metavar="FOLDER", help="The work directory. [default: $HARNESS_WORK or .harness]")
 
 _GUESTS = click.option(
-    "--guest", "guests", multiple=True, default=["linux-i386"], show_default=True, help="A guest; repeatable."
+    "--guest",
+    "guests",
+    multiple=True,
+    default=["linux-i386"],
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.guests,
+    help="A guest; repeatable.",
 )
 _VARIANTS = click.option(
-    "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="A libgo; repeatable. NAME+trace counts threads too. [default: the configuration's `usual` ones]",
+)
+_SELECTION = click.argument(
+    "selection",
+    nargs=-1,
+    metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...",
+    shell_complete=completion.selection,
+)
+_TRIALS = click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+_CORES = click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+_ISOLATION = click.option(
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
 )
 _JOBS = click.option(
     "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
-_TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+_TOOLCHAIN = click.option(
+    "--toolchain",
+    "toolchain_name",
+    default="linux-i386",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.toolchains,
+    help="The compilers.",
+)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 
 
+class _Shard(click.ParamType[tuple[int, int]]):
+    """K/N: job K of N, counted from 1."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read it."""
+        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", value)
+        if not match or int(match[1]) > int(match[2]):
+            self.fail(f"{value!r} is not K/N with K from 1 to N, such as 2/8", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+_TIMES = click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What jobs are cut by, as `harness ci plan` wrote it; the same for all of them. [default: all trials alike]",
+)
+
+
+#: The commands as the help shows them; others come last.
+_SECTIONS = {
+    "Make and look at matrices": ("run", "trace", "list", "show", "compare", "rejudge"),
+    "Open what did not pass": ("open", "rerun", "capsule", "bisect"),
+    "Programs and libgos": ("suite", "variant", "build"),
+    "Guests": ("image", "shell"),
+    "Several jobs": ("ci", "merge"),
+    "This machine": ("doctor", "toolchain", "completion"),
+}
+
+
 class _Group(click.Group):
-    """Turns the harness's errors into one sentence and an exit status."""
+    """Turns the harness's errors into one sentence and an exit status, and shows the commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below their sections."""
+        others = tuple(name for name in self.commands if not any(name in names for names in _SECTIONS.values()))
+        for title, names in {**_SECTIONS, "Others": others}.items():
+            rows = [(name, one.get_short_help_str(limit=66)) for name in names if (one := self.commands.get(name))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=12)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,33 +154,39 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`harness COMMAND --help` says what each one takes. README.md tells of all of it.",
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs."""
+    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs.
+
+    \b
+    harness doctor            what is missing on this machine
+    harness run threads       a suite with two libgos on the control guest: the matrix
+    harness open 1            why trial 1 came to what it did
+    """
 
 
 @main.command()
-@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
+@_SELECTION
 @_GUESTS
 @_VARIANTS
-@click.option(
-    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
-)
+@_TRIALS
 @click.option(
     "--until-sure",
     is_flag=True,
     help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
 )
 @_JOBS
-@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+@_CORES
+@_ISOLATION
 @click.option(
-    "--isolation",
-    type=click.Choice(get_args(Isolation)),
-    default="on-trouble",
-    show_default=True,
-    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+    "--shard", type=_Shard(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
 )
+@_TIMES
 @click.option(
     "--resume",
     is_flag=False,
@@ -107,6 +194,13 @@ def main() -> None:
     type=int,
     metavar="[RUN]",
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
+@click.option(
+    "--scheduler",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
 )
 @_HTML
 @_CONF
@@ -122,7 +216,10 @@ def run(
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
+    shard: tuple[int, int] | None,
+    times: Path | None,
     resume: int | None,
+    scheduler: str | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -131,30 +228,47 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+
+    \b
+    harness run                                    all suites, the usual libgos
+    harness run 'threads/lock-*' --trials 20       some programs of a suite
+    harness run my.go --variant pristine           a program of your own
+    harness run threads --guest hurd-i386 --variant pristine --variant thread-churn
+    harness run --resume                           the run that was stopped
+
     Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
     if resume is None:
         most = trials or (20 if until_sure else 1)
+        if times and not shard:
+            raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
+        known = ci.read_times(times) if times else Times()
         request = engine.Request(
-            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure, shard, known
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        if others := sorted(set(given) - {"resume", "html", "work"}):
+        if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = engine.request_of(folder, None if resume < 0 else resume)
-    _make(request, resume, html, work)
+    _make(request, resume, html, work, scheduler)
 
 
-def _make(request: engine.Request, resume: int | None, html: Path | None, work: str | None) -> NoReturn:
+def _make(
+    request: engine.Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
+) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    store, done = _run(request, resume)
-    matrix = engine.matrix(store, done)
+    _show(*_run(request, resume, scheduler), html, work)
+
+
+def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+    """Show the matrix of a run, write its pages, and end with its exit status."""
+    matrix = engine.matrix(store, run_)
     terminal.print_table(matrix, Console(), _opening(work))
-    pages = _write(store, done, matrix, work, html)
+    pages = _write(store, run_, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
+    sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:
@@ -168,7 +282,7 @@ def _option(work: str | None) -> str:
 
 
 @main.command()
-@click.argument("program")
+@click.argument("program", metavar="SUITE/PROGRAM|FILE.go", shell_complete=completion.selection)
 @_GUESTS
 @_VARIANTS
 @click.option(
@@ -202,10 +316,10 @@ def trace(
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
+def _run(request: engine.Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            return engine.run(request, report, resume)
+            return engine.run(request, report, resume, scheduler=scheduler)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
     sys.exit(130)
@@ -233,6 +347,7 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path
     type=click.Choice(["table", "markdown", "junit", "json", "csv", "html"]),
     default="table",
     show_default=True,
+    help="For a terminal, the summary of a CI job, its test report, or other programs.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and show no run.")
 @_WORK
@@ -281,11 +396,18 @@ def _print(text: str) -> None:
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN")
 @click.option(
-    "--format", "format_", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, or other programs.",
 )
 @_WORK
 def compare(before: str, after: str, format_: str, work: str | None) -> None:
-    """Show what changed from one run to another one, and with what evidence; a gate for CI.
+    """Show what changed from one run to another one; a gate for CI.
+
+    Each change is shown with its evidence.
 
     RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
     is taken, or that of a number: FOLDER#N.
@@ -310,10 +432,11 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
 @click.argument("number", type=int, metavar="TRIAL")
 @_WORK
 def open_(number: int, work: str | None) -> None:
-    """Show all that is known of a trial: why it came to what it did, its output, its dossier, its files.
+    """Show all that is known of a trial.
 
-    TRIAL is the number that the matrix and the HTML page name. What a program wrote is shown with its control
-    characters spelt out, and at most 64 KiB of each stream.
+    That is why it came to what it did, its output, its dossier and its files. TRIAL is the number that the matrix and
+    the HTML page name. What a program wrote is shown with its control characters spelt out, and at most 64 KiB of each
+    stream.
     """
     store = _store(work)
     run_, trial = store.trial(number)
@@ -340,11 +463,11 @@ def open_(number: int, work: str | None) -> None:
 @_HTML
 @_WORK
 def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
-    """Make a trial again: its program, libgo and guest, with the configuration that its run was made with.
+    """Make a trial again.
 
-    With --shell one trial is made in a fresh guest. When the program has ended, or at its time limit while it still
-    hangs, a shell is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of
-    `harness run`.
+    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
+    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
+    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
     """
     store = _store(work)
     request = engine.again(store, number, paths.work_dir(work), trials)
@@ -374,9 +497,10 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
 )
 @_WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
-    """Pack a trial into one file, with which somebody else sees it without the harness.
+    """Pack a trial for somebody who has no harness.
 
-    It holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a shell.
+    The file holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a
+    shell.
     """
     target = output or Path(f"trial-{number}.tar.gz")
     with Reporter() as report:
@@ -418,12 +542,15 @@ def list_(work: str | None) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[VARIANT]...")
+@click.argument("names", nargs=-1, metavar="[VARIANT]...", shell_complete=completion.variants)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Build libgo variants, by default all that are for the toolchain's target."""
+    """Build libgo variants.
+
+    By default all that are for the toolchain's target. `harness run` builds what it needs by itself.
+    """
     configuration = _configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
     engine.check_variants(names, [tools.triple], configuration)
@@ -436,7 +563,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
 
 @main.group()
 def suite() -> None:
-    """The suites that come with the harness, and what their programs show."""
+    """The suites that come with the harness."""
 
 
 @suite.command("list")
@@ -451,7 +578,7 @@ def suite_list() -> None:
 
 
 @suite.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.suites)
 @_TOOLCHAIN
 @_CONF
 @_WORK
@@ -483,7 +610,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
 
 @main.group()
 def variant() -> None:
-    """libgo variants: list them, open a work tree of one to try an idea, make the patch."""
+    """libgo variants: list, try an idea, make its patch."""
 
 
 @variant.command("list")
@@ -501,18 +628,29 @@ def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
 
 @variant.command("new")
 @click.argument("name")
-@click.option("--from", "like", default=BASELINE, show_default=True, help="The variant to begin from.")
+@click.option(
+    "--from",
+    "like",
+    default=BASELINE,
+    show_default=True,
+    metavar="VARIANT",
+    shell_complete=completion.variants,
+    help="The variant to begin from.",
+)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Open a work tree of libgo's source; what is edited there is the variant NAME at once."""
+    """Open a work tree of libgo's source.
+
+    What is edited there is the variant NAME at once; `harness variant diff NAME` makes the patch.
+    """
     folder = engine.new_variant(name, like, toolchain_name, _configuration(conf_files, work), paths.work_dir(work))
     click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
 
 
 @variant.command("diff")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.variants)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
 )
@@ -539,11 +677,11 @@ def _configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Confi
 
 
 @main.command()
-@click.argument("guest")
+@click.argument("guest", shell_complete=completion.guests)
 @_CONF
 @_WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """An interactive shell in a fresh guest, which is gone when the shell ends."""
+    """A shell in a fresh guest, gone when you leave it."""
     configuration = _configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
@@ -587,7 +725,7 @@ def image_list() -> None:
 
 
 @image.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--force", is_flag=True, help="Build it again, from the archive's packages of today.")
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
@@ -597,7 +735,7 @@ def image_build(name: str, force: bool) -> None:
 
 
 @image.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
 )
@@ -620,7 +758,7 @@ def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
 
 
 @image.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--verify", is_flag=True, help="Compare the files with the manifest's hashes.")
 def image_show(name: str, verify: bool) -> None:
     """Print an image's manifest: packages, versions, hashes."""
@@ -633,7 +771,7 @@ def image_show(name: str, verify: bool) -> None:
 
 
 @image.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
@@ -660,7 +798,7 @@ def toolchain_list(conf_files: tuple[Path, ...]) -> None:
 
 
 @toolchain_.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
 @click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
 @click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
@@ -711,7 +849,7 @@ def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.I
 
 
 @toolchain_.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.argument("prefix")
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
 @click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
@@ -722,6 +860,141 @@ def toolchain_use(
     """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
     found = toolchain.use(name, prefix, folder, source, conf_files)
     click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@_HTML
+@_WORK
+def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
+    """Put runs together as one, and show its matrix.
+
+    \b
+    harness merge shard-1 shard-2 shard-3 --work merged
+
+    RUN is a work directory, whose newest run is taken, or that of a number: FOLDER#N; or the number of a run of this
+    work directory. They must be of the same matrix: the same libgos, programs, compilers, guests and rules. A run that
+    is given twice counts once; trials that were made again all count. Exit status: as of `harness run`, and 3 if a
+    shard is missing or has not finished.
+    """
+    folder = paths.work_dir(work)
+    done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])
+    for why in done.lacking:
+        click.echo(f"harness: {why}", err=True)
+    for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
+        if count:
+            click.echo(f"harness: {count} trials {what}", err=True)
+    store = _store(work)
+    _show(store, store.run(done.number), html, work, whole=not done.lacking)
+
+
+@main.group("ci")
+def ci_() -> None:
+    """Have a matrix made by several jobs."""
+
+
+@ci_.command("plan")
+@_SELECTION
+@click.option("--jobs", required=True, type=click.IntRange(1), metavar="N", help="How many jobs.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(ci.Format)),
+    default="json",
+    show_default=True,
+    help="Who reads it, see above.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="WORK|FILE",
+    help="Cut by what trials took in earlier runs: a work directory, its results.sqlite, or what --times once wrote.",
+)
+@click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what is known of --from here; the jobs' commands name it.",
+)
+@_GUESTS
+@_VARIANTS
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@_CORES
+@_ISOLATION
+@_CONF
+@_WORK
+@click.pass_context
+def ci_plan(
+    context: click.Context,
+    selection: tuple[str, ...],
+    jobs: int,
+    format_: ci.Format,
+    source: Path | None,
+    times: Path | None,
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int,
+    cores: bool,
+    isolation: Isolation,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Cut a matrix into jobs that take equally long.
+
+    It prints their commands. Selection and options are those of `harness run`. A job's command makes its part whenever
+    and wherever it is run, as often as you like, without the other jobs; `harness merge` puts together what they leave.
+    All variants of a program are made by the same job, for they are compared.
+
+    \b
+    github  one line of JSON for `strategy: matrix: ${{ fromJSON(...) }}`
+    gitlab  the jobs of a child pipeline; each extends your hidden job .harness-shard
+    json    shard, name, seconds and command of each job
+
+    \b
+    harness ci plan threads goroutines --trials 20 --jobs 4 --format github
+    harness ci plan --jobs 8 --from .harness --times times.json
+    """
+    if bool(source) != bool(times):
+        raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
+    known = ci.times_of(source) if source else Times()
+    request = engine.Request(
+        selection, guests, variants, trials, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+    )
+    cut = engine.read(request).cut(jobs)
+    if times:
+        ci.write_times(times, known)
+    click.echo(ci.text(ci.jobs(cut, ["harness", "run", *_words(context, {"jobs", "format_", "source"})]), format_))
+
+
+def _words(context: click.Context, without: Collection[str]) -> list[str]:
+    """The words of a command line as they were given, but for the command's name and some of its options."""
+    words = []
+    for one in context.command.params:
+        name = one.name or ""
+        if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        values = list(map(str, value)) if isinstance(value, tuple) else [str(value)]
+        if isinstance(one, click.Option):
+            values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
+        words += values
+    return words
+
+
+@main.command("completion")
+@click.argument("shell_name", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+def completion_(shell_name: str) -> None:
+    """Print what lets a shell complete commands and names.
+
+    \b
+    bash  harness completion bash >~/.local/share/bash-completion/completions/harness
+    zsh   harness completion zsh >~/.zfunc/_harness       (a folder of $fpath)
+    fish  harness completion fish >~/.config/fish/completions/harness.fish
+    """
+    shells = click.shell_completion.get_completion_class(shell_name)
+    assert shells
+    click.echo(shells(main, {}, "harness", "_HARNESS_COMPLETE").source())
 
 
 def _store(work: str | None) -> Store:
