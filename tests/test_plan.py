@@ -1,6 +1,7 @@
 """Programs' headers, the selection, and the order of trials."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -136,3 +137,10 @@ def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
     found = plan.slots(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
     got = [(slot.number, slot.program.name, slot.variant) for slot in found]
     assert got == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]
+
+
+def test_a_file_whose_name_is_no_text(tmp_path):
+    file = tmp_path / os.fsdecode(b"a\xff.go")
+    file.write_text("package main\n")
+    with pytest.raises(ProgramError, match=r"a\\xff\.go: its name is not UTF-8"):
+        plan.read(file)
