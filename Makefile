@@ -5,6 +5,7 @@ matrix: setup
 	.venv/bin/harness run goroutines threads
 
 test: setup
+	@python3 -m harness.doctor --install --tests
 	.venv/bin/tox run -q
 
 # What is missing comes by apt; the stamp says that the environment fits pyproject.toml.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -22,18 +22,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, capsule, conf, doctor, engine, gccsuites, paths, plan
+from harness import __version__, capsule, ci, completion, conf, doctor, engine, gccsuites, paths, plan
 from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
-from harness.crew import Isolation
+from harness.crew import SCREENS, Isolation
 from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.guest.machine import Machine
 from harness.progress import Reporter
-from harness.results import report as reports
+from harness.results import compare as comparisons
+from harness.results import formats, page, terminal
+from harness.results import merge as merging
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
+from harness.shards import Times
 from harness.trial import cores as cores_
 from harness.trial import dossier
 
@@ -43,23 +46,101 @@ if TYPE_CHECKING:
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
-_WORK = click.option("--work", help="The work directory. [default: $HARNESS_WORK or .harness]")
+_WORK = click.option("--work", metavar="FOLDER", help="The work directory. [default: $HARNESS_WORK or .harness]")
 
 _GUESTS = click.option(
-    "--guest", "guests", multiple=True, default=["linux-i386"], show_default=True, help="A guest; repeatable."
+    "--guest",
+    "guests",
+    multiple=True,
+    default=["linux-i386"],
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.guests,
+    help="A guest; repeatable.",
 )
 _VARIANTS = click.option(
-    "--variant", "variants", multiple=True, help="A libgo; repeatable. [default: the configuration's `usual` ones]"
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="A libgo; repeatable. NAME+trace counts threads too. [default: the configuration's `usual` ones]",
+)
+_SELECTION = click.argument(
+    "selection",
+    nargs=-1,
+    metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...",
+    shell_complete=completion.selection,
+)
+_TRIALS = click.option(
+    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
+)
+_CORES = click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+_ISOLATION = click.option(
+    "--isolation",
+    type=click.Choice(get_args(Isolation)),
+    default="on-trouble",
+    show_default=True,
+    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
 )
 _JOBS = click.option(
     "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
-_TOOLCHAIN = click.option("--toolchain", "toolchain_name", default="linux-i386", show_default=True)
+_TOOLCHAIN = click.option(
+    "--toolchain",
+    "toolchain_name",
+    default="linux-i386",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.toolchains,
+    help="The compilers.",
+)
 _HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
 
 
+class _Shard(click.ParamType[tuple[int, int]]):
+    """K/N: job K of N, counted from 1."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read it."""
+        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", value)
+        if not match or int(match[1]) > int(match[2]):
+            self.fail(f"{value!r} is not K/N with K from 1 to N, such as 2/8", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+_TIMES = click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What jobs are cut by, as `harness ci plan` wrote it; the same for all of them. [default: all trials alike]",
+)
+
+
+#: The commands as the help shows them; others come last.
+_SECTIONS = {
+    "Make and look at matrices": ("run", "trace", "list", "show", "compare", "rejudge"),
+    "Open what did not pass": ("open", "rerun", "capsule", "bisect"),
+    "Programs and libgos": ("suite", "variant", "build"),
+    "Guests": ("image", "shell"),
+    "Several jobs": ("ci", "merge"),
+    "This machine": ("doctor", "toolchain", "completion"),
+}
+
+
 class _Group(click.Group):
-    """Turns the harness's errors into one sentence and an exit status."""
+    """Turns the harness's errors into one sentence and an exit status, and shows the commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below their sections."""
+        others = tuple(name for name in self.commands if not any(name in names for names in _SECTIONS.values()))
+        for title, names in {**_SECTIONS, "Others": others}.items():
+            rows = [(name, one.get_short_help_str(limit=66)) for name in names if (one := self.commands.get(name))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=12)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -76,33 +157,39 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`harness COMMAND --help` says what each one takes. README.md tells of all of it.",
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs."""
+    """Runs Go programs with several libgos on guests in QEMU, and shows what passes, fails, crashes and hangs.
+
+    \b
+    harness doctor            what is missing on this machine
+    harness run threads       a suite with two libgos on the control guest: the matrix
+    harness open 1            why trial 1 came to what it did
+    """
 
 
 @main.command()
-@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...")
+@_SELECTION
 @_GUESTS
 @_VARIANTS
-@click.option(
-    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
-)
+@_TRIALS
 @click.option(
     "--until-sure",
     is_flag=True,
     help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
 )
 @_JOBS
-@click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+@_CORES
+@_ISOLATION
 @click.option(
-    "--isolation",
-    type=click.Choice(get_args(Isolation)),
-    default="on-trouble",
-    show_default=True,
-    help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
+    "--shard", type=_Shard(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
 )
+@_TIMES
 @click.option(
     "--resume",
     is_flag=False,
@@ -110,6 +197,13 @@ def main() -> None:
     type=int,
     metavar="[RUN]",
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
+@click.option(
+    "--scheduler",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
 )
 @_HTML
 @_CONF
@@ -125,7 +219,10 @@ def run(
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
+    shard: tuple[int, int] | None,
+    times: Path | None,
     resume: int | None,
+    scheduler: str | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -134,39 +231,61 @@ def run(
 
     Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
     Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+
+    \b
+    harness run                                    all suites, the usual libgos
+    harness run 'threads/lock-*' --trials 20       some programs of a suite
+    harness run my.go --variant pristine           a program of your own
+    harness run threads --guest hurd-i386 --variant pristine --variant thread-churn
+    harness run --resume                           the run that was stopped
+
     Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
     if resume is None:
         most = trials or (20 if until_sure else 1)
+        if times and not shard:
+            raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
+        known = ci.read_times(times) if times else Times()
         request = engine.Request(
-            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure
+            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure, shard, known
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        if others := sorted(set(given) - {"resume", "html", "work"}):
+        if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = engine.request_of(folder, None if resume < 0 else resume)
-    _make(request, resume, html, work)
+    _make(request, resume, html, work, scheduler)
 
 
-def _make(request: engine.Request, resume: int | None, html: Path | None, work: str | None) -> NoReturn:
+def _make(
+    request: engine.Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
+) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    store, done = _run(request, resume)
-    matrix = engine.matrix(store, done)
-    reports.print_table(matrix, Console(), _opening(work))
-    pages = _write(store, done, matrix, request.work, html)
+    _show(*_run(request, resume, scheduler), html, work)
+
+
+def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+    """Show the matrix of a run, write its pages, and end with its exit status."""
+    matrix = engine.matrix(store, run_)
+    terminal.print_table(matrix, Console(), _opening(work))
+    pages = _write(store, run_, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
+    sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
 def _opening(work: str | None) -> str:
     """The command that opens a trial; the trial's number is put for {}."""
-    return "harness open {}" + (f" --work {shlex.quote(work)}" if work else "")
+    return "harness open {}" + _option(work)
+
+
+def _option(work: str | None) -> str:
+    """What a command that takes a trial's number needs besides it."""
+    return f" --work {shlex.quote(work)}" if work else ""
 
 
 @main.command()
-@click.argument("program")
+@click.argument("program", metavar="SUITE/PROGRAM|FILE.go", shell_complete=completion.selection)
 @_GUESTS
 @_VARIANTS
 @click.option(
@@ -195,29 +314,29 @@ def trace(
     request = engine.Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
     store, done = _run(engine.traced(request))
     matrix = engine.matrix(store, done)
-    reports.print_life_cycles(engine.life_cycles(store, done), Console())
-    click.echo(f"JSON and HTML: {_write(store, done, matrix, request.work, html)}")
+    terminal.print_life_cycles(engine.life_cycles(store, done), Console())
+    click.echo(f"JSON and HTML: {_write(store, done, matrix, work, html)}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run(request: engine.Request, resume: int | None = None) -> tuple[Store, Run]:
+def _run(request: engine.Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
     try:
         with Reporter() as report:
-            return engine.run(request, report, resume)
+            return engine.run(request, report, resume, scheduler=scheduler)
     except engine.Interrupted as error:
         click.echo(f"harness: {error}", err=True)
     sys.exit(130)
 
 
-def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
+def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
-    folder = work / "runs" / str(run_.id)
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "matrix.json").write_text(reports.json_text(matrix))
+        (folder / "matrix.json").write_text(formats.json_text(matrix))
         cycles = engine.life_cycles(store, run_)
-        for page in filter(None, [folder / "report.html", also]):
-            reports.write_html(page, matrix, store.trials(run_.id), cycles, store.collected)
+        for file in filter(None, [folder / "report.html", also]):
+            page.write(file, matrix, store.trials(run_.id), cycles, store.collected, _option(work))
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -225,26 +344,102 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: Path, also: Path | Non
 
 @main.command()
 @click.argument("number", required=False, type=int, metavar="[RUN]")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "junit", "json", "csv", "html"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, its test report, or other programs.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and show no run.")
 @_WORK
-def show(number: int | None, format_: str, work: str | None) -> None:
-    """Show the matrix of a run, by default of the newest."""
+def show(number: int | None, format_: str, schema: bool, work: str | None) -> None:
+    """Show the matrix of a run, by default of the newest.
+
+    Markdown is for the summary of a CI job, at most 1 MiB of it. JUnit XML has a test suite for each guest and variant,
+    and a test case for each cell, skipped if all that went wrong is known. CSV has a line for each cell.
+    """
+    if schema:
+        click.echo(formats.schema(), nl=False)
+        return
     store = _store(work)
-    matrix = engine.matrix(store, store.run(number))
-    if format_ == "json":
-        click.echo(reports.json_text(matrix))
-    else:
-        reports.print_table(matrix, Console(), _opening(work))
+    run_ = store.run(number)
+    matrix = engine.matrix(store, run_)
+    match format_:
+        case "table":
+            terminal.print_table(matrix, Console(), _opening(work))
+        case "html":
+            cycles = engine.life_cycles(store, run_)
+            for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
+                _print(piece)
+        case "markdown":
+            _print(formats.markdown(matrix))
+        case "junit":
+            _print(formats.junit(matrix, lambda number: store.trial(number)[1]))
+        case "json":
+            _print(formats.json_text(matrix))
+        case "csv":
+            _print(formats.csv_text(matrix))
+
+
+def _print(text: str) -> None:
+    """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it is not tried again
+        raise HarnessError(f"standard output cannot be written: {error.strerror}") from error
+
+
+@main.command()
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, or other programs.",
+)
+@_WORK
+def compare(before: str, after: str, format_: str, work: str | None) -> None:
+    """Show what changed from one run to another one; a gate for CI.
+
+    Each change is shown with its evidence.
+
+    RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
+    is taken, or that of a number: FOLDER#N.
+
+    A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
+    or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
+    Exit status: 0 nothing got worse, 1 something did, 2 bad input.
+    """
+    folder = paths.work_dir(work)
+    found = comparisons.compare(*(engine.stored_matrix(said, folder) for said in (before, after)))
+    match format_:
+        case "table":
+            terminal.print_comparison(found, Console())
+        case "markdown":
+            _print(formats.comparison_markdown(found))
+        case "json":
+            _print(formats.comparison_json(found))
+    sys.exit(int(found.worse))
 
 
 @main.command("open")
 @click.argument("number", type=int, metavar="TRIAL")
 @_WORK
 def open_(number: int, work: str | None) -> None:
-    """Show all that is known of a trial: why it came to what it did, its output, its dossier, its files.
+    """Show all that is known of a trial.
 
-    TRIAL is the number that the matrix and the HTML page name. What a program wrote is shown with its control
-    characters spelt out, and at most 64 KiB of each stream.
+    That is why it came to what it did, its output, its dossier and its files. TRIAL is the number that the matrix and
+    the HTML page name. What a program wrote is shown with its control characters spelt out, and at most 64 KiB of each
+    stream.
     """
     store = _store(work)
     run_, trial = store.trial(number)
@@ -259,9 +454,9 @@ def open_(number: int, work: str | None) -> None:
             files[-1].write_bytes(picture)
         except OSError as error:
             raise HarnessError(f"{folder}: cannot be written: {error.strerror}") from error
-    words = f" {number}" + (f" --work {shlex.quote(work)}" if work else "")
+    words = f" {number}{_option(work)}"
     commands = [f"harness rerun{words}", f"harness rerun{words} --shell", f"harness capsule{words}"]
-    reports.print_trial(run_.id, trial, parts, files, commands, Console())
+    terminal.print_trial(run_.id, trial, parts, files, commands, Console())
 
 
 @main.command()
@@ -271,11 +466,11 @@ def open_(number: int, work: str | None) -> None:
 @_HTML
 @_WORK
 def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
-    """Make a trial again: its program, libgo and guest, with the configuration that its run was made with.
+    """Make a trial again.
 
-    With --shell one trial is made in a fresh guest. When the program has ended, or at its time limit while it still
-    hangs, a shell is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of
-    `harness run`.
+    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
+    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
+    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
     """
     store = _store(work)
     request = engine.again(store, number, paths.work_dir(work), trials)
@@ -305,9 +500,10 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
 )
 @_WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
-    """Pack a trial into one file, with which somebody else sees it without the harness.
+    """Pack a trial for somebody who has no harness.
 
-    It holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a shell.
+    The file holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a
+    shell.
     """
     target = output or Path(f"trial-{number}.tar.gz")
     with Reporter() as report:
@@ -332,7 +528,7 @@ def rejudge(number: int, work: str | None) -> None:
         table.add_row(str(count), Text(old), Text(new))
     if changed:
         Console().print(table)
-    pages = _write(store, run_, engine.matrix(store, run_), paths.work_dir(work), None)
+    pages = _write(store, run_, engine.matrix(store, run_), work, None)
     click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
 
 
@@ -349,12 +545,15 @@ def list_(work: str | None) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[VARIANT]...")
+@click.argument("names", nargs=-1, metavar="[VARIANT]...", shell_complete=completion.variants)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Build libgo variants, by default all that are for the toolchain's target."""
+    """Build libgo variants.
+
+    By default all that are for the toolchain's target. `harness run` builds what it needs by itself.
+    """
     configuration = _configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
     engine.check_variants(names, [tools.triple], configuration)
@@ -367,7 +566,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
 
 @main.group()
 def suite() -> None:
-    """The suites that come with the harness, and what their programs show."""
+    """The suites that come with the harness."""
 
 
 @suite.command("list")
@@ -382,7 +581,7 @@ def suite_list() -> None:
 
 
 @suite.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.suites)
 @_TOOLCHAIN
 @_CONF
 @_WORK
@@ -414,7 +613,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
 
 @main.group()
 def variant() -> None:
-    """libgo variants: list them, open a work tree of one to try an idea, make the patch."""
+    """libgo variants: list, try an idea, make its patch."""
 
 
 @variant.command("list")
@@ -432,18 +631,29 @@ def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
 
 @variant.command("new")
 @click.argument("name")
-@click.option("--from", "like", default=BASELINE, show_default=True, help="The variant to begin from.")
+@click.option(
+    "--from",
+    "like",
+    default=BASELINE,
+    show_default=True,
+    metavar="VARIANT",
+    shell_complete=completion.variants,
+    help="The variant to begin from.",
+)
 @_TOOLCHAIN
 @_CONF
 @_WORK
 def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Open a work tree of libgo's source; what is edited there is the variant NAME at once."""
+    """Open a work tree of libgo's source.
+
+    What is edited there is the variant NAME at once; `harness variant diff NAME` makes the patch.
+    """
     folder = engine.new_variant(name, like, toolchain_name, _configuration(conf_files, work), paths.work_dir(work))
     click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
 
 
 @variant.command("diff")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.variants)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
 )
@@ -470,11 +680,11 @@ def _configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Confi
 
 
 @main.command()
-@click.argument("guest")
+@click.argument("guest", shell_complete=completion.guests)
 @_CONF
 @_WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """An interactive shell in a fresh guest, which is gone when the shell ends."""
+    """A shell in a fresh guest, gone when you leave it."""
     configuration = _configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
@@ -588,6 +798,7 @@ def bisect_patch(
         ),
         None,
         output,
+        work,
     )
 
 
@@ -634,6 +845,7 @@ def bisect_git(
         ),
         None,
         output,
+        work,
     )
 
 
@@ -646,10 +858,10 @@ def bisect_resume(number: int | None, output: Path | None, work: str | None) -> 
     from harness.bisect import run as bisects
 
     request, number = bisects.request_of(paths.work_dir(work), number)
-    _bisect(request, number, output)
+    _bisect(request, number, output, work)
 
 
-def _bisect(request: bisects.Request, resume: int | None, output: Path | None) -> NoReturn:
+def _bisect(request: bisects.Request, resume: int | None, output: Path | None, work: str | None) -> NoReturn:
     """Make a bisect, show it, and end with its exit status."""
     # NumPy takes as long to import as most commands take.
     from harness.bisect import report as bisect_reports
@@ -662,7 +874,7 @@ def _bisect(request: bisects.Request, resume: int | None, output: Path | None) -
         click.echo(f"harness: {error}", err=True)
         sys.exit(130)
     store = Store(request.work / "results.sqlite")
-    _write(store, done.run, engine.matrix(store, done.run), request.work, None)
+    _write(store, done.run, engine.matrix(store, done.run), work, None)
     folder = request.work / "runs" / str(done.run.id)
     told = done.story()
     bisect_reports.print_(told, Console())
@@ -672,11 +884,11 @@ def _bisect(request: bisects.Request, resume: int | None, output: Path | None) -
         )
         if done.patch:
             target = output or folder / "culprit.patch"
-            target.write_bytes("".join(f"{line}\n" for line in told.answer()).encode() + b"\n" + done.patch)
+            target.write_bytes(told.header().encode(errors="backslashreplace") + done.patch)
             click.echo(f"The patch: {target}")
     except OSError as error:
         raise HarnessError(f"what was found cannot be written: {error}; all trials are stored") from error
-    click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}")
+    click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}{_option(work)}")
     sys.exit(done.exit_status)
 
 
@@ -702,7 +914,7 @@ def image_list() -> None:
 
 
 @image.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--force", is_flag=True, help="Build it again, from the archive's packages of today.")
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
@@ -712,7 +924,7 @@ def image_build(name: str, force: bool) -> None:
 
 
 @image.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
 )
@@ -735,7 +947,7 @@ def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
 
 
 @image.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 @click.option("--verify", is_flag=True, help="Compare the files with the manifest's hashes.")
 def image_show(name: str, verify: bool) -> None:
     """Print an image's manifest: packages, versions, hashes."""
@@ -748,7 +960,7 @@ def image_show(name: str, verify: bool) -> None:
 
 
 @image.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.images)
 def image_rm(name: str) -> None:
     """Remove what was built of an image."""
     click.echo(f"removed {images.remove(name)}")
@@ -775,7 +987,7 @@ def toolchain_list(conf_files: tuple[Path, ...]) -> None:
 
 
 @toolchain_.command("build")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
 @click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
 @click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
@@ -826,7 +1038,7 @@ def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.I
 
 
 @toolchain_.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.toolchains)
 @click.argument("prefix")
 @click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
 @click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
@@ -837,6 +1049,141 @@ def toolchain_use(
     """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
     found = toolchain.use(name, prefix, folder, source, conf_files)
     click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@_HTML
+@_WORK
+def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
+    """Put runs together as one, and show its matrix.
+
+    \b
+    harness merge shard-1 shard-2 shard-3 --work merged
+
+    RUN is a work directory, whose newest run is taken, or that of a number: FOLDER#N; or the number of a run of this
+    work directory. They must be of the same matrix: the same libgos, programs, compilers, guests and rules. A run that
+    is given twice counts once; trials that were made again all count. Exit status: as of `harness run`, and 3 if a
+    shard is missing or has not finished.
+    """
+    folder = paths.work_dir(work)
+    done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])
+    for why in done.lacking:
+        click.echo(f"harness: {why}", err=True)
+    for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
+        if count:
+            click.echo(f"harness: {count} trials {what}", err=True)
+    store = _store(work)
+    _show(store, store.run(done.number), html, work, whole=not done.lacking)
+
+
+@main.group("ci")
+def ci_() -> None:
+    """Have a matrix made by several jobs."""
+
+
+@ci_.command("plan")
+@_SELECTION
+@click.option("--jobs", required=True, type=click.IntRange(1), metavar="N", help="How many jobs.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(ci.Format)),
+    default="json",
+    show_default=True,
+    help="Who reads it, see above.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="WORK|FILE",
+    help="Cut by what trials took in earlier runs: a work directory, its results.sqlite, or what --times once wrote.",
+)
+@click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what is known of --from here; the jobs' commands name it.",
+)
+@_GUESTS
+@_VARIANTS
+@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@_CORES
+@_ISOLATION
+@_CONF
+@_WORK
+@click.pass_context
+def ci_plan(
+    context: click.Context,
+    selection: tuple[str, ...],
+    jobs: int,
+    format_: ci.Format,
+    source: Path | None,
+    times: Path | None,
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int,
+    cores: bool,
+    isolation: Isolation,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Cut a matrix into jobs that take equally long.
+
+    It prints their commands. Selection and options are those of `harness run`. A job's command makes its part whenever
+    and wherever it is run, as often as you like, without the other jobs; `harness merge` puts together what they leave.
+    All variants of a program are made by the same job, for they are compared.
+
+    \b
+    github  one line of JSON for `strategy: matrix: ${{ fromJSON(...) }}`
+    gitlab  the jobs of a child pipeline; each extends your hidden job .harness-shard
+    json    shard, name, seconds and command of each job
+
+    \b
+    harness ci plan threads goroutines --trials 20 --jobs 4 --format github
+    harness ci plan --jobs 8 --from .harness --times times.json
+    """
+    if bool(source) != bool(times):
+        raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
+    known = ci.times_of(source) if source else Times()
+    request = engine.Request(
+        selection, guests, variants, trials, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+    )
+    cut = engine.read(request).cut(jobs)
+    if times:
+        ci.write_times(times, known)
+    click.echo(ci.text(ci.jobs(cut, ["harness", "run", *_words(context, {"jobs", "format_", "source"})]), format_))
+
+
+def _words(context: click.Context, without: Collection[str]) -> list[str]:
+    """The words of a command line as they were given, but for the command's name and some of its options."""
+    words = []
+    for one in context.command.params:
+        name = one.name or ""
+        if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        values = list(map(str, value)) if isinstance(value, tuple) else [str(value)]
+        if isinstance(one, click.Option):
+            values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
+        words += values
+    return words
+
+
+@main.command("completion")
+@click.argument("shell_name", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+def completion_(shell_name: str) -> None:
+    """Print what lets a shell complete commands and names.
+
+    \b
+    bash  harness completion bash >~/.local/share/bash-completion/completions/harness
+    zsh   harness completion zsh >~/.zfunc/_harness       (a folder of $fpath)
+    fish  harness completion fish >~/.config/fish/completions/harness.fish
+    """
+    shells = click.shell_completion.get_completion_class(shell_name)
+    assert shells
+    click.echo(shells(main, {}, "harness", "_HARNESS_COMPLETE").source())
 
 
 def _store(work: str | None) -> Store:

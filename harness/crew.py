@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from harness import conf
 from harness.build.command import first_error
@@ -135,6 +135,27 @@ class _Ran:
     executable: str
     folder: str
     how: str
+
+
+class Makers(Protocol):
+    """Whoever makes trials: the threads of this machine, or the workers of several (harness/cluster.py)."""
+
+    results: queue.SimpleQueue[Outcome]
+
+    def start(self, guests: Mapping[str, int]) -> None:
+        """See to it that so many guests of each name are there."""
+
+    def put(self, slot: Slot) -> None:
+        """Have a trial made."""
+
+    def drain(self) -> list[Slot]:
+        """Take back the slots that nobody has begun."""
+
+    def stop(self) -> None:
+        """End all guests, and what they do."""
+
+    def rest(self) -> Iterator[Outcome]:
+        """The results that nobody has taken, when all has ended."""
 
 
 class Crew:
@@ -307,7 +328,7 @@ class Crew:
                 parts = {**made.parts, **dossier.outside(guest.machine, made.mark)}
                 # Its trouble is told of first: nobody listens after the last trial.
                 self._tell(name, guest.machine.failure(f"{slot.program.name} ({slot.variant}): {why}").whole())
-                self.results.put(Outcome(slot, _spoilt(slot, why, made.started, self._job.options), parts))
+                self.results.put(Outcome(slot, spoilt(slot, why, made.started, self._job.options), parts))
                 raise _Spoilt(why) from error
             self.results.put(outcome)
             self._report.doing(label, READY)
@@ -491,7 +512,8 @@ def _seen(seen: Observation, signal: str) -> dict[str, Any]:
     }
 
 
-def _spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
+def spoilt(slot: Slot, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
+    """The fields of a stored trial that came to nothing, for no fault of its program's."""
     nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
     return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
 

@@ -1,7 +1,7 @@
 """What the host must have, whether it has it, and how to get it: Debian packages, by apt.
 
 Uses the standard library alone, since the Makefile runs it before there is a virtual environment:
-`python3 -m harness.doctor --install`.
+`python3 -m harness.doctor --install`, with `--tests` for what the tests need besides.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _PROGRAMS = {
     "patch": ["patch"],
     "xz-utils": ["xz"],
 }
+#: The same for the tests alone: the report is looked at in a browser.
+_TEST_PROGRAMS = {"chromium": ["chromium"]}
 #: The target of the control guest's toolchain.
 _TRIPLE = "i686-linux-gnu"
 
@@ -40,12 +42,12 @@ class Need:
     there: bool
 
 
-def needs() -> list[Need]:
-    """All that the harness needs of the host."""
+def needs(tests: bool = False) -> list[Need]:
+    """All that the harness, or (tests) that and its tests, need of the host."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     found = [
         Need(program, package, shutil.which(program, path=path) is not None)
-        for package, programs in _PROGRAMS.items()
+        for package, programs in {**_PROGRAMS, **(_TEST_PROGRAMS if tests else {})}.items()
         for program in programs
     ]
     major = _gcc()
@@ -75,12 +77,12 @@ def _gcc() -> int:
     return int(match[1]) if match else 12
 
 
-def install() -> int:
-    """Install what is missing. Returns apt's exit status."""
+def install(tests: bool = False) -> int:
+    """Install what is missing, for the tests too if they are to be run. Returns apt's exit status."""
     root = [] if os.geteuid() == 0 else ["sudo"]
     if not any(need.there for need in needs() if need.package.startswith("gccgo")):
         _apt([*root, "apt-get", "update", "-q"])  # before the question which GCC is the default
-    missing = sorted({need.package for need in needs() if not need.there})
+    missing = sorted({need.package for need in needs(tests) if not need.there})
     if not missing:
         return 0
     print("installing", *missing, flush=True)
@@ -120,4 +122,4 @@ def report() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(install() if "--install" in sys.argv[1:] else print(report()))
+    sys.exit(install("--tests" in sys.argv[1:]) if "--install" in sys.argv[1:] else print(report()))

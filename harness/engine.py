@@ -6,8 +6,10 @@ The crew's threads make trials; the main thread alone writes the store and decid
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import queue
+import re
 import shlex
 import signal
 import sys
@@ -16,13 +18,13 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import conf, gccsuites, paths, plan
+from harness import __version__, conf, gccsuites, paths, plan, shards
 from harness.build import command, gotest, libgo, patches, program, source, toolchain, worktree
 from harness.build.gotags import Target
 from harness.build.libgo import Libgo
@@ -38,13 +40,14 @@ from harness.crew import (
     Crew,
     Isolation,
     Job,
+    Makers,
     Outcome,
     Visit,
     folder_for_guest,
 )
-from harness.errors import ConfigError, HarnessError, ProgramError, StoreError
-from harness.guest import boot
-from harness.guest.machine import Files, Machine, find_qemu
+from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
+from harness.guest import boot, image
+from harness.guest.machine import Files, Machine, find_qemu, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
@@ -53,7 +56,9 @@ from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix, Trial
+from harness.results.merge import source as source_of
 from harness.results.store import Run, Store
+from harness.shards import CellKey, Shard, Times
 from harness.trial import lifetrace
 from harness.trial.run import Observation
 from harness.trial.verdict import judge, suspended
@@ -62,8 +67,6 @@ from harness.trial.verdict import judge, suspended
 AGENT = Path(__file__).parent / "guest" / "agent.c"
 #: The patch that makes a libgo write its life-cycle trace.
 TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
-#: A cell by the names of its guest, its variant and its program.
-CellKey = tuple[str, str, str]
 #: MiB that QEMU takes besides the guest's memory.
 _QEMU = 200
 
@@ -79,6 +82,8 @@ class Request:
         isolation: when a guest is replaced by a fresh one.
         until_sure: make trials of a cell only for as long as they can decide whether it differs from the baseline's;
             `trials` is the most then.
+        shard: which job of how many this is, counted from 1: only its part of the trials is made.
+        times: what the jobs are cut by.
     """
 
     selection: tuple[str, ...]
@@ -91,6 +96,8 @@ class Request:
     cores: bool = False
     isolation: Isolation = "on-trouble"
     until_sure: bool = False
+    shard: tuple[int, int] | None = None
+    times: Times = field(default_factory=Times)
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -214,12 +221,19 @@ class Door:
     stopped: threading.Event
 
 
-def run(request: Request, report: Reporter, resume: int | None = None, door: Door | None = None) -> tuple[Store, Run]:
+def run(
+    request: Request,
+    report: Reporter,
+    resume: int | None = None,
+    door: Door | None = None,
+    scheduler: str | None = None,
+) -> tuple[Store, Run]:
     """Make all trials of a request, with everything that they need.
 
     Args:
         resume: the number of a run that this request was of; only what it lacks is made.
         door: what the caller has to do with it. Such a run cannot be resumed.
+        scheduler: that of the cluster which makes the trials (harness/cluster.py); None means this machine.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -229,8 +243,10 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     request = asked.request
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
+    if scheduler is not None:
+        _check_for_cluster(asked, scheduler)
     store = Store(request.work / "results.sqlite")
-    provided = provide(asked, report, door)
+    provided = provide(asked, report, door, boot_here=scheduler is None)
     described = {**provided.described, "resumable": door is None}
     if resume is not None:
         check_same(store.run(resume), described, f"run {resume} cannot go on")
@@ -244,7 +260,8 @@ def run(request: Request, report: Reporter, resume: int | None = None, door: Doo
     else:
         each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
         batches = [Batch(each)]
-    conduct(asked, provided, store, number, report, lambda crew, interrupted: batches, resume is not None, door)
+    resumed = resume is not None
+    conduct(asked, provided, store, number, report, lambda makers, interrupted: batches, resumed, door, scheduler)
     store.finish(number)
     return store, store.run(number)
 
@@ -255,15 +272,16 @@ def conduct(
     store: Store,
     number: int,
     report: Reporter,
-    batches: Callable[[Crew, Callable[[], bool]], Iterable[Batch]],
+    batches: Callable[[Makers, Callable[[], bool]], Iterable[Batch]],
     resume: bool = False,
     door: Door | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Make the trials of a run that is in the store.
 
     Args:
         number: the run's.
-        batches: given the crew and what tells whether the user has interrupted the run, makes the batches.
+        batches: given who makes the trials, and what tells whether the user has interrupted the run, makes them.
         resume: whether some of their trials are in the store.
 
     Raises:
@@ -273,9 +291,17 @@ def conduct(
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
-        crew = Crew(_job(asked, provided, kept), report)
-        conductor = _Conductor(crew, store, number, report, _guests_each(request, asked.guests), door)
-        conductor.conduct(batches(crew, conductor.interrupted), resume)
+        job, guests = _job(asked, provided, kept), _guests_each(request, asked.guests)
+        makers: Makers
+        if scheduler is None:
+            makers = Crew(job, report)
+        else:
+            makers, guests = _cluster(job, report, scheduler, guests)
+        conductor = _Conductor(makers, store, number, report, guests, door)
+        try:
+            conductor.conduct(batches(makers, conductor.interrupted), resume)
+        finally:
+            _note_times(store, number, report)
 
 
 def add_variant(
@@ -300,20 +326,78 @@ def add_variant(
         provided.built[key].libgos.update(made.libgos)
 
 
+def _check_for_cluster(asked: Asked, address: str) -> None:
+    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there."""
+    if asked.request.cores:
+        raise ConfigError(
+            "--cores and --scheduler do not go together: a core stays on the machine that it is written on"
+        )
+    if printing := [one.name for one in asked.programs if one.made.output_flags]:
+        raise ConfigError(
+            f"{printing[0]} prints a program, which must be compiled here: --scheduler cannot be used with it"
+        )
+    try:
+        from harness import cluster
+    except ImportError as error:
+        raise ToolMissing(f"--scheduler takes the extra `cluster` of the harness ({error.name} is missing)") from error
+    cluster.check(address)
+
+
+def _cluster(job: Job, report: Reporter, address: str, guests: Mapping[str, int]) -> tuple[Makers, dict[str, int]]:
+    """The workers of a cluster, and how many trials on each guest they are given at a time.
+
+    Args:
+        guests: those that this machine could have.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    from harness import cluster  # an extra
+
+    makers = cluster.Cluster(job, report, address, max(guests.values()))
+    return makers, dict.fromkeys(guests, cluster.AT_ONCE)
+
+
+def _note_times(store: Store, number: int, report: Reporter) -> None:
+    """Store how long builds and guests took; those of guests of one name together."""
+    sums: dict[tuple[str, str], tuple[int, float]] = {}
+    for one in report.took():
+        key = re.sub(r"^(guest .+) \d+$", r"\1", one.what), one.step
+        times, seconds = sums.get(key, (0, 0.0))
+        sums[key] = times + one.times, seconds + one.seconds
+    for (what, step), (times, seconds) in sums.items():
+        store.took(number, what, step, times, round(seconds, 3))
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A request, read and found to be right. `triples` are the target triples of the guests."""
+    """A request, read and found to be right. `triples` are the target triples of the guests.
+
+    Attributes:
+        part: what the job makes, if it is one of several.
+        whole: what is told of all the jobs, for those who put them together.
+    """
 
     request: Request
     configuration: conf.Configuration
     guests: dict[str, conf.Guest]
     triples: dict[str, str]
     programs: list[Program]
+    part: Shard | None = None
+    whole: dict[str, Any] | None = None
 
     def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
         """All trials of some of the guests, so many of each cell, in their order."""
         variants = {name: self.configuration.variant(name) for name in self.request.variants}
-        return plan.slots(guests, self.triples, variants, self.programs, trials)
+        found = plan.slots(guests, self.triples, variants, self.programs, trials)
+        return found if self.part is None else filter(self.part.has, found)
+
+    def cut(self, jobs: int) -> list[Shard]:
+        """The trials cut into so many jobs. Raises ConfigError if they cannot be."""
+        if self.request.until_sure:
+            raise ConfigError("a run until it is sure looks at the whole matrix after every round: it cannot be cut")
+        cells = [(one.guest, one.variant, one.program.name) for one in self.slots(self.guests, trials=1)]
+        return shards.cut(cells, self.request.trials, self.request.times, jobs)
 
     def cell(self) -> Slot:
         """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
@@ -340,14 +424,37 @@ def read(request: Request) -> Asked:
     check_variants(request.variants, triples.values(), configuration)
     chosen = plan.programs(request.selection, _others(request.guests, configuration))
     variants = [configuration.variant(name) for name in request.variants]
-    return Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
+    asked = Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
+    return _part(asked, *request.shard) if request.shard else asked
 
 
-def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provided:
+def _part(asked: Asked, number: int, jobs: int) -> Asked:
+    """What one of several jobs makes of a request. Raises ConfigError if that is nothing."""
+    if number > jobs:
+        raise ConfigError(f"there is no shard {number} of {jobs}")
+    cut = asked.cut(jobs)
+    part = cut[number - 1]
+    if not part.blocks:
+        raise ConfigError(f"shard {number}/{jobs} is empty: there are not so many jobs in these trials")
+    whole = {
+        "numbers": [number],
+        "of": jobs,
+        "all": [place for place, one in enumerate(cut, start=1) if one.blocks],
+        "cut": digest([[[*key, str(numbers)] for key, numbers in one.blocks.items()] for one in cut]),
+        "guests": list(asked.guests),
+        "programs": [one.name for one in asked.programs],
+    }
+    guests = {name: guest for name, guest in asked.guests.items() if any(name == key[0] for key in part.blocks)}
+    programs = [one for one in asked.programs if any(one.name == key[1] for key in part.blocks)]
+    return replace(asked, guests=guests, programs=programs, part=part, whole=whole)
+
+
+def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here: bool = True) -> Provided:
     """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
 
     Args:
         door: of a caller that names every program by its file; one that does not compile is a failure to it, no error.
+        boot_here: whether the guests run on this machine.
     """
     request, configuration = asked.request, asked.configuration
     named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
@@ -355,15 +462,18 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None) -> Provide
     cache = Cache(paths.cache_dir())
     # What must be installed comes first: to look for it takes a second, an image's download and a build take minutes.
     for name, guest in asked.guests.items():
-        find_qemu(name, guest)
+        if boot_here:
+            find_qemu(name, guest)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
-    with _booting_meanwhile(asked.guests, files, request.work, cache, report):
+    with _booting_meanwhile(asked.guests if boot_here else {}, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
             built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
-    return Provided(files, built, _describe(request, asked.guests, asked.programs, built, files, configuration))
+    described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
+    described["facts"] |= _versions(asked, tools, boot_here)
+    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -397,7 +507,7 @@ def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     if not found:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     selection = (found[0].word,)
-    request = replace(request, selection=selection, trials=trials, until_sure=False)
+    request = replace(request, selection=selection, trials=trials, until_sure=False, shard=None)
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 
@@ -441,7 +551,7 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
     if "bisect" in found.plan:
         raise StoreError(f"run {number} is a bisect; `harness bisect resume {number}` goes on with it")
     if not found.plan.get("resumable", True):
-        raise StoreError(f"run {number} was made by pytest, which alone knows how it goes on")
+        raise StoreError(f"run {number} was made by pytest or put together of others: it does not go on by itself")
     return _request(found, work), number
 
 
@@ -461,6 +571,8 @@ def _request(run_: Run, work: Path) -> Request:
         cores=said["cores"],
         isolation=said["isolation"],
         until_sure=said.get("until_sure", False),
+        shard=tuple(said["shard"]) if said.get("shard") else None,
+        times=Times.from_json(said.get("times", [])),
     )
 
 
@@ -479,7 +591,30 @@ def matrix(store: Store, run_: Run) -> Matrix:
         said["trials"] if said.get("request", {}).get("until_sure") else None,
         [Entry.from_json(one) for one in said.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
+        store.times(run_.id),
     )
+
+
+def stored_matrix(said: str, work: Path) -> Matrix:
+    """The matrix of a run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
+            another work directory or its database, with `#N` behind it for another run than the newest.
+
+    Raises:
+        StoreError: there is no such run, or the file is no such file.
+    """
+    file = Path(said)
+    if file.is_file() and file.suffix == ".json":
+        try:
+            return Matrix.from_json(json.loads(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{file}: cannot be read: {error}") from error
+        except StoreError as error:
+            raise StoreError(f"{file}: {error}") from error
+    found = source_of(said, work, others="no JSON of one, ")
+    return matrix(found.store, found.run)
 
 
 def rejudge(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
@@ -620,6 +755,7 @@ def _describe(
     built: dict[str, Built],
     files: dict[str, Files],
     configuration: conf.Configuration,
+    tools: Mapping[str, Toolchain],
 ) -> dict[str, Any]:
     kernels = {name: file_digest(one.kernel) for name, one in files.items() if one.kernel}
     facts = {
@@ -630,6 +766,16 @@ def _describe(
         "kernel": kernels,
     }
     return {
+        # What runs that are put together must have alike, besides what they are made of.
+        "origin": {
+            "harness": __version__,
+            "compilers": {name: digest(tools[name].identity) for name in built},
+            "images": {
+                name: image.contents(found)
+                for name, guest in guests.items()
+                if guest.image and (found := image.find(guest.image))
+            },
+        },
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [one.name for one in chosen],
@@ -647,6 +793,8 @@ def _describe(
             "cores": request.cores,
             "isolation": request.isolation,
             "until_sure": request.until_sure,
+            "shard": request.shard,
+            "times": request.times.to_json() if request.shard else [],
         },
         # What a trial's outcome depends on: a run goes on only with the same.
         "made of": {
@@ -664,6 +812,27 @@ def _describe(
             **{f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()},
             **{f"kernel of {name}": kernel for name, kernel in kernels.items()},
         },
+    }
+
+
+def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> dict[str, Any]:
+    """What the outcome of a run may depend on, for the reader: versions, and the hashes of images and patches."""
+    configuration = asked.configuration
+    images = {name: image.find(guest.image) for name, guest in asked.guests.items() if guest.image}
+    applied = {
+        name: [f"{patch.path.name} {patch.key}" for patch in recipe(name, configuration).patches]
+        for name in asked.request.variants
+    }
+    return {
+        "harness": __version__,
+        "qemu": {name: qemu_version(name, guest) for name, guest in asked.guests.items() if boot_here},
+        "gcc": {name: one.banner for name, one in tools.items()},
+        "image": {
+            name: {file: said["sha256"] for file, said in found.manifest["files"].items()}
+            for name, found in images.items()
+            if found
+        },
+        "patches": {name: patches_ for name, patches_ in applied.items() if patches_},
     }
 
 
@@ -802,7 +971,7 @@ class _Conductor:
     """Hands out slots, stores what comes back, and hands out again what a guest spoilt. Holds few slots at a time."""
 
     def __init__(
-        self, crew: Crew, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
+        self, crew: Makers, store: Store, run_: int, report: Reporter, guests: dict[str, int], door: Door | None
     ) -> None:
         self._crew, self._store, self._run, self._report, self._guests = crew, store, run_, report, guests
         self._door = door

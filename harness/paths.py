@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: The folder that holds conf/, images/ and suites/.
-DATA = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+#: The folder that holds conf/, images/ and suites/: in the package when it is installed, beside it in a clone.
+DATA = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
 
 
 def cache_dir() -> Path:

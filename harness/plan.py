@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -168,12 +169,18 @@ def read(source: Path) -> Program:
     """Read a program's header and its `.out` file.
 
     Raises:
-        ProgramError: it is missing, or a directive cannot be understood; the text names file and line.
+        ProgramError: it is missing, its name is no text, or a directive cannot be understood; the text names file and
+            line.
     """
     try:
         lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
+    try:
+        str(source.absolute()).encode()
+    except UnicodeEncodeError as error:  # neither a guest's shell nor a report could be told of it
+        told = os.fsencode(source).decode(errors="backslashreplace")
+        raise ProgramError(f"{told}: its name is not UTF-8") from error
     program = Program(f"{source.absolute().parent.name}/{source.stem}", source.absolute())
     first = True
     for number, line in enumerate(lines, start=1):

@@ -5,11 +5,13 @@ Knows nothing of what it shows.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
@@ -18,14 +20,32 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-#: Seconds between two lines about the same thing where there is no terminal.
+#: Seconds between two lines about the same thing where there is no terminal, and from which on it is worth a line on a
+#: terminal that a thing is ready.
 _PAUSE = 10.0
 #: A step that says so has nothing more to do: its time stands still.
 READY = "ready"
+#: The columns of a terminal from which on there is room for a bar.
+_WIDE = 100
+
+
+@dataclass
+class Took:
+    """How often a step of a thing was made, and how many seconds that took in all.
+
+    Of what is counted the step is '', the times are those after the first, and the seconds are from its end on.
+    """
+
+    what: str
+    step: str
+    times: int = 0
+    seconds: float = 0.0
 
 
 class Reporter:
     """Shows steps by name and one count of trials. May be called from any thread.
+
+    On a terminal there is a row for each thing that goes on; what is ready goes, and leaves a line if it took long.
 
     Args:
         put: takes the lines; by default they go to standard error, which is live if it is a terminal.
@@ -36,17 +56,21 @@ class Reporter:
         self._begun = time.monotonic()
         self._lock = threading.Lock()
         self._said: dict[str, tuple[float, str]] = {}
+        self._first: dict[str, float] = {}  # when a thing was first told of, or again after it was ready
         self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
+        self._steps: dict[str, tuple[float, str]] = {}  # when a thing's step began, and its name
+        self._took: dict[tuple[str, str], Took] = {}
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: list[str] = []
         if put is None and sys.stderr.isatty():
+            console = Console(stderr=True)
             self._live = Progress(
-                TextColumn("{task.description}", table_column=Column(no_wrap=True, width=24, overflow="ellipsis")),
-                _Figures(table_column=Column(no_wrap=True, width=34)),
-                _Bar(bar_width=None, table_column=Column(width=16)),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
+                _Figures(table_column=Column(no_wrap=True)),
+                *([_Bar(bar_width=16)] if console.width >= _WIDE else []),
                 TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-                console=Console(stderr=True),
+                console=console,
                 expand=True,
                 transient=True,
             )
@@ -71,27 +95,30 @@ class Reporter:
         if self._live:
             self._live.start()
 
+    def took(self) -> list[Took]:
+        """How long the steps took that have ended, by thing and step, in the order of their first ends."""
+        with self._lock:
+            return list(self._took.values())
+
     def step(self, what: str, text: str) -> None:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
         with self._lock:
-            when, before = self._said.get(what, (0.0, ""))
-            another = _kind(text) != _kind(before)
+            self._time(what, text)
             if self._live:
-                task = self._task(self._live, what)
-                if another:  # the time of a step, not of the thing
-                    self._live.reset(task, total=None)
-                self._said[what] = (0.0, text)
-                self._live.update(task, text=text)
+                self._show(self._live, what, text)
                 if text == READY:
-                    self._live.stop_task(task)
-            elif another or time.monotonic() - when > _PAUSE:
+                    self._end(self._live, what)
+                return
+            when, before = self._said.get(what, (0.0, ""))
+            if _kind(text) != _kind(before) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
                 self._print(f"{what}: {text}")
 
     def doing(self, what: str, text: str) -> None:
         """Say what a thing does at the moment. It changes too often for lines, so only a terminal shows it."""
         if self._live:
-            self.step(what, text)
+            with self._lock:
+                self._show(self._live, what, text)
 
     def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
         """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
@@ -108,24 +135,54 @@ class Reporter:
     def count(self, what: str, done: int, total: int, text: str) -> None:
         """Say how far a thing is, with the last that happened."""
         with self._lock:
+            since, before = self._since.setdefault(what, (time.monotonic(), done))
+            took = time.monotonic() - since
+            made = done - before  # since then; a run that goes on has some already
+            left = took / made * (total - done) if made and done < total else None
+            if made and done == total:
+                self._took[what, ""] = Took(what, "", made, took)
             if self._live:
                 task = self._task(self._live, what)
-                self._live.update(task, completed=done, total=total, text=text)
+                self._live.update(task, completed=done, total=total, left=left, text=text)
                 if done == total:
-                    self._live.stop_task(task)
+                    self._end(self._live, what)
                 return
-            since, before = self._since.setdefault(what, (time.monotonic(), done - 1))
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
-                took = time.monotonic() - since
-                made = done - before  # a run that goes on has some already
-                left = f", about {took / made * (total - done):.0f} s to go" if made > 1 and done < total else ""
-                self._print(f"{what}: {done} of {total}{left}; {text}")
+                to_go = "" if left is None else f", about {_clock(left)} to go"
+                self._print(f"{what}: {done} of {total}{to_go}; {text}")
+
+    def _time(self, what: str, text: str) -> None:
+        """Note how long the step took that ends with this one."""
+        name = _name(text)
+        when, before = self._steps.get(what, (0.0, READY))
+        if name == before:
+            return
+        if before not in (READY, ""):
+            took = self._took.setdefault((what, before), Took(what, before))
+            took.times += 1
+            took.seconds += time.monotonic() - when
+        self._steps[what] = (time.monotonic(), name)
+
+    def _show(self, live: Progress, what: str, text: str) -> None:
+        _, before = self._said.get(what, (0.0, ""))
+        task = self._task(live, what)
+        if _kind(text) != _kind(before):  # the time of a step, not of the thing
+            live.update(task, since=None if text == READY else time.monotonic())
+        self._said[what] = (0.0, text)
+        live.update(task, text=text, visible=True)
+
+    def _end(self, live: Progress, what: str) -> None:
+        """Take away the row of a thing that is ready; it comes again if more is said of it."""
+        live.update(self._task(live, what), visible=False)
+        if (took := time.monotonic() - self._first.pop(what)) > _PAUSE:
+            live.console.print(Text(f"[{_clock(time.monotonic() - self._begun)}] {what}: {READY} after {_clock(took)}"))
 
     def _task(self, live: Progress, what: str) -> TaskID:
+        self._first.setdefault(what, time.monotonic())
         if what not in self._tasks:
-            self._tasks[what] = live.add_task(what, total=None, text="")
+            self._tasks[what] = live.add_task(what, total=None, text="", since=time.monotonic(), left=None)
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
@@ -148,19 +205,25 @@ class _Figures(ProgressColumn):
         """The figures of one row."""
         if task.fields.get("share"):
             return Text(f"{task.completed:4.0%}")
+        since, left = task.fields["since"], task.fields["left"]
+        so_far = "" if since is None else _clock(time.monotonic() - since)
         if task.total is None:
-            return Text("" if task.stop_time is not None else _clock(task.elapsed or 0))
-        told = f"{task.completed:.0f}/{task.total:.0f}  {_clock(task.elapsed or 0)}"
-        if not task.finished and task.completed:
-            left = (task.elapsed or 0) / task.completed * (task.total - task.completed)
-            told += f", {_clock(left)} to go"
-        return Text(told)
+            return Text(so_far)
+        told = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
+        return Text(told if left is None else f"{told}, {_clock(left)} to go")
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _kind(text: str) -> str:
     """A step's text without its numbers: what differs only there is the same step, further on."""
     return "".join(letter for letter in text if not letter.isdigit())
+
+
+def _name(text: str) -> str:
+    """A step's name: its text up to a number or a detail."""
+    return re.split(r"[\d,:;(]", text)[0].rstrip(" .")

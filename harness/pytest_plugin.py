@@ -198,7 +198,7 @@ class NotPassed(Exception):
 
 def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
     """Counts, then for each way in which it went wrong its signature and the first such trial's output; commands."""
-    from harness.results.report import printable_stream
+    from harness.results import words
 
     title = f"; {cell.findings[0].title}" if cell.findings else ""
     lines = [f"{cell.verdict}: {cell.passed} of {cell.trials} trials passed{title}"]
@@ -215,7 +215,8 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
             ("stderr", trial.stderr, trial.stderr_total),
         ):
             if total:
-                lines += [f"---- {name}", printable_stream(kept, total).rstrip("\n")]
+                shown = words.stream(kept, total)
+                lines += [f"---- {name} ({shown.size})", *words.lines(shown)]
         commands.append(trial.command)
     return "\n".join([*lines, "", "---- run it again", *dict.fromkeys(commands), again])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import filecmp
 import itertools
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -30,9 +31,10 @@ from harness.cache import Cache
 from harness.crew import Built, Crew, Job
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
-from harness.results.matrix import Trial
+from harness.results import page
+from harness.results.matrix import Matrix, Trial
 from harness.results.store import Store
-from tests import bisects, dejagnu
+from tests import bisects, dejagnu, runs
 from tests.setting import GUEST, Setting, setting
 
 #: The libgo that all is measured with.
@@ -364,6 +366,54 @@ def simulated_bisects() -> Bench:
     return bench
 
 
+def report_of_many() -> Bench:
+    """The report of 100,000 trials: to write it, to open it, and to use it."""
+    from playwright.sync_api import Page, sync_playwright
+
+    bench = Bench(
+        "report",
+        "A made-up run of 100,000 trials in a store: 1,000 programs, two guests, two variants, 25 trials. Opened: until"
+        " the matrix is there and all has been loaded. Used: until what is asked for is shown.",
+    )
+    programs = runs.names(1000)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        store = Store(Path(folder) / "results.sqlite")
+        plan_ = {"guests": runs.GUESTS, "variants": runs.VARIANTS, "programs": programs, "trials": 25, "facts": {}}
+        run_ = store.begin(plan_)
+        for trial in runs.trials(programs, each=25):
+            store.add(run_, trial)
+        file = Path(folder) / "report.html"
+        made: list[Matrix] = []
+        bench.measure("count the trials", lambda: made.append(engine.matrix(store, store.run(run_))))
+        bench.measure("write the page", lambda: page.write(file, made[0], store.trials(run_), (), store.collected))
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
+        for _ in range(TURNS):
+            shown = browser.new_page(viewport={"width": 1280, "height": 900})
+
+            def open_(shown: Page = shown) -> None:
+                shown.goto(file.as_uri())
+                shown.wait_for_selector("html[data-ready]")
+
+            def look(shown: Page = shown) -> None:
+                shown.locator(".cell").first.click()
+                shown.wait_for_selector("#drawer .command")
+
+            bench.measure("open it", open_)
+            bench.measure("filter it by a word", partial(shown.fill, "#filter-text", "program-99"))
+            bench.measure("open a cell", look)
+            shown.close()
+        browser.close()
+        bench.row("count the trials")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        bench.row(
+            "write the page", words=f"{file.stat().st_size / 1e6:.1f} MB; this process took {peak:.0f} MiB at most"
+        )
+        for name, goal in (("open it", 3.0), ("filter it by a word", 0.5), ("open a cell", 0.5)):
+            met = "met" if statistics.median(bench.seconds[name]) < goal else "missed"
+            bench.row(name, words=f"under {goal:g} s: {met}")
+    return bench
+
+
 PARTS = {
     "trial": trial_overhead,
     "restore": restores,
@@ -371,6 +421,7 @@ PARTS = {
     "dejagnu": against_dejagnu,
     "libgo": libgo_builds,
     "bisect": simulated_bisects,
+    "report": report_of_many,
 }
 
 

@@ -14,6 +14,7 @@ from harness import engine
 from harness.bisect import run as bisects
 from harness.build import patches
 from harness.cli import main
+from harness.crew import Crew
 from harness.engine import Provided
 from harness.errors import BuildError
 from harness.results.matrix import Trial
@@ -54,11 +55,11 @@ class World:
                 raise BuildError("libgo: make failed: proc.c:1:1: error: it is not declared (whole log: x)")
         self.built.append(name)
 
-    def provide(self, asked, report, door=None):
+    def provide(self, asked, report):
         for name in asked.request.variants:
             self.build(name, asked)
         libgos = {name: SimpleNamespace(key=name, library=None) for name in asked.request.variants}
-        described = engine._describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration)
+        described = engine._describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration, {})
         return Provided({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, described)
 
     def add_variant(self, name, asked, provided, report, stopped=None):
@@ -66,7 +67,8 @@ class World:
         provided.built["x"].libgos[name] = SimpleNamespace(key=name)
 
     def conduct(self, asked, provided, store, number, report, batches, resume=False, door=None):
-        crew = SimpleNamespace(hold=self.held.append)
+        crew = Holding.__new__(Holding)
+        crew.hold = self.held.append
         for batch in batches(crew, lambda: False):
             for slot in batch.slots["linux-i386"]():
                 self.made += 1
@@ -83,6 +85,10 @@ class World:
                 trial = Trial(id=0, number=slot.number, attempt=3 if deadly else 1, **names, **said)
                 store.add(number, trial)
                 door.finished(trial)
+
+
+class Holding(Crew):
+    """A crew without guests, which is told what they should hold."""
 
 
 @pytest.fixture

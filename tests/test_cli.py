@@ -1,6 +1,8 @@
 """Bad input on the command line: one clear sentence, exit status 2, and nothing boots."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +31,8 @@ def call(*words, **env):
         (("build", "no-thread-destructio"), "did you mean no-thread-destruction?"),
         (("build", "--toolchain", "x"), "no toolchain named x"),
         (("show",), "no run has been made here"),
+        (("show", "--format", "junit"), "no run has been made here"),
+        (("compare", "1", "2"), "no run has been made here"),
         (("list",), "no run has been made here"),
         (("rejudge", "1"), "no run has been made here"),
         (("suite", "show", "goroutine"), "no suite named goroutine; did you mean goroutines?"),
@@ -61,6 +65,45 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     assert got["cells"][0]["passed"] == 1
     assert "s" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
+
+
+@pytest.mark.parametrize(
+    ("format_", "begins", "has"),
+    [
+        ("markdown", "## 1 of 2 cells pass, 1 surprise\n", "`say \\udcff`"),
+        ("junit", '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites', "---- stdout of trial 1 (4 bytes)"),
+        ("csv", "guest,variant,program,", "g,pristine,s/p,crash,0,1,"),
+        ("html", "<!doctype html>\n", "1 of 2 cells pass"),
+    ],
+)
+def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
+    store = Store(tmp_path / "results.sqlite")
+    run = store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 1, "facts": {}})
+    end = ("", None, "", 0.1, b"\xff \xe2\x9c\x94", b"", 4, 0, "t", "say \\udcff")
+    store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "crash", "say \\udcff", *end))
+    store.add(run, Trial(0, "g", "pristine", "s/q", 1, 1, "pass", "", *end))
+    got = call("show", "1", "--format", format_, "--work", str(tmp_path), LC_ALL="C", PYTHONIOENCODING="ascii")
+    assert got.exit_code == 0, got.output
+    said = got.stdout_bytes.decode()
+    assert said.startswith(begins) and has in said
+
+
+@pytest.mark.parametrize("format_", ["markdown", "junit", "json", "csv", "html"])
+def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, format_):
+    store = Store(tmp_path / "results.sqlite")
+    store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "show", "--format", format_]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "--work", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "harness: standard output cannot be written: No space left on device\n"
+
+
+def test_the_schema_is_shown_without_a_run(tmp_path):
+    got = call("show", "--schema", HARNESS_WORK=str(tmp_path / "none"))
+    assert got.exit_code == 0 and json.loads(got.output)["$id"] == "urn:harness:run:1"
 
 
 def stored(work, expected, command="harness run gone.go"):

@@ -41,6 +41,18 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
             "toolchains:\n  hurd-i386:\n    build: {patch: []}\n",
             ":3: toolchains.hurd-i386.build.patch: unknown key; did you mean patches?",
         ),
+        (
+            "guests:\n  linux-i386: {modules: [{file: a}], initrd: b}\n",
+            ":2: guests.linux-i386: has both initrd and mod",
+        ),
+        ("guests:\n  linux-i386:\n    disk: none\n", ":3: guests.linux-i386.disk: must be a mapping"),
+        ("variants:\n  x: {prebuilt: true, flags: [-O0]}\n", "a prebuilt libgo cannot be patched"),
+        ("guests:\n  x: {1.5: 2}\n", ":2: a key must be a word or a number"),
+        ("guests:\n  linux-i386: {memory: 2020-13-45}\n", ":2: not a value: 2020-13-45"),
+        (
+            "expected:\n  - {guest: linux-i368, program: x, reason: r, verdict: crash, expires: 2030-01-01}\n",
+            "no guest named linux-i368",
+        ),
     ],
 )
 def test_wrong_yaml_is_named(write, text, said):
@@ -94,8 +106,18 @@ def test_a_mapping_takes_over_another_s_keys(write):
     assert (two.memory, two.kernel, two.disk.file) == (77, "/other", "/d")
 
 
+def test_a_path_that_is_absolute_or_at_home_lies_beside_no_file(monkeypatch, write):
+    monkeypatch.setenv("HOME", "/home/me")
+    got = conf.load([write("mine.yaml", "guests:\n  mine: {toolchain: linux-i386, kernel: k, system: posix}\n")])
+    at = ("guests", "mine", "kernel")
+    assert [str(got.file(value, *at)) for value in ("/k", "~/k")] == ["/k", "/home/me/k"]
+    assert got.file("k", *at) is None and got.beside("k", *at).name == "k"
+
+
 def test_unknown_names_get_the_nearest():
     got = conf.load()
+    with pytest.raises(ConfigError, match="variant distro is prebuilt and cannot be traced"):
+        got.variant("distro+trace")
     with pytest.raises(ConfigError, match="did you mean linux-i386"):
         got.guest("linux-i368")
     with pytest.raises(ConfigError, match="did you mean pristine"):

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness import conf
 from harness.engine import expected
 from harness.errors import ConfigError
-from harness.results import matrix, report
+from harness.results import matrix, page, terminal
 from harness.results.expected import Entry
 from harness.results.matrix import Trial
 
@@ -82,7 +82,7 @@ def test_an_entry_counts_to_its_last_day_and_is_told_of_after_it():
 
 def shown(made):
     stream = io.StringIO()
-    report.print_table(made, Console(file=stream, width=100, force_terminal=False))
+    terminal.print_table(made, Console(file=stream, width=100, force_terminal=False))
     return stream.getvalue()
 
 
@@ -91,9 +91,9 @@ def test_terminal_and_page_tell_known_failures_from_surprises():
     assert "crash 0/1 known" in shown(known) and "expected: crash (bug 1; mine.yaml:2)" in shown(known)
     assert "1/1 ?" in shown(stale) and "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in shown(stale)
     assert "crash 0/1 ?" in shown(plain) and "Expectations" not in shown(plain)
-    pages = ["".join(report.html(made, [])) for made in (known, stale, plain)]
-    assert ['value="surprise"' in page for page in pages] == [False, True, True]
-    assert ['value="known"' in page for page in pages] == [True, False, False]
+    pages = ["".join(page.html(made, [])) for made in (known, stale, plain)]
+    assert ['value="surprise"' in text for text in pages] == [False, True, True]
+    assert ['value="known"' in text for text in pages] == [True, False, False]
     assert "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in pages[1]
     late = shown(judged(["crash"], entry(), day=date(2027, 1, 1)))
     assert "expired on 2026-03-01: crash (bug 1; mine.yaml:2)" in late

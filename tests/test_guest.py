@@ -43,6 +43,11 @@ def test_the_four_ways_to_go_wrong_and_the_right_one(write, tmp_path):
     assert "nil pointer dereference" in titles["demo/nil"]
     assert titles["demo/spin"] == "hang: running in main.main"
     assert not list((tmp_path / "work" / "guests").glob("[!.]*"))
+    assert ("guest linux-i386", "restoring") in {(one["what"], one["step"]) for one in matrix["times"]}
+    made = {what: matrix["run"][what]["linux-i386"] for what in ("qemu", "gcc", "image")}
+    assert made["qemu"].startswith("QEMU emulator version ") and "gccgo" in made["gcc"]
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in made["image"].values())
+    assert matrix["run"]["patches"]["no-thread-destruction"][0].startswith("no-thread-destruction.patch ")
 
 
 def test_a_guest_cannot_reach_out_and_shows_its_own_host_key(tmp_path):

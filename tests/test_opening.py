@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.results.store import Store
+from tests.pages import Page
 
 SPINS = '// run\n// timeout: 4s\n\npackage main\n\nfunc main() {\n\tprintln("begun\\x1b[2J")\n\tfor {\n\t}\n}\n'
 WAITS = '// run\n// timeout: 4s\n\npackage main\n\nimport "time"\n\nfunc main() {\n\ttime.Sleep(time.Hour)\n}\n'
@@ -87,9 +88,9 @@ def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
     assert str(screen) in got.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
     assert f"$ harness rerun 3 --work {work} --shell" in got.output.splitlines()
     assert f"--conf {work.parent / 'mine.yaml'}" in got.output, "the command that runs it again is the whole one"
-    page = (work / "runs" / "1" / "report.html").read_text()
-    shown = json.loads(re.search(r'id="trial-3">(.*?)</script>', page)[1])
-    assert "state R" in shown["parts"]["dossier/threads"]["parts"][0] and shown["screen"].startswith("iVBORw0KGgo")
+    shown = Page((work / "runs" / "1" / "report.html").read_text()).trials()[3]
+    (threads,) = (texts for name, _, _, texts in shown["parts"] if name == "dossier/threads")
+    assert "state R" in threads[0] and shown["screen"].startswith("iVBORw0KGgo")
 
 
 def test_a_shell_where_a_program_hangs(work):

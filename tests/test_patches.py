@@ -50,6 +50,25 @@ def test_applying(write, tmp_path):
         patches.apply(patch, tmp_path / "tree")
 
 
+def test_why_a_patch_does_not_apply(write, tmp_path):
+    write("tree/libgo/f.go", "one\n2\nthree\n")
+    write("tree/gcc/BASE-VER", "12.2.0\n")
+    done, lost = patches.read(write("p.patch", GOOD)), patches.read(write("q.patch", GOOD.replace("f.go", "none.go")))
+    with pytest.raises(PatchError, match=r"does not apply to GCC 12\.2\.0: libgo/f\.go: it is applied already"):
+        patches.apply(done, tmp_path / "tree")
+    with pytest.raises(PatchError, match="it patches a file that is not there"):
+        patches.apply(lost, tmp_path / "tree")
+
+
+def test_a_patch_that_adds_a_file(write, tmp_path):
+    added = "--- /dev/null\n+++ b/libgo/go/new.go\n@@ -0,0 +1 @@\n+package new\n"
+    patch = patches.read(write("p.patch", added))
+    assert (patch.files, patch.go_files) == (("libgo/go/new.go",), ["libgo/go/new.go"])
+    write("tree/libgo/go/other.go", "")
+    patches.apply(patch, tmp_path / "tree")
+    assert (tmp_path / "tree/libgo/go/new.go").read_text() == "package new\n"
+
+
 def test_what_does_not_fit_names_hunk_and_file_and_changes_nothing(write, tmp_path):
     first = write("tree/libgo/e.go", "one\ntwo\nthree\n")
     write("tree/libgo/f.go", "one\nzwei\nthree\n")

@@ -1,6 +1,8 @@
 """Programs' headers, the selection, and the order of trials."""
 
 import json
+import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness import conf, plan
 from harness.errors import ProgramError
+from harness.plan import Expectation, Made
 
 BODY = "\npackage main\n\nfunc main() {}\n"
 
@@ -67,8 +70,37 @@ def test_a_wrong_header_is_named(write, line, said):
     assert said in str(caught.value)
 
 
+def test_an_expectation_in_words():
+    said = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
+    whole = replace(plan.expectation(Expectation(), said), stdout=b"", output=b"one\ntwo\n")
+    assert str(whole) == f"{said.replace('SEGV', 'SIGSEGV')}, no output, output of 2 lines"
+    assert str(Expectation(exit_status=3, stdout=b"a\n")) == "exit 3, stdout of 1 lines"
+
+
+def test_programs_that_fit_no_target(write):
+    tagged = replace(plan.read(write("s/a.go", BODY)), constraints=(("plan9",),))
+    package = replace(plan.read(write("s/b.go", BODY)), made=Made(package="sync"))
+    for program, variant in [(tagged, conf.Variant()), (package, conf.Variant(prebuilt=True))]:
+        with pytest.raises(ProgramError, match="for another system or compiler"):
+            plan.fitting([program], ["i686-linux-gnu"], [variant])
+    assert plan.fitting([package], ["i686-linux-gnu"], [conf.Variant()]) == [package]
+
+
+def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
+    listed = [replace(plan.read(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    write("other/suite.yaml", "about: x\n")
+    for word in ("other", "other/a", "other/*", str(tmp_path / "other")):
+        assert plan.programs([word], {"other": lambda: listed}) == listed
+    assert listed[0].word == "other/a"
+    with pytest.raises(ProgramError, match="suite other has no program zzzzzzzz that is run; it has 1 others"):
+        plan.programs(["other/zzzzzzzz"], {"other": lambda: listed})
+    with pytest.raises(ProgramError, match=r"are both named s/a"):
+        plan.programs([str(write("one/s/a.go", "// run\n" + BODY)), str(write("two/s/a.go", "// run\n" + BODY))])
+
+
 def test_selections(write, tmp_path):
     write("mine/a.go", "// run\n" + BODY)
+    write("skipped/b.go", "// skip\n" + BODY)
     write("mine/b.go", "// skip\n" + BODY)
     assert [one.name for one in plan.programs([str(tmp_path / "mine")])] == ["mine/a"]
     assert {one.name.split("/")[0] for one in plan.programs(["goroutines", "threads"])} == {"goroutines", "threads"}
@@ -76,6 +108,8 @@ def test_selections(write, tmp_path):
         ("goroutine", "did you mean goroutines"),
         (str(tmp_path / "none.go"), "cannot be read"),
         (str(tmp_path), "holds no .go file"),
+        (str(tmp_path / "skipped"), "none of its programs is a `run` test"),
+        ("threads/lock-rings", "did you mean threads/lock-ring"),
         (str(tmp_path / "mine" / "b.go"), "only `run` tests are run"),
     ):
         with pytest.raises(ProgramError, match=said):
@@ -103,3 +137,10 @@ def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
     found = plan.slots(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
     got = [(slot.number, slot.program.name, slot.variant) for slot in found]
     assert got == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]
+
+
+def test_a_file_whose_name_is_no_text(tmp_path):
+    file = tmp_path / os.fsdecode(b"a\xff.go")
+    file.write_text("package main\n")
+    with pytest.raises(ProgramError, match=r"a\\xff\.go: its name is not UTF-8"):
+        plan.read(file)

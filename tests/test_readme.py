@@ -91,7 +91,7 @@ def test_the_known_failure(write):
     assert len(conf.load([mine]).expected) > len(conf.load().expected)
 
 
-GUIDE = (paths.DATA / "docs" / "hurd.md").read_text()
+GUIDE = "\n".join(file.read_text() for file in sorted((paths.DATA / "docs").glob("*.md")))
 GUIDE_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 GUIDE_COMMANDS = [
     shlex.split(line, comments=True)
@@ -103,8 +103,8 @@ GUIDE_COMMANDS = [
 
 
 @pytest.mark.parametrize("words", GUIDE_COMMANDS, ids=" ".join)
-def test_the_guide_to_the_hurd_names_commands_that_there_are(words):
-    """They need the network and hours, so they are only parsed here."""
+def test_the_guides_name_commands_that_there_are(words):
+    """They need the network, hours or machines, so they are only parsed here."""
     parsed(words)
 
 

@@ -77,7 +77,25 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("DROP TABLE attachments")
         db.execute("DROP INDEX trials_of_slot")
+        db.execute("DROP TABLE times")
         db.execute("PRAGMA user_version=1")
     store = Store(path)
+    assert store.times(run) == []
     store.add(run, TRIAL, {"trace": b"2"})
     assert [data for _, data in Store(path).attachments(run, "trace")] == [b"2"]
+
+
+def test_times_of_a_run_and_of_its_going_on_are_added_up(tmp_path):
+    store = Store(tmp_path / "r.sqlite")
+    run, other = store.begin({}), store.begin({})
+    for number, step, times, seconds in [
+        (run, "b", 1, 2.0),
+        (run, "a", 2, 3.0),
+        (other, "a", 9, 9.0),
+        (run, "b", 1, 0.5),
+    ]:
+        store.took(number, "libgo", step, times, seconds)
+    assert store.times(run) == [
+        {"what": "libgo", "step": "b", "times": 2, "seconds": 2.5},
+        {"what": "libgo", "step": "a", "times": 2, "seconds": 3.0},
+    ]

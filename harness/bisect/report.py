@@ -1,6 +1,6 @@
 """What a reader sees of a bisect: its steps and its answer in the terminal, and as a page of HTML.
 
-What a program wrote, and a title is, is hostile: see harness/results/report.py.
+What a program wrote, and a title is, is hostile: control characters are spelt out, and a page has it as text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.bisect import course as courses
 from harness.bisect.course import NOTHING, Course, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Subset
-from harness.results.report import printable
+from harness.results.words import one_line
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Story:
         if not result.decided:
             first += f" That is less than the {course.case.confidence:.0%} asked for, but no trial would tell more."
         return [first, f"{ends}.", f"It took {self.cost()}."]
+
+    def header(self) -> str:
+        """What stands before the patch; a tool that applies it must not take it for a part."""
+        return "".join(f"# {one_line(line)}\n" for line in self.answer()) + "\n"
 
     def cost(self) -> str:
         """How many trials and builds it took."""
@@ -128,7 +132,8 @@ def print_(story: Story, console: Console) -> None:
     ascii_only = console.options.ascii_only
 
     def safe(text: str) -> Text:
-        return Text(printable(text, ascii_only))
+        spelt = one_line(text)
+        return Text(spelt.encode("ascii", "backslashreplace").decode() if ascii_only else spelt)
 
     units = Table("", story.what, "changes", "part of it", box=None)
     for number, (name, about, share) in enumerate(story.blame(), start=1):
@@ -154,7 +159,7 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["printable"] = lambda text: printable(text, False)
+    environment.filters["one_line"] = one_line
     text = environment.get_template("bisect.html.j2").render(
         story=story,
         facts=facts,

@@ -30,14 +30,14 @@ from harness.build import command, patches, source, toolchain
 from harness.build.patches import Patch
 from harness.cache import Cache, digest, file_digest, lock
 from harness.conf.load import BASELINE
-from harness.crew import ATTEMPTS, Crew
+from harness.crew import ATTEMPTS, Crew, Makers
 from harness.engine import Asked, Batch, Door, Provided
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.plan import Slot
 from harness.progress import READY, Reporter
 from harness.results.matrix import Trial
-from harness.results.report import printable
 from harness.results.store import Run, Store
+from harness.results.words import one_line
 
 #: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
 #: a libgo that they had not at once before.
@@ -396,9 +396,9 @@ class _Driver:
         for subset in by_name.values():
             self.course.builds(subset)
 
-    def batches(self, crew: Crew, interrupted: Callable[[], bool]) -> Iterator[Batch]:
+    def batches(self, makers: Makers, interrupted: Callable[[], bool]) -> Iterator[Batch]:
         """The trials: as many as can be made until a libgo is wanted that is not built yet, and so on."""
-        self._crew = crew
+        self._crew = makers if isinstance(makers, Crew) else None
         self._hold()
         while not self.course.result:
             yield Batch({self._slot.guest: self._slots}, expected=lambda: self.course.to_go(self._costs()))
@@ -518,5 +518,5 @@ class _Driver:
         blame = course.search.blame()
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
         told = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
-        self._report.step("bisect", f"{made}; {printable(str(course.question), False)}: {told}")
+        self._report.step("bisect", f"{made}; {one_line(str(course.question))}: {told}")
         self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])

@@ -204,6 +204,20 @@ def listing() -> list[dict[str, Any]]:
     return rows
 
 
+def contents(image: Image) -> str:
+    """The hash of what an image is made of, without what each build makes anew, such as its host key."""
+    return cache.digest({key: image.manifest.get(key) for key in ("packages", "source")})
+
+
+def told_digest(path: Path) -> str | None:
+    """The SHA-256 of a file as the manifest beside it says, if there is one; a disk takes long to be read whole."""
+    try:
+        said = json.loads(path.with_name("manifest.json").read_text())["files"][path.name]
+        return str(said["sha256"]) if said["size"] == path.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def verify(image: Image) -> None:
     """Compare all files of an image with the hashes in its manifest.
 

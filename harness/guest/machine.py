@@ -392,6 +392,13 @@ def find_qemu(name: str, guest: conf.Guest) -> str:
     return str(shutil.which(guest.qemu))
 
 
+def qemu_version(name: str, guest: conf.Guest) -> str:
+    """The first line of what a guest's QEMU says of its version. Raises ToolMissing as `find_qemu` does."""
+    command = [find_qemu(name, guest), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return said.stdout.partition("\n")[0]
+
+
 def arguments(
     name: str, guest: conf.Guest, files: Files, drive: str, by_kvm: bool, port: str, console: str
 ) -> list[str]:

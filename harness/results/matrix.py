@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+import pydantic
+
 from harness.errors import StoreError
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
@@ -116,6 +118,7 @@ class Cell:
         difference: None for the baseline itself, and where either side has no trial.
         known: trials that went wrong as the configuration expects.
         contradicts: entries of known failures that are wrong about it, in words, or ''.
+        seconds: how long all trials together took, errors too.
     """
 
     guest: str
@@ -131,6 +134,7 @@ class Cell:
     difference: Difference | None = None
     known: int = 0
     contradicts: str = ""
+    seconds: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -164,12 +168,12 @@ class Matrix:
         run: facts of the run for the reader (versions, hashes, times, the command); any JSON object.
         baseline: the variant the others are compared with.
         cells: for each program, each guest, each variant, in the order of these lists.
-        comparisons: how many tests the correction was made for.
         events: troubles of guests, JSON objects. Reports know the keys `time`, `guest`, `kind` and `text`, and show
             all others as they are.
         most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
             None if their number was fixed beforehand.
         expired: entries of known failures that are about some of the cells, and have expired, in words.
+        times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
     """
 
     run: dict[str, Any]
@@ -178,10 +182,15 @@ class Matrix:
     programs: list[str]
     baseline: str
     cells: list[Cell]
-    comparisons: int
     events: list[dict[str, Any]]
     most: int | None = None
     expired: Sequence[str] = ()
+    times: Sequence[dict[str, Any]] = ()
+
+    @property
+    def comparisons(self) -> int:
+        """How many tests the correction was made for."""
+        return sum(cell.difference is not None for cell in self.cells)
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -250,12 +259,12 @@ class Matrix:
 
         Keys:
             schema: 1.
-            run, guests, variants, programs, baseline, events: as above.
+            run, guests, variants, programs, baseline, events, times: as above.
             cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
                 none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
                 ids, signatures (title -> trials), findings (verdict, title, count, trial, command, expected), interval
                 ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials),
-                known and contradicts (see Cell), surprise (true or false).
+                known, contradicts and seconds (see Cell), surprise (true or false).
             expired: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
@@ -273,7 +282,20 @@ class Matrix:
             "expired": list(self.expired),
             "totals": self.totals(),
             "events": self.events,
+            "times": list(self.times),
         }
+
+    @staticmethod
+    def from_json(data: object) -> Matrix:
+        """The matrix that `to_json` made an object of. Raises StoreError if it made no such object."""
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise StoreError(f"this is not JSON of a run, as `harness show --format json` prints it (schema {SCHEMA})")
+        try:
+            return pydantic.TypeAdapter(Matrix).validate_python(data)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StoreError(f"this JSON is not of a run: {where}: {first['msg']}") from error
 
 
 def build(
@@ -287,6 +309,7 @@ def build(
     most: int | None = None,
     expected: Sequence[Entry] = (),
     day: date = date.max,
+    times: Sequence[dict[str, Any]] = (),
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -312,6 +335,7 @@ def build(
         if trial.verdict not in TRIAL_VERDICTS:
             raise StoreError(f"Trial {trial.id} has the unknown verdict {trial.verdict!r}")
         cell.ids.append(trial.id)
+        cell.seconds += trial.seconds
         if trial.verdict == "error":
             cell.errors += 1
             spoilt[id(cell), trial.number] = cell
@@ -336,7 +360,7 @@ def build(
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
     expired = _expect(matrix_cells.values(), expected, day)
-    comparisons = _compare(matrix_cells, baseline, outcomes if most else None)
+    _compare(matrix_cells, baseline, outcomes if most else None)
     return Matrix(
         run=dict(run),
         guests=list(guests),
@@ -344,10 +368,10 @@ def build(
         programs=list(programs),
         baseline=baseline,
         cells=list(matrix_cells.values()),
-        comparisons=comparisons,
         events=list(events),
         most=most,
         expired=expired,
+        times=times,
     )
 
 
@@ -370,8 +394,8 @@ def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[
 
 def _compare(
     cells: Mapping[tuple[str, str, str], Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None
-) -> int:
-    """Give each cell its difference from the baseline's; returns how many comparisons that made.
+) -> None:
+    """Give each cell its difference from the baseline's.
 
     Args:
         outcomes: by the cell's id, what came of each number, if the sequential test is wanted.
@@ -390,7 +414,6 @@ def _compare(
         p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
         cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
-    return len(pairs)
 
 
 def _suspected(difference: Difference) -> bool:

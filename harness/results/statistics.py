@@ -29,7 +29,7 @@ def wilson(passed: int, trials: int) -> tuple[float, float]:
     from scipy import stats
 
     interval = stats.binomtest(passed, trials).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    return max(0.0, float(interval.low)), min(1.0, float(interval.high))  # rounding may lead out of these
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def fisher(passed: int, trials: int, other_passed: int, other_trials: int) -> fl
     from scipy import stats
 
     table = [[passed, trials - passed], [other_passed, other_trials - other_passed]]
-    return float(stats.fisher_exact(table, alternative="two-sided").pvalue)
+    return min(1.0, float(stats.fisher_exact(table, alternative="two-sided").pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

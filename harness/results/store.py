@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from harness.errors import StoreError
 from harness.results.matrix import Trial
 
 #: The version of the tables, kept as SQLite's user_version.
-VERSION = 2
+VERSION = 3
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, created TEXT NOT NULL, finished TEXT, plan TEXT NOT NULL);
 CREATE TABLE trials (
@@ -36,6 +36,11 @@ _STEPS = {
 CREATE TABLE attachments (
     trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (trial, name));
 CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
+""",
+    3: """
+CREATE TABLE times (
+    run INTEGER NOT NULL REFERENCES runs, what TEXT NOT NULL, step TEXT NOT NULL, times INTEGER NOT NULL,
+    seconds REAL NOT NULL);
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
@@ -82,6 +87,35 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
 
+    def insert(
+        self,
+        plan: dict[str, Any],
+        created: str,
+        finished: str | None,
+        rows: Callable[[int], Iterable[tuple[Trial, Mapping[str, bytes]]]],
+        events: Iterable[Mapping[str, str]],
+    ) -> int:
+        """Add a whole run: all of it or nothing.
+
+        Args:
+            rows: gives its trials, with what was collected of each, when told the run's number.
+
+        Returns:
+            The run's number.
+        """
+        with self._writing():
+            run = self._db.execute(
+                "INSERT INTO runs (created, finished, plan) VALUES (?, ?, ?)", (created, finished, json.dumps(plan))
+            ).lastrowid
+            assert run
+            for trial, attachments in rows(run):
+                self._insert(run, trial, attachments)
+            self._db.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?)",
+                [(run, event["time"], event["guest"], event["text"]) for event in events],
+            )
+        return run
+
     def begin(self, plan: dict[str, Any]) -> int:
         """Start a run and give its number."""
         return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan)))
@@ -96,14 +130,15 @@ class Store:
 
     def add(self, run: int, trial: Trial, attachments: Mapping[str, bytes] | None = None) -> None:
         """Add a trial, whose own id does not count, with what was collected of it by name: all of it or nothing."""
+        with self._writing():
+            self._insert(run, trial, attachments or {})
+
+    def _insert(self, run: int, trial: Trial, attachments: Mapping[str, bytes]) -> None:
         names = ["run", *_FIELDS[1:]]
         marks = ", ".join("?" * len(names))
-        with self._writing():
-            row = self._db.execute(
-                f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:])
-            )
-            for name, data in (attachments or {}).items():
-                self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+        row = self._db.execute(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
+        for name, data in attachments.items():
+            self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
 
     def judge(self, trials: Iterable[Trial]) -> None:
         """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""
@@ -134,13 +169,20 @@ class Store:
 
     def trial(self, number: int) -> tuple[Run, Trial]:
         """A trial by its id, and the run that it belongs to."""
+        run, found = self._trial(number)
+        return self.run(run), found
+
+    def row(self, number: int) -> Trial:
+        """A trial by its id."""
+        return self._trial(number)[1]
+
+    def _trial(self, number: int) -> tuple[int, Trial]:
         query = f"SELECT run, {', '.join(_FIELDS)} FROM trials WHERE id = ?"
-        row = self._db.execute(query, (number,)).fetchone()
-        if row is None:
-            (last,) = self._db.execute("SELECT max(id) FROM trials").fetchone()
-            known = f"the newest is {last}" if last else "none was made yet"
-            raise StoreError(f"there is no trial {number}; {known}")
-        return self.run(row[0]), Trial(*row[1:])
+        for row in self._read(query, (number,)):
+            return row[0], Trial(*row[1:])
+        (last,) = self._db.execute("SELECT max(id) FROM trials").fetchone()
+        known = f"the newest is {last}" if last else "none was made yet"
+        raise StoreError(f"there is no trial {number}; {known}")
 
     def event(self, run: int, guest: str, text: str) -> None:
         """Add a guest's trouble."""
@@ -167,6 +209,16 @@ class Store:
         for row in self._read(query, (run,)):
             yield Trial(*row)
 
+    def seconds(self) -> Iterator[tuple[tuple[str, str, str], int, float, int]]:
+        """Of each guest, variant and program in all runs: how many trials were judged, the seconds of all of them, and
+        how many of them crashed or hung."""
+        query = (
+            "SELECT guest, variant, program, count(*), sum(seconds), sum(verdict IN ('crash', 'hang')) FROM trials"
+            " WHERE verdict != 'error' GROUP BY guest, variant, program ORDER BY guest, variant, program"
+        )
+        for guest, variant, program, *sums in self._read(query, ()):
+            yield (guest, variant, program), sums[0], sums[1], sums[2]
+
     def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
         """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
         found: dict[tuple[str, str, str], dict[int, bool]] = {}
@@ -179,6 +231,17 @@ class Store:
         """The guests' troubles in a run."""
         rows = self._read("SELECT time, guest, text FROM events WHERE run = ? ORDER BY rowid", (run,))
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
+
+    def took(self, run: int, what: str, step: str, times: int, seconds: float) -> None:
+        """Add how often a step of a thing was made, and how long that took in all."""
+        self._write("INSERT INTO times VALUES (?, ?, ?, ?, ?)", (run, what, step, times, seconds))
+
+    def times(self, run: int) -> list[dict[str, Any]]:
+        """How long builds and guests took in a run, all its parts together if it was resumed."""
+        query = "SELECT what, step, sum(times), sum(seconds) FROM times WHERE run = ?"
+        query += " GROUP BY what, step ORDER BY min(rowid)"
+        names = ("what", "step", "times", "seconds")
+        return [dict(zip(names, row, strict=True)) for row in self._read(query, (run,))]
 
     def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
         try:

@@ -1,0 +1,189 @@
+"""Two runs compared: which cells got worse or better, with the evidence, and what the runs were made of.
+
+Cells are told by guest, variant and program. The counts of each cell in both runs are put to Fisher's exact test, or,
+if one of the runs was made until it was sure, to the sequential test, which stands whenever trials were stopped; Holm's
+correction is for all cells that are compared. Pure functions; knows nothing of where runs are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.errors import StoreError
+from harness.results import words
+from harness.results.matrix import Cell, Matrix
+from harness.results.sequential import e_value
+from harness.results.statistics import LEVEL, fisher, holm
+
+#: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
+SCHEMA = 1
+#: What may have become of a cell, worst first.
+KINDS = ("worse", "changed", "better", "new", "gone", "same")
+#: Facts that are different in any two runs.
+_OWN = ("run", "created", "finished")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A cell in two runs.
+
+    Attributes:
+        kind: `worse` if significantly fewer trials pass, or some fail though none did before, and not all that fail are
+            known to; and if it has no verdict any more. `better` if significantly more pass; `changed` if its verdict
+            or the ways in which it fails changed, and it is neither; `new` or `gone` if one run alone has it; else
+            `same`.
+        why: in words, '' if it is the same.
+        before, after: verdict, k of n of each run; None if the run does not have it.
+        p, p_corrected: of the test, None if one run has no trials of it.
+        appeared, vanished: titles of findings that one run alone has.
+    """
+
+    guest: str
+    variant: str
+    program: str
+    kind: str
+    why: str
+    before: tuple[str, int, int] | None
+    after: tuple[str, int, int] | None
+    p: float | None = None
+    p_corrected: float | None = None
+    appeared: list[str] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+
+    def told(self) -> list[str]:
+        """Why it is what it is, a line for each thing."""
+        said = [self.why]
+        if self.p is not None and self.p_corrected is not None:
+            said.append(f"p {words.p_value(self.p)}, corrected {words.p_value(self.p_corrected)}")
+        return [*said, *(f"new: {title}" for title in self.appeared), *(f"gone: {title}" for title in self.vanished)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed between two runs.
+
+    Attributes:
+        cells: all cells of both runs, worst first.
+        facts: name -> what the two runs say, of those that are not the same.
+        test: which test the p values are of.
+    """
+
+    cells: list[Change]
+    facts: dict[str, tuple[str, str]]
+    test: str
+
+    @property
+    def worse(self) -> bool:
+        """Whether any cell got worse."""
+        return any(one.kind == "worse" for one in self.cells)
+
+    def changed(self) -> list[Change]:
+        """The cells that are not the same."""
+        return [one for one in self.cells if one.kind != "same"]
+
+    def counts(self) -> dict[str, int]:
+        """Kind -> cells."""
+        return {kind: sum(one.kind == kind for one in self.cells) for kind in KINDS}
+
+    def summary(self) -> str:
+        """How many cells of each kind, and the test."""
+        said = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
+        return f"Cells: {said or 'none'}. {self.test}."
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object.
+
+        Keys:
+            schema: 1.
+            test, counts: as above.
+            facts: name -> [before, after].
+            cells: objects with the attributes of Change; before and after are objects with verdict, passed and trials.
+                Cells that are the same are left out.
+        """
+        return {
+            "schema": SCHEMA,
+            "test": self.test,
+            "counts": self.counts(),
+            "facts": {name: list(pair) for name, pair in self.facts.items()},
+            "cells": [_json(one) for one in self.changed()],
+        }
+
+
+def _json(one: Change) -> dict[str, Any]:
+    names = ("verdict", "passed", "trials")
+    ends = {"before": one.before, "after": one.after}
+    return asdict(one) | {key: dict(zip(names, end, strict=True)) if end else None for key, end in ends.items()}
+
+
+def compare(before: Matrix, after: Matrix) -> Comparison:
+    """Compare two runs.
+
+    Raises:
+        StoreError: they have no cell in common, so that nothing would be compared.
+    """
+    old, new = _cells(before), _cells(after)
+    if not old.keys() & new.keys():
+        raise StoreError("the runs have no cell in common: no program with the same guest and variant is in both")
+    tested = [key for key, cell in old.items() if cell.trials and key in new and new[key].trials]
+    if sequential := bool(before.most or after.most):
+        values = [1 / max(1.0, e_value(*_counts(old[key], new[key]))) for key in tested]
+    else:
+        values = [fisher(*_counts(old[key], new[key])) for key in tested]
+    corrected = dict(zip(tested, zip(values, holm(values), strict=True), strict=True))
+    changes = [_change(key, old.get(key), new.get(key), corrected.get(key)) for key in {**old, **new}]
+    said = dict(words.facts(before.run)), dict(words.facts(after.run))
+    facts = {
+        name: (said[0].get(name, ""), said[1].get(name, ""))
+        for name in {**said[0], **said[1]}
+        if name not in _OWN and said[0].get(name) != said[1].get(name)
+    }
+    name = "The sequential test" if sequential else "Fisher's exact test"
+    test = f"{name}, Holm's correction for {words.count(len(tested), 'cell')}"
+    return Comparison(sorted(changes, key=lambda one: KINDS.index(one.kind)), facts, test)
+
+
+def _cells(matrix: Matrix) -> dict[tuple[str, str, str], Cell]:
+    return {(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
+
+
+def _counts(old: Cell, new: Cell) -> tuple[int, int, int, int]:
+    return old.passed, old.trials, new.passed, new.trials
+
+
+def _change(
+    key: tuple[str, str, str], old: Cell | None, new: Cell | None, tested: tuple[float, float] | None
+) -> Change:
+    ends = [(cell.verdict, cell.passed, cell.trials) if cell else None for cell in (old, new)]
+    if old is None or new is None:
+        kind, why = (
+            ("gone", "the second run does not have it") if new is None else ("new", "the first run does not have it")
+        )
+        return Change(*key, kind, why, ends[0], ends[1])
+    titles = [[one.title for one in cell.findings if one.verdict != "error"] for cell in (old, new)]
+    appeared = [title for title in titles[1] if title not in titles[0]]
+    vanished = [title for title in titles[0] if title not in titles[1]]
+    kind, why = _judge(old, new, tested, appeared, vanished)
+    p, p_corrected = tested or (None, None)
+    return Change(*key, kind, why, ends[0], ends[1], p, p_corrected, appeared, vanished)
+
+
+def _judge(
+    old: Cell, new: Cell, tested: tuple[float, float] | None, appeared: list[str], vanished: list[str]
+) -> tuple[str, str]:
+    """What became of a cell that both runs have, and why that is said."""
+    if tested is None:
+        if old.trials:
+            return "worse", "guests or the harness spoilt all its trials" if new.errors else "it was not run"
+        return ("changed", "it was not judged before") if new.trials else ("same", "")
+    unexpected = new.trials - new.passed > new.known
+    if tested[1] < LEVEL:
+        if new.passed * old.trials > old.passed * new.trials:
+            return "better", "more of its trials pass"
+        return ("worse", "fewer of its trials pass") if unexpected else ("changed", "fewer pass, as is known")
+    if old.passed == old.trials and unexpected:
+        return "worse", "it fails, which it never did"
+    if appeared or vanished:
+        words_ = [*(["it fails in another way"] if appeared else []), *(["a failure is gone"] if vanished else [])]
+        return "changed", " and ".join(words_)
+    return ("changed", "its verdict") if old.verdict != new.verdict else ("same", "")

@@ -1,0 +1,305 @@
+"""A matrix for other programs: JSON, Markdown for a job's summary, JUnit XML, CSV.
+
+Whatever a program or a guest wrote is hostile: none of it is markup, and no spreadsheet takes it for a formula. Knows
+matrices and trials, nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from harness.results import words
+from harness.results.compare import Comparison
+from harness.results.matrix import JUDGED, Cell, Finding, Matrix, Trial
+
+#: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
+#: for GitHub Actions, "Step isolation and limits").
+LARGEST = 1 << 20
+#: The most bytes of each stream of a trial in JUnit XML: its viewers read all of a file into memory.
+SHOWN = 8 * 1024
+#: What XML 1.0 cannot hold, not even escaped (its section 2.2, Char).
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What a spreadsheet takes a text for a formula by (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def json_text(matrix: Matrix) -> str:
+    """The matrix as JSON text, ASCII only, with a newline at its end; `schema` describes it.
+
+    Raises:
+        TypeError: `run` or an event holds what JSON cannot.
+    """
+    return json.dumps(matrix.to_json(), indent=1) + "\n"
+
+
+def schema() -> str:
+    """The JSON Schema of `json_text`."""
+    return (Path(__file__).parent / "run.schema.json").read_text()
+
+
+def markdown(matrix: Matrix, largest: int = LARGEST) -> str:
+    """The matrix as Markdown of GitHub's kind: first what matters most, at the end all cells, as far as there is room.
+
+    Args:
+        largest: the most bytes of it in UTF-8. What is left out is said in a sentence.
+    """
+    return _bounded(_markdown(matrix), largest)
+
+
+def _bounded(whole: Iterable[str], largest: int) -> str:
+    """As many of the lines as there is room for, and a sentence on the rest."""
+    lines: list[str] = []
+    room = largest - 300  # for that sentence
+    left = 0
+    for line in whole:
+        room -= len(line.encode()) + 1
+        if room < 0:
+            left += 1
+        else:
+            lines.append(line)
+    if left:
+        if "<details>" in lines:
+            lines += ["", "</details>"]
+        lines += ["", f"{words.count(left, 'line')} more have no room here; other formats show all."]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(matrix: Matrix) -> Iterator[str]:
+    totals = matrix.totals()
+    head = f"{totals['cells']['pass']} of {len(matrix.cells)} cells pass"
+    yield f"## {head}, {words.count(totals['surprises'], 'surprise')}"
+    yield ""
+    trials = [f"{_signed(name)} {number}" for name, number in totals["trials"].items() if number]
+    yield f"Trials: {', '.join(trials) or 'none'}. {escaped(words.comparisons(matrix))}"
+    if command := matrix.run.get("command"):
+        yield ""
+        yield f"Command: {code(str(command))}"
+    if claimed := matrix.differences(claimed=True):
+        yield from _section("Differences")
+        for _, cell, difference in claimed:
+            yield f"- {_cell_name(cell)}: {escaped(words.evidence(matrix, cell, difference))}"
+    if wrong := words.expectations(matrix):
+        yield from _section("Expectations that do not hold")
+        for _, cell in wrong:
+            yield f"- {_cell_name(cell)}: {escaped(words.contradiction(cell))}"
+    for title, errors in (("Not passed", False), ("Spoilt by guests", True)):
+        if causes := words.causes(matrix, errors):
+            yield from _section(title)
+        for cause in causes:
+            _, cell, finding = cause.cells[0]
+            more = f" and {words.count(len(cause.cells) - 1, 'cell')} more" if len(cause.cells) > 1 else ""
+            known = f"; expected: {escaped(finding.expected)}" if finding.expected else ""
+            yield (
+                f"- {_signed(cause.verdict)}, {words.count(cause.count, 'trial')}: {code(cause.title)}{known}; "
+                f"{_cell_name(cell)}{more}; {code(f'harness rerun {finding.trial}')}"
+            )
+    yield ""
+    yield "<details>"
+    yield f"<summary>All {words.count(len(matrix.cells), 'cell')}</summary>"
+    yield ""
+    yield f"| program | {' | '.join(f'{escaped(guest)}, {escaped(variant)}' for guest, variant in matrix.columns)} |"
+    yield "|---" * (len(matrix.columns) + 1) + "|"
+    for place, program in enumerate(matrix.programs):
+        yield f"| {escaped(program)} | {' | '.join(_short(cell) for _, cell in matrix.row(place))} |"
+    yield ""
+    yield "</details>"
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """The comparison of two runs as JSON text, ASCII only, with a newline at its end; see its `to_json`."""
+    return json.dumps(comparison.to_json(), indent=1) + "\n"
+
+
+def comparison_markdown(comparison: Comparison, largest: int = LARGEST) -> str:
+    """The comparison of two runs as Markdown of GitHub's kind, what is worse first."""
+    return _bounded(_comparison_markdown(comparison), largest)
+
+
+def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
+    yield f"## {'Something got worse' if comparison.worse else 'Nothing got worse'}"
+    yield ""
+    yield comparison.summary()
+    if comparison.changed():
+        yield ""
+    for one in comparison.changed():
+        kind = f"**{one.kind}**" if one.kind == "worse" else one.kind
+        ends = " → ".join(_end(end) for end in (one.before, one.after))
+        why, *more = one.told()
+        said = "; ".join([f"{ends}: {why}", *map(code, more)])
+        yield f"- {kind}: {escaped(f'{one.program}, {one.guest}, {one.variant}')}: {said}"
+    if comparison.facts:
+        yield from _section("Made of other things")
+        for name, (before, after) in comparison.facts.items():
+            yield f"- {escaped(name)}: {code(before or 'none')} → {code(after or 'none')}"
+
+
+def _end(end: tuple[str, int, int] | None) -> str:
+    return f"{_signed(end[0])} {end[1]}/{end[2]}" if end else "none"
+
+
+def _section(title: str) -> list[str]:
+    return ["", f"### {title}", ""]
+
+
+def _cell_name(cell: Cell) -> str:
+    return escaped(f"{cell.program}, {cell.guest}, {cell.variant}")
+
+
+def _signed(verdict: str) -> str:
+    return f"{words.SIGNS[verdict][0]} {verdict}"
+
+
+def _short(cell: Cell) -> str:
+    """A cell in a few characters, as in the terminal."""
+    said = [words.SIGNS[cell.verdict][0]]
+    said += [cell.verdict] if cell.verdict != "pass" else []
+    said += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
+    said += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
+    said += ["**differs**"] if cell.difference and cell.difference.claimed else []
+    return " ".join(said)
+
+
+def escaped(text: str) -> str:
+    """Hostile text as Markdown that shows just that: what could be markup is escaped (CommonMark 2.4)."""
+    return re.sub(r"([\\`*_\[\]<>&|~!#$@:]|^[-+=\d])", _escape, words.one_line(text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};" if found[0].isdigit() else f"\\{found[0]}"
+
+
+def code(text: str) -> str:
+    """The same as code, in which there are no links and no mentions: fenced by more backticks than it has in a row."""
+    text = words.one_line(text if len(text) <= 500 else f"{text[:500]}...")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    between = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
+    return f"{fence}{between}{text or ' '}{between}{fence}"
+
+
+def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
+    """The matrix as JUnit XML, as Jenkins' xUnit plugin describes it (its junit-10.xsd) and others read it: a
+    test suite for each guest and variant, a test case for each cell.
+
+    A cell that went wrong only in ways that are known is skipped; one that guests spoilt is an error; one that passed
+    though it is known to fail, or whose trials went wrong in part, is a failure.
+
+    Args:
+        trial: the trial with an id, for the first output of each way to go wrong.
+    """
+    root = Element("testsuites", name="harness")
+    sums = {"tests": 0, "failures": 0, "errors": 0}
+    for place, (guest, variant) in enumerate(matrix.columns):
+        cells = matrix.cells[place :: len(matrix.columns)]
+        kinds = [_kind(cell) for cell in cells]
+        numbers = {"tests": len(cells), "failures": kinds.count("failure"), "errors": kinds.count("error")}
+        sums = {key: sums[key] + number for key, number in numbers.items()}
+        suite = SubElement(
+            root,
+            "testsuite",
+            {
+                "name": _xml(f"{guest} {variant}"),
+                **{key: str(number) for key, number in numbers.items()},
+                "skipped": str(kinds.count("skipped")),
+                "time": f"{sum(cell.seconds for cell in cells):.3f}",
+                "timestamp": _xml(str(matrix.run.get("created", ""))[:19]),
+                "hostname": _xml(guest),
+            },
+        )
+        properties = SubElement(suite, "properties")
+        for name, value in words.facts(matrix.run):
+            SubElement(properties, "property", name=_xml(name), value=_xml(value))
+        for cell, kind in zip(cells, kinds, strict=True):
+            _test_case(suite, cell, kind, trial)
+    root.attrib |= {key: str(number) for key, number in sums.items()}
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _kind(cell: Cell) -> str:
+    """failure, error or skipped; '' for a cell that is as it should be."""
+    if cell.surprise:
+        return "failure"
+    if not cell.trials:
+        return "error" if cell.errors else "skipped"
+    return "skipped" if cell.known else ""
+
+
+def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Trial]) -> None:
+    folder, _, name = cell.program.rpartition("/")
+    where = ".".join(filter(None, [cell.guest, cell.variant, folder.replace("/", ".")]))
+    case = SubElement(suite, "testcase", name=_xml(name), classname=_xml(where), time=f"{cell.seconds:.3f}")
+    if not kind:
+        return
+    counts = f"{cell.passed} of {cell.trials} trials passed" if cell.trials else "it was not run"
+    titles = "; ".join(finding.title for finding in cell.findings)
+    why = f"known: {titles}" if kind == "skipped" and cell.known else titles
+    message = f"{cell.verdict}: {counts}" + (f"; {why}" if why else "")
+    if cell.contradicts:
+        message += f"; {words.contradiction(cell)}"
+    result = SubElement(case, kind, type=cell.verdict, message=_xml(message))
+    result.text = _xml("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
+    if kind != "skipped" and cell.findings:
+        said = "\n".join(line for finding in cell.findings for line in _output(finding, trial(finding.trial)))
+        SubElement(case, "system-out").text = _xml(said)
+
+
+def _output(finding: Finding, one: Trial) -> Iterator[str]:
+    yield f"{finding.verdict}, {words.count(finding.count, 'trial')}: {finding.title}"
+    for name, kept, total in (("stdout", one.stdout, one.stdout_total), ("stderr", one.stderr, one.stderr_total)):
+        if total:
+            shown = words.stream(kept, total, SHOWN)
+            yield f"---- {name} of trial {one.id} ({shown.size})"
+            yield from words.lines(shown)
+
+
+def _xml(text: str) -> str:
+    """Text with what XML cannot hold spelt out."""
+    return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def csv_text(matrix: Matrix) -> str:
+    """The matrix as CSV (RFC 4180), a line a cell. Texts that a spreadsheet would take for formulas begin with `'`."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(_row(Cell("", "", ""))))
+    writer.writeheader()
+    writer.writerows(map(_row, matrix.cells))
+    return stream.getvalue()
+
+
+def _row(cell: Cell) -> dict[str, object]:
+    low, high = cell.interval or ("", "")
+    one = cell.difference
+    return {
+        "guest": _field(cell.guest),
+        "variant": _field(cell.variant),
+        "program": _field(cell.program),
+        "verdict": cell.verdict,
+        "passed": cell.passed,
+        "trials": cell.trials,
+        **{verdict: cell.counts[verdict] for verdict in JUDGED[1:]},
+        "errors": cell.errors,
+        "lost": cell.lost,
+        "low": low,
+        "high": high,
+        "baseline_passed": one.baseline_passed if one else "",
+        "baseline_trials": one.baseline_trials if one else "",
+        "p": one.p if one else "",
+        "p_corrected": one.p_corrected if one else "",
+        "differs": int(bool(one and one.claimed)),
+        "known": cell.known,
+        "surprise": int(cell.surprise),
+        "seconds": round(cell.seconds, 3),
+        "titles": _field("; ".join(finding.title for finding in cell.findings)),
+    }
+
+
+def _field(text: str) -> str:
+    spelt = words.one_line(text)
+    return "'" + spelt if spelt.startswith(_FORMULA) else spelt

@@ -1,0 +1,299 @@
+"""Merging: runs of the same matrix, made on several machines or several times, put together as one run.
+
+A trial is known by what it was of and by what was seen of it, so a store that is given twice counts once. Trials that
+were made twice are two trials, and both count: to take the better one would hide a flake. Knows stores, no guests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.results.matrix import Trial
+from harness.results.store import Run, Store, now
+from harness.trial import cores
+
+#: What runs of one matrix have been asked for alike, and how it is called.
+_ASKED = {"variants": "libgo variants", "trials": "number of trials", "cores": "--cores", "isolation": "isolation"}
+#: The path in a reason at which a core was put.
+_CORE = r"core: .*\.core\b"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run that is put together with others: its store, and the work directory that the store lies in."""
+
+    store: Store
+    run: Run
+    work: Path
+
+    def __str__(self) -> str:
+        shard = self.run.plan.get("shard")
+        numbers = ", ".join(f"{number}/{shard['of']}" for number in shard["numbers"]) if shard else ""
+        return f"run {self.run.id} of {self.work}" + (f" (shard {numbers})" if numbers else "")
+
+    @property
+    def shards(self) -> set[int]:
+        """The numbers of the shards that it holds whole."""
+        shard = self.run.plan.get("shard")
+        return set(shard["numbers"]) if shard and (self.run.finished or "merged" in self.run.plan) else set()
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of it.
+
+    Attributes:
+        number: the new run's.
+        twice: trials that were in several of the stores, and count once.
+        further: trials that were made more than once, and count all the same.
+        lacking: why the run is not whole, one sentence for each cause.
+    """
+
+    number: int
+    twice: int
+    further: int
+    lacking: list[str]
+
+
+@dataclass
+class _Slot:
+    """The rows of one trial of the plan, as places of sources and ids: errors, and those that came to a verdict."""
+
+    errors: list[tuple[int, int]] = field(default_factory=list)
+    judged: list[tuple[int, int]] = field(default_factory=list)
+
+
+def source(said: str, work: Path, others: str = "") -> Source:
+    """The run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; or another work directory or its database, with `#N` behind it
+            for another run than the newest.
+        others: what else it might have been, for the error's text.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    path, mark, number = said.rpartition("#")
+    if said.isdecimal():
+        path, number = str(work), said
+    elif not mark or not number.isdecimal():
+        path, number = said, ""
+    place = Path(path)
+    database = place / "results.sqlite" if place.is_dir() else place
+    if not database.is_file():
+        none = "no run has been made here" if said.isdecimal() else f"is no run's number, {others}no work directory"
+        raise StoreError(f"{path}: {none}")
+    store = Store(database)
+    try:
+        return Source(store, store.run(int(number) if number else None), database.parent)
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) -> Merged:
+    """Put runs together as a new run of a work directory: all of it or nothing.
+
+    Args:
+        folders: those of the work directories whose files come along, such as the screenshots.
+
+    Raises:
+        StoreError: they are not of the same matrix, or something cannot be read or written.
+    """
+    check_together(sources)
+    slots, twice = _slots(sources)
+    lacking = _lacking(sources)
+    created = min(one.run.created for one in sources)
+    made: list[Path] = []
+
+    def rows(number: int) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
+        made.append(work / "runs" / str(number))
+        return _rows(sources, slots, made[0] / "cores")
+
+    try:
+        _bring(sources, work, folders)
+        store = Store(work / "results.sqlite")
+        number = store.insert(plan_of(sources), created, None if lacking else now(), rows, _events(sources))
+    except BaseException as error:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"the runs cannot be put together: {error}") from error
+        raise
+    for one in {(one.work.resolve(), one.run.id): one for one in sources}.values():
+        for told in one.store.times(one.run.id):
+            store.took(number, **told)
+    further = sum(max(0, len(slot.judged) - 1) for slot in slots.values())
+    return Merged(number, twice, further, lacking)
+
+
+def check_together(sources: Sequence[Source]) -> None:
+    """Raise StoreError if runs are not of the same matrix; it says in what they differ."""
+    first, *others = sources
+    for one in sources:
+        if "origin" not in one.run.plan:
+            raise StoreError(f"{one} was made by an older harness, which did not note what it was made of")
+        if one.run.plan["request"].get("until_sure"):
+            raise StoreError(f"{one} was made until it was sure of its own comparisons, and cannot be a part of others")
+    for other in others:
+        if different := list(_differences(first.run.plan, other.run.plan)):
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            raise StoreError(f"{other} does not belong to {first}: they differ in {', '.join(different[:3])}{more}")
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """In what two plans differ that ought to be alike; of guests and programs those count that both have."""
+    mine, others = one["origin"], other["origin"]
+    if mine["harness"] != others["harness"]:
+        yield "the version of the harness"
+    yield from (f"the compilers of {name}" for name in _unlike(mine["compilers"], others["compilers"]))
+    yield from (f"the image of {name}" for name in _unlike(mine["images"], others["images"]))
+    yield from (name for key, name in _ASKED.items() if one["request"][key] != other["request"][key])
+    if one["expected"] != other["expected"]:
+        yield "the known failures"
+    yield from (f"what is expected of {name}" for name in _unlike(one["expectations"], other["expectations"]))
+    yield from _unlike(one["made of"], other["made of"])
+    if {"shard"} <= one.keys() & other.keys() and one["shard"]["cut"] != other["shard"]["cut"]:
+        yield "how the matrix was cut"
+
+
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of both under which they hold something different."""
+    return (key for key in one if key in other and one[key] != other[key])
+
+
+def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
+    """The plan of the run that runs of the same matrix are put together to."""
+    plans = [one.run.plan for one in sources]
+    first = plans[0]
+    wholes = [one["shard"] for one in plans if "shard" in one]
+    facts = {
+        **first["facts"],
+        "command": shlex.join(["harness", "merge", *(f"{one.work}#{one.run.id}" for one in sources)]),
+    }
+    for key in (key for key, value in facts.items() if isinstance(value, dict)):
+        facts[key] = _union(one["facts"].get(key, {}) for one in plans)
+    shard = {**wholes[0], "numbers": sorted(set[int]().union(*(one.shards for one in sources)))} if wholes else None
+    return {
+        **first,
+        **({"shard": shard} if shard else {}),
+        **{key: _names(one[key] for one in [*wholes, *plans]) for key in ("guests", "programs")},
+        "facts": facts,
+        "origin": {
+            **first["origin"],
+            **{key: _union(one["origin"][key] for one in plans) for key in ("compilers", "images")},
+        },
+        "expectations": _union(one["expectations"] for one in plans),
+        "made of": _union(one["made of"] for one in plans),
+        "request": {
+            **first["request"],
+            **{key: _names(one["request"][key] for one in plans) for key in ("selection", "guests", "conf_files")},
+            "shard": None,
+            "times": [],
+        },
+        "resumable": False,
+        "merged": [str(one) for one in sources],
+    }
+
+
+def _names(lists: Iterable[Sequence[str]]) -> list[str]:
+    """The names of all lists, each once, in the order they first come in."""
+    return list(dict.fromkeys(name for one in lists for name in one))
+
+
+def _union(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _lacking(sources: Sequence[Source]) -> list[str]:
+    """Why the runs together are not the whole matrix, in words."""
+    lacking = [f"{one} has not finished" for one in sources if "shard" not in one.run.plan and not one.run.finished]
+    wholes = [one.run.plan["shard"] for one in sources if "shard" in one.run.plan]
+    there = set[int]().union(*(one.shards for one in sources))
+    if wholes and (missing := sorted(set(wholes[0]["all"]) - there)):
+        names = ", ".join(f"{number}/{wholes[0]['of']}" for number in missing)
+        lacking.append(f"shard {names} is not there or has not finished")
+    return lacking
+
+
+def _slots(sources: Sequence[Source]) -> tuple[dict[tuple[str, str, str, int], _Slot], int]:
+    """The rows of each trial of the plan, each once, and how many were there more than once."""
+    slots: dict[tuple[str, str, str, int], _Slot] = {}
+    seen: set[bytes] = set()
+    twice = 0
+    for place, one in enumerate(sources):
+        for trial in one.store.trials(one.run.id):
+            identity = _identity(trial)
+            if identity in seen:
+                twice += 1
+                continue
+            seen.add(identity)
+            slot = slots.setdefault((trial.guest, trial.variant, trial.program, trial.number), _Slot())
+            (slot.errors if trial.verdict == "error" else slot.judged).append((place, trial.id))
+    return slots, twice
+
+
+def _identity(trial: Trial) -> bytes:
+    """What a trial is known by, wherever its row is: all of it but how it was judged, which may be done anew."""
+    known = replace(trial, id=0, signature="")
+    if trial.verdict != "error":
+        known = replace(known, verdict="", reason="")
+    return hashlib.sha256(repr(known).encode()).digest()[:16]
+
+
+def _rows(
+    sources: Sequence[Source], slots: Mapping[tuple[str, str, str, int], _Slot], cores_: Path
+) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
+    """The rows of the new run, each trial's errors before its verdict; cores are copied on the way.
+
+    A trial that was made again gets the next number of its cell.
+    """
+    last: dict[tuple[str, str, str], int] = {}
+    for guest, variant, program, number in slots:
+        last[guest, variant, program] = max(last.get((guest, variant, program), 0), number)
+    for (guest, variant, program, number), slot in slots.items():
+        for attempt, (place, id_) in enumerate([*slot.errors, *slot.judged[:1]], start=1):
+            yield _row(sources[place], id_, number, attempt, cores_)
+        for place, id_ in slot.judged[1:]:
+            last[guest, variant, program] += 1
+            yield _row(sources[place], id_, last[guest, variant, program], 1, cores_)
+
+
+def _row(source_: Source, id_: int, number: int, attempt: int, cores_: Path) -> tuple[Trial, Mapping[str, bytes]]:
+    found = source_.store.row(id_)
+    old = source_.work / "runs" / str(source_.run.id) / "cores"
+    before, after = (
+        cores.place(folder, found.guest, found.variant, found.program, at)
+        for folder, at in ((old, found.number), (cores_, number))
+    )
+    reason = found.reason
+    for suffix in (".core", ".txt"):
+        if before.with_suffix(suffix).is_file():
+            after.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(before.with_suffix(suffix), after.with_suffix(suffix))
+            reason = re.sub(_CORE, lambda _: f"core: {after}", reason)
+    return replace(found, number=number, attempt=attempt, reason=reason), source_.store.collected(id_)
+
+
+def _events(sources: Sequence[Source]) -> list[dict[str, str]]:
+    """The guests' troubles of all runs, each once, in the order of their times."""
+    told = {
+        (each["time"], each["guest"], each["text"]): each for one in sources for each in one.store.events(one.run.id)
+    }
+    return [told[key] for key in sorted(told)]
+
+
+def _bring(sources: Sequence[Source], work: Path, folders: Sequence[str]) -> None:
+    """Copy folders of the work directories that hold files of unique names."""
+    for one in sources:
+        for name in folders:
+            if one.work.resolve() != work.resolve() and (one.work / name).is_dir():
+                shutil.copytree(one.work / name, work / name, dirs_exist_ok=True)

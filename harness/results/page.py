@@ -1,0 +1,364 @@
+"""A matrix as a page: one file of HTML that needs no other and asks no network.
+
+Whatever a program or a guest wrote is hostile. It is in the page as escaped text, and as compressed data of which the
+page's script makes text; style and script are allowed by their hashes, so nothing else could run. The script draws no
+more of the matrix than is seen, and unpacks a trial's output when it is looked at, so the size of a run is no matter.
+Knows matrices and trials, nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from harness.results import lifecycle, words
+from harness.results.lifecycle import LifeCycle
+from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, Cell, Matrix, Trial
+from harness.trial.dossier import SCREEN
+
+#: The most entries of a list in the page; all the others are found through the matrix.
+LISTED = 100
+#: The most cells of a matrix that is in the page for browsers without script too.
+PLAIN = 2000
+#: Bytes of the streams of all trials that passed, and of all others, that are shared out between them before they are
+#: packed; the least that a stream gets; and the most that all of them may take when they are packed.
+ROOM = {True: 32 << 20, False: 256 << 20}
+LEAST = 1024
+PACKED = {True: 8 << 20, False: 24 << 20}
+#: Bytes of text that are packed together: what is unpacked to look at one trial.
+BLOCK = 256 << 10
+
+#: What was collected of a trial, by name, from its id.
+Collected = Callable[[int], Mapping[str, bytes]]
+
+
+def write(
+    path: Path,
+    matrix: Matrix,
+    trials: Iterable[Trial],
+    cycles: Sequence[LifeCycle] = (),
+    collected: Collected = lambda trial: {},
+    option: str = "",
+) -> None:
+    """Write the page to a file, whole or not at all.
+
+    The trials are read once, one at a time. The page holds at most `words.SHOWN` bytes of each stream of each, fewer
+    where they are many (see ROOM).
+
+    Args:
+        option: what the commands that take a trial's number need besides it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(html(matrix, trials, cycles, collected, option))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def html(
+    matrix: Matrix,
+    trials: Iterable[Trial],
+    cycles: Sequence[LifeCycle] = (),
+    collected: Collected = lambda trial: {},
+    option: str = "",
+) -> Iterator[str]:
+    """The page in pieces.
+
+    The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
+    """
+    folder = Path(__file__).parent
+    index = {**_index(matrix), "option": option}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: words.visible(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        "csp_hash": _csp_hash,
+        "percent": words.percent,
+        "p_value": words.p_value,
+        "duration": words.duration,
+        "contradiction": words.contradiction,
+        "count": words.count,
+    }
+    return environment.get_template("page.html.j2").generate(
+        matrix=matrix,
+        option=option,
+        totals=matrix.totals(),
+        style=Markup((folder / "page.css").read_text()),
+        script=Markup((folder / "page.js").read_text()),
+        when=_when(matrix.run),
+        facts=list(words.facts(matrix.run)),
+        suites=[
+            (suite, [(name, matrix.row(place)) for name, place in members]) for suite, members in words.suites(matrix)
+        ]
+        if len(matrix.cells) <= PLAIN
+        else None,
+        signs=_signs(),
+        shares=_shares(matrix),
+        wrong=words.causes(matrix, errors=False),
+        spoilt=words.causes(matrix, errors=True),
+        spoilt_in_all=words.spoilt(matrix),
+        claimed=matrix.differences(claimed=True),
+        suspected=[] if matrix.most else matrix.differences(claimed=False),
+        undecided=matrix.undecided(),
+        expectations=words.expectations(matrix),
+        comparisons=words.comparisons(matrix),
+        events=[words.event(event) for event in matrix.events],
+        trial_times=_trial_times(matrix),
+        slowest=sorted(
+            ((index, cell) for index, cell in enumerate(matrix.cells) if cell.ids),
+            key=lambda entry: -entry[1].seconds / len(entry[1].ids),
+        )[:10],
+        most_listed=LISTED,
+        cycles=cycles,
+        plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
+        titles={title: place for place, title in enumerate(index["titles"])},
+        index=pack(json.dumps(index, separators=(",", ":"))),
+        blocks=_blocks(matrix, trials, collected),
+    )
+
+
+def pack(text: str) -> Markup:
+    """Text compressed (RFC 1950) and in base64, which no HTML can come out of."""
+    return Markup(base64.b64encode(zlib.compress(text.encode(), 6)).decode())
+
+
+def unpack(text: str) -> str:
+    """What was packed."""
+    return zlib.decompress(base64.b64decode(text)).decode()
+
+
+def _csp_hash(text: str) -> str:
+    """The source expression by which a Content-Security-Policy allows just this inline text (CSP Level 3, 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _signs() -> dict[str, str]:
+    """U+FE0E asks for the text form of those that some systems draw as coloured pictures otherwise (Unicode's
+    emoji-data.txt)."""
+    return {verdict: sign + "\ufe0e" * (sign in "✔✖") for verdict, (sign, _, _) in words.SIGNS.items()}
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    """When a run was begun and how long it took, of what is known of that."""
+    begun, ended = (_epoch(str(run.get(key, ""))) for key in ("created", "finished"))
+    if not begun:
+        return ""
+    said = f"begun on {datetime.fromtimestamp(begun, UTC):%-d %B %Y at %H:%M} UTC, "
+    return said + (f"took {words.duration(ended - begun)}" if ended else "not finished")
+
+
+def _shares(matrix: Matrix) -> list[tuple[str, float, float]]:
+    """For a bar of all cells: verdict, and where its part begins and how wide it is, in hundredths."""
+    found, at = [], 0.0
+    counts = matrix.totals()["cells"]
+    for verdict in CELL_VERDICTS:
+        if counts[verdict]:
+            wide = 100 * counts[verdict] / len(matrix.cells)
+            found.append((verdict, round(at, 2), round(wide, 2)))
+            at += wide
+    return found
+
+
+def _trial_times(matrix: Matrix) -> list[tuple[str, str, int, float]]:
+    """For each column of the matrix: guest, variant, how many trials, and the seconds that they took together."""
+    return [
+        (
+            guest,
+            variant,
+            sum(len(cell.ids) for cell in matrix.cells[place :: len(matrix.columns)]),
+            sum(cell.seconds for cell in matrix.cells[place :: len(matrix.columns)]),
+        )
+        for place, (guest, variant) in enumerate(matrix.columns)
+    ]
+
+
+def _index(matrix: Matrix) -> dict[str, Any]:
+    """What the page's script knows of the cells: the numbers of all of them, each kind in a list of its own, and by a
+    cell's number what only some have."""
+    titles: dict[str, int] = {}
+
+    def title(text: str) -> int:
+        return titles.setdefault(text, len(titles))
+
+    numbered = list(enumerate(matrix.cells))
+    return {
+        "columns": matrix.columns,
+        "rows": [[suite, members] for suite, members in words.suites(matrix)],
+        "verdicts": CELL_VERDICTS,
+        "signs": _signs(),
+        "baseline": matrix.baseline,
+        "verdict": [CELL_VERDICTS.index(cell.verdict) for cell in matrix.cells],
+        "passed": [cell.passed for cell in matrix.cells],
+        "trials": [cell.trials for cell in matrix.cells],
+        "seconds": [round(cell.seconds, 2) for cell in matrix.cells],
+        "marks": [_marks(cell) for cell in matrix.cells],
+        "intervals": {
+            f"{cell.passed}/{cell.trials}": [round(bound, 4) for bound in cell.interval]
+            for cell in matrix.cells
+            if cell.interval
+        },
+        "errors": {index: [cell.errors, cell.lost] for index, cell in numbered if cell.errors},
+        "differences": {
+            index: [
+                words.p_value(one.p),
+                words.p_value(one.p_corrected),
+                one.baseline_passed,
+                one.baseline_trials,
+            ]
+            for index, cell in numbered
+            if (one := cell.difference)
+        },
+        "contradicts": {index: words.contradiction(cell) for index, cell in numbered if cell.contradicts},
+        "findings": {
+            index: [
+                [TRIAL_VERDICTS.index(one.verdict), title(one.title), one.count, one.trial, title(one.expected)]
+                for one in cell.findings
+            ]
+            for index, cell in numbered
+            if cell.findings
+        },
+        "titles": list(titles),
+    }
+
+
+def _marks(cell: Cell) -> int:
+    """Bits: 1 a surprise, 2 known, 4 claimed to differ."""
+    return cell.surprise + 2 * bool(cell.known) + 4 * bool(cell.difference and cell.difference.claimed)
+
+
+class _Packer:
+    """Texts that are not there yet are put into blocks, which are packed when they are full.
+
+    Attributes:
+        begins: the number of the first text of each block.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name, self._most = name, most
+        self._known: dict[bytes, int] = {}
+        self._waiting: list[str] = []
+        self._size = self._packed = 0
+        self.begins: list[int] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether what was packed takes as much as it may."""
+        return self._packed >= self._most
+
+    def add(self, text: str) -> int:
+        """Add a text; returns its number."""
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if key not in self._known:
+            self._known[key] = len(self._known)
+            self._waiting.append(text)
+            self._size += len(text)
+        return self._known[key]
+
+    def blocks(self, last: bool = False) -> Iterator[tuple[str, Markup]]:
+        """The block that is full, if one is, or the rest: its id in the page, and what is in it."""
+        if self._waiting and (last or self._size >= BLOCK):
+            packed = pack(f"[{','.join(self._waiting)}]")
+            yield f"{self._name}-{len(self.begins)}", packed
+            self.begins.append(len(self._known) - len(self._waiting))
+            self._packed += len(packed) * 3 // 4
+            self._waiting, self._size = [], 0
+
+
+def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> Iterator[tuple[str, Markup]]:
+    """The packed data of all trials: what is long of them in blocks, at last what is short, each kind in a list.
+
+    A text that several trials share is there once, so the outputs of trials that pass cost next to nothing.
+    """
+    totals = matrix.totals()["trials"]
+    number = {True: totals["pass"], False: sum(totals.values()) - totals["pass"]}
+    most = {key: min(words.SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
+    packers = {True: _Packer("passed", PACKED[True]), False: _Packer("others", PACKED[False])}
+    cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}
+    signals: dict[str, int] = {}
+    rows = []
+    began = 0
+    for trial in trials:
+        passed = trial.verdict == "pass"
+        packer = packers[passed]
+        shown = 0 if packer.full else most[passed]
+        detail = json.dumps(_detail(trial, {} if passed else collected(trial.id), shown), separators=(",", ":"))
+        started = _epoch(trial.started)
+        rows.append(
+            (
+                trial.id,
+                cells[trial.guest, trial.variant, trial.program],
+                trial.number,
+                trial.attempt,
+                TRIAL_VERDICTS.index(trial.verdict),
+                round(trial.seconds, 3),
+                started - began,
+                -1 if trial.exit_status is None else trial.exit_status,
+                signals.setdefault(trial.signal, len(signals)),
+                packer.add(detail),
+            )
+        )
+        began = started
+        yield from packer.blocks()
+    for packer in packers.values():
+        yield from packer.blocks(last=True)
+    names = ("id", "cell", "number", "attempt", "verdict", "seconds", "started", "status", "signal", "detail")
+    columns: dict[str, Any] = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    begins = {"passed": packers[True].begins, "others": packers[False].begins}
+    yield "trials", pack(json.dumps({**columns, "signals": list(signals), "begins": begins}, separators=(",", ":")))
+
+
+def _epoch(time: str) -> int:
+    """Seconds since 1970, 0 for what is no time."""
+    try:
+        return int(datetime.fromisoformat(time).timestamp())
+    except ValueError:
+        return 0
+
+
+def _detail(trial: Trial, collected: Mapping[str, bytes], most: int) -> dict[str, Any]:
+    """What is long of a trial.
+
+    Args:
+        most: the most bytes of a stream; none of it is there if that is 0.
+    """
+    detail: dict[str, Any] = {"reason": trial.reason, "signature": trial.signature, "command": trial.command}
+    if most:
+        detail["streams"] = [
+            _stream("stdout", trial.stdout, trial.stdout_total, most),
+            _stream("stderr", trial.stderr, trial.stderr_total, most),
+        ]
+        detail["parts"] = [
+            _stream(name, data, len(data), max(LEAST, most // 4))
+            for name, data in collected.items()
+            if words.is_text(name)
+        ]
+        picture = collected.get(SCREEN, b"")
+        if len(picture) <= 4 * most:
+            detail["screen"] = base64.b64encode(picture).decode()
+    return detail
+
+
+def _stream(name: str, kept: bytes, total: int, most: int) -> list[Any]:
+    shown = words.stream(kept, total, most)
+    return [name, shown.size, shown.gap, shown.parts]

@@ -1,0 +1,356 @@
+"""A matrix, a trial and life cycles in a terminal.
+
+Whatever a program or a guest wrote is hostile: it reaches a terminal only with its control characters spelt out. Knows
+matrices and trials, nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.results.compare import Comparison
+from harness.results.lifecycle import LifeCycle
+from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix, Trial
+from harness.results.words import (
+    SIGNS,
+    comparisons,
+    contradiction,
+    count,
+    event,
+    evidence,
+    expectations,
+    findings,
+    is_text,
+    lines,
+    one_line,
+    spoilt,
+    stream,
+    suites,
+)
+
+#: How many of the troubles of a guest are told in full.
+TOLD = 3
+
+
+def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool = False) -> Table:
+    """The matrix as a table: programs down in groups by suite, guests and their variants across.
+
+    Args:
+        columns: places in `matrix.columns`; None is all of them.
+        ascii_only: use signs that every stream can carry.
+    """
+    chosen = range(len(matrix.columns)) if columns is None else columns
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made.add_column("program", overflow="fold")
+    last_guest = ""
+    for column in chosen:
+        guest, variant = matrix.columns[column]
+        # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
+        made.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
+        last_guest = guest
+    for suite, members in suites(matrix):
+        if suite:
+            made.add_row(Text(_printable(suite, ascii_only), "bold"))
+        for name, program in members:
+            cells = matrix.row(program)
+            label = Text(("  " if suite else "") + _printable(name, ascii_only))
+            made.add_row(label, *(_short(cells[column][1], ascii_only) for column in chosen))
+    return made
+
+
+def print_table(matrix: Matrix, console: Console, opening: str = "harness open {}") -> None:
+    """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles.
+
+    A table wider than the console is printed in several parts. On a stream that is not UTF-8 all signs are ASCII;
+    colour is the console's affair.
+
+    Args:
+        opening: the command that opens a trial, {} in the place of its number.
+    """
+    ascii_only = console.options.ascii_only
+    for columns in _parts(matrix, console.width, ascii_only):
+        console.print(table(matrix, columns, ascii_only))
+        console.print()
+    console.print(_legend(matrix, ascii_only))
+    wrong = [(cell, finding) for _, cell, finding in findings(matrix, errors=False)]
+    if wrong:
+        _heading(console, "Not passed")
+        for cell, finding in wrong:
+            _print_finding(console, cell, finding, opening, ascii_only)
+    _print_expectations(console, matrix, ascii_only)
+    _print_differences(console, matrix, ascii_only)
+    _print_troubles(console, matrix, opening, ascii_only)
+
+
+def print_trial(
+    run: int, trial: Trial, parts: Mapping[str, bytes], files: Sequence[Path], commands: Sequence[str], console: Console
+) -> None:
+    """Print all that is known of a trial.
+
+    Args:
+        run: the number of its run.
+        parts: what was collected of it; those that are no text are left out.
+        files: where more is.
+        commands: what can be done with it.
+    """
+    ascii_only = console.options.ascii_only
+    head = Text(f"{_sign(trial.verdict, ascii_only)} {trial.verdict}", SIGNS[trial.verdict][2])
+    console.print(head.append(f" trial {trial.id} of run {run}", "default not bold"))
+    end = trial.signal or ("" if trial.exit_status is None else f"exit status {trial.exit_status}")
+    rows = {
+        "where": f"{trial.program}, {trial.guest}, {trial.variant}",
+        "trial": f"{trial.number}" + (f", attempt {trial.attempt}" if trial.attempt > 1 else ""),
+        "reason": trial.reason,
+        "signature": trial.signature,
+        "end": end,
+        "time": f"{trial.seconds:.2f} s from {trial.started}",
+    }
+    for name, value in rows.items():
+        if value:
+            _copied(console, f"{name:10} {value}", ascii_only)
+    for name, kept, total in (
+        ("stdout", trial.stdout, trial.stdout_total),
+        ("stderr", trial.stderr, trial.stderr_total),
+        *((name, data, len(data)) for name, data in parts.items() if is_text(name)),
+    ):
+        shown = stream(kept, total)
+        _heading(console, f"{_printable(name, ascii_only)} ({shown.size})")
+        for line in lines(shown):
+            _copied(console, line, ascii_only)
+    if files:
+        _heading(console, "Files")
+        for file in files:
+            _copied(console, str(file), ascii_only)
+    _heading(console, "Run it again")
+    for command in (trial.command, *commands):
+        _copied(console, f"$ {command}", ascii_only)
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print what changed between two runs, worst first, and what they were made of."""
+    ascii_only = console.options.ascii_only
+    arrow = "->" if ascii_only else "→"
+    for one in comparison.changed():
+        head = Text(one.kind, {"worse": "bold red", "better": "bold green"}.get(one.kind, "bold"))
+        where = _printable(f" {one.program}, {one.guest}, {one.variant}", ascii_only)
+        console.print(head.append(where, "default not bold"), soft_wrap=True)
+        ends = f" {arrow} ".join(_end(end, ascii_only) for end in (one.before, one.after))
+        why, *more = one.told()
+        for line in (f"{ends}: {why}", *more):
+            _line(console, line, ascii_only)
+    if comparison.changed():
+        console.print()
+    _line(console, comparison.summary(), ascii_only, indent=0)
+    if comparison.facts:
+        _heading(console, "Made of other things")
+        for name, (before, after) in comparison.facts.items():
+            _line(console, f"{name}:", ascii_only, indent=0)
+            _line(console, f"{before or 'none'} {arrow} {after or 'none'}", ascii_only)
+    else:
+        _line(console, "Both runs were made of the same things.", ascii_only, indent=0)
+
+
+def _end(end: tuple[str, int, int] | None, ascii_only: bool) -> str:
+    if end is None:
+        return "none"
+    verdict, passed, trials = end
+    return f"{_sign(verdict, ascii_only)} {verdict} {passed}/{trials}"
+
+
+def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
+    """Print what was counted, the traced variants side by side, and what it says."""
+    ascii_only = console.options.ascii_only
+    for cycle in cycles:
+        counts = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        counts.add_column(_lines(ascii_only, cycle.program, cycle.guest))
+        for column in cycle.columns.values():
+            verdicts = ", ".join(f"{number} {verdict}" for verdict, number in column.verdicts.items())
+            counts.add_column(_lines(ascii_only, column.name, verdicts), justify="right", overflow="fold")
+        for name, numbers in cycle.rows():
+            counts.add_row(name, *numbers)
+        console.print(counts)
+        for column in cycle.columns.values():
+            console.print(Text(_printable(column.name, ascii_only), "bold"))
+            for line in column.findings():
+                _line(console, line, ascii_only, indent=2)
+            if cost := column.cost():
+                _line(console, f"Cost: {cost}.", ascii_only, indent=2)
+        console.print()
+
+
+def _printable(text: str, ascii_only: bool) -> str:
+    """Text of one line that can do nothing to a terminal."""
+    spelt = one_line(text)
+    return spelt.encode("ascii", "backslashreplace").decode() if ascii_only else spelt
+
+
+def _lines(ascii_only: bool, *texts: str) -> Text:
+    """Hostile texts, a line for each."""
+    return Text("\n".join(_printable(text, ascii_only) for text in texts))
+
+
+def _sign(verdict: str, ascii_only: bool) -> str:
+    return SIGNS[verdict][1 if ascii_only else 0]
+
+
+def _short(cell: Cell, ascii_only: bool) -> Text:
+    """A cell in a few characters: a sign, a word unless all is well, k/n, `known` or `?` for a surprise, `*` for a
+    claim, `!` and spoilt trials."""
+    words = [_sign(cell.verdict, ascii_only)]
+    if cell.verdict != "pass":
+        words.append(cell.verdict)
+    if cell.trials:
+        words.append(f"{cell.passed}/{cell.trials}")
+    if cell.surprise:
+        words.append("?")
+    elif cell.known:
+        words.append("known")
+    if cell.difference and cell.difference.claimed:
+        words.append("*")
+    if cell.errors:
+        words.append(f"!{cell.errors}")
+    return Text(" ".join(words), SIGNS[cell.verdict][2])
+
+
+def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
+    """Share the columns out over tables that fit a width.
+
+    A guest's columns stay together if they fit, so that a cell is seen beside its baseline. A column too wide for any
+    table gets one of its own.
+    """
+    between = 3  # padding, and the line that some boxes draw
+    names = max((cell_len(_printable(name, ascii_only)) for _, group in suites(matrix) for name, _ in group), default=0)
+    room = width - min(2 + names, width // 2)
+    wide = []
+    for column, heads in enumerate(matrix.columns):
+        cells = [_short(matrix.row(place)[column][1], ascii_only).cell_len for place in range(len(matrix.programs))]
+        wide.append(between + max([*map(cell_len, heads), *cells]))
+    part: list[int] = []
+    used = 0
+    across = len(matrix.variants)
+    for place in range(len(matrix.guests)):
+        group = range(place * across, (place + 1) * across)
+        if part and used + sum(wide[column] for column in group) > room:
+            yield part
+            part, used = [], 0
+        for column in group:
+            if part and used + wide[column] > room:
+                yield part
+                part, used = [], 0
+            part.append(column)
+            used += wide[column]
+    if part:
+        yield part
+
+
+def _legend(matrix: Matrix, ascii_only: bool) -> Text:
+    """Cells by verdict, then what the marks mean that occur in the table."""
+    totals = matrix.totals()
+    said = Text("Cells: ")
+    seen = [verdict for verdict in CELL_VERDICTS if totals["cells"][verdict]]
+    for verdict in seen:
+        said.append(f"{_sign(verdict, ascii_only)} {verdict} {totals['cells'][verdict]}", SIGNS[verdict][2])
+        said.append("" if verdict == seen[-1] else "   ")
+    said.append("\nk/n: k of n trials passed.")
+    if totals["surprises"]:
+        said.append(" ?: a surprise.")
+    if totals["known"]:
+        said.append(" known: as expected.")
+    if totals["claimed"]:
+        said.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
+    if totals["trials"]["error"]:
+        said.append(" !N: guest or harness spoilt N more trials.")
+    return said
+
+
+def _heading(console: Console, title: str) -> None:
+    console.print()
+    console.print(Text(title, "bold"))
+
+
+def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> None:
+    """Print hostile text, wrapped, each line indented and none padded."""
+    for line in Text(_printable(text, ascii_only)).wrap(console, max(console.width - indent, 1)):
+        line.rstrip()
+        console.print(" " * indent, line, sep="", soft_wrap=True)
+
+
+def _copied(console: Console, text: str, ascii_only: bool) -> None:
+    """Print hostile text, never wrapped, so that it can be copied."""
+    console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
+
+
+def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str, ascii_only: bool) -> None:
+    """What happened and where; why; how to run it again, and to see all of it."""
+    tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
+    head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[finding.verdict][2])
+    where = f" {finding.count} of {tried}: {cell.program}, {cell.guest}, {cell.variant}"
+    console.print(head.append(_printable(where, ascii_only), "default not bold"))
+    if finding.title:
+        _line(console, finding.title, ascii_only)
+    if finding.expected:
+        _line(console, f"expected: {finding.expected}", ascii_only)
+    # Never wrapped, so that it can be copied.
+    for command in (finding.command, opening.replace("{}", str(finding.trial))):
+        console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
+
+
+def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
+    wrong = expectations(matrix)
+    if not wrong and not matrix.expired:
+        return
+    _heading(console, "Expectations that do not hold")
+    for _, cell in wrong:
+        _line(console, f"? {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
+        _line(console, contradiction(cell), ascii_only)
+    for said in matrix.expired:
+        _line(console, f"expired on {said}", ascii_only, indent=0)
+
+
+def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> None:
+    _heading(console, "Differences")
+    _line(console, comparisons(matrix), ascii_only, indent=0)
+    if not matrix.comparisons:
+        return
+    claimed = matrix.differences(claimed=True)
+    for _, cell, difference in claimed:
+        _line(console, f"* {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
+        _line(console, evidence(matrix, cell, difference), ascii_only)
+    if not claimed:
+        _line(console, "No difference can be claimed.", ascii_only, indent=0)
+    suspected = len(matrix.differences(claimed=False))
+    if suspected and not matrix.most:
+        doubtful = f"Not claimed: {count(suspected, 'cell')} with p < 0.05 only before the correction."
+        _line(console, doubtful, ascii_only, indent=0)
+
+
+def _print_troubles(console: Console, matrix: Matrix, opening: str, ascii_only: bool) -> None:
+    """How many trials were spoilt; of each guest's troubles how many there were, and the first few in full."""
+    said = spoilt(matrix)
+    if not said and not matrix.events:
+        return
+    _heading(console, "Trouble with guests")
+    if said:
+        _line(console, said, ascii_only, indent=0)
+    troubles: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for one in map(event, matrix.events):
+        troubles.setdefault((one["guest"], one["kind"]), []).append(one)
+    for (guest, kind), members in sorted(troubles.items()):
+        head = f"{guest or 'harness'}: {kind or 'trouble'}, {count(len(members), 'time')}"
+        _line(console, head, ascii_only, indent=0)
+        for one in members[:TOLD]:
+            first, *console_lines = one["text"].splitlines() or [""]
+            _line(console, f"{one['time']} {first}".strip(), ascii_only)
+            for line in console_lines[-TOLD:]:
+                _line(console, line.strip(), ascii_only, indent=6)
+        if len(members) > TOLD:
+            _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
+    for _, cell, finding in findings(matrix, errors=True):
+        _print_finding(console, cell, finding, opening, ascii_only)

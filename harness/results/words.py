@@ -1,0 +1,238 @@
+"""What all reports share: the verdicts' signs, the sentences, and ways to show hostile text.
+
+Whatever a program or a guest wrote is hostile. Knows matrices, nothing of terminals, pages or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.results.matrix import Cell, Difference, Finding, Matrix
+from harness.results.statistics import LEVEL
+from harness.trial.dossier import PREFIX, SCREEN
+
+#: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
+#: differ in shape, so that colour is never the only carrier.
+SIGNS = {
+    "pass": ("✔", "+", "green"),
+    "fail": ("≠", "-", "yellow"),
+    "crash": ("✖", "X", "bold red"),
+    "hang": ("∞", "%", "bold magenta"),
+    "flaky": ("~", "~", "bold cyan"),
+    "error": ("!", "!", "bold blue"),
+    "none": ("·", ".", "dim"),
+}
+#: How much of each stream of a trial is shown at most, in bytes: half from its beginning, half from its end.
+SHOWN = 64 * 1024
+
+
+@dataclass
+class Cause:
+    """One way to go wrong, over all cells.
+
+    Attributes:
+        count: how many trials went wrong so.
+        cells: those that did, with their number in the matrix and what was found of each.
+    """
+
+    verdict: str
+    title: str
+    count: int = 0
+    cells: list[tuple[int, Cell, Finding]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream as it is shown: its text in one part, or two with a gap between; and how much of it that is."""
+
+    parts: tuple[str, ...]
+    size: str
+    gap: str
+
+
+def stream(kept: bytes, total: int, most: int = SHOWN) -> Stream:
+    """A stream to be shown.
+
+    Args:
+        kept: what was kept of it; the middle is left out if that is more than `most` bytes.
+        total: how many bytes the program wrote.
+    """
+    half = most // 2
+    parts = [kept] if len(kept) <= most else [kept[:half], kept[-half:]]
+    shown = sum(map(len, parts))
+    size = f"{total:,} byte{'' if total == 1 else 's'}"
+    return Stream(
+        tuple(part.decode("utf-8", "replace") for part in parts),
+        size if total <= shown else f"{size}, {shown:,} of them here",
+        f"{len(kept) - shown:,} bytes left out here",
+    )
+
+
+def lines(shown: Stream) -> Iterator[str]:
+    """The lines of a stream for a terminal, its columns as they were, and a line where something is left out."""
+    for place, part in enumerate(shown.parts):
+        if place:
+            yield f"[{shown.gap}]"
+        for line in part.removesuffix("\n").split("\n") if part else []:
+            yield one_line(line.removesuffix("\r").expandtabs())
+
+
+def is_text(name: str) -> bool:
+    """Whether something that was collected of a trial is for people to read."""
+    return name.startswith(PREFIX) and name != SCREEN
+
+
+def visible(text: str, kept: str = "\n\t") -> str:
+    """Text with all that could do something to a reader's view spelt out: control, invisible and direction characters.
+
+    Args:
+        kept: those that stay as they are; by default it has lines and columns as it had.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same without lines and columns: what makes them is spelt out too."""
+    return visible(text, kept="")
+
+
+def suites(matrix: Matrix) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Folder -> (name in it, place in `programs`), both in the order of the programs."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for place, program in enumerate(matrix.programs):
+        suite, _, name = program.rpartition("/")
+        found.setdefault(suite, []).append((name, place))
+    return list(found.items())
+
+
+def findings(matrix: Matrix, errors: bool) -> list[tuple[int, Cell, Finding]]:
+    """What went wrong by a program's doing, or (errors) by a guest's or the harness's, with the cell's number."""
+    return [
+        (index, cell, finding)
+        for index, cell in enumerate(matrix.cells)
+        for finding in cell.findings
+        if (finding.verdict == "error") == errors
+    ]
+
+
+def causes(matrix: Matrix, errors: bool) -> list[Cause]:
+    """The same by what was found, that of most trials first."""
+    found: dict[tuple[str, str], Cause] = {}
+    for index, cell, finding in findings(matrix, errors):
+        key = finding.verdict, finding.title
+        cause = found.setdefault(key, Cause(*key))
+        cause.count += finding.count
+        cause.cells.append((index, cell, finding))
+    return sorted(found.values(), key=lambda cause: -cause.count)
+
+
+def expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
+    """Cells with their number that surprise though the configuration has something to say of them."""
+    return [(index, cell) for index, cell in matrix.surprises() if cell.contradicts]
+
+
+def contradiction(cell: Cell) -> str:
+    """What is wrong about what the configuration says of a cell."""
+    came = f"all {cell.trials} passed" if cell.passed == cell.trials else "it went wrong in another way"
+    return f"{came}; expected: {cell.contradicts}"
+
+
+def comparisons(matrix: Matrix) -> str:
+    """How many comparisons were made, and whether the trials suffice for any claim."""
+    if not matrix.comparisons:
+        return "Nothing was compared: no variant besides the baseline has trials where the baseline has."
+    if matrix.most:
+        return _sequential(matrix, matrix.most)
+    said = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {count(matrix.comparisons, 'cell')}."
+    if matrix.trials_needed:
+        said += (
+            f" That many need at least {count(matrix.trials_needed, 'trial')} of each cell before any difference,"
+            " however great, can be claimed; some cells have fewer."
+        )
+    return said
+
+
+def _sequential(matrix: Matrix, most: int) -> str:
+    """What a run until it was sure has decided, and at what risk."""
+    spent = sum(cell.trials for cell in matrix.cells)
+    cells = sum(1 for cell in matrix.cells if cell.trials)
+    said = (
+        f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
+        f" {count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at most"
+        f" {LEVEL:.0%}, for all looks and cells together. {count(spent, 'trial')} instead of {cells * most}."
+        f" Decided: {count(len(matrix.differences(claimed=True)), 'cell')}."
+    )
+    if left := matrix.undecided():
+        made = [cell.trials for _, cell, _ in left]
+        said += (
+            f" Not decided: {count(len(left), 'cell')}, after {_range(min(made), max(made))}: with at most"
+            f" {count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
+        )
+    return said
+
+
+def _range(least: int, most: int) -> str:
+    return count(most, "trial") if least == most else f"{least} to {most} trials"
+
+
+def evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
+    """What a difference from the baseline is borne out by: both counts, p, and p corrected."""
+    return (
+        f"{cell.passed} of {cell.trials} passed against {difference.baseline_passed} of {difference.baseline_trials}"
+        f" with {matrix.baseline}; p {p_value(difference.p)}, corrected {p_value(difference.p_corrected)}"
+    )
+
+
+def spoilt(matrix: Matrix) -> str:
+    """How many trials guests or the harness spoilt, or '' if none."""
+    totals = matrix.totals()
+    if not totals["trials"]["error"]:
+        return ""
+    lost = f"{totals['lost']} could not be repeated" if totals["lost"] else "all were repeated"
+    return f"{count(totals['trials']['error'], 'trial')} spoilt; {lost}."
+
+
+def facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The run's facts as lines: what is nested gets its keys joined by dots."""
+    for key, value in run.items():
+        if isinstance(value, Mapping):
+            yield from facts(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            yield f"{above}{key}", ", ".join(map(str, value))
+        else:
+            yield f"{above}{key}", str(value)
+
+
+def event(event: Mapping[str, Any]) -> dict[str, str]:
+    """An event with the keys that are always shown; all others are told at the end of its text."""
+    known = {key: str(event.get(key, "")) for key in ("time", "guest", "kind", "text")}
+    others = [f"{key}: {value}" for key, value in event.items() if key not in known]
+    known["text"] = "; ".join(filter(None, [known["text"], *others]))
+    return known
+
+
+def count(number: int, thing: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def percent(interval: Sequence[float]) -> str:
+    """An interval of chances."""
+    return f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
+
+
+def p_value(p: float) -> str:
+    """A p value, three digits of it."""
+    return f"{p:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

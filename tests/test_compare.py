@@ -1,0 +1,227 @@
+"""Two runs compared: what counts as worse, with its evidence, and bad input."""
+
+import dataclasses
+import io
+import json
+from datetime import date
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harness.cli import main
+from harness.errors import StoreError
+from harness.results import formats, terminal
+from harness.results.compare import KINDS, compare
+from harness.results.expected import Entry
+from harness.results.matrix import JUDGED, Trial, build
+from harness.results.sequential import e_value
+from harness.results.statistics import fisher
+from harness.results.store import Store
+from tests import runs
+
+FLAKY = Entry("*", "*", "*", ("crash",), "", "r", date(2030, 1, 1), True, "here:1")
+
+
+def trials(variant="v", program="s/p", title="SIGSEGV in f", **verdicts):
+    made = [verdict for verdict, number in verdicts.items() for _ in range(number)]
+    for number, verdict in enumerate(made, start=1):
+        yield Trial(
+            number, "g", variant, program, number, 1, verdict, "why", title if verdict in ("crash", "hang") else "",
+            0, "", 0.1, b"", b"", 0, 0, "t", "again",
+        )  # fmt: skip
+
+
+def run(*parts, programs=("s/p",), variants=("v",), facts=None, **more):
+    made = [one for part in parts for one in part]
+    return build(facts or {}, ["g"], variants, programs, "v", made, [], day=date(2026, 1, 1), **more)
+
+
+def only(before, after, **more):
+    (change,) = compare(run(trials(**before)), run(trials(**after), **more)).cells
+    return change
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "why"),
+    [
+        ({"pass": 5}, {"pass": 5}, "same", ""),
+        ({"pass": 5}, {"pass": 9}, "same", ""),
+        ({"pass": 20}, {"pass": 3, "crash": 17}, "worse", "fewer of its trials pass"),
+        ({"pass": 3, "crash": 17}, {"pass": 20}, "better", "more of its trials pass"),
+        ({"pass": 1}, {"crash": 1}, "worse", "it fails, which it never did"),
+        ({"pass": 20}, {"pass": 19, "hang": 1}, "worse", "it fails, which it never did"),
+        ({"pass": 19, "crash": 1}, {"pass": 18, "crash": 2}, "same", ""),
+        ({"pass": 1, "crash": 1}, {"pass": 2}, "changed", "a failure is gone"),
+        ({"crash": 2}, {"crash": 2, "fail": 1}, "changed", "it fails in another way"),
+        ({"crash": 2}, {"fail": 2}, "changed", "it fails in another way and a failure is gone"),
+        ({"crash": 2}, {"pass": 1, "crash": 1}, "changed", "its verdict"),
+        ({"pass": 2}, {"error": 3}, "worse", "guests or the harness spoilt all its trials"),
+        ({"pass": 2}, {}, "worse", "it was not run"),
+        ({}, {"pass": 2}, "changed", "it was not judged before"),
+        ({}, {}, "same", ""),
+        ({"error": 1}, {"error": 2}, "same", ""),
+        ({"pass": 2}, {"pass": 2, "error": 1}, "same", ""),
+    ],
+)
+def test_what_became_of_a_cell(before, after, kind, why):
+    change = only(before, after)
+    assert (change.kind, change.why) == (kind, why)
+
+
+def test_what_is_known_to_fail_is_not_worse():
+    assert only({"pass": 20}, {"pass": 3, "crash": 17}, expected=[FLAKY]).kind == "changed"
+    assert only({"pass": 20}, {"pass": 19, "crash": 1}, expected=[FLAKY]).kind == "changed"
+    assert only({"pass": 20}, {"pass": 19, "hang": 1}, expected=[FLAKY]).kind == "worse"
+
+
+def test_the_evidence_is_fisher_s_test_corrected_for_all_cells():
+    programs = [f"s/{number}" for number in range(4)]
+    before = run(*(trials(program=one, **{"pass": 20}) for one in programs), programs=programs)
+    after = run(
+        trials(program="s/0", **{"pass": 14, "crash": 6}),
+        *(trials(program=one, **{"pass": 20}) for one in programs[1:]),
+        programs=programs,
+    )
+    found = compare(before, after)
+    worst = found.cells[0]
+    assert worst.p == pytest.approx(fisher(20, 20, 14, 20)) and worst.p < 0.05
+    assert worst.p_corrected == pytest.approx(4 * worst.p)
+    assert found.test == "Fisher's exact test, Holm's correction for 4 cells"
+    assert found.counts() == {"worse": 1, "changed": 0, "better": 0, "new": 0, "gone": 0, "same": 3}
+
+
+def test_runs_until_they_were_sure_are_compared_by_the_test_that_allows_for_that():
+    before, after = run(trials(**{"pass": 8}), most=8), run(trials(crash=8))
+    (change,) = compare(before, after).cells
+    assert change.p == pytest.approx(1 / e_value(8, 8, 0, 8)) and change.kind == "worse"
+    assert compare(before, after).test.startswith("The sequential test")
+
+
+@given(
+    st.lists(st.sampled_from([*JUDGED, "error"]), max_size=8), st.lists(st.sampled_from([*JUDGED, "error"]), max_size=8)
+)
+def test_a_run_is_never_worse_than_itself_and_better_never_fails_more(before, after):
+    count = [{verdict: side.count(verdict) for verdict in side} for side in (before, after)]
+    assert not compare(run(trials(**count[0])), run(trials(**count[0]))).worse
+    change = only(*count)
+    assert change.kind in KINDS
+    if change.kind == "better":
+        assert change.after[1] * change.before[2] > change.before[1] * change.after[2]
+    if change.kind == "worse" and change.after[2]:
+        assert change.after[1] < change.after[2]
+
+
+def test_cells_that_one_run_alone_has():
+    before = run(trials(), variants=["v", "old"])
+    found = compare(before, run(trials(), variants=["v", "fresh"]))
+    assert [(one.variant, one.kind) for one in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
+    assert not found.worse
+
+
+def test_runs_without_a_common_cell_are_no_good_gate():
+    with pytest.raises(StoreError, match="no cell in common"):
+        compare(run(trials()), run(trials(program="s/other"), programs=["s/other"]))
+
+
+def test_what_the_runs_were_made_of():
+    one = {"run": 1, "created": "a", "finished": "b", "gcc": "12.2.0", "libgo": {"v": "x", "w": "y"}}
+    other = {"run": 2, "created": "c", "finished": "d", "gcc": "13.3.0", "libgo": {"v": "x"}, "image": "z"}
+    found = compare(run(facts=one), run(facts=other))
+    assert found.facts == {"gcc": ("12.2.0", "13.3.0"), "libgo.w": ("y", ""), "image": ("", "z")}
+
+
+@pytest.fixture
+def hostile():
+    before = run(trials(**{"pass": 1}), facts={"gcc": runs.EVIL})
+    return compare(before, run(trials(title=runs.EVIL, crash=1), facts={"gcc": "b"}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_terminal_shows_it_all_and_nothing_raw(hostile, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    terminal.print_comparison(hostile, Console(file=stream, width=80))
+    stream.flush()
+    text = stream.buffer.getvalue().decode()
+    assert "worse s/p, g, v" in text and "it fails, which it never did" in text and "p 1, corrected 1" in text
+    assert "new:\n    </script>" in text and "gcc:" in text
+    assert "\x1b" not in text and "\u202e" not in text and text.isascii() == (encoding == "ascii")
+
+
+def test_markdown_and_json_of_it(hostile):
+    text = formats.comparison_markdown(hostile)
+    assert text.startswith("## Something got worse\n") and "- **worse**: s/p, g, v: ✔ pass 1/1 → ✖ crash 0/1" in text
+    assert "; ``new: </script>" in text and "``</script>" in text  # in code, so it is text
+    data = json.loads(formats.comparison_json(hostile))
+    assert data["counts"]["worse"] == 1 and data["facts"]["gcc"][1] == "b"
+    assert data["cells"][0]["before"] == {"verdict": "pass", "passed": 1, "trials": 1}
+    assert len(formats.comparison_markdown(hostile, 700).encode()) <= 700
+
+
+# By its door.
+
+
+def store(folder, *ends):
+    """A work directory with a run for each end of its only cell."""
+    made = Store(folder / "results.sqlite")
+    for end in ends:
+        number = made.begin({"guests": ["g"], "variants": ["v"], "programs": ["s/p"], "trials": 1, "facts": {}})
+        for one in trials(**{end: 1}):
+            made.add(number, dataclasses.replace(one, id=0))
+    return folder
+
+
+def call(*words):
+    return CliRunner().invoke(main, ["compare", *map(str, words)])
+
+
+def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
+    work = store(tmp_path / "a", "pass", "crash", "pass")
+    other = store(tmp_path / "b", "crash")
+    shown = CliRunner().invoke(main, ["show", "2", "--format", "json", "--work", str(work)])
+    (tmp_path / "two.json").write_text(shown.output)
+    for names, status in (
+        (("1", "2"), 1),
+        (("1", "3"), 0),
+        (("2", "1"), 0),
+        ((work, other), 1),
+        ((f"{work}#2", other), 0),
+        ((f"{work}/results.sqlite#1", other / "results.sqlite"), 1),
+        ((tmp_path / "two.json", "1"), 0),
+        (("1", tmp_path / "two.json"), 1),
+    ):
+        got = call(*names, "--work", work)
+        assert got.exit_code == status, (names, got.output)
+    assert json.loads(call("1", "2", "--format", "json", "--work", work).output)["counts"]["worse"] == 1
+    assert "## Nothing got worse" in call("1", "3", "--format", "markdown", "--work", work).output
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("9", "there is no run 9; the newest is 1"),
+        ("nothing", "nothing: is no run's number, no JSON of one, no work directory"),
+        ("{}/none.json", "is no run's number, no JSON of one, no work directory"),
+        ("{}/empty.json", "cannot be read: Expecting value"),
+        ("{}/list.json", "not JSON of a run"),
+        ("{}/text", "not a database"),
+        ("{}#7", "there is no run 7; the newest is 1"),
+        ("{}/folder", "is no run's number, no JSON of one, no work directory"),
+    ],
+)
+def test_bad_input(tmp_path, write, name, said):
+    store(tmp_path, "pass")
+    write("empty.json", "")
+    write("list.json", "[]")
+    write("text", "no database, but long enough to be taken for one" * 50)
+    (tmp_path / "folder").mkdir()
+    got = call(name.format(tmp_path), "1", "--work", tmp_path)
+    assert got.exit_code == 2 and said in got.output and len(got.output.strip().splitlines()) == 1
+    assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == []
+
+
+def test_no_run_was_made_here(tmp_path):
+    got = call("1", "2", "--work", tmp_path / "x")
+    assert got.exit_code == 2 and "no run has been made here" in got.output and not (tmp_path / "x").exists()

@@ -1,0 +1,281 @@
+"""Merging: shards come to the matrix of one run, nothing is lost or counted twice, and strangers are refused."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from harness import engine, shards
+from harness.cli import main
+from harness.crew import SCREENS
+from harness.errors import StoreError
+from harness.results import merge as merging
+from harness.results.matrix import Trial
+from harness.results.store import Store
+from harness.shards import Times
+from harness.trial import cores
+
+GUESTS, VARIANTS, PROGRAMS = ["g1", "g2"], ["pristine", "other"], [f"s/p{n}" for n in range(6)]
+TRIALS = 4
+CELLS = [(guest, variant, program) for program in PROGRAMS for guest in GUESTS for variant in VARIANTS]
+
+
+def plan_of(guests, programs, shard=None):
+    return {
+        "guests": guests,
+        "variants": VARIANTS,
+        "programs": programs,
+        "trials": TRIALS,
+        "expected": [],
+        "expectations": {name: {"exit_status": 0} for name in programs},
+        "facts": {"gcc": {"t": "GCC"}, "kernel": {guest: "k" for guest in guests}, "command": "c"},
+        "origin": {"harness": "1", "compilers": {"t": "GCC"}, "images": {guest: "i" for guest in guests}},
+        "made of": dict.fromkeys([f"libgo {v}" for v in VARIANTS] + [f"program {p}" for p in programs], "h"),
+        "request": {
+            "selection": ["s"], "guests": GUESTS, "variants": VARIANTS, "trials": TRIALS, "jobs": None, "shard": None,
+            "conf_files": [], "cores": False, "isolation": "on-trouble", "until_sure": False, "times": [],
+        },
+    } | ({"shard": shard} if shard else {})  # fmt: skip
+
+
+def rows_of(choose, key, number):
+    """What came of one trial: perhaps errors, and then perhaps a verdict."""
+    spoilt = choose.choice([0, 0, 0, 1, 3])
+    verdicts = ["error"] * spoilt + ([choose.choice(["pass", "pass", "fail", "crash"])] if spoilt < 3 else [])
+    for attempt, verdict in enumerate(verdicts, start=1):
+        title = "SIGSEGV in main.f" if verdict == "crash" else ""
+        end = (choose.random(), f"{key}{number}".encode(), b"", 9, 0, "2026-11-01T00:00:00+00:00", "harness run")
+        yield Trial(0, *key, number, attempt, verdict, "why", title, 0, "", *end)
+
+
+def made(work, trials, plan, finished=True):
+    """A store with one run."""
+    store = Store(work / "results.sqlite")
+    run = store.begin(plan)
+    for trial in trials:
+        store.add(run, trial, {"console": trial.stdout} if trial.verdict == "crash" else {})
+    store.event(run, plan["guests"][0], f"trouble in {work.name}")
+    store.took(run, "libgo pristine", "configuring", 1, 2.5)
+    if finished:
+        store.finish(run)
+    return work
+
+
+def sharded(tmp_path, jobs=3, seed=1):
+    """The stores of the shards of a matrix, and the one of the same outcomes in one run."""
+    choose = random.Random(seed)
+    outcomes = {(key, number): list(rows_of(choose, key, number)) for number in range(1, TRIALS + 1) for key in CELLS}
+    whole = made(tmp_path / "whole", itertools.chain(*outcomes.values()), plan_of(GUESTS, PROGRAMS))
+    cut = shards.cut(CELLS, TRIALS, Times(), jobs)
+    folders = []
+    for number, shard in enumerate(cut, start=1):
+        own = [name for name in PROGRAMS if any(name == program for _, program in shard.blocks)]
+        guests = [name for name in GUESTS if any(name == guest for guest, _ in shard.blocks)]
+        said = {"numbers": [number], "of": jobs, "all": list(range(1, jobs + 1)), "cut": "c"}
+        trials = [
+            trial
+            for (key, place), rows in outcomes.items()
+            if any(place in one for one in shard.blocks.get((key[0], key[2]), ()))
+            for trial in rows
+        ]
+        plan = plan_of(guests, own, said | {"guests": GUESTS, "programs": PROGRAMS})
+        folders.append(made(tmp_path / f"shard{number}", trials, plan))
+    return folders, whole
+
+
+def merged(folders, work):
+    done = merging.merge([merging.source(str(one), work) for one in folders], work, [SCREENS])
+    store = Store(work / "results.sqlite")
+    return done, store, store.run(done.number)
+
+
+def cells(store, run):
+    """The matrix without what differs by right: numbers of trials, and facts of the run."""
+    found = engine.matrix(store, run).to_json()
+    for cell in found["cells"]:
+        cell["ids"] = len(cell["ids"])
+        for finding in cell["findings"]:
+            finding["trial"] = 0
+    return {name: value for name, value in found.items() if name not in ("run", "events", "times")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shards_come_to_the_matrix_of_one_run(tmp_path, seed):
+    folders, whole = sharded(tmp_path, seed=seed)
+    expected = cells(Store(whole / "results.sqlite"), Store(whole / "results.sqlite").run(1))
+    for order in (folders, folders[::-1], [*folders, folders[0]]):
+        done, store, run = merged(order, tmp_path / "merged")
+        assert cells(store, run) == expected
+        assert run.finished and not done.lacking and not done.further
+        assert bool(done.twice) == (len(order) > 3)
+        assert len(store.events(run.id)) == 3
+        (took,) = store.times(run.id)
+        assert (took["times"], took["seconds"]) == (3, 7.5)
+        crashed = [trial for trial in store.trials(run.id) if trial.verdict == "crash"]
+        assert crashed and all(store.collected(trial.id) == {"console": trial.stdout} for trial in crashed)
+
+
+def test_step_by_step_comes_to_the_same(tmp_path):
+    (first, second, third), whole = sharded(tmp_path)
+    done, store, run = merged([first, third], tmp_path / "half")
+    assert done.lacking == ["shard 2/3 is not there or has not finished"] and run.finished is None
+    done, store, run = merged([tmp_path / "half", second], tmp_path / "merged")
+    assert not done.lacking and run.finished
+    assert cells(store, run) == cells(Store(whole / "results.sqlite"), Store(whole / "results.sqlite").run(1))
+
+
+def test_trials_that_were_made_again_all_count(tmp_path):
+    key = CELLS[0]
+    (failed,) = [replace(one, verdict="fail") for one in rows_of(random.Random(1), key, 1)][:1]
+    passed = replace(failed, verdict="pass", seconds=7.0)
+    spoilt = replace(failed, verdict="error", seconds=0.0)
+    other = replace(failed, number=TRIALS)
+    plan = plan_of(GUESTS, PROGRAMS)
+    folders = [made(tmp_path / name, rows, plan) for name, rows in [("a", [failed, other]), ("b", [spoilt, passed])]]
+    done, store, run = merged(folders, tmp_path / "merged")
+    assert done.further == 1
+    rows = [(one.number, one.attempt, one.verdict) for one in store.trials(run.id)]
+    assert rows == [(1, 1, "error"), (1, 2, "fail"), (TRIALS + 1, 1, "pass"), (TRIALS, 1, "fail")]
+    cell = engine.matrix(store, run).cells[0]
+    assert (cell.passed, cell.trials, cell.errors, cell.lost) == (1, 3, 1, 0)
+
+
+def test_a_trial_that_was_judged_anew_in_one_store_is_the_same_trial(tmp_path):
+    (trial,) = list(rows_of(random.Random(1), CELLS[0], 1))[:1]
+    first = made(tmp_path / "a", [replace(trial, verdict="fail")], plan_of(GUESTS, PROGRAMS))
+    second = made(tmp_path / "b", [replace(trial, verdict="crash", signature="x")], plan_of(GUESTS, PROGRAMS))
+    done, store, run = merged([first, second], tmp_path / "merged")
+    assert (done.twice, done.further) == (1, 0)
+    assert [one.verdict for one in store.trials(run.id)] == ["fail"]
+
+
+def change(path, value):
+    def put(plan):
+        at = plan
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = value
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (change(["made of", "libgo other"], "x"), "they differ in libgo other"),
+        (change(["made of", "program s/p0"], "x"), "program s/p0"),
+        (change(["origin", "compilers", "t"], "GCC 13"), "the compilers of t"),
+        (change(["origin", "images", "g2"], "x"), "the image of g2"),
+        (change(["origin", "harness"], "2"), "the version of the harness"),
+        (change(["expected"], [{"guest": "g1"}]), "the known failures"),
+        (change(["expectations", "s/p1"], {"exit_status": 2}), "what is expected of s/p1"),
+        (change(["request", "isolation"], "trial"), "isolation"),
+        (change(["request", "variants"], ["pristine"]), "libgo variants"),
+        (change(["shard", "cut"], "x"), "how the matrix was cut"),
+        (change(["made of"], dict.fromkeys(["libgo other", *(f"program {n}" for n in PROGRAMS)])), "s/p1 and 4 more"),
+    ],
+)
+def test_what_does_not_belong_together(tmp_path, put, said):
+    plans = [plan_of(GUESTS, PROGRAMS, {"numbers": [n], "of": 2, "cut": "c"}) for n in (1, 2)]
+    put(plans[1])
+    folders = [made(tmp_path / name, [], plan) for name, plan in zip("ab", plans, strict=True)]
+    with pytest.raises(StoreError, match=r"does not belong to run 1 of .*a") as error:
+        merged(folders, tmp_path / "merged")
+    assert said in str(error.value)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_runs_that_cannot_be_parts(tmp_path):
+    sure, old = plan_of(GUESTS, PROGRAMS), plan_of(GUESTS, PROGRAMS)
+    sure["request"]["until_sure"] = True
+    del old["origin"]
+    for plan, said in [(sure, "until it was sure"), (old, "an older harness")]:
+        folder = made(tmp_path / said.split()[0], [], plan)
+        with pytest.raises(StoreError, match=said):
+            merged([folder], tmp_path / "merged")
+
+
+def test_all_of_it_or_nothing(tmp_path, monkeypatch):
+    folders, _ = sharded(tmp_path)
+    work = tmp_path / "merged"
+    read, calls = Store.row, itertools.count()
+
+    def row(store, number):
+        if next(calls) == 20:
+            raise OSError(28, "No space left on device")
+        return read(store, number)
+
+    monkeypatch.setattr(Store, "row", row)
+    with pytest.raises(StoreError, match=r"cannot be put together: .*No space left"):
+        merged(folders, work)
+    assert not Store(work / "results.sqlite").runs() and not list(work.glob("runs/*"))
+    done, _, run = merged(folders, work)
+    assert (done.number, bool(run.finished)) == (1, True)
+
+
+def test_files_come_along(tmp_path):
+    crash = replace(next(rows_of(random.Random(1), CELLS[0], 1)), verdict="crash", signature="s", exit_status=None)
+    again = replace(crash, seconds=99.0)
+    folders = []
+    for name, trial in [("a", crash), ("b", again)]:
+        core = cores.place(tmp_path / name / "runs" / "1" / "cores", *CELLS[0], 1)
+        core.parent.mkdir(parents=True)
+        core.write_text(name)
+        core.with_suffix(".txt").write_text(f"stacks {name}")
+        (tmp_path / name / SCREENS).mkdir()
+        (tmp_path / name / SCREENS / f"{name}.png").write_text("png")
+        trial = replace(trial, reason=f"SIGSEGV; core: /elsewhere/runs/1/cores/g1/{core.name}")
+        folders.append(made(tmp_path / name, [trial], plan_of(GUESTS, PROGRAMS)))
+    _, store, run = merged(folders, tmp_path / "merged")
+    kept = tmp_path / "merged" / "runs" / "1" / "cores"
+    for trial, name in zip(store.trials(run.id), "ab", strict=True):
+        core = cores.place(kept, *CELLS[0], trial.number)
+        assert core.read_text() == name and core.with_suffix(".txt").read_text() == f"stacks {name}"
+        assert trial.reason == f"SIGSEGV; core: {core}"
+    assert {one.name for one in (tmp_path / "merged" / SCREENS).iterdir()} == {"a.png", "b.png"}
+
+
+def call(*words, work):
+    return CliRunner().invoke(main, ["merge", *map(str, words), "--work", str(work)])
+
+
+def test_the_command(tmp_path):
+    good = [replace(next(rows_of(random.Random(1), key, 1)), verdict="pass") for key in CELLS]
+    said = {"of": 2, "all": [1, 2], "cut": "c", "guests": GUESTS, "programs": PROGRAMS}
+    first = made(tmp_path / "a", good[::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [1]}))
+    made(first, good[:1], plan_of(GUESTS, PROGRAMS[:1], said | {"numbers": [1]}))
+    second = made(tmp_path / "b", good[1::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [2]}))
+    work = tmp_path / "merged"
+    got = call(f"{first}#1", second / "results.sqlite", work=work)
+    assert got.exit_code == 0 and "✔ 1/1" in got.stdout and (work / "runs" / "1" / "report.html").is_file()
+    got = call(1, first, work=work)
+    assert got.exit_code == 0 and "1 trials were there twice, and count once" in got.stderr
+    got = call(first, work=work)
+    assert got.exit_code == 3 and "shard 2/2 is not there or has not finished" in got.stderr
+    bad = made(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
+    got = call(f"{first}#1", second, bad, work=work)
+    assert got.exit_code == 1 and "1 trials were made again, and count" in got.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("none", "none: is no run's number, no work"),
+        ("7", "no run has been made here"),
+        ("{}#9", "there is no run 9"),
+        ("{}/x", "no work directory"),
+    ],
+)
+def test_bad_input(tmp_path, word, said):
+    folder = made(tmp_path / "a", [], plan_of(GUESTS, PROGRAMS))
+    got = call(word.format(folder), work=tmp_path / "merged")
+    assert got.exit_code == 2 and said in got.output and len(got.output.splitlines()) == 1
+
+
+def test_a_merged_run_does_not_go_on_by_itself(tmp_path):
+    folders, _ = sharded(tmp_path)
+    merged(folders[:2], tmp_path / "merged")
+    with pytest.raises(StoreError, match="put together of others"):
+        engine.request_of(tmp_path / "merged", 1)

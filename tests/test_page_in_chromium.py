@@ -1,0 +1,310 @@
+"""The page as a real browser shows it: nothing hostile acts, it is used by keyboard, and a big run is no matter."""
+
+import dataclasses
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from harness.results import page as pages
+from harness.results import words
+from harness.results.matrix import build
+from tests import runs
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="no Chromium; `python3 -m harness.doctor --install --tests` gets it"
+)
+
+PROGRAMS = runs.names(120)
+TRIALS = list(runs.trials(PROGRAMS))
+#: A trial of everything that is shown of one, all of it hostile.
+HOSTILE = dataclasses.replace(
+    TRIALS[0], guest=runs.GUESTS[0], variant=runs.VARIANTS[0], program=runs.EVIL.replace("/", "|"), signature="",
+    number=1, verdict="crash", reason=runs.EVIL, signal=runs.EVIL, command=runs.EVIL, stdout=runs.HOSTILE,
+    stderr=runs.HOSTILE, stdout_total=len(runs.HOSTILE), stderr_total=10**6,
+)  # fmt: skip
+
+
+def matrix_of(trials, programs, **more):
+    events = [{"time": "t", "guest": runs.EVIL, "text": f"{runs.EVIL}\n{runs.EVIL}"}]
+    return build(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events, **more)
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory):
+    """A page that has a cell of every kind."""
+    file = tmp_path_factory.mktemp("some") / "page.html"
+    trials = [*TRIALS, HOSTILE]
+    parts = {"dossier/threads": runs.HOSTILE, f"dossier/{runs.EVIL}": runs.HOSTILE, "dossier/screen.png": b"\x89PNG"}
+    matrix = matrix_of(trials, [*PROGRAMS, HOSTILE.program])
+    pages.write(file, matrix, trials, collected=lambda _: parts, option=" --work here")
+    return file
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A page of 100,000 trials: a thousand programs, four columns, 25 trials."""
+    file = tmp_path_factory.mktemp("many") / "page.html"
+    programs = runs.names(1000)
+    pages.write(file, matrix_of(runs.trials(programs, each=25), programs), runs.trials(programs, each=25))
+    return file
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+class Shown:
+    """A page in a browser, and everything that went wrong or out in it."""
+
+    def __init__(self, browser, file, **more):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **more)
+        self.page = self.context.new_page()
+        self.told, self.asked = [], []
+        self.page.on("console", lambda message: self.told.append(message.text))
+        self.page.on("pageerror", lambda error: self.told.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.told.append(dialog.message), dialog.dismiss()))
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(file.as_uri())
+        if more.get("java_script_enabled", True):
+            self.page.wait_for_selector("html[data-ready]")
+
+    def __getattr__(self, name):
+        return getattr(self.page, name)
+
+    def texts(self, selector):
+        return self.page.locator(selector).all_text_contents()
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def active(self):
+        """The number of the cell that the grid's focus is on."""
+        return int(self.page.get_attribute("#grid", "aria-activedescendant").removeprefix("cell-"))
+
+    def opened(self):
+        self.page.wait_for_selector("#drawer[open] .trial pre, #drawer[open] .trial .soft")
+        return self.page.text_content("#drawer-title")
+
+
+@pytest.fixture
+def show(chromium, some):
+    """Opens a page. At the end no one may have said or asked for anything."""
+    shown = []
+
+    def open_(file=some, fragment="", **more):
+        one = Shown(chromium, file, **more)
+        if fragment:
+            one.page.goto(file.as_uri() + fragment)
+            one.page.wait_for_selector("html[data-ready]")
+        shown.append(one)
+        return one
+
+    yield open_
+    for one in shown:
+        assert not one.told
+        assert {url.split("#")[0] for url in one.asked if not url.startswith("data:image/png")} == {
+            one.page.url.split("#")[0]
+        }
+        one.context.close()
+
+
+def test_nothing_hostile_acts_wherever_it_is_shown(show):
+    shown = show(fragment=f"#cell-{4 * len(PROGRAMS)}")
+    assert shown.opened() == words.one_line(HOSTILE.program)
+    for part in shown.locator("#drawer details.part").all():
+        part.locator("summary").first.click()
+    outputs = [words.visible(runs.HOSTILE.decode("utf-8", "replace"))] * 4
+    assert [text.lower() for text in shown.texts("#drawer pre")] == [text.lower() for text in outputs]
+    assert words.one_line(runs.EVIL).lower() in shown.text_content("#drawer").lower()
+    assert shown.title() == shown.text_content("h1").split(",")[0] and "owned" not in shown.title()
+    assert shown.evaluate("document.querySelectorAll('img[src^=\"x\"], script:not([type])').length") == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", shown.inner_text("body"))
+
+
+def test_a_script_that_came_in_all_the_same_would_not_run(some, tmp_path, chromium):
+    evil = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></body>"
+    (tmp_path / "evil.html").write_text(some.read_text().replace("</body>", evil))
+    shown = Shown(chromium, tmp_path / "evil.html")
+    assert "owned" not in shown.title()
+    assert sum("Content Security Policy" in told for told in shown.told) >= 2
+    shown.context.close()
+
+
+def test_it_is_used_by_keyboard(show):
+    shown = show()
+    shown.press("/")
+    assert shown.evaluate("document.activeElement.id") == "filter-text"
+    shown.keyboard.type("program-07 suite-0")
+    assert shown.text_content("#filter-count") == "1 of 121 programs"
+    shown.press("Enter")
+    assert shown.evaluate("document.activeElement.id") == "grid" and shown.active() == 28
+    shown.press("ArrowRight", "Enter")
+    assert shown.opened() == PROGRAMS[7]
+    assert shown.evaluate("document.activeElement.closest('dialog').id") == "drawer"
+    shown.press("Escape")
+    assert not shown.is_visible("#drawer") and shown.evaluate("document.activeElement.id") == "grid"
+    shown.click("#filter-clear")
+    shown.focus("#grid")
+    assert shown.active() == 29  # where it was
+    for keys, cell in (
+        (["ArrowDown", "End"], 35), (["ArrowUp", "Home"], 28), (["Control+Home"], 0), (["ArrowUp", "ArrowLeft"], 0),
+        (["Control+End"], 4 * 121 - 1), (["ArrowDown"], 4 * 121 - 1), (["ArrowUp", "ArrowUp"], 4 * 119 - 1),
+    ):  # fmt: skip
+        shown.press(*keys)
+        assert shown.active() == cell, keys
+        box = shown.locator(f"#cell-{cell}").bounding_box()
+        around = shown.locator("#matrix").bounding_box()
+        head = shown.locator("#grid-head").bounding_box()
+        assert head["y"] + head["height"] <= box["y"] + 1 and box["y"] + box["height"] <= around["y"] + around["height"]
+    shown.press("PageUp")
+    assert shown.active() < 4 * 110
+
+
+def test_the_grid_tells_what_it_is_to_those_who_do_not_see_it(show):
+    shown = show()
+    shown.focus("#grid")
+    assert shown.get_attribute("#grid", "aria-rowcount") == str(121 + 2 + 2)  # programs, suites, heads
+    first = shown.get_by_role("gridcell").first
+    assert first.get_attribute("aria-label").startswith(
+        f"{PROGRAMS[0]}, hurd-i386, pristine: crash; 0 of 5 passed, 95 % "
+    )
+    assert "p " in shown.locator("#cell-1").get_attribute("aria-label")
+    assert shown.locator("[role=row]").first.get_attribute("aria-rowindex") == "1"
+
+
+def test_a_cell_s_drawer_holds_its_evidence_its_trials_and_how_to_run_them_again(show):
+    shown = show()
+    shown.click("#cell-0")
+    assert shown.opened() == PROGRAMS[0]
+    assert shown.url.endswith("#cell-0")
+    of = [trial for trial in TRIALS if (trial.program, trial.guest, trial.variant) == (PROGRAMS[0], *HOSTILE_CELL)]
+    said = shown.inner_text("#drawer")
+    assert "0 of 5 trials passed; the chance of a pass is 0 to 43 % (95 %, Wilson)" in said
+    assert of[0].signature in said and f"harness rerun {of[0].id} --work here" in said
+    assert f"harness open {of[0].id} --work here" in said
+    assert of[0].command in said
+    assert shown.locator("#drawer details.trial").count() == 5
+    assert shown.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
+    shown.locator("#drawer details.trial").nth(1).locator("summary").click()
+    shown.wait_for_function("document.querySelectorAll('#drawer pre').length > 4")
+    shown.press("Escape")
+    assert "#cell" not in shown.url
+    shown.click("#cell-1")
+    assert "5 of 5 passed against 0 of 5 with pristine; p 0.00794, corrected " in shown.inner_text("#drawer")
+
+
+HOSTILE_CELL = (runs.GUESTS[0], runs.VARIANTS[0])
+
+
+def test_it_is_filtered_by_text_verdict_and_signature(show):
+    shown = show()
+    of = {}
+    for trial in TRIALS:
+        of.setdefault(trial.program, set()).add(trial.verdict)
+    everywhere = len(PROGRAMS) + 1
+    shown.check(".chip input[value=hang]")
+    hanging = sum(verdicts >= {"hang"} for verdicts in of.values())
+    assert shown.text_content("#filter-count") == f"{hanging} of {everywhere} programs"
+    assert set(shown.texts(".cell:not(.dim) .word")) == {"hang"}
+    shown.click("#filter-clear")
+    assert shown.text_content("#filter-count") == f"{everywhere} of {everywhere} programs"
+    title = next(trial.signature for trial in TRIALS if trial.verdict == "crash")
+    signed = {trial.program for trial in TRIALS if trial.signature == title}
+    shown.select_option("#filter-signature", label=next(
+        text for text in shown.texts("#filter-signature option") if text.startswith(title)
+    ))  # fmt: skip
+    assert shown.text_content("#filter-count") == f"{len(signed)} of {everywhere} programs"
+    shown.click("#filter-clear")
+    shown.fill("#filter-text", "NIL DEREFERENCE")
+    crashing = sum(verdicts >= {"crash"} for verdicts in of.values())
+    assert shown.text_content("#filter-count") == f"{crashing} of {everywhere} programs"
+    shown.fill("#filter-text", "nothing like this")
+    assert shown.text_content("#filter-count") == f"0 of {everywhere} programs" and not shown.texts(".cell")
+    button = shown.locator("button[data-signature]").first
+    cells = int(button.text_content().split()[1])
+    button.click()
+    assert shown.locator(".cell:not(.dim)").count() == cells
+
+
+def test_a_hundred_thousand_trials_are_drawn_no_more_than_is_seen(show, many):
+    assert many.stat().st_size < 6_000_000
+    shown = show(many)
+    nodes = "document.querySelectorAll('*').length"
+    assert shown.evaluate(nodes) < 4000
+    shown.fill("#filter-text", "program-99")
+    assert shown.text_content("#filter-count") == "10 of 1000 programs"
+    shown.fill("#filter-text", "")
+    shown.focus("#grid")
+    shown.press("Control+End", "Enter")
+    assert shown.opened() == runs.names(1000)[-1]
+    assert shown.locator("#drawer details.trial").count() == 25
+    shown.press("Escape")
+    assert shown.evaluate(nodes) < 4000
+    shown.evaluate("document.getElementById('matrix').scrollTop = 16000")
+    shown.wait_for_selector(f"#cell-{4 * 490}")
+    assert shown.evaluate(nodes) < 4000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_in_the_light_and_in_the_dark(show, scheme):
+    shown = show(color_scheme=scheme)
+    found = shown.evaluate("""() => {
+      const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+      const page = getComputedStyle(document.body).backgroundColor;
+      const paint = (...colours) => {
+        for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+        const light = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((c) => c / 255)
+          .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
+      };
+      const found = { page: paint(page) };
+      for (const element of document.querySelectorAll(".cell, .chip .verdict, p.soft, .row .program")) {
+        const style = getComputedStyle(element);
+        const [one, other] = [paint(page, style.backgroundColor, style.color), paint(page, style.backgroundColor)];
+        found[element.className] = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      }
+      return found;
+    }""")
+    assert (found.pop("page") > 0.5) == (scheme == "light")
+    assert len(found) > 8 and min(found.values()) >= 4.5, found  # WCAG 2.2, 1.4.3
+
+
+def test_on_a_narrow_screen_only_the_tables_scroll_sideways_and_names_stay(show):
+    shown = show(color_scheme="light")
+    shown.set_viewport_size({"width": 390, "height": 844})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+    name = shown.locator(".row:not(.suite) [role=rowheader]").first
+    before = name.bounding_box()["x"]
+    shown.evaluate("document.getElementById('matrix').scrollLeft = 300")
+    assert name.bounding_box()["x"] == before
+    assert shown.locator("#cell-1").bounding_box()["x"] < 390
+    shown.click("#cell-3", force=True)
+    assert shown.opened() == PROGRAMS[0]
+    assert shown.locator("#drawer").bounding_box()["width"] == 390
+
+
+def test_all_of_it_is_printed(show, tmp_path):
+    shown = show()
+    shown.evaluate("addEventListener('beforeprint', () => { window.rows = document.querySelectorAll('.row').length; })")
+    shown.pdf(path=tmp_path / "page.pdf")
+    assert shown.evaluate("window.rows") == 121 + 2 + 2  # programs, suites, heads
+    shown.emulate_media(media="print")
+    assert (
+        not shown.is_visible("#filter")
+        and shown.evaluate("getComputedStyle(document.getElementById('matrix')).maxHeight") == "none"
+    )
+
+
+def test_without_script_it_is_a_table(show):
+    shown = show(java_script_enabled=False)
+    assert shown.locator("noscript td").count() == 4 * 121
+    assert "✖" in shown.locator("#cell-0").text_content() and shown.locator("#cell-0").is_visible()
+    assert not shown.is_visible("#matrix") and not shown.is_visible("#filter")

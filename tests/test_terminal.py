@@ -1,0 +1,150 @@
+"""What a reader sees in a terminal, at its worst."""
+
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from harness.results import terminal, words
+from harness.results.lifecycle import Column, LifeCycle
+from harness.results.matrix import Trial, build
+from harness.trial import lifetrace
+from harness.trial.lifetrace import Sample, Trace
+
+HOSTILE = b"</script><script>alert(1)</script><!--<script>\x1b]0;owned\x07\xff\x00 \xe2\x80\xa8 &amp;\n"
+EVIL = "'\"><img src=x onerror=alert(1)>\x1b[2J\u202e\udcff"
+PROGRAMS = [f"threads/lock-exit-{n}" for n in range(10)] + [f"gotest/chan/select{n}" for n in range(10)]
+VARIANTS = ["pristine", "no-thread-destruction"]
+EVENTS = [{"time": "2025-01-01T00:00:00Z", "guest": "hurd-i386", "kind": "panic", "text": EVIL, "machine": 3}]
+
+
+def sample(guests=("hurd-i386",)):
+    """Twenty programs, five trials each; the first crashes with pristine, the second is flaky, the third spoilt."""
+    number = 0
+    for guest in guests:
+        for place, program in enumerate(PROGRAMS):
+            for variant in VARIANTS:
+                for turn in range(1, 6):
+                    number += 1
+                    bad = variant == "pristine" and (place == 0 or (place == 1 and turn > 3))
+                    verdict = "error" if place == 2 and turn == 1 else "crash" if bad else "pass"
+                    yield Trial(
+                        number, guest, variant, program, turn, 1, verdict, "" if verdict == "pass" else EVIL,
+                        EVIL if bad else "", None if bad else 0, "SIGSEGV" if bad else "", 0.25, HOSTILE, HOSTILE,
+                        len(HOSTILE), len(HOSTILE), "2025-01-01T00:00:00Z", f"harness again {number}",
+                    )  # fmt: skip
+
+
+def matrix_of(guests=("hurd-i386",), run=None):
+    return build(run or {"note": EVIL}, guests, VARIANTS, PROGRAMS, "pristine", sample(guests), EVENTS)
+
+
+def printed(matrix, width=80, encoding="utf-8", **more):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict" if encoding == "ascii" else "surrogateescape")
+    terminal.print_table(matrix, Console(file=stream, width=width, **more))
+    stream.flush()
+    return raw.getvalue().decode(encoding, "surrogateescape")
+
+
+def test_eighty_columns_hold_the_table_and_all_but_commands():
+    text = printed(matrix_of())
+    assert all(cell_len(line) <= 80 for line in text.splitlines() if "$ " not in line)
+    assert sum(line.startswith("program") for line in text.splitlines()) == 1
+    assert "✖ crash 0/5" in text and "~ flaky 3/5" in text and "✔ 4/4 !1" in text
+
+
+def test_no_byte_of_a_program_reaches_the_terminal_raw():
+    text = printed(matrix_of())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+    assert "\\x1b[2J" in text
+
+
+def test_a_trial_is_shown_with_its_dossier_s_text_and_no_byte_of_it_raw():
+    parts = {"dossier/threads": HOSTILE * 2000, "dossier/screen.png": b"\x89PNG", "lifetrace": b"\0" * 9}
+    stream = io.StringIO()
+    terminal.print_trial(7, next(sample()), parts, [], ["harness rerun 1"], Console(file=stream))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", stream.getvalue())
+    assert f"dossier/threads ({2000 * len(HOSTILE):,} bytes" in stream.getvalue() and "PNG" not in stream.getvalue()
+    assert stream.getvalue().endswith("$ harness again 1\n$ harness rerun 1\n")
+
+
+def test_ascii_streams_get_ascii():
+    text = printed(matrix_of(), encoding="ascii")
+    assert text.isascii()
+    assert "X crash 0/5" in text and "+ 5/5" in text
+
+
+def test_colour_only_where_it_is_wanted():
+    assert "\x1b[" not in printed(matrix_of())
+    assert "\x1b[" in printed(matrix_of(), force_terminal=True, color_system="standard")
+
+
+def test_a_guest_s_columns_stay_together_when_the_table_is_split():
+    heads = [line.split() for line in printed(matrix_of(("hurd-i386", "linux-i386"))).splitlines() if "program" in line]
+    assert heads[:2] == [["program", *VARIANTS]] * 2
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_every_column_is_printed_at_every_width(width):
+    matrix = matrix_of(("hurd-i386", "linux-i386"))
+    parts = list(terminal._parts(matrix, width, False))
+    assert [column for part in parts for column in part] == list(range(4))
+
+
+def test_signs_differ_in_shape_and_are_one_column_wide():
+    for signs in zip(*((sign, plain) for sign, plain, _ in words.SIGNS.values()), strict=True):
+        assert len(set(signs)) == len(signs)
+        assert all(cell_len(sign) == 1 for sign in signs)
+
+
+def test_an_empty_matrix_can_be_shown():
+    assert "Nothing was compared" in printed(build({}, [], [], [], "pristine", [], []))
+
+
+def test_the_first_troubles_of_each_guest_are_told_and_the_others_counted():
+    events = [
+        {"time": f"t{n}", "guest": guest, "text": f"trouble {n} of {guest}\n  console: one\n  console: {EVIL}"}
+        for guest in ("a", "b")
+        for n in range(terminal.TOLD + 2)
+    ]
+    text = printed(build({}, ["g"], VARIANTS, PROGRAMS, "pristine", [], events))
+    assert "a: trouble, 5 times" in text and "b: trouble, 5 times" in text
+    assert f"t0 trouble 0 of a\n      console: one\n      console: {EVIL[:5]}" in text
+    assert "trouble 2 of b" in text and "trouble 3 of b" not in text
+    assert text.count("2 more: the HTML page tells of all") == 2
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+
+
+def test_long_output_is_cut_in_the_middle_and_says_so():
+    kept = b"begin" + b"x" * 200_000 + b"end"
+    shown = words.stream(kept, 1_000_000)
+    assert [len(part) for part in shown.parts] == [words.SHOWN // 2] * 2
+    assert shown.parts[0].startswith("begin") and shown.parts[1].endswith("end")
+    assert shown.size == "1,000,000 bytes, 65,536 of them here"
+    first, between, last = words.lines(shown)
+    assert between == "[134,472 bytes left out here]"
+    assert (first, last) == shown.parts
+
+
+@pytest.mark.parametrize(
+    ("written", "lines"),
+    [
+        (b"", []),
+        (b"a\n", ["a"]),
+        (b"a\r\n\nb", ["a", "", "b"]),
+        (b"\ta\x1b[0m\xe2\x80\xae", [" " * 8 + "a\\x1b[0m\\u202e"]),
+    ],
+)
+def test_a_stream_s_lines_are_as_they_were_and_can_do_nothing(written, lines):
+    assert list(words.lines(words.stream(written, len(written)))) == lines
+
+
+def test_life_cycles_are_counted_and_their_names_are_text():
+    trace = Trace(dict.fromkeys(lifetrace.EVENTS, 1), (Sample(0.0, 1, 1), Sample(0.5, 3, 9)))
+    cycle = LifeCycle(EVIL, EVIL, {EVIL: Column(EVIL, [trace], {"pass": 1})})
+    console = Console(file=io.StringIO(), width=80)
+    terminal.print_life_cycles([cycle], console)
+    assert "Ms were destroyed" in console.file.getvalue() and "\x1b" not in console.file.getvalue()
