@@ -39,7 +39,7 @@ Subset = frozenset[int]
 LEVELS: Floats = np.array([0.002, *np.sin(np.pi / 2 * (np.arange(9) + 0.5) / 9) ** 2, 0.998])
 #: How likely they are for p0 before anything is seen, and for p1: most faults come never without their cause, and many
 #: always with it.
-_FIRST: Floats = np.array([0.3, *[0.7 / 10] * 10])
+_FIRST: Floats = np.array([0.35, *[0.65 / 10] * 10])
 _LAST: Floats = np.array([*[0.7 / 10] * 10, 0.3])
 _PAIRS = [(low, high) for low, high in itertools.combinations(range(len(LEVELS)), 2)]
 _P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
@@ -50,7 +50,7 @@ _CHANCES *= 0.8
 _CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without, always with it
 #: What is believed of a culprit's size before anything is seen: one unit, two, three, so many that only all together
 #: show the outcome; and that there is none. What a bisect cannot have is shared out among the rest.
-_SIZES = {1: 0.4, 2: 0.45, 3: 0.05}
+_SIZES = {1: 0.42, 2: 0.42, 3: 0.05}
 _ALL, _NONE = 0.005, 0.5
 #: Up to so many units, culprits of two or three units are reckoned with.
 MOST_FOR_TWO, MOST_FOR_THREE = 200, 20
