@@ -11,10 +11,10 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 from click.core import ParameterSource
@@ -39,6 +39,9 @@ from harness.results.store import Run, Store
 from harness.shards import Times
 from harness.trial import cores as cores_
 from harness.trial import dossier
+
+if TYPE_CHECKING:
+    from harness.bisect import run as bisects
 
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
@@ -701,6 +704,192 @@ def _ssh(machine: Machine) -> int:
     command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
     command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
     return subprocess.run([*command, f"{machine.guest.ssh.user}@127.0.0.1"], check=False).returncode
+
+
+@main.group("bisect")
+def bisect_() -> None:
+    """Find out which part of a patch, or which commit, changes what a program does."""
+
+
+_BISECT_OPTIONS = (
+    click.option("--program", required=True, metavar="SUITE/PROGRAM|FILE.go", help="What is run."),
+    click.option("--guest", default="linux-i386", show_default=True, help="Where it is run."),
+    click.option(
+        "--outcome",
+        default="",
+        metavar="VERDICT|TEXT",
+        help="A verdict, or a text of the signature, that is looked for. [default: what differs]",
+    ),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0.5, 0.999),
+        default=0.95,
+        show_default=True,
+        help="How probable the answer must be.",
+    ),
+    click.option(
+        "--trials",
+        type=click.IntRange(1, 1000),
+        default=40,
+        show_default=True,
+        help="Trials of each end at most, until they are seen to differ.",
+    ),
+    _JOBS,
+)
+_PATCH = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
+)
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what all bisects have."""
+    for option in reversed(_BISECT_OPTIONS):
+        function = option(function)
+    return function
+
+
+@bisect_.command("patch")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@_options
+@click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
+@click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
+@_PATCH
+@_CONF
+@_WORK
+def bisect_patch(
+    files: tuple[Path, ...],
+    program: str,
+    guest: str,
+    outcome: str,
+    confidence: float,
+    trials: int,
+    jobs: int | None,
+    baseline: str,
+    blocks: bool,
+    output: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Find the smallest part of patches that changes what a program does.
+
+    FILE... are applied one after the other. Their hunks are left out and put in until it is known, as surely as
+    --confidence says, which one, or which together, bring about what the program does with all of them and not without.
+    Outcomes may come now and then only. Exit status: 0 it is found, 1 nothing differs or it stays uncertain, 2 bad
+    input, 3 trouble with a guest, 130 interrupted.
+    """
+    from harness.bisect import run as bisects
+
+    _bisect(
+        bisects.Request(
+            program,
+            guest,
+            paths.work_dir(work),
+            baseline,
+            files,
+            blocks=blocks,
+            outcome=outcome,
+            confidence=confidence,
+            trials=trials,
+            jobs=jobs,
+            conf_files=conf_files,
+        ),
+        None,
+        output,
+        work,
+    )
+
+
+@bisect_.command("git")
+@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
+@click.argument("commits", metavar="GOOD..BAD")
+@_options
+@_PATCH
+@_CONF
+@_WORK
+def bisect_git(
+    repository: Path,
+    commits: str,
+    program: str,
+    guest: str,
+    outcome: str,
+    confidence: float,
+    trials: int,
+    jobs: int | None,
+    output: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Find the commit of a range of GCC's git that changes what a program does.
+
+    REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
+    after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Exit status as
+    of `harness bisect patch`.
+    """
+    from harness.bisect import run as bisects
+
+    _bisect(
+        bisects.Request(
+            program,
+            guest,
+            paths.work_dir(work),
+            repository=repository,
+            commits=commits,
+            outcome=outcome,
+            confidence=confidence,
+            trials=trials,
+            jobs=jobs,
+            conf_files=conf_files,
+        ),
+        None,
+        output,
+        work,
+    )
+
+
+@bisect_.command("resume")
+@click.argument("number", required=False, type=int, metavar="[RUN]")
+@_PATCH
+@_WORK
+def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
+    """Go on with a bisect that did not finish, by default the newest."""
+    from harness.bisect import run as bisects
+
+    request, number = bisects.request_of(paths.work_dir(work), number)
+    _bisect(request, number, output, work)
+
+
+def _bisect(request: bisects.Request, resume: int | None, output: Path | None, work: str | None) -> NoReturn:
+    """Make a bisect, show it, and end with its exit status."""
+    # NumPy takes as long to import as most commands take.
+    from harness.bisect import report as bisect_reports
+    from harness.bisect import run as bisects
+
+    try:
+        with Reporter() as report:
+            done = bisects.run(request, report, resume)
+    except bisects.Interrupted as error:
+        click.echo(f"harness: {error}", err=True)
+        sys.exit(130)
+    store = Store(request.work / "results.sqlite")
+    _write(store, done.run, engine.matrix(store, done.run), work, None)
+    folder = request.work / "runs" / str(done.run.id)
+    told = done.story()
+    bisect_reports.print_(told, Console())
+    try:
+        bisect_reports.write_html(
+            folder / "bisect.html", told, done.patch, {"command": done.run.plan["facts"]["command"]}
+        )
+        if done.patch:
+            target = output or folder / "culprit.patch"
+            target.write_bytes(told.header().encode(errors="backslashreplace") + done.patch)
+            click.echo(f"The patch: {target}")
+    except OSError as error:
+        raise HarnessError(f"what was found cannot be written: {error}; all trials are stored") from error
+    click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}{_option(work)}")
+    sys.exit(done.exit_status)
 
 
 @main.command("doctor")

@@ -183,6 +183,11 @@ class Crew:
                 thread.start()
                 self._threads.append(thread)
 
+    def hold(self, variants: Sequence[str]) -> None:
+        """Have fresh guests come with the libgos of these variants from now on, and with no others."""
+        for name, pool in self._pools.items():
+            pool.hold(self._contents(name, variants))
+
     def put(self, slot: Slot) -> None:
         """Have a trial made."""
         self._todo[slot.guest].put(slot)
@@ -232,11 +237,16 @@ class Crew:
 
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
-        built = self._job.built[guest.toolchain]
-        contents = {built.agent_target(guest): built.agent}
-        contents |= {built.library_target(guest, variant): lib.library for variant, lib in built.libgos.items()}
+        contents = self._contents(name, list(self._job.built[guest.toolchain].libgos))
         trouble = partial(self._tell, name)
         return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, self._job.work / SCREENS)
+
+    def _contents(self, name: str, variants: Sequence[str]) -> dict[str, Path]:
+        """The files that a fresh guest is to have."""
+        guest = self._job.configuration.guest(name)
+        built = self._job.built[guest.toolchain]
+        contents = {built.agent_target(guest): built.agent}
+        return contents | {built.library_target(guest, one): built.libgos[one].library for one in variants}
 
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""
@@ -305,7 +315,7 @@ class Crew:
             held = None
             if slot is None:
                 continue
-            if before and self._due(before, slot):
+            if before and (self._due(before, slot) or self._lacks(name, guest, slot)):
                 return slot
             made = _Made(slot, now(), guest.machine.console.mark())
             self._report.doing(label, f"{slot.program.name} ({slot.variant})")
@@ -338,6 +348,12 @@ class Crew:
         if self._job.isolation == "cell":
             return (before.variant, before.program.name) != (slot.variant, slot.program.name)
         return self._job.isolation == "trial"
+
+    def _lacks(self, name: str, guest: Guest, slot: Slot) -> bool:
+        """Whether a guest lacks a trial's library, and a fresh one comes with it sooner than this one is given it."""
+        said = self._job.configuration.guest(name)
+        library = self._job.built[said.toolchain].library_target(said, slot.variant)
+        return library not in guest.files and self._pools[name].restores(library)
 
     def _trial(
         self,

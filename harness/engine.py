@@ -197,10 +197,13 @@ class Batch:
     Attributes:
         slots: by guest, what makes its slots in their order, anew at each call.
         further: how many more the batches to come may ask for, at most.
+        expected: asked now and then how many more trials there will be, about. Then the slots are made one by one, each
+            when one before it is stored, and end when they like; all guests there may be make them.
     """
 
     slots: Mapping[str, Callable[[], Iterable[Slot]]]
     further: int = 0
+    expected: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,34 @@ def run(
     else:
         each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
         batches = [Batch(each)]
+    resumed = resume is not None
+    conduct(asked, provided, store, number, report, lambda makers, interrupted: batches, resumed, door, scheduler)
+    store.finish(number)
+    return store, store.run(number)
+
+
+def conduct(
+    asked: Asked,
+    provided: Provided,
+    store: Store,
+    number: int,
+    report: Reporter,
+    batches: Callable[[Makers, Callable[[], bool]], Iterable[Batch]],
+    resume: bool = False,
+    door: Door | None = None,
+    scheduler: str | None = None,
+) -> None:
+    """Make the trials of a run that is in the store.
+
+    Args:
+        number: the run's.
+        batches: given who makes the trials, and what tells whether the user has interrupted the run, makes them.
+        resume: whether some of their trials are in the store.
+
+    Raises:
+        HarnessError, Interrupted: as of `run`.
+    """
+    request = asked.request
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
         kept = folder / "cores" if request.cores else None
@@ -268,11 +299,31 @@ def run(
             makers, guests = _cluster(job, report, scheduler, guests)
         conductor = _Conductor(makers, store, number, report, guests, door)
         try:
-            conductor.conduct(batches, resume is not None)
+            conductor.conduct(batches(makers, conductor.interrupted), resume)
         finally:
             _note_times(store, number, report)
-    store.finish(number)
-    return store, store.run(number)
+
+
+def add_variant(
+    name: str, asked: Asked, provided: Provided, report: Reporter, stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Build one more variant, with its programs, for trials that are being made.
+
+    Args:
+        stopped: as for `build_variants`.
+
+    Raises:
+        PatchError, BuildError: it cannot be built.
+        ProgramError: a program does not compile with it.
+    """
+    for key in {guest.toolchain for guest in asked.guests.values()}:
+        tools = toolchain.find(key, asked.configuration)
+        cache = Cache(paths.cache_dir())
+        made = _build([name], tools, asked.programs, asked.configuration, cache, report, [], stopped)
+        for words in made.broken.values():
+            raise ProgramError(words)
+        provided.built[key].programs.update(made.programs)
+        provided.built[key].libgos.update(made.libgos)
 
 
 def _check_for_cluster(asked: Asked, address: str) -> None:
@@ -497,6 +548,8 @@ def request_of(work: Path, number: int | None) -> tuple[Request, int]:
     found = store.run(number)
     if found.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
+    if "bisect" in found.plan:
+        raise StoreError(f"run {number} is a bisect; `harness bisect resume {number}` goes on with it")
     if not found.plan.get("resumable", True):
         raise StoreError(f"run {number} was made by pytest or put together of others: it does not go on by itself")
     return _request(found, work), number
@@ -926,6 +979,11 @@ class _Conductor:
         self._waiting: dict[str, Iterator[tuple[Slot, int]]] = {}
         self._interrupts = 0
         self._done = self._total = 0
+        self._expected: Callable[[], int] | None = None
+
+    def interrupted(self) -> bool:
+        """Whether the user has interrupted the run."""
+        return self._interrupts > 0
 
     def conduct(self, batches: Iterable[Batch], resume: bool) -> None:
         """Make all trials of a plan.
@@ -954,8 +1012,12 @@ class _Conductor:
 
     def _make(self, batch: Batch, resume: bool) -> None:
         """Make the trials of a batch, with as many guests as they need."""
-        count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
-        self._total = self._done + sum(count.values()) + batch.further
+        self._expected = batch.expected
+        if batch.expected:
+            count = {name: self._guests[name] for name in batch.slots}
+        else:
+            count = {name: sum(1 for _ in make()) for name, make in batch.slots.items()}
+            self._total = self._done + sum(count.values()) + batch.further
         self._waiting = {
             name: self._left(make()) if resume else ((slot, 0) for slot in make()) for name, make in batch.slots.items()
         }
@@ -1015,10 +1077,12 @@ class _Conductor:
                 self._crew.put(slot)
             return
         self._done += 1
-        told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
-        self._report.count("trials", self._done, self._total, told)
         if self._door:
             self._door.finished(stored)
+        if self._expected:
+            self._total = self._done + self._expected()
+        told = f"{trial['verdict']} {slot.program.name} ({slot.variant})"
+        self._report.count("trials", self._done, self._total, told)
         self._hand_out(self._waiting[slot.guest])
 
     def _take_back(self) -> None:

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +62,7 @@ class Reporter:
         self._took: dict[tuple[str, str], Took] = {}
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._shares: list[str] = []
         if put is None and sys.stderr.isatty():
             console = Console(stderr=True)
             self._live = Progress(
@@ -118,6 +119,18 @@ class Reporter:
         if self._live:
             with self._lock:
                 self._show(self._live, what, text)
+
+    def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
+        """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
+        shows them."""
+        if self._live:
+            with self._lock:
+                for what in self._shares:
+                    self._live.update(self._tasks[what], visible=False)
+                self._shares = [what for what, _, _ in rows]
+                for what, share, text in rows:
+                    task = self._task(self._live, what)
+                    self._live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
 
     def count(self, what: str, done: int, total: int, text: str) -> None:
         """Say how far a thing is, with the last that happened."""
@@ -190,6 +203,8 @@ class _Figures(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The figures of one row."""
+        if task.fields.get("share"):
+            return Text(f"{task.completed:4.0%}")
         since, left = task.fields["since"], task.fields["left"]
         so_far = "" if since is None else _clock(time.monotonic() - since)
         if task.total is None:

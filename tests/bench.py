@@ -34,7 +34,7 @@ from harness.progress import READY, Reporter
 from harness.results import page
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Store
-from tests import dejagnu, runs
+from tests import bisects, dejagnu, runs
 from tests.setting import GUEST, Setting, setting
 
 #: The libgo that all is measured with.
@@ -52,6 +52,7 @@ class Bench:
         self.title, self.method = title, method
         self.rows: list[tuple[str, ...]] = []
         self.seconds: dict[str, list[float]] = {}
+        self.columns: tuple[str, ...] = ("step", "median time", "spread", "ratio (spread)", "goal")
 
     def measure(self, name: str, what: Callable[[], object]) -> None:
         """Take the time of a step by the wall clock."""
@@ -85,9 +86,7 @@ class Bench:
 
     def show(self) -> None:
         """Print the table."""
-        table = Table(
-            "step", "median time", "spread", "ratio (spread)", "goal", title=self.title, caption=self.method, width=130
-        )
+        table = Table(*self.columns, title=self.title, caption=self.method, width=130)
         for row in self.rows:
             table.add_row(*row)
         Console(width=130).print(table)
@@ -340,6 +339,33 @@ def libgo_builds() -> Bench:
     return bench
 
 
+def simulated_bisects() -> Bench:
+    """The trials of synthetic bisects against those of a plain one."""
+    bench = Bench(
+        "bisect",
+        "Synthetic bisects with coins for guests: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
+        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect is told these chances, and what does"
+        " not build; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds"
+        " two hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of hunks.",
+    )
+    bench.columns = ("bisects", "trials each", "plain bisect", "ratio", "goal")
+
+    def row(name: str, made: bisects.Many, goal: bool) -> None:
+        ratio = made.trials / made.plain
+        met = f"at most 0.5: {'met' if ratio <= 0.5 else 'missed'}" if goal else ""
+        bench.rows.append((name, f"{made.trials:.1f}", f"{made.plain:.1f}", f"{ratio:.2f}", met))
+        met = "met" if made.right >= made.claimed - made.spread else "missed"
+        claimed = f"claimed {made.claimed:.1%} ± {made.spread:.1%}"
+        bench.rows.append((f"  right of {made.found}", f"{made.right:.1%}", "", claimed, f"as claimed: {met}"))
+
+    row("one or two hunks", bisects.many("any", 2000, seed=7), goal=True)
+    row("one commit", bisects.many("prefixes", 2000, seed=7), goal=True)
+    row("one hunk, builds that fail", bisects.many("needs", 1000, seed=7), goal=False)
+    for p0, p1 in ((0.0, 1.0), (0.0, 0.75), (0.0, 0.5), (0.0, 0.33), (0.1, 0.9), (0.25, 0.75)):
+        row(f"p0 = {p0:g}, p1 = {p1:g}", bisects.many("any", 300, seed=8, chances=(p0, p1)), goal=False)
+    return bench
+
+
 def report_of_many() -> Bench:
     """The report of 100,000 trials: to write it, to open it, and to use it."""
     from playwright.sync_api import Page, sync_playwright
@@ -394,6 +420,7 @@ PARTS = {
     "guests": guests_side_by_side,
     "dejagnu": against_dejagnu,
     "libgo": libgo_builds,
+    "bisect": simulated_bisects,
     "report": report_of_many,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness import conf, paths
 from harness.build import source, toolchain
 from harness.cache import Cache
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as harness/bisect has it, before NumPy is loaded
 settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("untimed")
 

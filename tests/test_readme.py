@@ -44,8 +44,14 @@ def ran(tmp_path_factory):
 
 
 def test_every_kind_of_block_is_looked_at():
-    assert {kind for kind, _ in BLOCKS} == {"sh", "", "text", "go", "yaml"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "", "text", "go", "yaml", "console"}
     assert all(words[0] in ("make", "harness", "pytest") for words in COMMANDS)
+
+
+def test_a_command_that_takes_long_is_one_that_there_is():
+    """What a bisect prints is compared in test_bisect_run.py."""
+    words = shlex.split(block("console").splitlines()[0].removeprefix("$ "))
+    parsed(words)
 
 
 def test_commands(ran):
@@ -99,6 +105,11 @@ GUIDE_COMMANDS = [
 @pytest.mark.parametrize("words", GUIDE_COMMANDS, ids=" ".join)
 def test_the_guides_name_commands_that_there_are(words):
     """They need the network, hours or machines, so they are only parsed here."""
+    parsed(words)
+
+
+def parsed(words):
+    """Parse a command of ours."""
     command, rest = main, words[1:]
     while isinstance(command, click.Group):
         assert rest[0] in command.commands

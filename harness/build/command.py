@@ -28,6 +28,9 @@ _ERRORS = (
     re.compile(r"^make.*: \*\*\* .*$", re.MULTILINE),
 )
 
+#: What a build's tools say when this machine is in trouble, and not what they build (gcc/gcc.cc, execute).
+TROUBLE = re.compile(r"^.*(?:No space left on device|signal terminated program).*$", re.MULTILINE)
+
 
 def first_error(output: str) -> str:
     """The line of a build's output that tells best why it failed, or its last line."""

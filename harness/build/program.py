@@ -6,7 +6,6 @@ of expectations or guests.
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,6 @@ from harness.plan import Program
 PACKAGE_FLAGS = ("-O", "-g")
 #: Seconds that a compilation may take. The largest file that a test of GCC's generates takes a minute.
 LIMIT = 600.0
-#: What the compiler's driver says when this machine is in trouble (gcc/gcc.cc, execute).
-_TROUBLE = re.compile(r"^.*(?:No space left on device|signal terminated program).*$", re.MULTILINE)
 
 
 def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
@@ -112,7 +109,7 @@ def compile_(
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{files[0]} does not compile:\nnot within {LIMIT:.0f} s") from error
-    if trouble := _TROUBLE.search(done.stderr):
+    if trouble := command.TROUBLE.search(done.stderr):
         raise BuildError(f"{files[0]} could not be compiled: {trouble[0]}")
     if done.returncode:
         raise ProgramError(f"{files[0]} does not compile:\n{done.stderr.strip()}")

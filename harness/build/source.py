@@ -27,6 +27,9 @@ PARTS = (
     "libgo",
 )
 
+#: Patterns of the names of scripts in the top folder, which building libgo uses.
+SCRIPTS = ("config*", "*.sh", "*.m4", "*-sh", "depcomp", "compile", "missing", "mkinstalldirs", "move-if-change")
+
 
 def find(toolchain: Toolchain) -> Path:
     """The archive or folder of GCC's source for a toolchain.
@@ -71,9 +74,9 @@ def unpack(toolchain: Toolchain, cache: Cache) -> Path:
 
     def build(staging: Path) -> None:
         top = [f"*/{part}" for part in PARTS]
-        scripts = ["*/config*", "*/*.sh", "*/*.m4", "*/*-sh", "*/depcomp", "*/compile", "*/missing", "*/mkinstalldirs"]
+        scripts = [f"*/{pattern}" for pattern in SCRIPTS]
         command = ["tar", "-xf", str(source), "-C", str(staging), "--strip-components=1", "--no-same-owner"]
-        command += ["--wildcards", "--no-wildcards-match-slash", *top, *scripts, "*/move-if-change"]
+        command += ["--wildcards", "--no-wildcards-match-slash", *top, *scripts]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not (staging / "libgo" / "configure").is_file():
             raise BuildError(f"{source} cannot be unpacked as GCC's source: {done.stderr.strip().splitlines()[:1]}")

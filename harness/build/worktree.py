@@ -57,10 +57,10 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
     staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
         shutil.copytree(source / "libgo", staging / "libgo", symlinks=True)
-        _git(staging, "init", "-q")
+        git(staging, "init", "-q")
         (staging / ".git" / "info" / "exclude").write_text("/variant.yaml\n")
         _commit(staging, f"libgo of GCC {version}")
-        _git(staging, "tag", _BASE)
+        git(staging, "tag", _BASE)
         for patch in applied:
             patches.apply(patch, staging)
             _commit(staging, patch.path.name)
@@ -87,7 +87,7 @@ def difference(folder: Path) -> Patch:
     """
     if not (folder / ".git").exists():
         raise BuildError(f"{folder}: is not a work tree made by `harness variant new`")
-    _git(folder, "add", "--all", "--intent-to-add")  # so that new files are seen
+    git(folder, "add", "--all", "--intent-to-add")  # so that new files are seen
     words = [
         "diff",
         "--no-ext-diff",
@@ -97,18 +97,18 @@ def difference(folder: Path) -> Patch:
         "--src-prefix=a/",
         "--dst-prefix=b/",
     ]
-    text = _git(folder, *words, _BASE)
+    text = git(folder, *words, _BASE)
     if not text:
         raise PatchError(f"{folder}: nothing is edited there yet")
     return patches.parse(text, folder)
 
 
 def _commit(folder: Path, message: str) -> None:
-    _git(folder, "add", "--all", "--force", ":!variant.yaml")
-    _git(folder, "-c", "user.name=harness", "-c", "user.email=harness@localhost", "commit", "-q", "-m", message)
+    git(folder, "add", "--all", "--force", ":!variant.yaml")
+    git(folder, "-c", "user.name=harness", "-c", "user.email=harness@localhost", "commit", "-q", "-m", message)
 
 
-def _git(folder: Path, *words: str) -> bytes:
+def git(folder: Path, *words: str) -> bytes:
     """Run git with nothing of the user's own settings, which could change what a patch looks like."""
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

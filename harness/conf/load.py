@@ -106,6 +106,10 @@ class Configuration:
             raise ConfigError(f"variant {plain} is prebuilt and cannot be traced; trace {BASELINE} instead")
         return found.model_copy(update={"trace": True})
 
+    def add(self, name: str, variant: Variant) -> None:
+        """Add a variant that stands in no file; the files that it names are absolute."""
+        self.variants[name] = variant
+
     def patches(self, name: str) -> list[Path]:
         """The files of a variant's own patches, in their order. Raises ConfigError if there is no such variant."""
         plain = name.removesuffix(TRACED)

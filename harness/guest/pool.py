@@ -168,6 +168,14 @@ class Pool:
             machine.stop()
             raise
 
+    def hold(self, contents: Mapping[str, Path]) -> None:
+        """Have fresh guests hold other files from now on; the arguments are those of the pool."""
+        self._contents = dict(contents)
+
+    def restores(self, target: str) -> bool:
+        """Whether fresh guests are restored, and hold a file."""
+        return self._failures < RESTORES and target in self._contents
+
     def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
         machine = self._machine(folder, stopped)

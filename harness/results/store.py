@@ -120,6 +120,10 @@ class Store:
         """Start a run and give its number."""
         return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan)))
 
+    def replan(self, run: int, plan: dict[str, Any]) -> None:
+        """Change what is planned of a run that finds its way as it goes."""
+        self._write("UPDATE runs SET plan = ? WHERE id = ?", (json.dumps(plan), run))
+
     def finish(self, run: int) -> None:
         """Mark a run as ended in good order."""
         self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))

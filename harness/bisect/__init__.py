@@ -1,0 +1,9 @@
+"""The bisect: which part of a patch, or which commit, changes what a program does, when it does so only now and then.
+
+A caller of plan, build, trial and store: it chooses the next libgo to try, and the engine tries it.
+"""
+
+import os
+
+# The search multiplies small matrices, for which OpenBLAS's threads take more than they give; the cores are for trials.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

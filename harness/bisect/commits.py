@@ -1,0 +1,104 @@
+"""A range of commits of GCC's git repository as units of a bisect, and GCC's source as it was at its beginning.
+
+Only commits are read, with git's own commands; nothing in the repository is changed. Knows nothing of building.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from harness.bisect.hunks import Unit
+from harness.build import worktree
+from harness.build.source import PARTS, SCRIPTS
+from harness.cache import Cache, digest
+from harness.errors import BuildError, ConfigError
+
+#: What of libgo's folder counts. Test data go into no library, and some of them are binary.
+_PATHS = ("libgo", ":(exclude,glob)libgo/**/testdata/**")
+#: Options that make the same patch whatever the user's settings are.
+_PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+
+
+class Commits:
+    """The commits of a range that touch libgo, oldest first.
+
+    Args:
+        repository: a clone of GCC's repository.
+        text: GOOD..BAD, as git takes them.
+
+    Attributes:
+        units: the commits. The first so many of them together are what can be built.
+
+    Raises:
+        ConfigError: it is no repository, has changes that are not committed, or the range is none.
+        ToolMissing: git is not installed.
+    """
+
+    def __init__(self, repository: Path, text: str) -> None:
+        self._repository = repository
+        good, dots, bad = text.partition("..")
+        if not dots or not good or not bad or bad.startswith("."):
+            raise ConfigError(f"{text!r} is not a range of commits; it is written GOOD..BAD")
+        try:
+            self._git("rev-parse", "--git-dir")
+        except BuildError as error:
+            raise ConfigError(f"{repository}: is not a git repository") from error
+        if self._git("status", "--porcelain", "--untracked-files=no"):
+            raise ConfigError(
+                f"{repository}: has changes that are not committed, which a bisect of commits would leave out;"
+                " commit them, or put them away with git stash"
+            )
+        self.good, self.bad = self._commit(good), self._commit(bad)
+        try:
+            self._git("merge-base", "--is-ancestor", self.good, self.bad)
+        except BuildError as error:
+            raise ConfigError(f"{repository}: {good} is not an ancestor of {bad}") from error
+        words = ("rev-list", "--reverse", "--first-parent", "--topo-order", f"{self.good}..{self.bad}", "--", *_PATHS)
+        self.ids = self._text(*words).split()
+        if not self.ids:
+            raise ConfigError(f"{repository}: no commit of {text} changes libgo")
+        self.units = [Unit(one[:12], "libgo", self._text("log", "-1", "--format=%s", one), "") for one in self.ids]
+        self.needs: set[tuple[int, int]] = set()
+        self.likely: dict[tuple[int, int], float] = {}
+
+    def compose(self, chosen: Collection[int]) -> bytes:
+        """The patch that the first so many commits make together; b"" for none."""
+        return self._git("diff", *_PLAIN, self.good, self.ids[max(chosen)], "--", *_PATHS) if chosen else b""
+
+    def between(self, first: int, last: int) -> bytes:
+        """The patch of some commits that follow each other."""
+        return self._git("diff", *_PLAIN, f"{self.ids[first]}^", self.ids[last], "--", *_PATHS)
+
+    def source(self, cache: Cache) -> Path:
+        """GCC's source at the beginning of the range, as far as libgo needs it, unpacked once. Raises BuildError."""
+
+        def unpack(staging: Path) -> None:
+            there = set(self._text("ls-tree", "-r", "--name-only", self.good, "--", *PARTS).split("\n"))
+            parts = [part for part in PARTS if any(name == part or name.startswith(f"{part}/") for name in there)]
+            top = self._text("ls-tree", "--name-only", self.good).split("\n")
+            wanted = [*parts, *(name for name in top if any(Path(name).match(pattern) for pattern in SCRIPTS))]
+            with tempfile.TemporaryFile() as archive:
+                archive.write(self._git("archive", "--format=tar", self.good, *wanted))
+                archive.seek(0)
+                subprocess.run(["tar", "-x", "-C", staging, "--no-same-owner"], stdin=archive, check=True)
+            if not (staging / "libgo" / "configure").is_file():
+                raise BuildError(f"{self._repository}: {self.good[:12]} is not GCC's source: it has no libgo/configure")
+
+        return cache.make("gcc-source", digest({"commit": self.good, "parts": PARTS}), unpack)
+
+    def _commit(self, name: str) -> str:
+        try:
+            return self._text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        except BuildError as error:
+            raise ConfigError(f"{self._repository}: has no commit {name}") from error
+
+    def _text(self, *words: str) -> str:
+        return self._git(*words).decode(errors="replace").strip()
+
+    def _git(self, *words: str) -> bytes:
+        if not self._repository.is_dir():
+            raise ConfigError(f"{self._repository}: is not there, or not a folder")
+        return worktree.git(self._repository, *words)

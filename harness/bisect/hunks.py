@@ -1,0 +1,328 @@
+"""A series of patches taken apart into units (hunks, or blocks of changed lines), and any of them put together again.
+
+Every line of a file is followed through the series: a line of GCC's, or one that a unit has added. So the place of a
+unit is known whichever others are left out, and a unit that touches lines of an earlier patch's unit, or stands where
+such a one has changed something, is known to need it. What is put together is one patch to GCC's source with exact line
+numbers. Knows nothing of building.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unidiff.constants import LINE_TYPE_ADDED, LINE_TYPE_CONTEXT, LINE_TYPE_NO_NEWLINE, LINE_TYPE_REMOVED
+from unidiff.patch import Hunk, PatchedFile, PatchSet
+
+from harness.build import patches
+from harness.build.patches import Patch
+from harness.errors import PatchError
+
+#: Lines around a block that must be as they were, as with a hunk's.
+_CONTEXT = 3
+#: How likely it is that one of two units needs the other if both add, or remove, the same new word.
+_SHARED_WORD = 0.3
+_WORD = re.compile(r"\b[A-Za-z_]\w{2,}")
+_NO_NEWLINE = "\n\\ No newline at end of file\n"
+#: The kinds of a hunk's lines that are in the file before.
+_SOURCE = (LINE_TYPE_CONTEXT, LINE_TYPE_REMOVED)
+#: A line's identity.
+_Line = int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a patch that is in or out as a whole.
+
+    Attributes:
+        name: where it is from: the patch, if there are several, and the file and line there.
+        file: the file that it touches, below GCC's top folder.
+        about: the first line that it changes.
+        text: its lines, as the patch has them.
+    """
+
+    name: str
+    file: str
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """Lines that are taken out, and those that come in their place: behind `behind`, None for a file's beginning."""
+
+    behind: _Line | None
+    removed: tuple[_Line, ...]
+    added: tuple[_Line, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a unit does: `window` are the lines that must follow each other; `creates` and `deletes` are of its file."""
+
+    patch: int
+    file: str
+    window: tuple[_Line, ...]
+    edits: tuple[_Edit, ...]
+    creates: bool
+    deletes: bool
+
+
+#: The lines of each file, or None where there is no such file.
+_State = dict[str, list[_Line] | None]
+
+
+class Series:
+    """Patches, taken apart.
+
+    Attributes:
+        units: the parts, in the order of the patches.
+        needs: (u, v) if unit u does not apply without unit v.
+        likely: (u, v) if u probably does not compile without v, and how likely that is.
+    """
+
+    def __init__(self, series: Sequence[Patch], base: dict[str, str | None], blocks: bool) -> None:
+        self._base = base
+        self._texts: list[str] = []
+        self._begin: _State = {file: text if text is None else self._lines(text) for file, text in base.items()}
+        self.units: list[Unit] = []
+        self._parts: list[_Part] = []
+        for number, patch in enumerate(series):
+            prefix = f"{patch.path.name}: " if len(series) > 1 else ""
+            state, _ = self._apply(range(len(self._parts)))
+            for file in PatchSet(patch.text.decode("utf-8")):
+                for part, unit in self._split(number, file, state, prefix, blocks):
+                    self._parts.append(part)
+                    self.units.append(unit)
+        everything = range(len(self.units))
+        self.needs = {
+            (unit, left)
+            for left in everything
+            for unit in set(everything) - {left} - self._apply(one for one in everything if one != left)[1]
+        }
+        self.likely = {pair: _SHARED_WORD for pair in self._related() if pair not in self.needs}
+
+    def compose(self, chosen: Collection[int]) -> bytes:
+        """The patch of some of the units; b"" for none.
+
+        Raises:
+            PatchError: one of them needs a unit that is not among them.
+        """
+        if missing := set(chosen) - self._apply(sorted(chosen))[1]:
+            raise PatchError(f"{self.units[min(missing)].name} does not apply without a hunk that is left out")
+        made = [_difference(file, before, self.text(file, chosen)) for file, before in self._base.items()]
+        return "".join(made).encode(errors="surrogateescape")
+
+    def text(self, file: str, chosen: Iterable[int]) -> str | None:
+        """A file with some of the units; None if it is not there then."""
+        lines = self._apply(sorted(chosen))[0][file]
+        return None if lines is None else "".join(self._texts[line] for line in lines)
+
+    def _lines(self, text: str) -> list[_Line]:
+        """Identities for the lines of a text."""
+        begin = len(self._texts)
+        self._texts += _split_lines(text)
+        return list(range(begin, len(self._texts)))
+
+    def _apply(self, chosen: Iterable[int]) -> tuple[_State, set[int]]:
+        """The files with some of the units, in their order, and those of them that apply."""
+        state: _State = dict(self._begin)
+        applied: set[int] = set()
+        for (_, file), group in itertools.groupby(
+            chosen, key=lambda one: (self._parts[one].patch, self._parts[one].file)
+        ):
+            lines = state[file]
+            units = [unit for unit in group if _applies(self._parts[unit], lines)]
+            if units:
+                applied.update(units)
+                state[file] = _changed([self._parts[unit] for unit in units], lines or [])
+        return state, applied
+
+    def _split(
+        self, number: int, file: PatchedFile, state: _State, prefix: str, blocks: bool
+    ) -> Iterator[tuple[_Part, Unit]]:
+        """A file's units in one patch; `state` is of the files before that patch."""
+        name = file.path
+        creates, deletes = (side.split("\t")[0] == "/dev/null" for side in (file.source_file, file.target_file))
+        lines = state[name] or []
+        shift = 0
+        for hunk in file:
+            source = [_text(hunk, index) for index, line in enumerate(hunk) if line.line_type in _SOURCE]
+            # The numbers of a hunk of no lines are those of the line before it.
+            expected = hunk.source_start - (1 if source else 0)
+            start = self._find(lines, source, expected + shift)
+            shift = start - expected
+            end = start + len(source)
+            runs = _runs(hunk)
+            for group in [[run] for run in runs] if blocks and not creates else [runs]:
+                edits = [self._edit(run, hunk, lines, start) for run in group]
+                begin, last = start, end
+                if blocks:
+                    begin = max(start, start + group[0].source - _CONTEXT)
+                    last = min(end, start + group[0].source + group[0].removed + _CONTEXT)
+                window = tuple(lines[begin:last])
+                part = _Part(number, name, window, tuple(edits), creates, deletes)
+                yield part, _unit(prefix, name, hunk, group)
+
+    def _edit(self, run: _Run, hunk: Hunk, lines: Sequence[_Line], start: int) -> _Edit:
+        at = start + run.source
+        texts = [_text(hunk, index) for index in range(run.first, run.last) if hunk[index].line_type == LINE_TYPE_ADDED]
+        begin = len(self._texts)
+        self._texts += texts
+        removed = tuple(lines[at : at + run.removed])
+        behind = removed[-1] if removed else lines[at - 1] if at else None
+        return _Edit(behind, removed, tuple(range(begin, len(self._texts))))
+
+    def _find(self, lines: Sequence[_Line], wanted: Sequence[str], expected: int) -> int:
+        """Where lines stand that are known to be there: nearest to where they should, as GNU patch looks for them."""
+        texts = [self._texts[line] for line in lines]
+        for far in range(len(texts) + 1):
+            for at in (expected + far, expected - far):
+                if 0 <= at <= len(texts) - len(wanted) and texts[at : at + len(wanted)] == list(wanted):
+                    return at
+        raise PatchError(f"a hunk near line {expected + 1} cannot be found in its file")
+
+    def _related(self) -> Iterator[tuple[int, int]]:
+        """Pairs of units that add a word which is nowhere else, or remove one of which nothing is left."""
+        before = set(_WORD.findall("".join(filter(None, self._base.values()))))
+        state, _ = self._apply(range(len(self.units)))
+        after = {word for lines in state.values() for line in lines or [] for word in _WORD.findall(self._texts[line])}
+        own = []
+        for part in self._parts:
+            added = {word for edit in part.edits for line in edit.added for word in _WORD.findall(self._texts[line])}
+            removed = {
+                word for edit in part.edits for line in edit.removed for word in _WORD.findall(self._texts[line])
+            }
+            own.append((added - before) | (removed - after))
+        for one, other in itertools.permutations(range(len(own)), 2):
+            if own[one] & own[other]:
+                yield one, other
+
+
+def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (), blocks: bool = False) -> Series:
+    """Take patches apart.
+
+    Args:
+        series: they apply one after the other.
+        source: GCC's top folder.
+        baseline: patches that come before them and are not taken apart.
+        blocks: each run of changed lines is a unit, not each hunk.
+
+    Raises:
+        PatchError: one does not apply, or does what cannot be taken apart.
+    """
+    for patch in series:
+        _check(patch)
+    touched = sorted({file for patch in [*baseline, *series] for file in patch.files})
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for file in ["gcc/BASE-VER", *touched]:
+            if (source / file).is_file():
+                (tree / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / file, tree / file)
+        for patch in baseline:
+            patches.apply(patch, tree)
+        base = {file: _read(tree / file) for file in touched}
+        for patch in series:
+            patches.apply(patch, tree)
+        made = Series(series, base, blocks)
+        for file in touched:
+            if made.text(file, range(len(made.units))) != _read(tree / file):
+                raise PatchError(f"{file}: the patch cannot be taken apart exactly; make it again with git diff")
+    return made
+
+
+def _check(patch: Patch) -> None:
+    """Raise PatchError if a patch renames files or changes their modes: such things are in no hunk."""
+    header = re.search(rb"^(rename|copy) (from|to) |^(old|new) mode ", patch.text, re.MULTILINE)
+    if header:
+        what = "changes a file's mode" if header[3] else f"{header[1].decode()}s files".replace("copys", "copies")
+        raise PatchError(f"patch {patch.path}: {what}, which is in no hunk; make it with git diff --no-renames")
+
+
+def _read(path: Path) -> str | None:
+    return path.read_bytes().decode(errors="surrogateescape") if path.is_file() else None
+
+
+def _text(hunk: Hunk, index: int) -> str:
+    """A line of a hunk without its sign; one at a file's end may have no newline."""
+    cut = index + 1 < len(hunk) and hunk[index + 1].line_type == LINE_TYPE_NO_NEWLINE
+    value = str(hunk[index].value)
+    return value.removesuffix("\n") if cut else value
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of changed lines of a hunk: the places of the first and of the one behind the last; how many lines of the
+    source the hunk has before it, and how many of them it removes."""
+
+    first: int
+    last: int
+    source: int
+    removed: int
+
+
+def _runs(hunk: Hunk) -> list[_Run]:
+    found, source = [], 0
+    for context, group in itertools.groupby(
+        range(len(hunk)), key=lambda place: hunk[place].line_type == LINE_TYPE_CONTEXT
+    ):
+        places = list(group)
+        lines = sum(1 for place in places if hunk[place].line_type in _SOURCE)
+        if not context and any(hunk[place].line_type != LINE_TYPE_NO_NEWLINE for place in places):
+            found.append(_Run(places[0], places[-1] + 1, source, lines))
+        source += lines
+    return found
+
+
+def _applies(part: _Part, lines: list[_Line] | None) -> bool:
+    if lines is None or part.creates:
+        return lines is None and part.creates
+    if not part.window:
+        return all(edit.behind is None or edit.behind in lines for edit in part.edits)
+    try:
+        at = lines.index(part.window[0])
+    except ValueError:
+        return False
+    return lines[at : at + len(part.window)] == list(part.window)
+
+
+def _changed(parts: Sequence[_Part], lines: Sequence[_Line]) -> list[_Line] | None:
+    """The lines of a file after the edits of one patch; None if it is deleted."""
+    edits = [edit for part in parts for edit in part.edits]
+    dropped = {line for edit in edits for line in edit.removed}
+    coming: dict[_Line | None, list[_Line]] = {}
+    for edit in edits:
+        coming.setdefault(edit.behind, []).extend(edit.added)
+    made = list(coming.get(None, []))
+    for line in lines:
+        made += [] if line in dropped else [line]
+        made += coming.get(line, [])
+    return None if not made and any(part.deletes for part in parts) else made
+
+
+def _split_lines(text: str) -> list[str]:
+    """Lines as diff knows them, which end with a newline only."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def _unit(prefix: str, file: str, hunk: Hunk, runs: Sequence[_Run]) -> Unit:
+    lines = hunk[runs[0].first : runs[-1].last]
+    changed = [line for line in lines if line.line_type in (LINE_TYPE_ADDED, LINE_TYPE_REMOVED)]
+    said = next((line for line in changed if line.value.strip()), changed[0])
+    number = changed[0].source_line_no or changed[0].target_line_no
+    about = str(said).strip()
+    return Unit(f"{prefix}{file.removeprefix('libgo/')}:{number}", file, about, "".join(map(str, lines)))
+
+
+def _difference(file: str, before: str | None, after: str | None) -> str:
+    """A file's part of a patch; "" if it stays as it is."""
+    old, new = ("/dev/null" if before is None else f"a/{file}"), ("/dev/null" if after is None else f"b/{file}")
+    lines = difflib.unified_diff(_split_lines(before or ""), _split_lines(after or ""), old, new, n=_CONTEXT)
+    return "".join(line if line.endswith("\n") else line + _NO_NEWLINE for line in lines)

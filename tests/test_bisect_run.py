@@ -1,0 +1,320 @@
+"""The driver and the commands of a bisect. Builds and guests are stand-ins; the rest is real: patches, GCC's source,
+the store, what is written and said. A real bisect in a guest is in test_bisect_guest.py."""
+
+import random
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from harness import engine
+from harness.bisect import run as bisects
+from harness.build import patches
+from harness.cli import main
+from harness.crew import Crew
+from harness.engine import Provided
+from harness.errors import BuildError
+from harness.results.matrix import Trial
+from harness.results.store import Store
+
+DATA = Path(__file__).parent / "data" / "bisect"
+ONE, TWO = DATA / "one-hunk.patch", DATA / "two-hunks.patch"
+PROGRAM = "threads/lock-exit-once"
+NOTHING = {"exit_status": 0, "signal": "", "seconds": 0.5, "stdout": b"", "stderr": b"", "stdout_total": 0}
+NOTHING |= {"stderr_total": 0, "started": "2026-01-01T00:00:00+00:00", "command": "harness run x"}
+
+
+class World:
+    """Stands in for compilers and guests.
+
+    Attributes:
+        harm: words of a patch, all of which it must have for the program to crash, with a chance p1 (else p0).
+        needs: pairs of words: a patch with the first and without the second does not compile.
+        killed_at: at this trial the harness is killed, once.
+        trouble: what the next build says in vain.
+        deadly: words of a patch with which no guest lives to the end of a trial.
+    """
+
+    def __init__(self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none"):
+        self.deadly = deadly
+        self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
+        self.random, self.made, self.built, self.held = random.Random(1), 0, [], []
+
+    def text(self, name, configuration):
+        return "".join(path.read_text() for path in configuration.patches(name))
+
+    def build(self, name, asked):
+        text = self.text(name, asked.configuration)
+        if self.trouble:
+            raise BuildError(f"libgo: make failed: {self.trouble} (whole log: x)")
+        for one, other in self.needs:
+            if one in text and other not in text:
+                raise BuildError("libgo: make failed: proc.c:1:1: error: it is not declared (whole log: x)")
+        self.built.append(name)
+
+    def provide(self, asked, report):
+        for name in asked.request.variants:
+            self.build(name, asked)
+        libgos = {name: SimpleNamespace(key=name, library=None) for name in asked.request.variants}
+        described = engine._describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration, {})
+        return Provided({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, described)
+
+    def add_variant(self, name, asked, provided, report, stopped=None):
+        self.build(name, asked)
+        provided.built["x"].libgos[name] = SimpleNamespace(key=name)
+
+    def conduct(self, asked, provided, store, number, report, batches, resume=False, door=None):
+        crew = Holding.__new__(Holding)
+        crew.hold = self.held.append
+        for batch in batches(crew, lambda: False):
+            for slot in batch.slots["linux-i386"]():
+                self.made += 1
+                if self.made == self.killed_at:
+                    raise KeyboardInterrupt
+                assert slot.variant in provided.built["x"].libgos, "only what is built is run"
+                deadly = self.deadly in self.text(slot.variant, asked.configuration)
+                harmed = all(word in self.text(slot.variant, asked.configuration) for word in self.harm)
+                crash = self.random.random() < (self.p1 if harmed else self.p0)
+                told = ("crash", "status 2", "fatal error: bad\x1b[2J time") if crash else ("pass", "as expected", "")
+                told = ("error", "the guest died", "") if deadly else told
+                said = dict(zip(("verdict", "reason", "signature"), told, strict=True)) | NOTHING
+                names = {"guest": slot.guest, "variant": slot.variant, "program": slot.program.name}
+                trial = Trial(id=0, number=slot.number, attempt=3 if deadly else 1, **names, **said)
+                store.add(number, trial)
+                door.finished(trial)
+
+
+class Holding(Crew):
+    """A crew without guests, which is told what they should hold."""
+
+
+@pytest.fixture
+def bisect(gcc, tmp_path, monkeypatch):
+    """Run a command of a bisect in a stand-in world."""
+    monkeypatch.setattr(bisects, "_check_built", lambda *words: None)
+
+    def make(world, *words):
+        for name in ("provide", "add_variant", "conduct"):
+            monkeypatch.setattr(engine, name, getattr(world, name))
+        return CliRunner().invoke(main, ["bisect", *map(str, words), "--work", str(tmp_path / "work")])
+
+    return make
+
+
+BAD = "a thread ends at a bad time"
+
+
+def test_one_hunk_of_nine(bisect, gcc, tmp_path):
+    world = World([BAD])
+    done = bisect(world, "patch", ONE, "--program", PROGRAM)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", done.output, re.MULTILINE)
+    assert "\x1b" not in done.output and r"bad\x1b[2J time" in done.output
+    text = (tmp_path / "work/runs/1/culprit.patch").read_bytes()
+    (_hunk,) = re.findall(rb"^@@", text, re.MULTILINE)
+    assert BAD.encode() in text and b"bad time, with" not in text
+    patches.apply(patches.parse(text, Path("culprit.patch")), copied(gcc, tmp_path))
+    page = (tmp_path / "work/runs/1/bisect.html").read_text()
+    assert "runtime/proc.c:605" in page and "\x1b" not in page and "4-9" in page
+    store = Store(tmp_path / "work/results.sqlite")
+    assert store.run(1).finished and f"It took {len(list(store.trials(1)))} trials" in done.output
+    assert all(len(held) in (2, 3) for held in world.held), "guests are given few libgos at a time"
+
+
+def copied(gcc, folder):
+    for file in ("libgo/runtime/proc.c", "gcc/BASE-VER"):
+        (folder / "tree" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / file).write_bytes((gcc / file).read_bytes())
+    return folder / "tree"
+
+
+def test_two_hunks_together_one_of_which_needs_a_third(bisect, tmp_path):
+    # threads_started is declared by one hunk and used by another.
+    world = World(["mp->ncgocall = 1;", "a marked thread"], needs=[("__atomic_add_fetch", "static uint32 thr")])
+    target = tmp_path / "found.patch"
+    done = bisect(world, "patch", TWO, "--program", PROGRAM, "-o", target)
+    assert done.exit_code == 0, done.output
+    assert "runtime/proc.c:250 and runtime/proc.c:607 together, with a probability" in done.output
+    assert len(re.findall(r"^@@", target.read_text(), re.MULTILINE)) == 2
+    again = [name for name in world.built if world.built.count(name) > 1]
+    assert not again, "nothing is built twice"
+
+
+def test_killed_and_resumed(bisect, tmp_path):
+    whole = bisect(World([BAD]), "patch", ONE, "--program", PROGRAM)
+    assert whole.exit_code == 0
+    stopped = bisect(World([BAD], killed_at=9), "patch", ONE, "--program", PROGRAM)
+    assert stopped.exit_code == 130
+    assert "8 trials of bisect 2 are stored; `harness bisect resume 2` goes on" in stopped.output
+    refused = CliRunner().invoke(main, ["run", "--resume", "2", "--work", str(tmp_path / "work")])
+    assert refused.exit_code == 2 and "`harness bisect resume 2`" in refused.output
+    world = World([BAD])
+    done = bisect(world, "resume")
+    assert done.exit_code == 0 and "runtime/proc.c:605, with a probability" in done.output, done.output
+    store = Store(tmp_path / "work/results.sqlite")
+    trials = [(trial.variant, trial.number) for trial in store.trials(2)]
+    assert len(set(trials)) == len(trials) == 8 + world.made
+    over = bisect(World(), "resume")
+    assert over.exit_code == 2 and "all bisects have finished" in over.output
+
+
+def test_a_full_disk_is_no_constraint(bisect, tmp_path):
+    class Full(World):
+        def add_variant(self, *words):
+            self.trouble = "fatal error: error writing to /tmp/x.s: No space left on device"
+            super().add_variant(*words)
+
+    done = bisect(Full([BAD]), "patch", ONE, "--program", PROGRAM)
+    assert done.exit_code == 2 and "No space left on device" in done.output
+    assert Store(tmp_path / "work/results.sqlite").run(1).plan["bisect"]["failed"] == []
+    assert bisect(World([BAD]), "resume").exit_code == 0
+
+
+def test_the_patch_is_not_what_it_was(bisect, write):
+    mine = write("mine.patch", ONE.read_text())
+    assert bisect(World([BAD], killed_at=5), "patch", mine, "--program", PROGRAM).exit_code == 130
+    mine.write_text(TWO.read_text())
+    done = bisect(World(), "resume")
+    assert done.exit_code == 2 and "is not what it was" in done.output
+
+
+def test_no_difference(bisect):
+    done = bisect(World(p1=0.0), "patch", ONE, "--program", PROGRAM, "--trials", "12")
+    assert done.exit_code == 1
+    assert "No difference found with 24 trials." in done.output
+    assert re.search(r"A difference of \d+% would have shown with a probability of 90%\.", done.output)
+
+
+def test_a_program_that_fails_with_every_build(bisect):
+    done = bisect(World(), "patch", ONE, "--program", PROGRAM, "--trials", "12")
+    assert done.exit_code == 1
+    assert f"{PROGRAM} does so with pristine in every trial, whatever is changed." in done.output
+
+
+def test_a_libgo_that_no_guest_survives(bisect):
+    done = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
+    assert done.exit_code == 3
+    assert re.search("no trial with bisect-[0-9a-f]{8} can be made, the last time so: the guest died", done.output)
+
+
+GOOD = ONE.read_text()
+HEADER = "diff --git a/libgo/runtime/yield.c b/libgo/runtime/yield.c\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "changes nothing"),
+        (GOOD + "GIT binary patch\n", "binary"),
+        (GOOD.replace(HEADER, f"{HEADER}rename from libgo/a.c\nrename to libgo/runtime/yield.c\n"), "renames files"),
+        (GOOD.replace(HEADER, f"{HEADER}old mode 100644\nnew mode 100755\n"), "changes a file's mode"),
+        (GOOD.replace("tries < 20", "tries < 21"), "does not apply to GCC 12.2.0: hunk 2 of libgo/runtime/proc.c"),
+        (GOOD[:-30], "is not a unified diff"),
+    ],
+)
+def test_bad_patches(bisect, write, text, said):
+    done = bisect(World(), "patch", write("p.patch", text), "--program", PROGRAM)
+    assert done.exit_code == 2 and said in done.output and len(done.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((ONE, "--program", "threads"), "threads is 11 programs, and a bisect is of one"),
+        ((ONE, "--program", "threads/none"), "no program none"),
+        (("none.patch", "--program", PROGRAM), "cannot be read"),
+        ((ONE, "--program", PROGRAM, "--baseline", "distro"), "is prebuilt"),
+        ((ONE, "--program", PROGRAM, "--guest", "nowhere"), "no guest named nowhere"),
+        ((ONE, "--program", PROGRAM, "--baseline", "none"), "no variant named none"),
+    ],
+)
+def test_bad_requests(bisect, words, said):
+    done = bisect(World(), "patch", *words)
+    assert done.exit_code == 2 and said in done.output and len(done.output.splitlines()) == 1
+
+
+def test_what_changes_nothing_that_is_built(write):
+    same = SimpleNamespace(library=write("libgo.so", "same"))
+    built = SimpleNamespace(broken={}, libgos={"pristine": same, "bisect-x": same})
+    with pytest.raises(bisects.PatchError, match="changes nothing in the libgo that is built"):
+        bisects._check_built(None, Provided({}, {"x": built}, {}), "pristine", "bisect-x")
+
+
+# Commits.
+
+
+@pytest.fixture
+def repository(gcc, tmp_path):
+    """A repository with what a bisect of commits reads of GCC's, and a commit for each hunk of a patch."""
+    folder = tmp_path / "gcc"
+    for file in ("gcc/BASE-VER", "libgo/configure", "config.guess"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes((gcc / file).read_bytes())
+    source = folder / "libgo/go/p/p.go"
+    source.parent.mkdir(parents=True)
+    source.write_text("package p\n")
+    git(folder, "init", "-q", "-b", "master")
+    commit(folder, "the beginning")
+    git(folder, "tag", "good")
+    for number in range(8):
+        source.write_text(source.read_text() + f"\n// Change {number}.\n")
+        commit(folder, f"libgo: change {number}")
+        (folder / "ChangeLog").write_text(f"{number}\n")
+        commit(folder, f"another part of GCC, {number}")
+    return folder
+
+
+def git(folder, *words):
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def commit(folder, message):
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", message)
+
+
+def test_the_first_bad_commit(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = bisect(
+        World(["// Change 5."]), "git", repository, "good..master", "--program", PROGRAM, "--outcome", "crash"
+    )
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^[0-9a-f]{12} \(libgo: change 5\), with a probability of 9", done.output, re.MULTILINE)
+    text = (tmp_path / "work/runs/1/culprit.patch").read_text()
+    assert "+// Change 5." in text and "+// Change 4." not in text
+    (unpacked,) = (tmp_path / "cache/harness/gcc-source").glob("*/libgo/go/p/p.go")
+    assert unpacked.read_text() == "package p\n", "libgo is that of the first commit"
+
+
+def test_commits_that_do_not_build_are_left_out(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world = World(["// Change 5."], needs=[("// Change 4.", "// Change 6.")])
+    done = bisect(world, "git", repository, "good..master", "--program", PROGRAM)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^One of .*change 4\), .*change 5\), .*change 6\), with a probability", done.output, re.MULTILINE)
+
+
+def test_bad_repositories(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def said(folder=repository, commits="good..master"):
+        done = bisect(World(), "git", folder, commits, "--program", PROGRAM)
+        assert done.exit_code == 2 and len(done.output.splitlines()) == 1, done.output
+        return done.output
+
+    assert "is not there, or not a folder" in said(tmp_path / "none")
+    assert "is not a git repository" in said(Path("/"))
+    assert "is not a range of commits" in said(commits="good")
+    assert "has no commit better" in said(commits="better..master")
+    assert "master is not an ancestor of good" in said(commits="master..good")
+    assert "no commit of good..good changes libgo" in said(commits="good..good")
+    (repository / "gcc/BASE-VER").write_text("13.1.0\n")
+    assert "has changes that are not committed" in said()
+    commit(repository, "GCC 13")
+    (repository / "libgo/go/p/p.go").write_text("package p // again\n")
+    commit(repository, "libgo: one more")
+    assert "is GCC 13.1.0, and toolchain linux-i386 is GCC 12" in said(commits="master~1..master")
