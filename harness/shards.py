@@ -26,6 +26,8 @@ BOOT, LIBGO = 10.0, 15.0
 AROUND, RESTORE = 0.1, 1.5
 #: Seconds of a trial where nothing is known at all: a Go program takes 0.5 s to be loaded without KVM.
 UNKNOWN = 1.0
+#: Seconds that no trial is expected to stay below.
+LEAST = 0.001
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ class Times:
     @classmethod
     def from_json(cls, said: Iterable[Sequence[Any]]) -> Times:
         """Times that were written down. Raises ValueError or TypeError if it is something else."""
-        return cls({(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in said})
+        known = {(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in said}
+        if not all(0 <= time < math.inf for time in known.values()):
+            raise ValueError("a time is no time")
+        return cls(known)
 
     def of(self, cells: Iterable[CellKey]) -> dict[CellKey, float]:
         """The expected seconds of a trial of each cell."""
@@ -95,13 +100,13 @@ def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[
     rounds: dict[tuple[str, str], float] = {}  # seconds of one trial with each variant
     variants: dict[str, set[str]] = {}
     for guest, variant, program in cells:
-        rounds[guest, program] = rounds.get((guest, program), 0.0) + each[guest, variant, program]
+        rounds[guest, program] = rounds.get((guest, program), 0.0) + max(each[guest, variant, program], LEAST)
         variants.setdefault(guest, set()).add(variant)
     share = sum(rounds.values()) * trials / jobs
     pieces = [
         _Piece(seconds * len(numbers), guest, program, numbers)
         for (guest, program), seconds in rounds.items()
-        for numbers in _ranges(trials, math.ceil(seconds * trials / share) if share else 1)
+        for numbers in _ranges(trials, math.ceil(seconds * trials / share))
     ]
     shards = [Shard() for _ in range(jobs)]
     served: list[set[str]] = [set() for _ in range(jobs)]

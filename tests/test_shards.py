@@ -6,7 +6,7 @@ import random
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import ci, engine, shards
@@ -32,6 +32,7 @@ def trials_of(shard):
     st.integers(1, 3), st.integers(1, 12), st.integers(1, 30), st.integers(1, 9),
     st.lists(st.floats(0, 100), min_size=1, max_size=8),
 )  # fmt: skip
+@example(1, 2, 1, 1, [0.0, 0.0, 5e-324])
 def test_every_trial_is_in_one_shard(guests, programs, trials, jobs, seconds):
     cells = cells_of(guests, programs)
     times = Times(dict(zip(cells, seconds, strict=False)))
@@ -169,7 +170,16 @@ def test_bad_input(words, said, tmp_path, monkeypatch):
     assert got.exit_code == 2 and said in got.output
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1, "times": [["g", "v", "p"]]}', '{"schema": 1, "times": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"schema": 1, "times": [["g", "v", "p"]]}',
+        '{"schema": 1, "times": 3}',
+        '{"schema": 1, "times": [["g", "v", "p", NaN]]}',
+    ],
+)
 def test_a_file_of_times_that_is_none(write, text):
     with pytest.raises(ConfigError, match="is no file of times"):
         ci.read_times(write("t.json", text))
