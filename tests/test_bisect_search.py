@@ -200,3 +200,15 @@ def test_a_course_follows_from_what_was_seen():
     assert sum(sum(step.verdicts.values()) for step in told) == len(course.seen)
     assert [step.subset for step in told[:2]] == [case.whole, NOTHING]
     assert told[-1].answer.alternatives == course.result.answer.alternatives
+
+
+@pytest.mark.parametrize("p1", [0.4, 1.0])
+def test_of_two_that_do_it_alone_one_is_named(p1):
+    for seed in range(6):
+        rng = random.Random(seed)
+        result = play(
+            Course(Case(12)),
+            lambda subset, number, rng=rng: CRASH if subset & {2, 9} and rng.random() < p1 else PASS,
+            400,
+        )
+        assert result.answer.alternatives in ((frozenset({2}),), (frozenset({9}),))

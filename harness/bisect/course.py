@@ -22,6 +22,8 @@ _BLIND, _BLIND_SHARE = 5, 0.2
 _LOST = 3
 #: Information, in nats, that a trial must tell that is made while something is built.
 _MEANWHILE = 0.02
+#: So many times the trials of an end at most, a search is given up: what it sees fits nothing that it reckons with.
+_ENOUGH = 20
 NOTHING: Subset = frozenset()
 
 
@@ -260,7 +262,7 @@ class Course:
                 self.result = Result(self.question, answer, True, self.search.none)
                 return None
             return answer.alternatives[0]
-        if chosen := self.search.choose(costs):
+        if len(self.seen) < _ENOUGH * self.case.most and (chosen := self.search.choose(costs)):
             return chosen[0]
         self.result = Result(self.question, answer, False, self.search.none)
         return None
