@@ -66,7 +66,7 @@ class Story:
             members = [max(answer.alternatives[0])] if course.case.prefixes else sorted(answer.alternatives[0])
             first = f"{self._list(members)}, {sure}."
         if not result.decided:
-            first += f" That is less than the {course.case.confidence:.0%} asked for, and the search was given up, for more trials would hardly tell."
+            first += f" That is less than the {course.case.confidence:.0%} asked for: more trials would hardly tell."
         return [first, f"{ends}.", f"It took {self.cost()}."]
 
     def header(self) -> str:

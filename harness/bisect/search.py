@@ -49,9 +49,10 @@ _CHANCES /= _CHANCES.sum()
 _CHANCES *= 0.8
 _CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without, always with it
 #: What is believed of a culprit's size before anything is seen: one unit, two, three, so many that only all together
-#: show the outcome; and that there is none. What a bisect cannot have is shared out among the rest.
+#: show the outcome; two that do it each alone; and that there is none. What a bisect cannot have is shared out among
+#: the rest.
 _SIZES = {1: 0.42, 2: 0.42, 3: 0.05}
-_ALL, _NONE = 0.005, 0.5
+_EITHER, _ALL, _NONE = 0.03, 0.005, 0.5
 #: Up to so many units, culprits of two or three units are reckoned with.
 MOST_FOR_TWO, MOST_FOR_THREE = 200, 20
 #: Trials of one set that are looked ahead, to see whether a build is worth its time.
@@ -198,13 +199,20 @@ class Search:
         culprits = _culprits(units, prefixes)
         sizes = np.array([len(set(culprit)) for culprit in culprits])
         shares = {size: _SIZES[size] for size in _SIZES if (sizes == size).any()}
-        prior = np.zeros(len(sizes) + 1)  # the last is "all of them together"
+        two = not prefixes and 1 < units <= MOST_FOR_TWO
+        either = list(itertools.combinations(range(units), 2)) if two else []
+        #: Where the hypothesis stands that it takes all units. Culprits are before it; behind it are pairs of which
+        #: each does it alone.
+        self._all = len(sizes)
+        prior = np.zeros(len(sizes) + 1 + len(either))
         for size, share in shares.items():
-            prior[:-1][sizes == size] = share / (sizes == size).sum()
+            prior[: self._all][sizes == size] = share / (sizes == size).sum()
         if not prefixes and units > max(shares):
-            prior[-1] = _ALL
+            prior[self._all] = _ALL
+        prior[self._all + 1 :] = _EITHER / max(1, len(either))
         prior *= (1 - _NONE) / prior.sum()
         self._first, self._second, self._third = np.array(culprits).T
+        self._one, self._other = np.array(either, dtype=int).reshape(-1, 2).T
         #: Weights of (culprit, pair of chances), and of the chances if nothing makes a difference; together 1.
         self._weights: Floats = prior[:, None] * _CHANCES
         self._none: Floats = _NONE * (_FIRST + _LAST) / 2
@@ -266,15 +274,20 @@ class Search:
     def blame(self) -> Floats:
         """For each unit the probability that it is part of the culprit."""
         belief = self._weights.sum(axis=1)
-        found = np.full(self.units, belief[-1])
+        found = np.full(self.units, belief[self._all])
         for units, counts in self._columns():
-            found += np.bincount(units, weights=belief[:-1] * counts, minlength=self.units)
+            found += np.bincount(units, weights=belief[: self._all] * counts, minlength=self.units)
+        for column in (self._one, self._other):
+            found += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
         return found
 
     def answer(self) -> Answer:
         """The most probable culprit, with all that it needs."""
         belief = self._weights.sum(axis=1)
-        order = np.argsort(-belief[:-1])[:60]
+        whole = float(belief[self._all])
+        for column in (self._one, self._other):  # of two that do it each alone, each is an answer
+            belief[: self.units] += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
+        order = np.argsort(-belief[: self._all])[:60]
         order = order[belief[order] >= belief[order[0]] / 1000]
         has = self._masks(order)
         if not self.prefixes:
@@ -286,8 +299,8 @@ class Search:
             alike.setdefault(key, []).append(place)
             probability[key] = probability.get(key, 0.0) + float(belief[index])
         best = max(probability, key=probability.__getitem__)
-        if belief[-1] > probability[best]:
-            return Answer((frozenset(range(self.units)),), float(belief[-1]), whole=True)
+        if whole > probability[best]:
+            return Answer((frozenset(range(self.units)),), whole, whole=True)
         found = [subset_of(has[place]) for place in alike[best]]
         return Answer(tuple(sorted(found, key=sorted)) if self.prefixes else (found[0],), probability[best])
 
@@ -351,7 +364,9 @@ class Search:
         """Sets that part the belief, a row each."""
         if self.prefixes:
             return self._prefixes()
-        belief = self._weights.sum(axis=1)[:-1]
+        belief = self._weights.sum(axis=1)
+        either = belief[self._all + 1 :]
+        belief = belief[: self._all]
         likely = np.flatnonzero(belief > 1e-8)
         if not len(likely):
             return np.zeros((0, self.units), dtype=bool)
@@ -363,12 +378,14 @@ class Search:
             orders.append(np.roll(plain, random.integers(self.units)) if number % 2 else random.permutation(self.units))
         made: list[Bools] = []
         weight = belief[likely]
+        both = np.append(weight, either)
         members = [column[likely] for column in (self._first, self._second, self._third)]
         for order in orders:
             rank = np.empty(self.units, dtype=int)
             rank[order] = plain
             last = np.maximum(np.maximum(rank[members[0]], rank[members[1]]), rank[members[2]])
-            share = np.cumsum(np.bincount(last, weights=weight, minlength=self.units)) / weight.sum()
+            last = np.append(last, np.minimum(rank[self._one], rank[self._other]))
+            share = np.cumsum(np.bincount(last, weights=both, minlength=self.units)) / both.sum()
             made += [rank <= int(np.searchsorted(share, target)) for target in _SHARES]
         for has in self._masks(likely[np.argsort(-weight)[:4]]):
             made.append(has)
@@ -381,7 +398,7 @@ class Search:
 
     def _prefixes(self) -> Bools:
         """Those at which the belief is shared out evenly, and their neighbours."""
-        share = np.cumsum(self._weights.sum(axis=1)[:-1])
+        share = np.cumsum(self._weights.sum(axis=1)[: self._all])
         ends = np.searchsorted(share, share[-1] * np.arange(0.05, 1, 0.05))
         ends = np.unique(np.clip(np.concatenate([ends - 1, ends, ends + 1]), 0, self.units - 1))
         return np.arange(self.units)[None, :] <= ends[:, None]
@@ -393,12 +410,13 @@ class Search:
         return max(1, math.ceil(left / max(told, 0.02)))
 
     def _inside(self, has: Bools, which: NDArray[np.int64] | None = None) -> Bools:
-        """For each set and each culprit whether all of the culprit is in the set."""
-        listed = which if which is not None else np.arange(len(self._first) + 1)
-        whole = len(listed) > 0 and listed[-1] == len(self._first)
-        some = listed[:-1] if whole else listed
-        found: Bools = has[:, self._first[some]] & has[:, self._second[some]] & has[:, self._third[some]]
-        return np.hstack([found, np.all(has, axis=1, keepdims=True)]) if whole else found
+        """For each set and each hypothesis whether what it takes is in the set."""
+        listed = np.arange(len(self._weights)) if which is None else which
+        culprits, either = listed[listed < self._all], listed[listed > self._all] - self._all - 1
+        parts = [has[:, self._first[culprits]] & has[:, self._second[culprits]] & has[:, self._third[culprits]]]
+        parts += [np.all(has, axis=1, keepdims=True)] if self._all in listed else []
+        parts.append(has[:, self._one[either]] | has[:, self._other[either]])
+        return np.hstack(parts)
 
     def _masks(self, which: NDArray[np.int64]) -> Bools:
         """Some of the culprits, a row each."""
