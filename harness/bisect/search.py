@@ -3,8 +3,8 @@
 A unit is a hunk, a block or a commit. Some set of units, the culprit, is needed to bring an outcome about: with all of
 it in a build the outcome comes with a chance p1, else with p0, and p1 > p0. Nobody knows the three; a hypothesis is a
 culprit, and the belief in it is kept together with that in (p0, p1) on a grid, so that what is learnt of the chances
-while the culprit is searched counts too. Further hypotheses are that each of two units does it alone, and that nothing makes
-a difference.
+while the culprit is searched counts too. Further hypotheses are that each of two units does it alone, and that
+nothing makes a difference.
 
 The next set is the one that tells most for its cost: the mutual information between what may come of some trials of it
 and whether the culprit is inside, by the time that they and the build take. The posterior probability of an answer
