@@ -708,7 +708,7 @@ def _ssh(machine: Machine) -> int:
 
 @main.group("bisect")
 def bisect_() -> None:
-    """Find out which part of a patch, or which commit, changes what a program does."""
+    """Find the hunk or commit that changes what a program does."""
 
 
 _BISECT_OPTIONS = (
@@ -773,7 +773,7 @@ def bisect_patch(
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Find the smallest part of patches that changes what a program does.
+    """Find the hunks that change what a program does.
 
     FILE... are applied one after the other. Their hunks are left out and put in until it is known, as surely as
     --confidence says, which one, or which together, bring about what the program does with all of them and not without.
@@ -822,7 +822,7 @@ def bisect_git(
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Find the commit of a range of GCC's git that changes what a program does.
+    """Find the commit of GCC's that changes what a program does.
 
     REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
     after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Exit status as
