@@ -317,7 +317,8 @@ def _unit(prefix: str, file: str, hunk: Hunk, runs: Sequence[_Run]) -> Unit:
     changed = [line for line in lines if line.line_type in (LINE_TYPE_ADDED, LINE_TYPE_REMOVED)]
     said = next((line for line in changed if line.value.strip()), changed[0])
     number = changed[0].source_line_no or changed[0].target_line_no
-    about = str(said).strip()
+    sign, text = str(said)[:1], str(said)[1:]
+    about = f"{sign}{' '.join(text.split())}"
     return Unit(f"{prefix}{file.removeprefix('libgo/')}:{number}", file, about, "".join(map(str, lines)))
 
 
