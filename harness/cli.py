@@ -711,6 +711,12 @@ def bisect_() -> None:
     """Find the hunk or commit that changes what a program does."""
 
 
+_PATCH = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
+)
 _BISECT_OPTIONS = (
     click.option("--program", required=True, metavar="SUITE/PROGRAM|FILE.go", help="What is run."),
     click.option("--guest", default="linux-i386", show_default=True, help="Where it is run."),
@@ -736,16 +742,10 @@ _BISECT_OPTIONS = (
     ),
     _JOBS,
 )
-_PATCH = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
-)
 
 
-def _options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what all bisects have."""
+def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what bisects of patches and of commits have; named as the fields of the bisect's Request."""
     for option in reversed(_BISECT_OPTIONS):
         function = option(function)
     return function
@@ -753,26 +753,13 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
 
 @bisect_.command("patch")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@_options
+@_bisect_options
 @click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
 @click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
 @_PATCH
 @_CONF
 @_WORK
-def bisect_patch(
-    files: tuple[Path, ...],
-    program: str,
-    guest: str,
-    outcome: str,
-    confidence: float,
-    trials: int,
-    jobs: int | None,
-    baseline: str,
-    blocks: bool,
-    output: Path | None,
-    conf_files: tuple[Path, ...],
-    work: str | None,
-) -> None:
+def bisect_patch(output: Path | None, work: str | None, **asked: Any) -> None:
     """Find the hunks that change what a program does.
 
     FILE... are applied one after the other. Their hunks are left out and put in until it is known, as surely as
@@ -782,46 +769,17 @@ def bisect_patch(
     """
     from harness.bisect import run as bisects
 
-    _bisect(
-        bisects.Request(
-            program,
-            guest,
-            paths.work_dir(work),
-            baseline,
-            files,
-            blocks=blocks,
-            outcome=outcome,
-            confidence=confidence,
-            trials=trials,
-            jobs=jobs,
-            conf_files=conf_files,
-        ),
-        None,
-        output,
-        work,
-    )
+    _bisect(bisects.Request(work=paths.work_dir(work), **asked), None, output, work)
 
 
 @bisect_.command("git")
 @click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
 @click.argument("commits", metavar="GOOD..BAD")
-@_options
+@_bisect_options
 @_PATCH
 @_CONF
 @_WORK
-def bisect_git(
-    repository: Path,
-    commits: str,
-    program: str,
-    guest: str,
-    outcome: str,
-    confidence: float,
-    trials: int,
-    jobs: int | None,
-    output: Path | None,
-    conf_files: tuple[Path, ...],
-    work: str | None,
-) -> None:
+def bisect_git(output: Path | None, work: str | None, **asked: Any) -> None:
     """Find the commit of GCC's that changes what a program does.
 
     REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
@@ -830,23 +788,7 @@ def bisect_git(
     """
     from harness.bisect import run as bisects
 
-    _bisect(
-        bisects.Request(
-            program,
-            guest,
-            paths.work_dir(work),
-            repository=repository,
-            commits=commits,
-            outcome=outcome,
-            confidence=confidence,
-            trials=trials,
-            jobs=jobs,
-            conf_files=conf_files,
-        ),
-        None,
-        output,
-        work,
-    )
+    _bisect(bisects.Request(work=paths.work_dir(work), **asked), None, output, work)
 
 
 @bisect_.command("resume")

@@ -32,7 +32,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, 
 
 from harness import __version__, paths, steady
 from harness.cache import Cache, digest, file_digest
-from harness.crew import Built, Crew, Job, Outcome, spoilt
+from harness.crew import Built, Crew, Job, Makers, Outcome, spoilt
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
 from harness.guest.image import told_digest
 from harness.guest.machine import Files
@@ -78,7 +78,7 @@ class _Order:
     places: Mapping[Path, tuple[Bundle, str]]
 
 
-class Cluster:
+class Cluster(Makers):
     """The workers, as whoever conducts a run sees them.
 
     Args:
@@ -139,14 +139,6 @@ class Cluster:
         if self._local:
             self._local.close()
         self._senders.shutdown(wait=False, cancel_futures=True)
-
-    def rest(self) -> Iterator[Outcome]:
-        """The results that nobody has taken, when all is stopped; what failed does not matter any more."""
-        with suppress(queue.Empty):
-            while True:
-                outcome = self.results.get_nowait()
-                if outcome.failure is None:
-                    yield outcome
 
     def _begin(self, order: _Order) -> None:
         """Wait for workers, and make each of them, and those to come, ready for the run."""

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -72,6 +72,11 @@ class Built:
     def agent_target(self, guest: conf.Guest) -> str:
         """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
         return f"{guest.folder}/agent-{self.agent.parent.name}"
+
+    def contents(self, guest: conf.Guest, variants: Iterable[str]) -> dict[str, Path]:
+        """The files that a guest needs for trials with these variants, by where they lie in it."""
+        libraries = {self.library_target(guest, one): self.libgos[one].library for one in variants}
+        return {self.agent_target(guest): self.agent, **libraries}
 
     def library_target(self, guest: conf.Guest, variant: str) -> str:
         """Where a variant's libgo lies in a guest."""
@@ -155,10 +160,15 @@ class Makers(Protocol):
         """End all guests, and what they do."""
 
     def rest(self) -> Iterator[Outcome]:
-        """The results that nobody has taken, when all has ended."""
+        """The results that nobody has taken, when all has ended; what failed does not matter any more."""
+        with suppress(queue.Empty):
+            while True:
+                outcome = self.results.get_nowait()
+                if outcome.failure is None:
+                    yield outcome
 
 
-class Crew:
+class Crew(Makers):
     """The threads.
 
     Attributes:
@@ -227,14 +237,6 @@ class Crew:
         for thread in self._threads:
             thread.join()
 
-    def rest(self) -> Iterator[Outcome]:
-        """The results that nobody has taken, when all guests have ended; what failed does not matter any more."""
-        with suppress(queue.Empty):
-            while True:
-                outcome = self.results.get_nowait()
-                if outcome.failure is None:
-                    yield outcome
-
     def _pool(self, name: str) -> Pool:
         guest = self._job.configuration.guest(name)
         contents = self._contents(name, list(self._job.built[guest.toolchain].libgos))
@@ -244,9 +246,7 @@ class Crew:
     def _contents(self, name: str, variants: Sequence[str]) -> dict[str, Path]:
         """The files that a fresh guest is to have."""
         guest = self._job.configuration.guest(name)
-        built = self._job.built[guest.toolchain]
-        contents = {built.agent_target(guest): built.agent}
-        return contents | {built.library_target(guest, one): built.libgos[one].library for one in variants}
+        return self._job.built[guest.toolchain].contents(guest, variants)
 
     def _tell(self, name: str, text: str) -> None:
         """Have a guest's trouble shown and stored."""

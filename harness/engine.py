@@ -444,8 +444,9 @@ def _part(asked: Asked, number: int, jobs: int) -> Asked:
         "guests": list(asked.guests),
         "programs": [one.name for one in asked.programs],
     }
-    guests = {name: guest for name, guest in asked.guests.items() if any(name == key[0] for key in part.blocks)}
-    programs = [one for one in asked.programs if any(one.name == key[1] for key in part.blocks)]
+    of_guests, of_programs = map(set, zip(*part.blocks, strict=True))
+    guests = {name: guest for name, guest in asked.guests.items() if name in of_guests}
+    programs = [one for one in asked.programs if one.name in of_programs]
     return replace(asked, guests=guests, programs=programs, part=part, whole=whole)
 
 
@@ -461,12 +462,12 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
     # What must be installed comes first: to look for it takes a second, an image's download and a build take minutes.
-    for name, guest in asked.guests.items():
-        if boot_here:
-            find_qemu(name, guest)
+    booted = asked.guests if boot_here else {}
+    for name, guest in booted.items():
+        find_qemu(name, guest)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
-    with _booting_meanwhile(asked.guests if boot_here else {}, files, request.work, cache, report):
+    with _booting_meanwhile(booted, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]

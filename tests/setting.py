@@ -59,11 +59,7 @@ class Setting:
     @contextmanager
     def fresh(self) -> Iterator[Guest]:
         """A guest with the agent and the libgo on it."""
-        built = self.built([])
-        contents = {
-            built.agent_target(self.guest): self.agent,
-            built.library_target(self.guest, self.variant): self.libgo.library,
-        }
+        contents = self.built([]).contents(self.guest, [self.variant])
         saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
         pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say)
         with folder_for_guest(self.folder) as folder:

@@ -59,7 +59,7 @@ def guest(tmp_path, monkeypatch):
             name="g",
             guest=SimpleNamespace(ready=conf.Guest.model_validate({"toolchain": "t", "ready": ready}).ready),
             console=console,
-            stopped=lambda: False,
+            check_wanted=lambda: None,
             restart_if_kvm_fails=lambda: None,
             trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
             failure=GuestError,

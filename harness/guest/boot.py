@@ -103,8 +103,7 @@ def wait(machine: Machine) -> Shell:
     begun, pause = steady.time(), _PAUSES[0]
     due: float | None = None  # when the next probe is
     while steady.time() < deadline:
-        if machine.stopped():
-            raise GuestError(f"guest {machine.name}: given up")
+        machine.check_wanted()
         machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
             raise machine.failure(f"it does not boot: {said}")

@@ -224,10 +224,14 @@ class Machine:
             return str(error) if self.alive() else "QEMU ended"
         return _STOPPED.get(status, "")
 
-    def check(self) -> None:
-        """Raise GuestError if the guest is past help or not wanted any more, so that nobody waits for it."""
+    def check_wanted(self) -> None:
+        """Raise GuestError if the guest is not wanted any more."""
         if self.stopped():
             raise GuestError(f"guest {self.name}: given up")
+
+    def check(self) -> None:
+        """Raise GuestError if the guest is past help or not wanted any more, so that nobody waits for it."""
+        self.check_wanted()
         if said := self.trouble():
             raise GuestError(said)
 

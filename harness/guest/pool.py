@@ -251,11 +251,7 @@ class Pool:
             told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(told))
 
-        def waiting() -> None:
-            if machine.stopped():
-                raise GuestError(f"guest {self._name}: given up")
-
-        folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=waiting)
+        folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
         self._prune(base, folder)
         return folder
 
