@@ -134,10 +134,14 @@ class Cache:
     def _lock(self, kind: str, key: str) -> Path:
         return self.root / "locks" / f"{kind}-{key}.lock"
 
-    def discard(self, kind: str, key: str) -> bool:
-        """Remove a folder, and what a killed build left of it. Returns whether it was there."""
+    def discard(self, kind: str, key: str, wait: bool = True) -> bool:
+        """Remove a folder, and what a killed build left of it. Returns whether it was there.
+
+        Raises:
+            BlockingIOError: another process builds it, and is not to be waited for.
+        """
         final = self.path(kind, key)
-        with lock(self._lock(kind, key)):
+        with lock(self._lock(kind, key), wait):
             there = final.is_dir()
             for doomed in (self._set_aside(final), final.parent / f".{key}.new"):
                 shutil.rmtree(doomed, ignore_errors=True)

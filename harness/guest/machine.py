@@ -126,19 +126,23 @@ class Machine:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor."""
+        """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, and how
+        it is kept (2: its disk lies over the guest's own, 1: perhaps over another saved one's)."""
         qemu = Path(find_qemu(self.name, self.guest)).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
         by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
-        return {"files": stats, "arguments": words, "processor": _processor() if by_kvm else "emulated"}
+        processor = _processor() if by_kvm else "emulated"
+        return {"files": stats, "arguments": words, "processor": processor, "kept": 2}
 
-    def start(self, saved: Saved | None = None) -> None:
+    def start(self, saved: Saved | None = None, apart: bool = False) -> None:
         """Make the overlay and start QEMU.
 
         Args:
             saved: where to go on; else the guest boots.
+            apart: whether the overlay is to be a copy of the saved disk. One that lies over it is quicker, and useless
+                when the saved machine is removed; so it is not for a machine that will itself be saved.
 
         Raises:
             ToolMissing: QEMU is not installed.
@@ -147,7 +151,7 @@ class Machine:
         """
         qemu = find_qemu(self.name, self.guest)
         self.folder.mkdir(parents=True, exist_ok=True)
-        overlay = self._overlay(saved)
+        overlay = self._overlay(saved, apart)
         self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
@@ -359,10 +363,15 @@ class Machine:
             time.sleep(0.02)
         raise GuestError(f"guest {self.name}: {question} says {answer.get('error-desc') or status}")
 
-    def _overlay(self, saved: Saved | None) -> Path | None:
+    def _overlay(self, saved: Saved | None, apart: bool) -> Path | None:
         if self.files.disk is None or self.guest.disk is None:
             return None
         overlay = self.folder / "overlay.qcow2"
+        if saved and apart:
+            try:
+                return Path(shutil.copyfile(saved.disk, overlay))
+            except OSError as error:
+                raise GuestError(f"guest {self.name}: copying {saved.disk}: {error.strerror}") from error
         base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(overlay)]
         try:

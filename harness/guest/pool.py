@@ -7,11 +7,11 @@ Knows nothing of what the files are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +150,8 @@ class Pool:
                     machine.stop()
                     self._failures = RESTORES
                     self._trouble(f"{error}; guests are booted instead")
+                except _Removed:
+                    machine.stop()
                 except GuestError as error:
                     machine.stop()
                     if stopped() or isinstance(error, _DoesNotBoot):
@@ -159,7 +161,7 @@ class Pool:
                     if self._failures >= RESTORES:
                         then = "guests are booted from now on"
                         if saved:  # the next run saves another
-                            shutil.rmtree(saved, ignore_errors=True)
+                            self._remove(saved)
                     self._trouble(f"restoring failed: {error.whole()}; {then}")
             guest = self._boot(machine, say)
             self._fill(guest, say)
@@ -188,15 +190,16 @@ class Pool:
     def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
         return Machine(self._name, self._guest, self._files, folder, self._screens, stopped)
 
-    def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None]) -> Guest:
+    def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None], apart: bool = False) -> Guest:
         say("restoring")
         try:
             told = json.loads((folder / "saved.json").read_text())
             os.utime(folder)  # the least recently used goes first
-        except OSError as error:  # another run may have removed it just now
-            raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
-        disk = folder / "disk.qcow2"
-        machine.start(Saved(folder / "memory", disk))
+            machine.start(Saved(folder / "memory", folder / "disk.qcow2"), apart)
+        except (OSError, GuestError) as error:
+            if not folder.exists():  # another run has removed it just now
+                raise _Removed(f"guest {self._name}: {folder} was removed") from error
+            raise
         shell = boot.connect(machine, 30.0)
         proof = f"{self._guest.folder}/restored"
         clock = self._guest.set_clock.format(seconds=int(time.time()))
@@ -236,7 +239,7 @@ class Pool:
         def make(staging: Path) -> None:
             if self._failures >= RESTORES:
                 raise GuestError("saving failed elsewhere")
-            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say)
+            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say, True)
             self._fill(guest, say)
             say("saving")
             word = secrets.token_hex(16)
@@ -259,7 +262,11 @@ class Pool:
         """Remove the saved machines that were not used for longest, if there are too many. The one just made stays."""
         for old, _ in [*self._kept(base)[KEPT:], *self._kept()[KEPT_IN_ALL:]]:
             if old != made:
-                shutil.rmtree(old, ignore_errors=True)
+                self._remove(old)
+
+    def _remove(self, folder: Path) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is being made again
+            self._cache.discard(_KIND, folder.name, wait=False)
 
     def _kept(self, base: str | None = None) -> list[tuple[Path, set[str]]]:
         """The saved machines, of a description or of all, with the paths of what they hold, latest used first."""
@@ -274,7 +281,7 @@ class Pool:
             except (ValueError, KeyError):
                 whole = False
             if not whole:
-                shutil.rmtree(told.parent, ignore_errors=True)  # cut off by a full disk, say: it is made again
+                self._remove(told.parent)  # cut off by a full disk, say: it is made again
             elif base in (None, data["base"]):
                 found.append((used, told.parent, set(data["contents"])))
         return [(folder, contents) for _, folder, contents in sorted(found, key=lambda one: -one[0])]
@@ -282,6 +289,10 @@ class Pool:
 
 class _DoesNotBoot(GuestError):
     """A guest that does not come up: restoring it another time is no use."""
+
+
+class _Removed(GuestError):
+    """A saved machine went between the choice of it and its use: the choice is made again."""
 
 
 class _CannotSave(GuestError):

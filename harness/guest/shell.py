@@ -30,6 +30,8 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 _PIECE = 32768
 #: Seconds that opening a channel, or a short command, may take in a slow guest.
 _SHORT = 30.0
+#: Seconds that a command's last data may come after its exit status, where nothing says that it was the last.
+_LAST = 1.0
 #: Seconds between two questions to the watch.
 _TICK = 0.5
 
@@ -116,12 +118,14 @@ class Shell:
         deadline = steady.time() + timeout
         asked = steady.time()
         with _as_guest_error(f"`{command}`"):
-            channel = self._transport.open_session(timeout=timeout)
+            channel = self._begin(command, timeout)
             try:
-                channel.exec_command(command)
                 channel.settimeout(0.05)
                 out, err, at, open_ = bytearray(), bytearray(), 0, True
+                exited: float | None = None
                 while True:
+                    # Asked first, for paramiko's thread may at any moment get the last data, the status and the end.
+                    ended = channel.closed or channel.eof_received
                     # Both streams are emptied in turn: left full, they would block each other (paramiko issue 1778).
                     moved = False
                     while channel.recv_ready() and (data := channel.recv(_PIECE)):
@@ -138,10 +142,14 @@ class Shell:
                         channel.shutdown_write()
                         open_ = False
                     if not moved:
-                        if channel.exit_status_ready() and not channel.recv_ready() and not channel.recv_stderr_ready():
-                            return channel.recv_exit_status(), bytes(out), bytes(err)
-                        if channel.closed:
-                            raise GuestError(f"`{command}`: the connection was closed")
+                        if exited is None and channel.status_event.is_set():
+                            exited = steady.time()
+                        # OpenSSH may tell the status before the last data (its session.c, session_exit_message); a
+                        # process in the background may keep the output open for ever.
+                        if exited is not None and (ended or steady.time() > exited + _LAST):
+                            if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
+                                raise GuestError(f"`{command}`: it was killed, or the connection was closed")
+                            return status, bytes(out), bytes(err)
                         if steady.time() > deadline:
                             raise GuestError(f"`{command}`: no end within {timeout:.0f} s")
                         if steady.time() > asked + _TICK:
@@ -171,9 +179,19 @@ class Shell:
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
-            channel = self._transport.open_session(timeout=_SHORT)
-            channel.exec_command(f"exec {shlex.quote(path)}")
-            return Agent(channel, self._watch)
+            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT), self._watch)
+
+    def _begin(self, command: str, timeout: float) -> paramiko.Channel:
+        channel = self._transport.open_session(timeout=timeout)
+        # paramiko waits for ever for the word that the command is accepted; it stops when the channel is closed.
+        late = threading.Timer(timeout, channel.close)
+        late.daemon = True
+        late.start()
+        try:
+            channel.exec_command(command)
+        finally:
+            late.cancel()
+        return channel
 
     def close(self) -> None:
         """Close the connection."""
