@@ -153,6 +153,23 @@ def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, c
     assert ask(second, "cat /tmp/harness/kept") == "1"
 
 
+def test_a_saved_machine_that_is_half_removed_ends_in_a_boot(guest_of, write, cache, monkeypatch):
+    contents = {"/tmp/harness/half": write("one", "1")}
+    guest_of(contents)
+    whole = Pool._saved
+
+    def just_now(*arguments):
+        """As whole, but somebody removes a file of the folder before it is used."""
+        folder = whole(*arguments)
+        (folder / "saved.json").unlink(missing_ok=True)
+        return folder
+
+    monkeypatch.setattr(Pool, "_saved", just_now)
+    got, said, trouble = guest_of(contents)
+    assert said[:-1] == ["restoring"] * RESTORES + ["booting"] and len(trouble) == RESTORES
+    assert ask(got, "cat /tmp/harness/half") == "1"
+
+
 def test_a_saved_machine_does_not_need_the_one_it_was_made_from(guest_of, write, cache):
     less = {"/tmp/harness/less": write("one", "1")}
     more = less | {"/tmp/harness/more": write("two", "2")}

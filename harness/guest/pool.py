@@ -193,10 +193,13 @@ class Pool:
     def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None], apart: bool = False) -> Guest:
         say("restoring")
         try:
-            told = json.loads((folder / "saved.json").read_text())
-            os.utime(folder)  # the least recently used goes first
+            try:
+                told = json.loads((folder / "saved.json").read_text())
+                os.utime(folder)  # the least recently used goes first
+            except OSError as error:
+                raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
             machine.start(Saved(folder / "memory", folder / "disk.qcow2"), apart)
-        except (OSError, GuestError) as error:
+        except GuestError as error:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
             raise
@@ -239,7 +242,7 @@ class Pool:
         def make(staging: Path) -> None:
             if self._failures >= RESTORES:
                 raise GuestError("saving failed elsewhere")
-            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say, True)
+            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say, apart=True)
             self._fill(guest, say)
             say("saving")
             word = secrets.token_hex(16)
