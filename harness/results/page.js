@@ -467,6 +467,7 @@
     grid.focus({ preventScroll: true });
   });
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // said late: the next cell is open already
     opened = null;
     setAddress("");
   });
