@@ -30,6 +30,24 @@ RING = """--- a/libgo/go/container/ring/ring.go
  // A Ring is an element of a circular list, or ring.
  // Rings do not have a beginning or end; a pointer to any ring element
 """
+#: A file is added, and what is in it used; nothing that the package exports changes.
+SPLIT = """--- a/libgo/go/container/ring/ring.go
++++ b/libgo/go/container/ring/ring.go
+@@ -135,5 +135,5 @@
+ 	if r != nil {
+ 		f(r.Value)
+-		for p := r.Next(); p != r; p = p.next {
++		for p := following(r); p != r; p = p.next {
+ 			f(p.Value)
+ 		}
+--- /dev/null
++++ b/libgo/go/container/ring/following.go
+@@ -0,0 +1,4 @@
++package ring
++
++//go:noinline
++func following(r *Ring) *Ring { return r.Next() }
+"""
 #: A change of a C file; what stands for LINE comes before the function.
 YIELD = """--- a/libgo/runtime/yield.c
 +++ b/libgo/runtime/yield.c
@@ -81,6 +99,31 @@ def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristin
     assert program.build(plan.read(write("x.go", PROGRAM)), tools, made, cache).is_file()
     assert not (made.folder / "tree").exists()
     assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
+
+
+def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
+    said = []
+    libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), cache, said.append)
+    assert said[-1] == "compiling what the patches touch", "make was left to find the new file"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ('package a\n\nimport "b"\n\nvar c = 1\n', 'package a\n\nimport "b"\n\nvar c, d = 1, 2\n', True),
+        ("// One.\n\npackage a\n", "package a\n", False),
+        ("//go:build linux\n\npackage a\n", "//go:build hurd\n\npackage a\n", False),
+        ("/*\nconst\n*/\npackage a\n", '/*\nconst\n*/\npackage a\n\nimport "b"\n', False),
+        ('package a\n\nimport (\n\t"b"\n)\n', 'package a\n\nimport (\n\t"b"\n\tc "d"\n)\n', False),
+        ('package a\n\nimport "b"\n', 'package a\n\nimport x "c"\n', False),
+        ('package a\nimport (\n\t"b"\n)\nfunc x() {}\n', 'package a\nimport (\n\t"b"\n)\nfunc y() {}\n', True),
+    ],
+)
+def test_what_a_file_is_compiled_with_is_told_from_its_text(tmp_path, before, after, same):
+    for tree, text in (("there", before), ("here", after)):
+        (tmp_path / tree / "src").mkdir(parents=True)
+        (tmp_path / tree / "src" / "a.go").write_text(text)
+    assert libgo._same_company(tmp_path / "there", tmp_path / "here", "a.go") is same
 
 
 def test_a_c_file_alone(tools, cache, write):

@@ -29,13 +29,19 @@ from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError
 
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
-RECIPE = 3
+RECIPE = 4
 #: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
 COMPILATIONS = 272
 #: What the log has for each of them.
 _COMPILATION = b"libtool: compile:"
 #: MiB that a build takes: GCC's source, the tree, the library.
 ROOM = 400
+#: What a Go file says of the files and packages that it is compiled with, as libgo's own scripts read it: all down to
+#: the package clause (libgo/match.sh) and the imports (libgo/godeps.sh).
+_COMPANY = re.compile(rb'\A.*?^package [^\n]*|^import[ \t]*\(.*?^\)|^import[^\n]*"', re.MULTILINE | re.DOTALL)
+#: Neither changes a byte of code. The compiler and the assembler work side by side; and places of variables are not
+#: worked out, which takes a tenth of a compilation and would be thrown away (_NOT_READ).
+_SOONER = ("-pipe", "-fno-var-tracking")
 #: Debugging sections that libbacktrace does not read (libbacktrace/dwarf.c, dwarf_sections).
 _NOT_READ = (".debug_loc", ".debug_loclists", ".debug_aranges")
 _HELPERS = ("libbacktrace", "libffi", "libatomic")
@@ -236,7 +242,7 @@ def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, l
     for patch in recipe.patches:
         patches.apply(patch, tree / "src")
     progress("compiling what the patches touch")
-    if not _incremental(toolchain, recipe.patches, tree, log):
+    if not _incremental(toolchain, recipe.patches, pristine, tree, log):
         progress("what it exports differs: compiling what imports it")
         with counted(log, _COMPILATION, COMPILATIONS, progress):
             _make(tree, log)
@@ -250,7 +256,7 @@ def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log:
         patches.apply(patch, tree / "src")
     (tree / "place").write_text(str(tree))
     # Without the tree's own place in the debugging information, the same source gives the same bytes anywhere.
-    flags = " ".join([*toolchain.compile_flags, *recipe.flags, f"-fdebug-prefix-map={tree}=."])
+    flags = " ".join([*toolchain.compile_flags, *recipe.flags, *_SOONER, f"-fdebug-prefix-map={tree}=."])
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
     env["CXXCPP"] = f"{toolchain.gcc} -E -x c"  # libffi's configure wants one; no C++ is compiled
@@ -292,21 +298,30 @@ def _make(tree: Path, log: Path) -> None:
     command.run(install, log, folder=folder, what="libgo: make install")
 
 
-def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log: Path) -> bool:
+def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path, tree: Path, log: Path) -> bool:
     """Compile the touched packages and link, if that is right.
 
     `make -o X.gox` takes X's export data as they are, whatever X became, so its importers are not compiled again (GNU
     make manual, Options Summary). That is right exactly when X's new export data mean the same as the old ones, which
-    then stay: so programs are compiled to the same bytes too.
+    then stay: so programs are compiled to the same bytes too. `-o X.lo.dep` spares the scripts that find X's files and
+    imports, which take seconds, when what they read is as it was.
+
+    Args:
+        pristine: the tree without the patches.
 
     Returns:
         False if a touched package exports something else; then only a make of all that imports it is right.
     """
     folder = tree / "build" / "libgo"
-    touched = {Path(name).parent.relative_to("libgo/go") for patch in applied for name in patch.go_files}
+    files = {name for patch in applied for name in patch.go_files}
+    touched = {Path(name).parent.relative_to("libgo/go") for name in files}
+    others = {Path(name).parent.relative_to("libgo/go") for name in files if not _same_company(pristine, tree, name)}
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
     packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
-    spared = [word for package in packages for word in ("-o", f"{package}.gox")]
+    kept = [f"{package}.gox" for package in packages]
+    for package in touched - others:
+        kept += [f"{package}.lo.dep", f"s-{'-'.join(package.parts)}-list"]
+    spared = [word for made in kept for word in ("-o", made)]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
     command.run(["make", f"-j{os.cpu_count() or 1}", *spared, *targets], log, folder=folder, what="libgo: make")
     for package in packages:
@@ -323,6 +338,12 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], tree: Path, log
     for archive in (tree / "image").rglob("lib*begin.a"):
         _replace(folder / archive.name, archive)
     return True
+
+
+def _same_company(pristine: Path, tree: Path, name: str) -> bool:
+    """Whether a file of a Go package is there in both trees, and is compiled with the same files and packages."""
+    there, here = (folder / "src" / name for folder in (pristine, tree))
+    return there.is_file() and _COMPANY.findall(there.read_bytes()) == _COMPANY.findall(here.read_bytes())
 
 
 def _export(toolchain: Toolchain, file: Path, log: Path) -> str:
