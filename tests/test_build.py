@@ -34,12 +34,12 @@ RING = """--- a/libgo/go/container/ring/ring.go
 SPLIT = """--- a/libgo/go/container/ring/ring.go
 +++ b/libgo/go/container/ring/ring.go
 @@ -135,5 +135,5 @@
- 	if r != nil {
- 		f(r.Value)
--		for p := r.Next(); p != r; p = p.next {
-+		for p := following(r); p != r; p = p.next {
- 			f(p.Value)
- 		}
+ \tif r != nil {
+ \t\tf(r.Value)
+-\t\tfor p := r.Next(); p != r; p = p.next {
++\t\tfor p := following(r); p != r; p = p.next {
+ \t\t\tf(p.Value)
+ \t\t}
 --- /dev/null
 +++ b/libgo/go/container/ring/following.go
 @@ -0,0 +1,4 @@

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.errors import StoreError
 from harness.results.matrix import CELL_VERDICTS, JUDGED, TRIAL_VERDICTS, Trial, build
@@ -37,7 +38,34 @@ def test_wilson_as_in_newcombe_s_table(passed, trials, low, high):
     assert wilson(passed, trials) == pytest.approx((low, high), abs=1e-4)
 
 
-@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+#: Passes of trials.
+COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(COUNTS, COUNTS)
+def test_the_numbers_are_scipy_s(one, other):
+    interval = stats.binomtest(*one).proportion_ci(confidence_level=0.95, method="wilson")
+    assert wilson(*one) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    table = [[passed, trials - passed] for passed, trials in (one, other)]
+    assert fisher(*one, *other) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
+
+
+def test_many_trials_are_no_trouble():
+    assert fisher(9_000, 10_000, 8_900, 10_000) == pytest.approx(
+        stats.fisher_exact([[9_000, 1_000], [8_900, 1_100]]).pvalue, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("passed", "trials"), [(0, 0), (-1, 3), (4, 3)])
+def test_counts_that_cannot_be(passed, trials):
+    with pytest.raises(ValueError):
+        wilson(passed, trials)
+    if trials:
+        with pytest.raises(ValueError):
+            fisher(1, 2, passed, trials)
+
+
+@given(COUNTS)
 def test_wilson_holds_the_share_and_keeps_within_bounds(counts):
     low, high = wilson(*counts)
     assert -1e-12 <= low <= counts[0] / counts[1] + 1e-12

@@ -319,8 +319,8 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
     packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
     kept = [f"{package}.gox" for package in packages]
-    for package in touched - others:
-        kept += [f"{package}.lo.dep", f"s-{'-'.join(package.parts)}-list"]
+    for one in touched - others:
+        kept += [f"{one}.lo.dep", f"s-{'-'.join(one.parts)}-list"]
     spared = [word for made in kept for word in ("-o", made)]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
     command.run(["make", f"-j{os.cpu_count() or 1}", *spared, *targets], log, folder=folder, what="libgo: make")

@@ -184,13 +184,23 @@ class Shell:
     def _begin(self, command: str, timeout: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
         # paramiko waits for ever for the word that the command is accepted; it stops when the channel is closed.
-        late = threading.Timer(timeout, channel.close)
-        late.daemon = True
-        late.start()
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            channel.close()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.daemon = True
+        timer.start()
         try:
             channel.exec_command(command)
+        except paramiko.SSHException as error:
+            if late.is_set():
+                raise GuestError(f"`{command}`: not begun within {timeout:.0f} s") from error
+            raise
         finally:
-            late.cancel()
+            timer.cancel()
         return channel
 
     def close(self) -> None:
