@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from harness.results.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,24 +154,31 @@ STARTED: list[subprocess.Popen[str]] = []
 
 def start(*words: object, before: str = "", output: IO[str] | None = None) -> subprocess.Popen[str]:
     """Start a harness as a shell does: in a process group of its own. Its output goes to a file, or to a pipe."""
+
+    def as_in_a_shell() -> None:
+        """What started the tests may have had signals ignored, as nohup and a shell's background jobs do."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     process = subprocess.Popen(
         command(*words, before=before),
         stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=as_in_a_shell,
     )
     STARTED.append(process)
     return process
 
 
-def until(what: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait for something; the limit is there only so that a failure does not hang."""
+def until(what: Callable[[], T], seconds: float = 120.0) -> T:
+    """Wait for something, and give it; the limit is there only so that a failure does not hang."""
     end = time.monotonic() + seconds
-    while not what():
+    while not (found := what()):
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.05)
+    return found
 
 
 def until_nothing_is_left(work: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from distributed import get_worker
 
-from harness import cluster, conf, engine, steady
+from harness import cluster, conf, engine
 from harness.build.libgo import Libgo
 from harness.cache import Cache
 from harness.cli import main
@@ -24,6 +23,7 @@ from harness.errors import ConfigError, StoreError
 from harness.plan import Made, Program
 from harness.progress import Reporter
 from harness.results.store import Store
+from tests.faults import until
 
 SELECTION = ("threads/lock-ring", "threads/lock-nested", "threads/lock-unlock-exit")
 
@@ -41,15 +41,6 @@ def kill(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def until(found, seconds=120):
-    end = steady.time() + seconds
-    while steady.time() < end:
-        if value := found():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness.build import command
 from harness.errors import BuildError
+from tests.faults import until
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,6 @@ def alive(word):
     return subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, check=False).stdout.split()
 
 
-def until(what):
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 # A command with a child of its own, as make has.
 NEST = "sh -c 'sleep {word} & sleep {word}; true'"
 
@@ -69,7 +62,7 @@ def test_a_killed_harness_leaves_nothing_running(tmp_path):
     until(lambda: len(alive(word)) >= 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until(lambda: not alive(word))
+    until(lambda: not alive(word), 20.0)  # they would end by themselves in 30
 
 
 def test_what_goes_wrong_in_one_place_stops_the_others(tmp_path):

@@ -95,7 +95,7 @@ def test_linux_tells_of_threads_and_files_of_a_real_process(tmp_path):
 
 
 def test_what_cannot_be_had_is_said_and_takes_its_time_only(monkeypatch):
-    monkeypatch.setattr(dossier, "EACH", 0.3)
+    monkeypatch.setattr(dossier, "EACH", 3.0)
     looks = {"absent": "no-such-tool {pid}", "slow": "sleep 60", "loud": "head -c 200000 /dev/zero | tr '\\0' {pid}"}
     parts = dossier.inside(Here(), looks, 7)
     assert parts["dossier/absent"].startswith(b"the guest has no such tool: ")

@@ -119,7 +119,7 @@ def whole(trials, *programs):
 
 def test_whatever_ends_a_harness_its_run_goes_on(slow):
     work, words = slow
-    process = start(*words(16))
+    process = start(*words(24))
     ends = [(signal.SIGKILL,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGINT,), (signal.SIGINT, signal.SIGINT)]
     for ending in ends:
         before = stored(work)
@@ -140,7 +140,7 @@ def test_whatever_ends_a_harness_its_run_goes_on(slow):
         process = start("run", "--resume", "--work", work)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert counts(work, errors=True) == whole(16), "none is lost, none is made twice, and none was spoilt"
+    assert counts(work, errors=True) == whole(24), "none is lost, none is made twice, and none was spoilt"
     assert "nothing to resume" in run("--resume", "--work", work).output
 
 

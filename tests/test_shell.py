@@ -27,7 +27,7 @@ class Server(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel, command):
-        threading.Timer(0.1, self.answer, args=(channel,)).start()  # when the client knows that it is accepted
+        threading.Timer(0.3, self.answer, args=(channel,)).start()  # when the client knows that it is accepted
         return True
 
 
@@ -79,7 +79,9 @@ def test_all_of_an_answer_that_comes_at_once_is_taken(shell_of, monkeypatch):
         assert shell.run("command") == (3, b"out", b"err")
 
 
-def test_what_comes_after_the_status_is_taken(shell_of):
+def test_what_comes_after_the_status_is_taken(shell_of, monkeypatch):
+    monkeypatch.setattr("harness.guest.shell._LAST", 30.0)
+
     def answer(channel):
         channel.send_exit_status(0)
         time.sleep(0.2)
@@ -105,6 +107,6 @@ def test_a_connection_that_closes_without_a_status_is_an_error(shell_of):
 def test_a_command_that_nobody_accepts_ends(shell_of):
     shell = shell_of(lambda channel: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Server, "check_channel_exec_request", lambda *any: threading.Event().wait(5.0))
-        with pytest.raises(GuestError, match=r"^`command`: not begun within 1 s$"):
-            shell.run("command", timeout=1.0)
+        patch.setattr(Server, "check_channel_exec_request", lambda *any: threading.Event().wait(10.0))
+        with pytest.raises(GuestError, match=r"^`command`: not begun within 3 s$"):
+            shell.run("command", timeout=3.0)
