@@ -43,6 +43,40 @@ from harness.trial import dossier
 if TYPE_CHECKING:
     from harness.bisect import run as bisects
 
+
+class _Whole(click.IntRange):
+    """A whole number in a range. click calls one that is none `not a valid integer range`."""
+
+    name = "integer"
+
+
+_COUNT = _Whole(1)
+#: The number of a run or a trial: what SQLite can hold (its manual, "Datatypes").
+_NUMBER = _Whole(1, 2**63 - 1)
+#: What stands for the newest run that did not finish.
+_NEWEST = -1
+
+
+class _Resumed(click.ParamType[int]):
+    """The number of a run, or _NEWEST."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it. What the user says is text, so _NEWEST cannot be said."""
+        return _NEWEST if value == _NEWEST else _NUMBER.convert(value, param, ctx)
+
+
+class _Resuming(click.Command):
+    """A command with --resume, which takes `-5` for an option of its own, as its number may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if word.startswith("--resume=-"):
+                raise HarnessError(f"{word.partition('=')[2]} is no run's number")
+        return super().parse_args(ctx, args)
+
+
 _CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
@@ -72,9 +106,7 @@ _SELECTION = click.argument(
     metavar="[SUITE|SUITE/PROGRAM|FOLDER|FILE.go]...",
     shell_complete=completion.selection,
 )
-_TRIALS = click.option(
-    "--trials", type=click.IntRange(1), help="Trials of each cell; the most, if --until-sure. [default: 1; 20]"
-)
+_TRIALS = click.option("--trials", type=_COUNT, help="Trials of each cell; the most, if --until-sure. [default: 1; 20]")
 _CORES = click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
 _ISOLATION = click.option(
     "--isolation",
@@ -84,7 +116,7 @@ _ISOLATION = click.option(
     help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
 )
 _JOBS = click.option(
-    "--jobs", type=click.IntRange(1), help="Guests side by side. [default: as many as the cores and the memory allow]"
+    "--jobs", type=_COUNT, help="Guests side by side. [default: as many as the cores and the memory allow]"
 )
 _TOOLCHAIN = click.option(
     "--toolchain",
@@ -173,7 +205,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=_Resuming)
 @_SELECTION
 @_GUESTS
 @_VARIANTS
@@ -193,8 +225,8 @@ def main() -> None:
 @click.option(
     "--resume",
     is_flag=False,
-    flag_value=-1,
-    type=int,
+    flag_value=_NEWEST,
+    type=_Resumed(),
     metavar="[RUN]",
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
 )
@@ -254,7 +286,7 @@ def run(
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
-        request, resume = engine.request_of(folder, None if resume < 0 else resume)
+        request, resume = engine.request_of(folder, None if resume == _NEWEST else resume)
     _make(request, resume, html, work, scheduler)
 
 
@@ -288,9 +320,7 @@ def _option(work: str | None) -> str:
 @click.argument("program", metavar="SUITE/PROGRAM|FILE.go", shell_complete=completion.selection)
 @_GUESTS
 @_VARIANTS
-@click.option(
-    "--trials", default=3, show_default=True, type=click.IntRange(1), help="Trials, with the trace and without."
-)
+@click.option("--trials", default=3, show_default=True, type=_COUNT, help="Trials, with the trace and without.")
 @_JOBS
 @_HTML
 @_CONF
@@ -343,7 +373,7 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path
 
 
 @main.command()
-@click.argument("number", required=False, type=int, metavar="[RUN]")
+@click.argument("number", required=False, type=_NUMBER, metavar="[RUN]")
 @click.option(
     "--format",
     "format_",
@@ -432,7 +462,7 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
 
 
 @main.command("open")
-@click.argument("number", type=int, metavar="TRIAL")
+@click.argument("number", type=_NUMBER, metavar="TRIAL")
 @_WORK
 def open_(number: int, work: str | None) -> None:
     """Show all that is known of a trial.
@@ -460,8 +490,8 @@ def open_(number: int, work: str | None) -> None:
 
 
 @main.command()
-@click.argument("number", type=int, metavar="TRIAL")
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials to make.")
+@click.argument("number", type=_NUMBER, metavar="TRIAL")
+@click.option("--trials", default=1, show_default=True, type=_COUNT, help="Trials to make.")
 @click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
 @_HTML
 @_WORK
@@ -491,7 +521,7 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
 
 
 @main.command("capsule")
-@click.argument("number", type=int, metavar="TRIAL")
+@click.argument("number", type=_NUMBER, metavar="TRIAL")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
 )
@@ -512,7 +542,7 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
 
 
 @main.command()
-@click.argument("number", type=int, metavar="RUN")
+@click.argument("number", type=_NUMBER, metavar="RUN")
 @_WORK
 def rejudge(number: int, work: str | None) -> None:
     """Judge a stored run again, by today's rules, and say what changed.
@@ -735,7 +765,7 @@ _BISECT_OPTIONS = (
     ),
     click.option(
         "--trials",
-        type=click.IntRange(1, 1000),
+        type=_Whole(1, 1000),
         default=40,
         show_default=True,
         help="Trials of each end at most, until they are seen to differ.",
@@ -792,7 +822,7 @@ def bisect_git(output: Path | None, work: str | None, **asked: Any) -> None:
 
 
 @bisect_.command("resume")
-@click.argument("number", required=False, type=int, metavar="[RUN]")
+@click.argument("number", required=False, type=_NUMBER, metavar="[RUN]")
 @_PATCH
 @_WORK
 def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
@@ -1026,7 +1056,7 @@ def ci_() -> None:
 
 @ci_.command("plan")
 @_SELECTION
-@click.option("--jobs", required=True, type=click.IntRange(1), metavar="N", help="How many jobs.")
+@click.option("--jobs", required=True, type=_COUNT, metavar="N", help="How many jobs.")
 @click.option(
     "--format",
     "format_",
@@ -1050,7 +1080,7 @@ def ci_() -> None:
 )
 @_GUESTS
 @_VARIANTS
-@click.option("--trials", default=1, show_default=True, type=click.IntRange(1), help="Trials of each cell.")
+@click.option("--trials", default=1, show_default=True, type=_COUNT, help="Trials of each cell.")
 @_CORES
 @_ISOLATION
 @_CONF

@@ -35,6 +35,7 @@ def call(*words, **env):
         (("compare", "1", "2"), "no run has been made here"),
         (("list",), "no run has been made here"),
         (("rejudge", "1"), "no run has been made here"),
+        (("run", "--resume=-5"), "-5 is no run's number"),
         (("suite", "show", "goroutine"), "no suite named goroutine; did you mean goroutines?"),
     ],
 )
@@ -43,6 +44,26 @@ def test_bad_input(words, said, tmp_path):
     assert got.exit_code == 2
     assert said in got.output
     assert len(got.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", ["0", str(2**63), "9" * 5000])
+@pytest.mark.parametrize(
+    "words",
+    [("show",), ("open",), ("rerun",), ("capsule",), ("rejudge",), ("run", "--resume"), ("bisect", "resume")],
+)
+def test_a_number_that_no_run_or_trial_can_have_is_refused(words, number, tmp_path):
+    Store(tmp_path / "results.sqlite")
+    got = call(*words, number, HARNESS_WORK=str(tmp_path))
+    assert got.exit_code == 2
+    assert "is not in the range" in got.output or "is not a valid integer." in got.output
+
+
+def test_the_newest_run_is_resumed_without_a_number(tmp_path):
+    Store(tmp_path / "results.sqlite")
+    got = call("run", "--resume", "--work", str(tmp_path))
+    assert got.exit_code == 2 and "all runs have finished; there is nothing to resume" in got.output
+    got = call("run", "--resume", "7", "--work", str(tmp_path))
+    assert got.exit_code == 2 and "there is no run yet" in got.output
 
 
 def test_no_qemu_names_it(tmp_path, write):
