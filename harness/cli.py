@@ -203,6 +203,8 @@ def main() -> None:
     harness run threads       a suite with two libgos on the control guest: the matrix
     harness open 1            why trial 1 came to what it did
     """
+    if os.environ.get("COLUMNS") == "0":  # a shell without a terminal; rich would print nothing at all
+        del os.environ["COLUMNS"]
 
 
 @main.command(cls=_Resuming)
@@ -449,6 +451,8 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
     or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
     Exit status: 0 nothing got worse, 1 something did, 2 bad input.
     """
+    if "" in (before, after):
+        raise HarnessError("an empty word names no run")
     folder = paths.work_dir(work)
     found = comparisons.compare(*(engine.stored_matrix(said, folder) for said in (before, after)))
     match format_:
@@ -873,7 +877,7 @@ def doctor_() -> None:
 
 @main.group()
 def image() -> None:
-    """Guests' images: list, build, fetch, show, remove."""
+    """Guests' images: list, build, fetch, show, rm."""
 
 
 @image.command("list")

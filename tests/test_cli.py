@@ -33,6 +33,7 @@ def call(*words, **env):
         (("show",), "no run has been made here"),
         (("show", "--format", "junit"), "no run has been made here"),
         (("compare", "1", "2"), "no run has been made here"),
+        (("compare", "", "2"), "an empty word names no run"),
         (("list",), "no run has been made here"),
         (("rejudge", "1"), "no run has been made here"),
         (("run", "--resume=-5"), "-5 is no run's number"),
@@ -86,6 +87,18 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     assert got["cells"][0]["passed"] == 1
     assert "s" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
+
+
+def test_a_width_of_nothing_is_none(tmp_path):
+    store = Store(tmp_path / "results.sqlite")
+    store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
+    assert "pristine" in call("show", "--work", str(tmp_path), COLUMNS="0").output
+
+
+@pytest.mark.parametrize("name", ["image", "toolchain"])
+def test_the_help_names_commands_that_there_are(name):
+    group = main.commands[name]
+    assert group.help.removesuffix(".").partition(": ")[2].split(", ") == list(group.commands)
 
 
 @pytest.mark.parametrize(
