@@ -174,6 +174,23 @@ class _Group(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=12)
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run a command, or print help; what is printed must get somewhere."""
+        if sys.stdout is None:
+            click.echo("harness: standard output is closed; send it to /dev/null if it is not wanted", err=True)
+            sys.exit(2)
+        try:
+            return super().main(*args, **more)
+        except OSError as error:
+            try:  # whether it is standard output's error, or another file's
+                print(flush=True)
+            except OSError:
+                _drop_output()
+            else:
+                raise
+            click.echo(f"harness: standard output cannot be written: {error.strerror}", err=True)
+            sys.exit(2)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -185,8 +202,13 @@ class _Group(click.Group):
             click.echo("harness: interrupted", err=True)
             sys.exit(130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Have what could not be written to standard output go nowhere, so that it is not tried again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(
@@ -417,14 +439,8 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
 
 def _print(text: str) -> None:
     """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
-    try:
-        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it is not tried again
-        raise HarnessError(f"standard output cannot be written: {error.strerror}") from error
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
 
 
 @main.command()
@@ -702,6 +718,7 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
     text = worktree.difference(tree).text
     if output is None:
         sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
         return
     try:
         output.write_bytes(text)

@@ -1,13 +1,14 @@
 """Bad input on the command line: one clear sentence, exit status 2, and nothing boots."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 
-from harness import gccsuites, plan
+from harness import cli, gccsuites, plan
 from harness.cli import main
 from harness.plan import Expectation
 from harness.results.matrix import Trial
@@ -122,17 +123,42 @@ def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
     assert said.startswith(begins) and has in said
 
 
-@pytest.mark.parametrize("format_", ["markdown", "junit", "json", "csv", "html"])
-def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, format_):
+def put_to(where, *words):
+    """The exit status of a command whose standard output goes somewhere, and what it says on standard error."""
+    command = [sys.executable, "-c", "from harness.cli import main; main()", *words]
+    shell = ["sh", "-c", f'exec "$@" >{where}', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("show", "--format", format_) for format_ in ("table", "markdown", "junit", "json", "csv", "html")),
+        ("list",),
+        ("compare", "1", "1"),
+        ("run", "--help"),
+        ("--help",),
+    ],
+)
+def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, monkeypatch, words):
+    monkeypatch.setenv("HARNESS_WORK", str(tmp_path))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1" if words == ("list",) else "")
     store = Store(tmp_path / "results.sqlite")
     store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "show", "--format", format_]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*command, "--work", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert done.returncode == 2
-    assert done.stderr == "harness: standard output cannot be written: No space left on device\n"
+    said = "harness: standard output cannot be written: No space left on device\n"
+    assert put_to("/dev/full", *words) == (2, said)
+
+
+@pytest.mark.parametrize("words", [("show", "--schema"), ("--help",)])
+def test_a_closed_standard_output_is_told_in_a_sentence(words):
+    said = "harness: standard output is closed; send it to /dev/null if it is not wanted\n"
+    assert put_to("&-", *words) == (2, said)
+
+
+def test_another_files_error_is_not_taken_for_one_of_standard_output(monkeypatch):
+    monkeypatch.setattr(cli.plan, "suites", lambda: os.stat("/none"))
+    assert isinstance(call("suite", "list").exception, FileNotFoundError)
 
 
 def test_the_schema_is_shown_without_a_run(tmp_path):
