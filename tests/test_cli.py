@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, gccsuites, plan
+from harness import cli, gccsuites, paths, plan
 from harness.cli import main
 from harness.plan import Expectation
 from harness.results.matrix import Trial
@@ -154,6 +155,28 @@ def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, monk
 def test_a_closed_standard_output_is_told_in_a_sentence(words):
     said = "harness: standard output is closed; send it to /dev/null if it is not wanted\n"
     assert put_to("&-", *words) == (2, said)
+
+
+STOPPED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "harness.engine":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from {module} import {function}
+{function}()
+"""
+
+
+def test_a_ctrl_c_during_the_imports_is_told_like_any_other():
+    script = tomllib.loads((paths.DATA / "pyproject.toml").read_text())["project"]["scripts"]["harness"]
+    module, _, function = script.partition(":")
+    code = STOPPED.format(module=module, function=function)
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "harness: interrupted\n")
 
 
 def test_another_files_error_is_not_taken_for_one_of_standard_output(monkeypatch):

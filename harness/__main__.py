@@ -1,0 +1,23 @@
+"""Where the harness starts: the command line, imported so that a ctrl-C is heard from the first moment on.
+
+Knows nothing but that.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run a command. Imports take a second, in which a ctrl-C is told like any other."""
+    try:
+        from harness import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
