@@ -72,7 +72,7 @@ class _Resuming(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for word in args:
-            if word.startswith("--resume=-"):
+            if word.startswith("--resume=-") and not ctx.resilient_parsing:
                 raise HarnessError(f"{word.partition('=')[2]} is no run's number")
         return super().parse_args(ctx, args)
 
@@ -127,7 +127,26 @@ _TOOLCHAIN = click.option(
     shell_complete=completion.toolchains,
     help="The compilers.",
 )
-_HTML = click.option("--html", type=click.Path(path_type=Path), help="Write the report here as well.")
+
+
+class _Report(click.Path):
+    """A file to be written after hours: that it can be is seen at once."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Read it."""
+        file = Path(value)
+        if not value:
+            raise HarnessError("--html '': an empty word names no file")
+        if file.is_dir():
+            raise HarnessError(f"--html {file}: is a folder")
+        if not file.parent.is_dir():
+            raise HarnessError(f"--html {file}: there is no folder {file.parent}")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise HarnessError(f"--html {file}: may not be written")
+        return file
+
+
+_HTML = click.option("--html", type=_Report(), help="Write the report here as well.")
 
 
 class _Shard(click.ParamType[tuple[int, int]]):
