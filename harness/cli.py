@@ -34,6 +34,7 @@ from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import formats, page, terminal
 from harness.results import merge as merging
+from harness.results import words as sentences
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
 from harness.shards import Times
@@ -441,19 +442,34 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
     matrix = engine.matrix(store, run_)
     match format_:
         case "table":
-            terminal.print_table(matrix, Console(), _opening(work))
+            terminal.print_table(matrix, Console(), _opening(work), _unfinished(run_, matrix, work))
         case "html":
             cycles = engine.life_cycles(store, run_)
             for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
                 _print(piece)
         case "markdown":
-            _print(formats.markdown(matrix))
+            _print(formats.markdown(matrix, unfinished=_unfinished(run_, matrix, work)))
         case "junit":
             _print(formats.junit(matrix, lambda number: store.trial(number)[1]))
         case "json":
             _print(formats.json_text(matrix))
         case "csv":
             _print(formats.csv_text(matrix))
+
+
+def _unfinished(run_: Run, matrix: Matrix, work: str | None) -> str:
+    """That a run has not finished, and what goes on with it; '' if it has."""
+    if run_.finished:
+        return ""
+    made = sum(cell.trials for cell in matrix.cells)
+    said = f"Not finished, with {sentences.count(made, 'trial')} made"
+    if "bisect" in run_.plan:
+        return f"{said}; `harness bisect resume {run_.id}{_option(work)}` goes on with it."
+    if "request" not in run_.plan or not run_.plan.get("resumable", True):
+        return f"{said}."
+    most = sentences.count(run_.plan["trials"] * len(matrix.cells), "trial")
+    command = f"harness run --resume {run_.id}{_option(work)}"
+    return f"Not finished, with {made} of at most {most} made; `{command}` goes on with it."
 
 
 def _print(text: str) -> None:

@@ -107,6 +107,27 @@ def test_the_help_names_commands_that_there_are(name):
     assert group.help.removesuffix(".").partition(": ")[2].split(", ") == list(group.commands)
 
 
+@pytest.mark.parametrize("format_", ["table", "markdown"])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"request": {}}, "Not finished, with 1 of at most 6 trials made; `harness run --resume 1 --work w` goes on"),
+        ({"request": {}, "resumable": False}, "Not finished, with 1 trial made."),
+        ({"bisect": {}}, "Not finished, with 1 trial made; `harness bisect resume 1 --work w` goes on"),
+    ],
+)
+def test_show_says_that_a_run_has_not_finished(tmp_path, monkeypatch, format_, more, said):
+    monkeypatch.chdir(tmp_path)
+    store = Store(tmp_path / "w" / "results.sqlite")
+    plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 3, "facts": {}, **more}
+    run = store.begin(plan)
+    store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
+    got = call("show", "--format", format_, "--work", "w").output.replace("\\", "")
+    assert said in got
+    store.finish(run)
+    assert "Not finished" not in call("show", "--format", format_, "--work", "w").output
+
+
 @pytest.mark.parametrize(
     ("format_", "begins", "has"),
     [

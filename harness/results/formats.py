@@ -44,13 +44,14 @@ def schema() -> str:
     return (Path(__file__).parent / "run.schema.json").read_text()
 
 
-def markdown(matrix: Matrix, largest: int = LARGEST) -> str:
+def markdown(matrix: Matrix, largest: int = LARGEST, unfinished: str = "") -> str:
     """The matrix as Markdown of GitHub's kind: first what matters most, at the end all cells, as far as there is room.
 
     Args:
         largest: the most bytes of it in UTF-8. What is left out is said in a sentence.
+        unfinished: a sentence that says so, if the run has not finished.
     """
-    return _bounded(_markdown(matrix), largest)
+    return _bounded(_markdown(matrix, unfinished), largest)
 
 
 def _bounded(whole: Iterable[str], largest: int) -> str:
@@ -71,11 +72,14 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(matrix: Matrix) -> Iterator[str]:
+def _markdown(matrix: Matrix, unfinished: str) -> Iterator[str]:
     totals = matrix.totals()
     head = f"{totals['cells']['pass']} of {len(matrix.cells)} cells pass"
     yield f"## {head}, {words.count(totals['surprises'], 'surprise')}"
     yield ""
+    if unfinished:
+        yield escaped(unfinished)
+        yield ""
     trials = [f"{_signed(name)} {number}" for name, number in totals["trials"].items() if number]
     yield f"Trials: {', '.join(trials) or 'none'}. {escaped(words.comparisons(matrix))}"
     if command := matrix.run.get("command"):

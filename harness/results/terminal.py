@@ -65,7 +65,7 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     return made
 
 
-def print_table(matrix: Matrix, console: Console, opening: str = "harness open {}") -> None:
+def print_table(matrix: Matrix, console: Console, opening: str = "harness open {}", unfinished: str = "") -> None:
     """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles.
 
     A table wider than the console is printed in several parts. On a stream that is not UTF-8 all signs are ASCII;
@@ -73,11 +73,14 @@ def print_table(matrix: Matrix, console: Console, opening: str = "harness open {
 
     Args:
         opening: the command that opens a trial, {} in the place of its number.
+        unfinished: a sentence that says so, if the run has not finished.
     """
     ascii_only = console.options.ascii_only
     for columns in _parts(matrix, console.width, ascii_only):
         console.print(table(matrix, columns, ascii_only))
         console.print()
+    if unfinished:
+        _copied(console, unfinished, ascii_only)
     console.print(_legend(matrix, ascii_only))
     wrong = [(cell, finding) for _, cell, finding in findings(matrix, errors=False)]
     if wrong:
