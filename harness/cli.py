@@ -37,7 +37,7 @@ from harness.results import merge as merging
 from harness.results import words as sentences
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
-from harness.shards import Times
+from harness.shards import MOST_JOBS, Times
 from harness.trial import cores as cores_
 from harness.trial import dossier
 
@@ -157,9 +157,11 @@ class _Shard(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """Read it."""
-        match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", value)
+        match = re.fullmatch(r"([1-9]\d{0,18})/([1-9]\d{0,18})", value)
         if not match or int(match[1]) > int(match[2]):
             self.fail(f"{value!r} is not K/N with K from 1 to N, such as 2/8", param, ctx)
+        if int(match[2]) > MOST_JOBS:
+            self.fail(f"{value!r} is of more than {MOST_JOBS} jobs", param, ctx)
         return int(match[1]), int(match[2])
 
 
@@ -1112,7 +1114,7 @@ def ci_() -> None:
 
 @ci_.command("plan")
 @_SELECTION
-@click.option("--jobs", required=True, type=_COUNT, metavar="N", help="How many jobs.")
+@click.option("--jobs", required=True, type=_Whole(1, MOST_JOBS), metavar="N", help="How many jobs.")
 @click.option(
     "--format",
     "format_",

@@ -28,6 +28,8 @@ AROUND, RESTORE = 0.1, 1.5
 UNKNOWN = 1.0
 #: Seconds that no trial is expected to stay below.
 LEAST = 0.001
+#: The most jobs of a cut: far more than a CI system starts (GitHub's and GitLab's limits are some hundreds).
+MOST_JOBS = 10_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[
         for (guest, program), seconds in rounds.items()
         for numbers in _ranges(trials, math.ceil(seconds * trials / share))
     ]
-    shards = [Shard() for _ in range(jobs)]
-    served: list[set[str]] = [set() for _ in range(jobs)]
+    shards = [Shard() for _ in range(min(jobs, len(pieces)))]
+    served: list[set[str]] = [set() for _ in shards]
     for piece in sorted(pieces, key=lambda one: -one.seconds):  # stable: the order of the plan decides between equals
         start = BOOT + LIBGO * len(variants[piece.guest])
         ends = [
@@ -120,7 +122,7 @@ def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[
         shards[first].seconds = ends[first]
         shards[first].blocks.setdefault((piece.guest, piece.program), []).append(piece.numbers)
         served[first].add(piece.guest)
-    return shards
+    return shards + [Shard() for _ in range(jobs - len(shards))]
 
 
 def _ranges(trials: int, parts: int) -> Iterator[range]:

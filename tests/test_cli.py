@@ -53,6 +53,20 @@ def test_bad_input(words, said, tmp_path):
     assert len(got.output.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "threads", "--shard", "1/100000000"), "'1/100000000' is of more than 10000 jobs"),
+        (("run", "threads", "--shard", "1/" + "9" * 5000), "is not K/N with K from 1 to N"),
+        (("run", "threads", "--shard", "9999/10000"), "is empty: there are not so many jobs in these trials"),
+        (("ci", "plan", "threads", "--jobs", "100000000"), "100000000 is not in the range 1<=x<=10000"),
+    ],
+)
+def test_more_jobs_than_there_can_be_are_refused(words, said, tmp_path):
+    got = call(*words, HARNESS_WORK=str(tmp_path / "work"))
+    assert got.exit_code == 2 and said in got.output
+
+
 @pytest.mark.parametrize("number", ["0", str(2**63), "9" * 5000])
 @pytest.mark.parametrize(
     "words",
