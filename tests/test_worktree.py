@@ -1,6 +1,8 @@
 """Work trees: an edit is a patch, whatever the user's git is like, and nothing else is."""
 
+import errno
 import os
+import shutil
 
 import pytest
 
@@ -50,6 +52,22 @@ def test_the_user_s_git_settings_change_nothing(source, tmp_path, write, monkeyp
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
     monkeypatch.setenv("GIT_DIR", os.devnull)
     assert worktree.difference(tree).text == plain
+
+
+def test_a_work_directory_that_is_a_file_is_told(source, tmp_path):
+    (tmp_path / "work").write_text("")
+    with pytest.raises(BuildError, match=r"^variant idea: .*/work/variants/idea cannot be made: .*Not a directory"):
+        make(source, tmp_path)
+
+
+def test_nothing_is_left_of_what_could_not_be_copied(source, tmp_path, monkeypatch):
+    def full(*files, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(files[1]))
+
+    monkeypatch.setattr(shutil, "copyfile", full)  # no disk that is full is to be had
+    with pytest.raises(BuildError, match=r"idea cannot be made: \[Errno 28\] No space left on device: [^()]*$"):
+        make(source, tmp_path)
+    assert list((tmp_path / "work" / "variants").iterdir()) == []
 
 
 def test_it_is_a_variant(source, tmp_path):

@@ -45,7 +45,7 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
 
     Raises:
         PatchError: a patch does not apply.
-        BuildError: the name cannot be used, there is such a work tree already, or git fails.
+        BuildError: the name cannot be used, there is such a work tree already, it cannot be written, or git fails.
         ToolMissing: git is not installed.
     """
     if not _NAME.fullmatch(name):
@@ -53,28 +53,36 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
     folder = work / "variants" / name
     if folder.exists():
         raise BuildError(f"variant {name}: {folder} is there already; remove it if it is not needed")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
-        shutil.copytree(source / "libgo", staging / "libgo", symlinks=True)
-        git(staging, "init", "-q")
-        (staging / ".git" / "info" / "exclude").write_text("/variant.yaml\n")
-        _commit(staging, f"libgo of GCC {version}")
-        git(staging, "tag", _BASE)
-        for patch in applied:
-            patches.apply(patch, staging)
-            _commit(staging, patch.path.name)
-        about = f"edited in {folder}, begun from {like}, GCC {version}"
-        text = yaml.safe_dump({"variants": {name: {"about": about, "tree": "./"}}}, sort_keys=False, width=200)
-        (staging / "variant.yaml").write_text(
-            f"# Made by `harness variant new`; remove this folder to drop it.\n{text}"
-        )
-        staging.chmod(0o755)
-        os.replace(staging, folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        try:
+            about = f"edited in {folder}, begun from {like}, GCC {version}"
+            _fill(staging, name, about, source, applied, version)
+            os.replace(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+    except shutil.Error as error:  # of each file that could not be copied: from where, to where, and why
+        raise BuildError(f"variant {name}: {folder} cannot be made: {error.args[0][0][2]}") from error
+    except OSError as error:
+        raise BuildError(f"variant {name}: {folder} cannot be made: {error}") from error
     return folder
+
+
+def _fill(staging: Path, name: str, about: str, source: Path, applied: Sequence[Patch], version: str) -> None:
+    """Make what is in a work tree."""
+    shutil.copytree(source / "libgo", staging / "libgo", symlinks=True)
+    git(staging, "init", "-q")
+    (staging / ".git" / "info" / "exclude").write_text("/variant.yaml\n")
+    _commit(staging, f"libgo of GCC {version}")
+    git(staging, "tag", _BASE)
+    for patch in applied:
+        patches.apply(patch, staging)
+        _commit(staging, patch.path.name)
+    text = yaml.safe_dump({"variants": {name: {"about": about, "tree": "./"}}}, sort_keys=False, width=200)
+    (staging / "variant.yaml").write_text(f"# Made by `harness variant new`; remove this folder to drop it.\n{text}")
+    staging.chmod(0o755)
 
 
 def difference(folder: Path) -> Patch:
