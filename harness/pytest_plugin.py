@@ -224,7 +224,7 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
 class _Run:
     """The engine's run for a session: begun when the first item needs it, in a thread of its own.
 
-    Raises HarnessError if the configuration, a guest or a variant is wrong.
+    Raises HarnessError if the configuration, a guest, a variant or the work directory is wrong.
 
     Attributes:
         told: where the trials are, once all have been made.
@@ -232,12 +232,16 @@ class _Run:
 
     def __init__(self, config: pytest.Config) -> None:
         from harness import engine, paths
+        from harness.errors import StoreError
 
         said = config.option
         self._config = config
         self._worker = hasattr(config, "workerinput")
         self._count: int = said.trials
         self._work = paths.work_dir(said.harness_work)
+        there = next(one for one in (self._work, *self._work.parents) if one.exists())
+        if not there.is_dir():
+            raise StoreError(f"the work directory {self._work} cannot be made: {there} is no folder")
         self._configuration = engine.load(said.harness_conf, self._work)
         self._guests = {name: self._configuration.guest(name) for name in said.guest or ["linux-i386"]}
         names = dict.fromkeys(said.variant or self._configuration.usual)

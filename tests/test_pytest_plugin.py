@@ -63,6 +63,7 @@ def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
         (["demo", "--variant", "netpoll-off"], "variant netpoll-off is for i686-gnu only"),
         (["demo", "--trials", "0"], "must be 1 or more, not 0"),
         (["demo", "--harness-conf", "none.yaml"], "none.yaml: cannot be read"),
+        (["demo", "--harness-work", "demo/ok.go"], "demo/ok.go is no folder"),
         (["demo/compiled.go"], "is a `compile` test"),
         (["demo/wrong.go"], "wrong.go:2: 'soon' is not a time"),
     ],
