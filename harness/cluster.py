@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, Worker, WorkerPlugin, get_worker
+from distributed.comm.addressing import get_address_host_port
 
 from harness import __version__, paths, steady
 from harness.cache import Cache, digest, file_digest
@@ -235,9 +236,14 @@ def _deaf() -> Iterator[None]:
 
 
 def check(address: str) -> None:
-    """Raise ConfigError if no scheduler answers at an address."""
-    if address != LOCAL:
-        _client(address).close()
+    """Raise ConfigError if an address is none, or no scheduler answers there."""
+    if address == LOCAL:
+        return
+    try:  # a Client whose address cannot be read waits 40 s for itself when it is dropped
+        get_address_host_port(address)
+    except ValueError as error:
+        raise ConfigError(f"no scheduler answers at {address}: {error}") from error
+    _client(address).close()
 
 
 def _client(scheduler: LocalCluster | str) -> Client:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -163,6 +164,20 @@ def test_where_no_scheduler_is(monkeypatch, tmp_path):
     got = CliRunner().invoke(main, words)
     assert got.exit_code == 2 and "no scheduler answers at tcp://127.0.0.1:9" in got.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("nonsense", "missing port number in address 'nonsense'"),
+        ("host:x", "invalid literal for int() with base 10: 'x'"),
+        ("smoke://host:1", "unknown address scheme 'smoke'"),
+    ],
+)
+def test_a_scheduler_s_address_is_read_before_it_is_called(monkeypatch, address, why):
+    monkeypatch.setattr(cluster, "Client", None)
+    with pytest.raises(ConfigError, match=f"^no scheduler answers at {address}: {re.escape(why)}"):
+        cluster.check(address)
 
 
 def test_what_a_cluster_cannot_do(tmp_path):
