@@ -189,16 +189,16 @@ def read(source: Path) -> Program:
                 break  # the package clause: the header is over
             continue
         text = line[2:].strip()
-        if first and text and not text.startswith(("+build", "go:build")):
-            first = False
-            words = text.split()
-            if words[0] in _KINDS:
-                args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
-                # `run -gcflags=...` carries flags of another compiler
-                args = () if args and args[0].startswith("-") else args
-                program = replace(program, kind=words[0], args=args, marked=True)
-                continue
         try:
+            if first and text and not text.startswith(("+build", "go:build")):
+                first = False
+                words = text.split()
+                if words[0] in _KINDS:
+                    args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
+                    # `run -gcflags=...` carries flags of another compiler
+                    args = () if args and args[0].startswith("-") else args
+                    program = replace(program, kind=words[0], args=args, marked=True)
+                    continue
             program = _directive(program, text)
         except ValueError as error:
             raise ProgramError(f"{source}:{number}: {error}") from error

@@ -70,6 +70,11 @@ def test_a_wrong_header_is_named(write, line, said):
     assert said in str(caught.value)
 
 
+def test_a_first_line_that_no_shell_can_read(write):
+    with pytest.raises(ProgramError, match=r"p\.go:1: No closing quotation"):
+        plan.read(write("p.go", '// run "unclosed\n' + BODY))
+
+
 def test_an_expectation_in_words():
     said = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
     whole = replace(plan.expectation(Expectation(), said), stdout=b"", output=b"one\ntwo\n")
