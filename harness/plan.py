@@ -21,6 +21,7 @@ from harness.build.gotags import Target, any_of
 from harness.conf.load import nearest
 from harness.conf.units import seconds
 from harness.errors import ProgramError
+from harness.guest.system import SIGNALS
 
 #: Seconds that a program may run if it does not say.
 TIMEOUT = 60.0
@@ -31,7 +32,7 @@ _KINDS = (
 )  # fmt: skip
 _DIRECTIVES = ("args", "env", "timeout", "expect", "needs")
 _TERM = re.compile(
-    r"""\s*(?:exit\s+(?P<exit>\d{1,3})|signal\s+(?P<signal>[A-Z0-9]+)
+    r"""\s*(?:exit\s+(?P<exit>\d+)|signal\s+(?P<signal>[A-Z0-9]+)
     |(?P<stream>stdout|stderr|output)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
     re.VERBOSE,
 )
@@ -245,10 +246,14 @@ def expectation(expected: Expectation, text: str) -> Expectation:
                 'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex", output ~ "regex" (both streams)'
             )
         if match["exit"]:
+            if len(match["exit"]) > 3 or int(match["exit"]) > 255:
+                raise ValueError(f"expect: exit {match['exit']} cannot be: an exit status is 0 to 255")
             expected = replace(expected, exit_status=int(match["exit"]))
         elif match["signal"]:
-            name = match["signal"]
-            expected = replace(expected, signal=name if name.startswith("SIG") else f"SIG{name}")
+            name = match["signal"].removeprefix("SIG")
+            if name not in SIGNALS:
+                raise ValueError(f"expect: no signal named {name}; {nearest(name, SIGNALS)}")
+            expected = replace(expected, signal=f"SIG{name}")
         else:
             try:
                 pattern = json.loads(match["pattern"])

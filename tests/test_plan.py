@@ -49,7 +49,16 @@ def test_gcc_s_own_directives(write):
 
 
 def test_a_signal_is_expected_by_either_name(write):
-    assert plan.read(write("a.go", "// run\n// expect: signal SEGV\n" + BODY)).expected.signal == "SIGSEGV"
+    for name in ("SEGV", "SIGSEGV"):
+        assert plan.read(write("a.go", f"// run\n// expect: signal {name}\n" + BODY)).expected.signal == "SIGSEGV"
+
+
+def test_the_highest_status_and_any_system_s_signals_are_expected():
+    assert plan.expectation(Expectation(), "exit 255").exit_status == 255
+    assert [plan.expectation(Expectation(), f"signal {name}").signal for name in ("LOST", "PWR")] == [
+        "SIGLOST",
+        "SIGPWR",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,9 @@ def test_a_signal_is_expected_by_either_name(write):
     [
         ("// timeout: soon", ":2: 'soon' is not a time"),
         ("// expect: exit two", ":2: expect: cannot understand 'exit two'"),
+        ("// expect: exit 256", ":2: expect: exit 256 cannot be: an exit status is 0 to 255"),
+        (f"// expect: exit {'9' * 5000}", "an exit status is 0 to 255"),
+        ("// expect: signal SEGVV", ":2: expect: no signal named SEGVV; did you mean SEGV?"),
         ('// expect: stderr ~ "("', "is not a regular expression"),
         ("// expct: exit 2", "unknown directive expct:; did you mean expect?"),
         ("// env: GOMAXPROCS", "is not NAME=VALUE"),
