@@ -49,6 +49,11 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("variants:\n  x: {prebuilt: true, flags: [-O0]}\n", "a prebuilt libgo cannot be patched"),
         ("guests:\n  x: {1.5: 2}\n", ":2: a key must be a word or a number"),
         ("guests:\n  linux-i386: {memory: 2020-13-45}\n", ":2: not a value: 2020-13-45"),
+        ("guests:\n  linux-i386: {2020-13-45: x}\n", ":2: not a value: 2020-13-45"),
+        ('guests:\n  linux-i386: {memory: !!int ""}\n', ":2: not a value: "),
+        ("variants:\n  a: &x {env: *x}\n", ":2: holds itself by an alias"),
+        ("a: &a\n  - *a\n", ":1: holds itself by an alias"),
+        ("a: &a {<<: *a}\n", ":1: holds itself by an alias"),
         (
             "expected:\n  - {guest: linux-i368, program: x, reason: r, verdict: crash, expires: 2030-01-01}\n",
             "no guest named linux-i368",
@@ -60,6 +65,29 @@ def test_wrong_yaml_is_named(write, text, said):
         conf.load([write("mine.yaml", text)])
     assert said in str(caught.value)
     assert "mine.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        pytest.param(["a: " + "[" * 5000], "is nested too deeply", id="brackets"),
+        pytest.param(
+            # what is taken over is made first
+            [*(f"a{n}: &a{n} {{k: *a{n - 1}}}" for n in range(1, 2000)), "<<: *a1999"],
+            "is nested too deeply",
+            id="chain",
+        ),
+        pytest.param(
+            [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 8)],
+            r"mine\.yaml: has more than 100000 values",
+            id="bomb",
+        ),
+    ],
+)
+def test_a_file_that_would_never_be_read_to_its_end(write, lines, said):
+    mine = write("mine.yaml", "\n".join(["a0: &a0 [x]", *lines]))
+    with pytest.raises(ConfigError, match=said):
+        conf.load([mine])
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"\x00"])
