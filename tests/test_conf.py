@@ -35,6 +35,20 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
+        (
+            "guests:\n  linux-i386:\n    set_clock: date {foo}\n",
+            ":3: guests.linux-i386.set_clock: 'date {foo}': its only",
+        ),
+        ("guests:\n  linux-i386:\n    set_clock: 'date {'\n", ":3: guests.linux-i386.set_clock: 'date {': its only"),
+        ("guests:\n  linux-i386:\n    set_clock: date {} {seconds.x}\n", ":3: guests.linux-i386.set_clock: "),
+        (
+            "guests:\n  linux-i386:\n    ssh: {host_key: foo bar}\n",
+            ":3: guests.linux-i386.ssh.host_key: 'foo bar' is not TYPE BASE64, as in ssh_host_*_key.pub; known types: ",
+        ),
+        ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519}\n", "'ssh-ed25519' is not TYPE BASE64"),
+        ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519 A}\n", ".ssh.host_key: 'A' is not base64"),
+        ("guests:\n  linux-i386:\n    folder: tmp\n", ":3: guests.linux-i386.folder: 'tmp' is not an absolute path"),
+        ("guests:\n  linux-i386:\n    memory: 1048577\n", ":3: guests.linux-i386.memory: input should be less"),
         ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
         (
@@ -117,6 +131,15 @@ def test_own_yaml_adds_and_changes_single_fields(write):
     assert got.file("./gnumach", "guests", "hurd", "kernel") == mine.parent / "./gnumach"
     assert got.variant("four").env == {"GOMAXPROCS": "4"}
     assert "pristine" in got.variants
+
+
+def test_a_clock_s_braces_and_a_host_key_with_a_comment(write):
+    mine = write(
+        "mine.yaml",
+        "guests:\n  linux-i386:\n    set_clock: date -s @{seconds} && echo ${{x}}\n"
+        "    ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@here}\n    memory: 1048576\n",
+    )
+    assert conf.load([mine]).guest("linux-i386").set_clock.format(seconds=1) == "date -s @1 && echo ${x}"
 
 
 def test_a_mapping_takes_over_another_s_keys(write):
