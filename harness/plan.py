@@ -18,6 +18,7 @@ from typing import Any
 
 from harness import conf, paths
 from harness.build.gotags import Target, any_of
+from harness.conf import naming
 from harness.conf.load import nearest
 from harness.conf.units import seconds
 from harness.errors import ProgramError
@@ -227,7 +228,8 @@ def _directive(program: Program, text: str) -> Program:
             pairs = [pair.partition("=") for pair in shlex.split(value)]
             if not all(name and equals for name, equals, _ in pairs):
                 raise ValueError(f"env: {value!r} is not NAME=VALUE")
-            return replace(program, env={**program.env, **{name: text for name, _, text in pairs}})
+            more = naming.environment({name: text for name, _, text in pairs})
+            return replace(program, env={**program.env, **more})
         case "timeout":
             return replace(program, timeout=seconds(value))
         case "needs":

@@ -35,10 +35,7 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
-        (
-            "guests:\n  linux-i386:\n    set_clock: date {foo}\n",
-            ":3: guests.linux-i386.set_clock: 'date {foo}': its only",
-        ),
+        ("guests:\n  linux-i386:\n    set_clock: date {foo}\n", ":3: guests.linux-i386.set_clock: 'date {foo}': its"),
         ("guests:\n  linux-i386:\n    set_clock: 'date {'\n", ":3: guests.linux-i386.set_clock: 'date {': its only"),
         ("guests:\n  linux-i386:\n    set_clock: date {} {seconds.x}\n", ":3: guests.linux-i386.set_clock: "),
         (
@@ -49,6 +46,13 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519 A}\n", ".ssh.host_key: 'A' is not base64"),
         ("guests:\n  linux-i386:\n    folder: tmp\n", ":3: guests.linux-i386.folder: 'tmp' is not an absolute path"),
         ("guests:\n  linux-i386:\n    memory: 1048577\n", ":3: guests.linux-i386.memory: input should be less"),
+        ("variants:\n  ../x: {}\n", ":2: variants.../x.[key]: variant '../x': a name has letters, digits"),
+        ("variants:\n  a+trace: {}\n", ":2: variants.a+trace.[key]: variant 'a+trace': a name has letters, digits"),
+        ("variants:\n  '': {}\n", "variant '': a name has letters, digits"),
+        ("variants:\n  x: {env: {'A=B': c}}\n", ":2: variants.x.env: 'A=B' cannot be the name of an environment var"),
+        ("variants:\n  x: {env: {'': c}}\n", ":2: variants.x.env: '' cannot be the name"),
+        ("guests:\n  linux-i386:\n    env: {A B: c}\n", ":3: guests.linux-i386.env: 'A B' cannot be the name"),
+        ('variants:\n  x: {env: {A: "b\\0"}}\n', ":2: variants.x.env: the environment variable A cannot hold a NUL"),
         ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
         (

@@ -72,6 +72,8 @@ def test_the_highest_status_and_any_system_s_signals_are_expected():
         ('// expect: stderr ~ "("', "is not a regular expression"),
         ("// expct: exit 2", "unknown directive expct:; did you mean expect?"),
         ("// env: GOMAXPROCS", "is not NAME=VALUE"),
+        ("// env: 'A B=c'", ":2: 'A B' cannot be the name of an environment variable"),
+        ("// env: A=b\0", ":2: the environment variable A cannot hold a NUL"),
         ("// args: 'open", ":2: No closing quotation"),
         ("// args:", ":2: args: says nothing"),
     ],

@@ -11,12 +11,13 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness import paths
+from harness.conf import naming
 from harness.conf.model import Expected, Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
 from harness.errors import ConfigError
@@ -34,7 +35,7 @@ class _Top(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     guests: dict[str, Guest] = {}
     toolchains: dict[str, Toolchain] = {}
-    variants: dict[str, Variant] = {}
+    variants: dict[Annotated[str, AfterValidator(naming.name)], Variant] = {}
     signals: dict[str, dict[int, str]] = {}
     usual: list[str] = [BASELINE]
     expected: list[Expected] = []

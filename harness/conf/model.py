@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from harness.conf import naming
 from harness.conf.units import seconds
 from harness.guest.system import SYSTEMS, System
 
@@ -63,7 +64,7 @@ Regex = Annotated[str, AfterValidator(_regex)]
 #: A file: `/x`, `~/x`, `./x` and `../x` are paths (seen from the YAML file), a bare name is a file of the image.
 FileName = Annotated[str, Field(min_length=1)]
 #: Environment variables; numbers are taken as text.
-Environment = dict[str, Annotated[str, BeforeValidator(_text)]]
+Environment = Annotated[dict[str, Annotated[str, BeforeValidator(_text)]], AfterValidator(naming.environment)]
 
 
 class Model(BaseModel):
