@@ -46,8 +46,15 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519 A}\n", ".ssh.host_key: 'A' is not base64"),
         ("guests:\n  linux-i386:\n    folder: tmp\n", ":3: guests.linux-i386.folder: 'tmp' is not an absolute path"),
         ("guests:\n  linux-i386:\n    memory: 1048577\n", ":3: guests.linux-i386.memory: input should be less"),
-        ("variants:\n  ../x: {}\n", ":2: variants.../x.[key]: variant '../x': a name has letters, digits"),
-        ("variants:\n  a+trace: {}\n", ":2: variants.a+trace.[key]: variant 'a+trace': a name has letters, digits"),
+        *(
+            (
+                f"guests:\n  linux-i386:\n    signals: {{{wrong}: A}}\n",
+                f".signals: {wrong} is not the number of a signal",
+            )
+            for wrong in (999, 0, -1, 128, "'x'")
+        ),
+        ("variants:\n  ../x: {}\n", ":2: variants.../x: variant '../x': a name has letters, digits"),
+        ("variants:\n  a+trace: {}\n", ":2: variants.a+trace: variant 'a+trace': a name has letters, digits"),
         ("variants:\n  '': {}\n", "variant '': a name has letters, digits"),
         ("variants:\n  x: {env: {'A=B': c}}\n", ":2: variants.x.env: 'A=B' cannot be the name of an environment var"),
         ("variants:\n  x: {env: {'': c}}\n", ":2: variants.x.env: '' cannot be the name"),
@@ -187,6 +194,7 @@ def test_unknown_names_get_the_nearest():
         ("system: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
         ("system: hurd, signals: {10: TEN}", "SIGTEN", {"CRASHSERVER": "/servers/crash-kill"}),
         ("signals: {10: SIGTEN}", "SIGTEN", {}),
+        ("signals: {'10': TEN, 127: LAST}", "SIGTEN", {}),
         ("system: posix", None, {}),
     ],
 )

@@ -175,7 +175,7 @@ class Configuration:
 
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
-            key = ".".join(map(str, location))
+            key = _key(location, self._marks)
             raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
 
 
@@ -235,7 +235,7 @@ def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] 
     location = tuple(first["loc"])
     while location not in marks and location:
         location = location[:-1]
-    key = ".".join(str(part) for part in first["loc"])
+    key = _key(first["loc"], marks)
     message = first["msg"].removeprefix("Value error, ")
     match first["type"]:
         case "extra_forbidden":
@@ -247,6 +247,16 @@ def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] 
         case _:
             message = message[0].lower() + message[1:]
     return f"{marks[location]}: {key}: {message}"
+
+
+def _key(location: Location, marks: Marks) -> str:
+    """A location in words, where a known failure's place is that in its own file, not that in all files' list."""
+    parts = [part for part in location if part != "[key]"]  # what pydantic adds where a key is wrong, not its value
+    match parts:
+        case ["expected", int(place), *_]:
+            file = marks["expected", place].file
+            parts[1] = sum(marks["expected", before].file == file for before in range(place))
+    return ".".join(map(str, parts))
 
 
 def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[str]:

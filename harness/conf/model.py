@@ -53,6 +53,14 @@ def _absolute(value: str) -> str:
     return value
 
 
+def _numbered(value: object) -> object:
+    if isinstance(value, dict):  # else pydantic's first word is that a table is no name
+        for number in value:
+            if not re.fullmatch(r"[0-9]{1,3}", str(number)) or not 1 <= int(number) <= 127:
+                raise ValueError(f"{number!r} is not the number of a signal, 1 to 127")
+    return value
+
+
 def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -142,7 +150,7 @@ class Guest(Model):
     ready: Ready = Ready()
     halt: Halt = Halt()
     system: str | None = None
-    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str] | None = None
+    signals: Annotated[str | dict[int, str] | None, BeforeValidator(_numbered)] = None
     env: Environment = {}
     folder: Annotated[str, AfterValidator(_absolute)] = "/tmp/harness"
     set_clock: Annotated[str, AfterValidator(_clock)] = "date -s @{seconds} >/dev/null"
