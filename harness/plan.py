@@ -171,11 +171,11 @@ def read(source: Path) -> Program:
     """Read a program's header and its `.out` file.
 
     Raises:
-        ProgramError: it is missing, its name is no text, or a directive cannot be understood; the text names file and
-            line.
+        ProgramError: it is missing or no regular file, its name is no text, or a directive cannot be understood; the
+            text names file and line.
     """
     try:
-        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = paths.content(source).decode(errors="replace").splitlines()
     except OSError as error:
         raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
     try:
@@ -294,7 +294,8 @@ def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = No
     selected.
 
     Args:
-        selection: names of suites, folders, .go files, or suite/program, where `*` stands for any text.
+        selection: names of suites (with or without a slash at the end), folders, .go files, or suite/program, where `*`
+            stands for any text.
         others: suites whose programs do not lie here, by name.
 
     Raises:
@@ -311,6 +312,8 @@ def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = No
 
 
 def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
+    if not word:
+        raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go file")
     path = Path(word)
     if path.is_dir():
         described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
@@ -320,14 +323,14 @@ def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing
         if program.kind != "run":
             raise ProgramError(f"{path}: is a `{program.kind}` test, and only `run` tests are run")
         return [program]
-    suite, slash, pattern = word.partition("/")
+    suite, _, pattern = word.partition("/")
     if suite in others:
         listed = others[suite]()
     elif suite in known:
         listed = _of_folder(known[suite])
     else:
         raise ProgramError(f"no suite, folder or .go file named {word}; {nearest(word, [*known, *others])}")
-    if not slash:
+    if not pattern:
         return listed
     chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, word)]
     if not chosen:

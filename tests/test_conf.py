@@ -1,6 +1,7 @@
 """Configuration: what users write wrong is named with file, line and key; what they add or change takes effect."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,11 @@ def test_a_file_that_is_no_text(write, data):
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         conf.load([tmp_path / "none.yaml"])
+
+
+def test_a_pipe_or_device_is_not_waited_for():
+    with pytest.raises(ConfigError, match="/dev/null: cannot be read: it is no regular file"):
+        conf.load([Path("/dev/null")])  # one that has an end, so that this test has one too
 
 
 def test_own_yaml_adds_and_changes_single_fields(write):

@@ -135,6 +135,26 @@ def test_selections(write, tmp_path):
             plan.programs([wrong])
 
 
+def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no folder has its name
+    listed = [replace(plan.read(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    assert plan.programs(["other/"], {"other": lambda: listed}) == listed
+    assert plan.programs(["threads/"]) == plan.programs(["threads"])
+    with pytest.raises(ProgramError, match=r"no suite, folder or \.go file named thread/; did you mean threads\?"):
+        plan.programs(["thread/"])
+
+
+def test_an_empty_word_selects_nothing():
+    with pytest.raises(ProgramError, match="an empty word selects nothing"):
+        plan.programs([""])
+
+
+def test_a_pipe_or_device_is_not_waited_for(tmp_path):
+    (tmp_path / "a.go").symlink_to("/dev/null")  # one that has an end, so that this test has one too
+    with pytest.raises(ProgramError, match=r"a\.go: cannot be read: it is no regular file"):
+        plan.read(tmp_path / "a.go")
+
+
 def test_the_given_suites_say_what_they_show():
     found = plan.programs([])
     assert len(found) >= 12

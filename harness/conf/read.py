@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from harness import paths
 from harness.errors import ConfigError
 
 #: The way to a value: keys and list positions from the top.
@@ -45,7 +46,7 @@ def read(file: Path) -> tuple[dict[str, Any], Marks]:
         ConfigError: the file cannot be read, is not YAML, is no mapping, gives a key twice, or has too many values.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = paths.content(file).decode()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
