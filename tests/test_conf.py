@@ -150,11 +150,12 @@ def test_own_yaml_adds_and_changes_single_fields(write):
     assert "pristine" in got.variants
 
 
-def test_a_clock_s_braces_and_a_host_key_with_a_comment(write):
+def test_what_a_guest_may_say_at_its_limits(write):
     mine = write(
         "mine.yaml",
         "guests:\n  linux-i386:\n    set_clock: date -s @{seconds} && echo ${{x}}\n"
-        "    ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@here}\n    memory: 1048576\n",
+        "    ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@here}\n    memory: 1048576\n"
+        "    folder: /var/tmp/harness\n",
     )
     assert conf.load([mine]).guest("linux-i386").set_clock.format(seconds=1) == "date -s @1 && echo ${x}"
 
