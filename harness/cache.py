@@ -51,9 +51,12 @@ def lock(path: Path, wait: bool = True, waiting: Callable[[], None] = lambda: No
 
     Raises:
         BlockingIOError: it is not to be waited for, and somebody else has it.
+        StoreError: the file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with _writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,6 +67,15 @@ def lock(path: Path, wait: bool = True, waiting: Callable[[], None] = lambda: No
                 waiting()
                 time.sleep(0.05)
         yield file.fileno()
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Raise StoreError if something cannot be made in a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 class Cache:
@@ -100,7 +112,7 @@ class Cache:
             waiting: called again and again while another process builds it; may raise to give up.
 
         Raises:
-            StoreError: there is not enough room.
+            StoreError: there is not enough room, or nothing can be written there.
         """
         final = self.path(kind, key)
         if final.is_dir() and not again:
@@ -111,7 +123,8 @@ class Cache:
             staging = final.parent / f".{key}.new"
             self._sweep(kind)
             shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
+            with _writable(staging.parent):
+                staging.mkdir(parents=True)
             free = shutil.disk_usage(staging).free >> 20
             try:
                 if free < room:

@@ -241,6 +241,8 @@ def run(
     """
     asked = read(request)
     request = asked.request
+    if door is None:
+        asked.cell()  # there is one
     if request.until_sure:
         _check_decidable(list(asked.slots(asked.guests, trials=1)), request.trials)
     if scheduler is not None:
@@ -393,17 +395,20 @@ class Asked:
         return found if self.part is None else filter(self.part.has, found)
 
     def cut(self, jobs: int) -> list[Shard]:
-        """The trials cut into so many jobs. Raises ConfigError if they cannot be."""
+        """The trials cut into so many jobs. Raises ConfigError if they cannot be, ProgramError if there are none."""
         if self.request.until_sure:
             raise ConfigError("a run until it is sure looks at the whole matrix after every round: it cannot be cut")
+        self.cell()
         cells = [(one.guest, one.variant, one.program.name) for one in self.slots(self.guests, trials=1)]
         return shards.cut(cells, self.request.trials, self.request.times, jobs)
 
     def cell(self) -> Slot:
-        """The one cell of a request that has one. Raises ProgramError if nothing of it can be run."""
+        """The first cell of a request. Raises ProgramError if nothing of it can be run."""
         for slot in self.slots(self.guests, trials=1):
             return slot
-        raise ProgramError(f"{self.programs[0].name} needs what its guest and libgo do not provide")
+        number = len(self.programs)
+        what = self.programs[0].name if number == 1 else f"each of the {number} programs"
+        raise ProgramError(f"{what} needs what its guest and libgo do not provide")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Where things lie: the files that come with the harness, the user's cache and configuration, a work directory.
 
-Knows nothing of what is in them.
+Knows nothing of what is in them; reads only what a user names, and whole.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -33,6 +35,13 @@ def work_dir(option: str | None = None) -> Path:
         option: what the user gave as --work; else $HARNESS_WORK counts, else `.harness` in the current folder.
     """
     return Path(option or os.environ.get("HARNESS_WORK") or ".harness").absolute()
+
+
+def content(file: Path) -> bytes:
+    """What a regular file holds. Raises OSError, also for a pipe or a device, which may have no end."""
+    if stat.S_ISREG(file.stat().st_mode):
+        return file.read_bytes()
+    raise OSError(errno.EINVAL, "it is no regular file", str(file))
 
 
 def _xdg(variable: str, default: str) -> Path:

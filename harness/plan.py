@@ -18,9 +18,11 @@ from typing import Any
 
 from harness import conf, paths
 from harness.build.gotags import Target, any_of
+from harness.conf import naming
 from harness.conf.load import nearest
 from harness.conf.units import seconds
 from harness.errors import ProgramError
+from harness.guest.system import SIGNALS
 
 #: Seconds that a program may run if it does not say.
 TIMEOUT = 60.0
@@ -31,7 +33,7 @@ _KINDS = (
 )  # fmt: skip
 _DIRECTIVES = ("args", "env", "timeout", "expect", "needs")
 _TERM = re.compile(
-    r"""\s*(?:exit\s+(?P<exit>\d{1,3})|signal\s+(?P<signal>[A-Z0-9]+)
+    r"""\s*(?:exit\s+(?P<exit>\d+)|signal\s+(?P<signal>[A-Z0-9]+)
     |(?P<stream>stdout|stderr|output)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
     re.VERBOSE,
 )
@@ -169,11 +171,11 @@ def read(source: Path) -> Program:
     """Read a program's header and its `.out` file.
 
     Raises:
-        ProgramError: it is missing, its name is no text, or a directive cannot be understood; the text names file and
-            line.
+        ProgramError: it is missing or no regular file, its name is no text, or a directive cannot be understood; the
+            text names file and line.
     """
     try:
-        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = paths.content(source).decode(errors="replace").splitlines()
     except OSError as error:
         raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
     try:
@@ -189,16 +191,16 @@ def read(source: Path) -> Program:
                 break  # the package clause: the header is over
             continue
         text = line[2:].strip()
-        if first and text and not text.startswith(("+build", "go:build")):
-            first = False
-            words = text.split()
-            if words[0] in _KINDS:
-                args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
-                # `run -gcflags=...` carries flags of another compiler
-                args = () if args and args[0].startswith("-") else args
-                program = replace(program, kind=words[0], args=args, marked=True)
-                continue
         try:
+            if first and text and not text.startswith(("+build", "go:build")):
+                first = False
+                words = text.split()
+                if words[0] in _KINDS:
+                    args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
+                    # `run -gcflags=...` carries flags of another compiler
+                    args = () if args and args[0].startswith("-") else args
+                    program = replace(program, kind=words[0], args=args, marked=True)
+                    continue
             program = _directive(program, text)
         except ValueError as error:
             raise ProgramError(f"{source}:{number}: {error}") from error
@@ -226,7 +228,8 @@ def _directive(program: Program, text: str) -> Program:
             pairs = [pair.partition("=") for pair in shlex.split(value)]
             if not all(name and equals for name, equals, _ in pairs):
                 raise ValueError(f"env: {value!r} is not NAME=VALUE")
-            return replace(program, env={**program.env, **{name: text for name, _, text in pairs}})
+            more = naming.environment({name: text for name, _, text in pairs})
+            return replace(program, env={**program.env, **more})
         case "timeout":
             return replace(program, timeout=seconds(value))
         case "needs":
@@ -245,10 +248,14 @@ def expectation(expected: Expectation, text: str) -> Expectation:
                 'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex", output ~ "regex" (both streams)'
             )
         if match["exit"]:
+            if len(match["exit"]) > 3 or int(match["exit"]) > 255:
+                raise ValueError(f"expect: exit {match['exit']} cannot be: an exit status is 0 to 255")
             expected = replace(expected, exit_status=int(match["exit"]))
         elif match["signal"]:
-            name = match["signal"]
-            expected = replace(expected, signal=name if name.startswith("SIG") else f"SIG{name}")
+            name = match["signal"].removeprefix("SIG")
+            if name not in SIGNALS:
+                raise ValueError(f"expect: no signal named {name}; {nearest(name, SIGNALS)}")
+            expected = replace(expected, signal=f"SIG{name}")
         else:
             try:
                 pattern = json.loads(match["pattern"])
@@ -287,7 +294,8 @@ def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = No
     selected.
 
     Args:
-        selection: names of suites, folders, .go files, or suite/program, where `*` stands for any text.
+        selection: names of suites (with or without a slash at the end), folders, .go files, or suite/program, where `*`
+            stands for any text.
         others: suites whose programs do not lie here, by name.
 
     Raises:
@@ -304,6 +312,8 @@ def programs(selection: Sequence[str], others: Mapping[str, Listing] | None = No
 
 
 def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
+    if not word:
+        raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go file")
     path = Path(word)
     if path.is_dir():
         described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
@@ -313,14 +323,14 @@ def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing
         if program.kind != "run":
             raise ProgramError(f"{path}: is a `{program.kind}` test, and only `run` tests are run")
         return [program]
-    suite, slash, pattern = word.partition("/")
+    suite, _, pattern = word.partition("/")
     if suite in others:
         listed = others[suite]()
     elif suite in known:
         listed = _of_folder(known[suite])
     else:
         raise ProgramError(f"no suite, folder or .go file named {word}; {nearest(word, [*known, *others])}")
-    if not slash:
+    if not pattern:
         return listed
     chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, word)]
     if not chosen:

@@ -283,3 +283,12 @@ def test_suites_say_what_they_and_their_programs_are_for():
         assert (folder / "README.md").read_text().split("\n\n")[1].split()[0] in listed
     shown = call("suite", "show", "seed-2013").output
     assert "seed-2013/two-says-silent: expects exit 0, no output\n  Two go statements" in shown
+
+
+@pytest.mark.parametrize("words", [["run"], ["trace"], ["ci", "plan", "--jobs", "2", "--format", "json"]])
+def test_where_nothing_can_be_run_that_is_said(write, tmp_path, words):
+    program = write("s/n.go", "// run\n// needs: warp-drive\n\npackage main\n\nfunc main() {}\n")
+    got = CliRunner().invoke(main, [*words, str(program)], env={"HARNESS_WORK": str(tmp_path / "work")})
+    assert (got.exit_code, got.stdout) == (2, "")
+    assert got.stderr == "harness: s/n needs what its guest and libgo do not provide\n"
+    assert not (tmp_path / "work").exists()

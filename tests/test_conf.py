@@ -1,6 +1,7 @@
 """Configuration: what users write wrong is named with file, line and key; what they add or change takes effect."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,31 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386: {signals: lixun}\n", "no signals named lixun; did you mean linux?"),
         ("guests:\n  linux-i386:\n    ready:\n      console: '('\n", "is not a regular expression"),
         ("guests:\n  linux-i386:\n    ready: {timeout: soon}\n", "'soon' is not a time such as 30s"),
+        ("guests:\n  linux-i386:\n    set_clock: date {foo}\n", ":3: guests.linux-i386.set_clock: 'date {foo}': its"),
+        ("guests:\n  linux-i386:\n    set_clock: 'date {'\n", ":3: guests.linux-i386.set_clock: 'date {': its only"),
+        ("guests:\n  linux-i386:\n    set_clock: date {} {seconds.x}\n", ":3: guests.linux-i386.set_clock: "),
+        (
+            "guests:\n  linux-i386:\n    ssh: {host_key: foo bar}\n",
+            ":3: guests.linux-i386.ssh.host_key: 'foo bar' is not TYPE BASE64, as in ssh_host_*_key.pub; known types: ",
+        ),
+        ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519}\n", "'ssh-ed25519' is not TYPE BASE64"),
+        ("guests:\n  linux-i386:\n    ssh: {host_key: ssh-ed25519 A}\n", ".ssh.host_key: 'A' is not base64"),
+        ("guests:\n  linux-i386:\n    folder: tmp\n", ":3: guests.linux-i386.folder: 'tmp' is not an absolute path"),
+        ("guests:\n  linux-i386:\n    memory: 1048577\n", ":3: guests.linux-i386.memory: input should be less"),
+        *(
+            (
+                f"guests:\n  linux-i386:\n    signals: {{{wrong}: A}}\n",
+                f".signals: {wrong} is not the number of a signal",
+            )
+            for wrong in (999, 0, -1, 128, "'x'")
+        ),
+        ("variants:\n  ../x: {}\n", ":2: variants.../x: variant '../x': a name has letters, digits"),
+        ("variants:\n  a+trace: {}\n", ":2: variants.a+trace: variant 'a+trace': a name has letters, digits"),
+        ("variants:\n  '': {}\n", "variant '': a name has letters, digits"),
+        ("variants:\n  x: {env: {'A=B': c}}\n", ":2: variants.x.env: 'A=B' cannot be the name of an environment var"),
+        ("variants:\n  x: {env: {'': c}}\n", ":2: variants.x.env: '' cannot be the name"),
+        ("guests:\n  linux-i386:\n    env: {A B: c}\n", ":3: guests.linux-i386.env: 'A B' cannot be the name"),
+        ('variants:\n  x: {env: {A: "b\\0"}}\n', ":2: variants.x.env: the environment variable A cannot hold a NUL"),
         ("guests:\n  x: {<<: [1]}\n", ":2: <<: must be one mapping"),
         ("variant: {}\n", ":1: variant: unknown key; did you mean variants?"),
         (
@@ -49,6 +75,11 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("variants:\n  x: {prebuilt: true, flags: [-O0]}\n", "a prebuilt libgo cannot be patched"),
         ("guests:\n  x: {1.5: 2}\n", ":2: a key must be a word or a number"),
         ("guests:\n  linux-i386: {memory: 2020-13-45}\n", ":2: not a value: 2020-13-45"),
+        ("guests:\n  linux-i386: {2020-13-45: x}\n", ":2: not a value: 2020-13-45"),
+        ('guests:\n  linux-i386: {memory: !!int ""}\n', ":2: not a value: "),
+        ("variants:\n  a: &x {env: *x}\n", ":2: holds itself by an alias"),
+        ("a: &a\n  - *a\n", ":1: holds itself by an alias"),
+        ("a: &a {<<: *a}\n", ":1: holds itself by an alias"),
         (
             "expected:\n  - {guest: linux-i368, program: x, reason: r, verdict: crash, expires: 2030-01-01}\n",
             "no guest named linux-i368",
@@ -62,6 +93,29 @@ def test_wrong_yaml_is_named(write, text, said):
     assert "mine.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        pytest.param(["a: " + "[" * 5000], "is nested too deeply", id="brackets"),
+        pytest.param(
+            # what is taken over is made first
+            [*(f"a{n}: &a{n} {{k: *a{n - 1}}}" for n in range(1, 2000)), "<<: *a1999"],
+            "is nested too deeply",
+            id="chain",
+        ),
+        pytest.param(
+            [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 8)],
+            r"mine\.yaml: has more than 100000 values",
+            id="bomb",
+        ),
+    ],
+)
+def test_a_file_that_would_never_be_read_to_its_end(write, lines, said):
+    mine = write("mine.yaml", "\n".join(["a0: &a0 [x]", *lines]))
+    with pytest.raises(ConfigError, match=said):
+        conf.load([mine])
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"\x00"])
 def test_a_file_that_is_no_text(write, data):
     with pytest.raises(ConfigError):
@@ -71,6 +125,11 @@ def test_a_file_that_is_no_text(write, data):
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         conf.load([tmp_path / "none.yaml"])
+
+
+def test_a_pipe_or_device_is_not_waited_for():
+    with pytest.raises(ConfigError, match="/dev/null: cannot be read: it is no regular file"):
+        conf.load([Path("/dev/null")])  # one that has an end, so that this test has one too
 
 
 def test_own_yaml_adds_and_changes_single_fields(write):
@@ -89,6 +148,16 @@ def test_own_yaml_adds_and_changes_single_fields(write):
     assert got.file("./gnumach", "guests", "hurd", "kernel") == mine.parent / "./gnumach"
     assert got.variant("four").env == {"GOMAXPROCS": "4"}
     assert "pristine" in got.variants
+
+
+def test_what_a_guest_may_say_at_its_limits(write):
+    mine = write(
+        "mine.yaml",
+        "guests:\n  linux-i386:\n    set_clock: date -s @{seconds} && echo ${{x}}\n"
+        "    ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@here}\n    memory: 1048576\n"
+        "    folder: /var/tmp/harness\n",
+    )
+    assert conf.load([mine]).guest("linux-i386").set_clock.format(seconds=1) == "date -s @1 && echo ${x}"
 
 
 def test_a_mapping_takes_over_another_s_keys(write):
@@ -132,6 +201,7 @@ def test_unknown_names_get_the_nearest():
         ("system: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
         ("system: hurd, signals: {10: TEN}", "SIGTEN", {"CRASHSERVER": "/servers/crash-kill"}),
         ("signals: {10: SIGTEN}", "SIGTEN", {}),
+        ("signals: {'10': TEN, 127: LAST}", "SIGTEN", {}),
         ("system: posix", None, {}),
     ],
 )

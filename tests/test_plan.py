@@ -49,7 +49,16 @@ def test_gcc_s_own_directives(write):
 
 
 def test_a_signal_is_expected_by_either_name(write):
-    assert plan.read(write("a.go", "// run\n// expect: signal SEGV\n" + BODY)).expected.signal == "SIGSEGV"
+    for name in ("SEGV", "SIGSEGV"):
+        assert plan.read(write("a.go", f"// run\n// expect: signal {name}\n" + BODY)).expected.signal == "SIGSEGV"
+
+
+def test_the_highest_status_and_any_system_s_signals_are_expected():
+    assert plan.expectation(Expectation(), "exit 255").exit_status == 255
+    assert [plan.expectation(Expectation(), f"signal {name}").signal for name in ("LOST", "PWR")] == [
+        "SIGLOST",
+        "SIGPWR",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,9 +66,14 @@ def test_a_signal_is_expected_by_either_name(write):
     [
         ("// timeout: soon", ":2: 'soon' is not a time"),
         ("// expect: exit two", ":2: expect: cannot understand 'exit two'"),
+        ("// expect: exit 256", ":2: expect: exit 256 cannot be: an exit status is 0 to 255"),
+        (f"// expect: exit {'9' * 5000}", "an exit status is 0 to 255"),
+        ("// expect: signal SEGVV", ":2: expect: no signal named SEGVV; did you mean SEGV?"),
         ('// expect: stderr ~ "("', "is not a regular expression"),
         ("// expct: exit 2", "unknown directive expct:; did you mean expect?"),
         ("// env: GOMAXPROCS", "is not NAME=VALUE"),
+        ("// env: 'A B=c'", ":2: 'A B' cannot be the name of an environment variable"),
+        ("// env: A=b\0", ":2: the environment variable A cannot hold a NUL"),
         ("// args: 'open", ":2: No closing quotation"),
         ("// args:", ":2: args: says nothing"),
     ],
@@ -68,6 +82,11 @@ def test_a_wrong_header_is_named(write, line, said):
     with pytest.raises(ProgramError) as caught:
         plan.read(write("p.go", f"// run\n{line}\n{BODY}"))
     assert said in str(caught.value)
+
+
+def test_a_first_line_that_no_shell_can_read(write):
+    with pytest.raises(ProgramError, match=r"p\.go:1: No closing quotation"):
+        plan.read(write("p.go", '// run "unclosed\n' + BODY))
 
 
 def test_an_expectation_in_words():
@@ -114,6 +133,26 @@ def test_selections(write, tmp_path):
     ):
         with pytest.raises(ProgramError, match=said):
             plan.programs([wrong])
+
+
+def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no folder has its name
+    listed = [replace(plan.read(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    assert plan.programs(["other/"], {"other": lambda: listed}) == listed
+    assert plan.programs(["threads/"]) == plan.programs(["threads"])
+    with pytest.raises(ProgramError, match=r"no suite, folder or \.go file named thread/; did you mean threads\?"):
+        plan.programs(["thread/"])
+
+
+def test_an_empty_word_selects_nothing():
+    with pytest.raises(ProgramError, match="an empty word selects nothing"):
+        plan.programs([""])
+
+
+def test_a_pipe_or_device_is_not_waited_for(tmp_path):
+    (tmp_path / "a.go").symlink_to("/dev/null")  # one that has an end, so that this test has one too
+    with pytest.raises(ProgramError, match=r"a\.go: cannot be read: it is no regular file"):
+        plan.read(tmp_path / "a.go")
 
 
 def test_the_given_suites_say_what_they_show():

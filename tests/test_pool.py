@@ -5,6 +5,7 @@ The guest is the control; its saved machines lie in a cache of the test's own.
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -110,7 +111,7 @@ def test_a_restore_that_fails_ends_in_a_boot(guest_of, write, cache, damage):
 
 
 def test_what_keeps_the_word_answers_from_the_moment_it_is_saved(tmp_path):
-    file = str(tmp_path / "word")
+    file = shlex.quote(str(tmp_path / 'it\'s a "$word"'))
     for number in range(30):
         start = ["sh", "-c", _KEEPER.format(file=file)]
         said = {"input": f"{number}\n", "capture_output": True, "text": True, "start_new_session": True}

@@ -61,6 +61,50 @@ def test_another_version_and_a_file_that_is_no_database(tmp_path):
         Store(tmp_path / "x.sqlite")
 
 
+@pytest.mark.parametrize("version", [0, 3])
+def test_a_database_of_something_else_is_left_alone(tmp_path, version):
+    path = tmp_path / "app.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+        db.execute(f"PRAGMA user_version={version}")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"app.sqlite: is no database of the harness$"):
+        Store(path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["app.sqlite"]
+
+
+def test_results_where_nothing_can_be_written_are_read(tmp_path):
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    store = Store(tmp_path / "there" / "r.sqlite")
+    store.add(store.begin({}), TRIAL)
+    store._db.close()
+    words = ["mount", "--bind", "-o", "ro", str(tmp_path / "there"), str(tmp_path / "here")]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("mounting takes root")
+    try:
+        store = Store(tmp_path / "here" / "r.sqlite")
+        assert len(list(store.trials(1))) == 1
+        with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly database"):
+            store.begin({})
+        store._db.close()
+    finally:
+        subprocess.run(["umount", str(tmp_path / "here")], check=True)
+
+
+def test_damaged_results_are_told_of(tmp_path):
+    store = Store(tmp_path / "r.sqlite")
+    store.add(store.begin({}), TRIAL)
+    with sqlite3.connect(tmp_path / "r.sqlite") as db:
+        db.execute("DROP TABLE attachments")
+        db.execute("UPDATE runs SET plan = '{'")
+    with pytest.raises(StoreError, match="the results cannot be read: no such table: attachments"):
+        store.collected(1)
+    with pytest.raises(StoreError, match="the results cannot be read: the plan of run 1 is damaged"):
+        store.runs()
+
+
 def test_attachments_come_with_their_trial(tmp_path):
     store = Store(tmp_path / "r.sqlite")
     run, other = store.begin({}), store.begin({})

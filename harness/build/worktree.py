@@ -6,7 +6,6 @@ A work tree lies in a folder of its own with a variant.yaml that makes it a vari
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -17,11 +16,11 @@ import yaml
 
 from harness.build import patches
 from harness.build.patches import Patch
+from harness.conf import naming
 from harness.errors import BuildError, PatchError, ToolMissing
 
 #: The commit that a patch is taken against: GCC's own source.
 _BASE = "pristine"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def configurations(work: Path) -> list[Path]:
@@ -48,8 +47,10 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
         BuildError: the name cannot be used, there is such a work tree already, it cannot be written, or git fails.
         ToolMissing: git is not installed.
     """
-    if not _NAME.fullmatch(name):
-        raise BuildError(f"variant {name!r}: a name has letters, digits, dots, hyphens and underscores only")
+    try:
+        naming.name(name)
+    except ValueError as error:
+        raise BuildError(str(error)) from error
     folder = work / "variants" / name
     if folder.exists():
         raise BuildError(f"variant {name}: {folder} is there already; remove it if it is not needed")

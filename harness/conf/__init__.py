@@ -1,6 +1,7 @@
 """Configuration: what the YAML files say, read, checked and typed.
 
-`read` parses YAML and remembers the line of every value, `model` says what there may be, `load` puts files together.
+`read` parses YAML and remembers the line of every value, `model` says what there may be, `load` puts files together;
+`units` and `naming` hold what programs' headers may say too.
 Knows nothing of what the values are used for, and opens no file but the YAML files themselves.
 """
 

@@ -11,12 +11,13 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness import paths
+from harness.conf import naming
 from harness.conf.model import Expected, Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
 from harness.errors import ConfigError
@@ -34,7 +35,7 @@ class _Top(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     guests: dict[str, Guest] = {}
     toolchains: dict[str, Toolchain] = {}
-    variants: dict[str, Variant] = {}
+    variants: dict[Annotated[str, AfterValidator(naming.name)], Variant] = {}
     signals: dict[str, dict[int, str]] = {}
     usual: list[str] = [BASELINE]
     expected: list[Expected] = []
@@ -174,7 +175,7 @@ class Configuration:
 
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
-            key = ".".join(map(str, location))
+            key = _key(location, self._marks)
             raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
 
 
@@ -234,7 +235,7 @@ def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] 
     location = tuple(first["loc"])
     while location not in marks and location:
         location = location[:-1]
-    key = ".".join(str(part) for part in first["loc"])
+    key = _key(first["loc"], marks)
     message = first["msg"].removeprefix("Value error, ")
     match first["type"]:
         case "extra_forbidden":
@@ -246,6 +247,16 @@ def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] 
         case _:
             message = message[0].lower() + message[1:]
     return f"{marks[location]}: {key}: {message}"
+
+
+def _key(location: Location, marks: Marks) -> str:
+    """A location in words, where a known failure's place is that in its own file, not that in all files' list."""
+    parts = [part for part in location if part != "[key]"]  # what pydantic adds where a key is wrong, not its value
+    match parts:
+        case ["expected", int(place), *_]:
+            file = marks["expected", place].file
+            parts[1] = sum(marks["expected", before].file == file for before in range(place))
+    return ".".join(map(str, parts))
 
 
 def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[str]:

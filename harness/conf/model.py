@@ -5,12 +5,14 @@ Each model refuses keys that it does not know. Knows nothing of files but their 
 
 from __future__ import annotations
 
+import base64
 import re
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from harness.conf import naming
 from harness.conf.units import seconds
 from harness.guest.system import SYSTEMS, System
 
@@ -20,6 +22,42 @@ def _regex(value: str) -> str:
         re.compile(value)
     except re.error as error:
         raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+    return value
+
+
+def _clock(value: str) -> str:
+    try:
+        value.format(seconds=0)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"{value!r}: its only field is {{seconds}}, and a plain brace is written twice") from error
+    return value
+
+
+def _host_key(value: str) -> str:
+    from paramiko import Transport  # here, since it takes longer than all else and few files have such a key
+
+    known = sorted(Transport._key_info)  # type: ignore[attr-defined]  # what SecurityOptions.key_types takes
+    kind, blob = (*value.split(), "", "")[:2]
+    if value and not (kind in known and blob):
+        raise ValueError(f"{value!r} is not TYPE BASE64, as in ssh_host_*_key.pub; known types: {', '.join(known)}")
+    try:
+        base64.b64decode(blob, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{blob!r} is not base64") from error
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"{value!r} is not an absolute path")
+    return value
+
+
+def _numbered(value: object) -> object:
+    if isinstance(value, dict):  # else pydantic's first word is that a table is no name
+        for number in value:
+            if not re.fullmatch(r"[0-9]{1,3}", str(number)) or not 1 <= int(number) <= 127:
+                raise ValueError(f"{number!r} is not the number of a signal, 1 to 127")
     return value
 
 
@@ -34,7 +72,7 @@ Regex = Annotated[str, AfterValidator(_regex)]
 #: A file: `/x`, `~/x`, `./x` and `../x` are paths (seen from the YAML file), a bare name is a file of the image.
 FileName = Annotated[str, Field(min_length=1)]
 #: Environment variables; numbers are taken as text.
-Environment = dict[str, Annotated[str, BeforeValidator(_text)]]
+Environment = Annotated[dict[str, Annotated[str, BeforeValidator(_text)]], AfterValidator(naming.environment)]
 
 
 class Model(BaseModel):
@@ -64,7 +102,7 @@ class Ssh(Model):
     user: str = "root"
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     key: FileName | None = None
-    host_key: str | None = None
+    host_key: Annotated[str, AfterValidator(_host_key)] | None = None
 
 
 class Ready(Model):
@@ -99,7 +137,7 @@ class Guest(Model):
     qemu: str = "qemu-system-i386"
     machine: str = "pc"
     cpu: str | None = None
-    memory: Annotated[int, Field(ge=16)] = 512
+    memory: Annotated[int, Field(ge=16, le=1 << 20)] = 512
     cpus: Annotated[int, Field(ge=1, le=255)] = 1
     disk: Disk | None = None
     nic: str = "virtio-net-pci"
@@ -112,10 +150,10 @@ class Guest(Model):
     ready: Ready = Ready()
     halt: Halt = Halt()
     system: str | None = None
-    signals: str | dict[Annotated[int, Field(ge=1, le=127)], str] | None = None
+    signals: Annotated[str | dict[int, str] | None, BeforeValidator(_numbered)] = None
     env: Environment = {}
-    folder: str = "/tmp/harness"
-    set_clock: str = "date -s @{seconds} >/dev/null"
+    folder: Annotated[str, AfterValidator(_absolute)] = "/tmp/harness"
+    set_clock: Annotated[str, AfterValidator(_clock)] = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
 
     @property

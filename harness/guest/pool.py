@@ -35,11 +35,12 @@ _KIND = "machines"
 #: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
 #: only between commands. Until its trap is set the signal would end it, so it says when that is.
 _KEEPER = """
+file={file}
 read -r word
-rm -f {file}
-(trap 'echo "$word" >{file}.new; mv {file}.new {file}' USR1; : >{file}; while :; do sleep 100000 & wait $!; done) \
+rm -f "$file"
+(trap 'echo "$word" >"$file.new"; mv "$file.new" "$file"' USR1; : >"$file"; while :; do sleep 100000 & wait $!; done) \
 </dev/null >/dev/null 2>&1 &
-until [ -f {file} ]; do :; done
+until [ -f "$file" ]; do :; done
 echo $!
 sync
 """
@@ -207,7 +208,7 @@ class Pool:
         proof = f"{self._guest.folder}/restored"
         clock = self._guest.set_clock.format(seconds=int(time.time()))
         command = _PROOF.format(file=shlex.quote(proof), clock=clock, keeper=told["keeper"])
-        _, out, err = shell.run(command, timeout=30.0)
+        _, out, err = shell.run(command, timeout=30.0, what="the proof of a restore")
         if out.decode(errors="replace").strip() != told["word"]:
             shell.close()
             raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
@@ -248,7 +249,8 @@ class Pool:
             word = secrets.token_hex(16)
             file = shlex.quote(f"{self._guest.folder}/restored")
             try:
-                _, out, _ = guest.shell.run(_KEEPER.format(file=file), stdin=f"{word}\n".encode())
+                keeper, stdin = _KEEPER.format(file=file), f"{word}\n".encode()
+                _, out, _ = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
                 guest.shell.close()
                 machine.save(staging)
             except GuestError as error:

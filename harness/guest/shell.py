@@ -104,21 +104,25 @@ class Shell:
                 raise
             return cls(transport, watch)
 
-    def run(self, command: str, timeout: float = _SHORT, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    def run(
+        self, command: str, timeout: float = _SHORT, stdin: bytes = b"", what: str = ""
+    ) -> tuple[int, bytes, bytes]:
         """Run a shell command.
 
         Args:
             command: for the guest's shell.
             timeout: seconds for all of it.
             stdin: what the command reads.
+            what: what an error calls it, if not by its own words.
 
         Returns:
             Exit status, standard output, standard error.
         """
         deadline = steady.time() + timeout
         asked = steady.time()
-        with _as_guest_error(f"`{command}`"):
-            channel = self._begin(command, timeout)
+        what = what or f"`{command}`"
+        with _as_guest_error(what):
+            channel = self._begin(command, timeout, what)
             try:
                 channel.settimeout(0.05)
                 out, err, at, open_ = bytearray(), bytearray(), 0, True
@@ -148,10 +152,10 @@ class Shell:
                         # process in the background may keep the output open for ever.
                         if exited is not None and (ended or steady.time() > exited + _LAST):
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
-                                raise GuestError(f"`{command}`: it was killed, or the connection was closed")
+                                raise GuestError(f"{what}: it was killed, or the connection was closed")
                             return status, bytes(out), bytes(err)
                         if steady.time() > deadline:
-                            raise GuestError(f"`{command}`: no end within {timeout:.0f} s")
+                            raise GuestError(f"{what}: no end within {timeout:.0f} s")
                         if steady.time() > asked + _TICK:
                             self._watch()
                             asked = steady.time()
@@ -179,9 +183,9 @@ class Shell:
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
-            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT), self._watch)
+            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT, "the agent"), self._watch)
 
-    def _begin(self, command: str, timeout: float) -> paramiko.Channel:
+    def _begin(self, command: str, timeout: float, what: str) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
         # paramiko waits for ever for the word that the command is accepted; it stops when the channel is closed.
         late = threading.Event()
@@ -197,7 +201,7 @@ class Shell:
             channel.exec_command(command)
         except paramiko.SSHException as error:
             if late.is_set():
-                raise GuestError(f"`{command}`: not begun within {timeout:.0f} s") from error
+                raise GuestError(f"{what}: not begun within {timeout:.0f} s") from error
             raise
         finally:
             timer.cancel()

@@ -187,3 +187,5 @@ HURD = System(
 POSIX = System(signals={})
 
 SYSTEMS = {"linux": LINUX, "hurd": HURD, "posix": POSIX}
+#: The names of all systems' signals.
+SIGNALS = frozenset(name for system in SYSTEMS.values() for name in system.signals.values())

@@ -61,29 +61,77 @@ class Run:
     plan: dict[str, Any]
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    """Open a database, and make what it lacks of its tables. Raises StoreError or sqlite3.Error."""
+    db = sqlite3.connect(path, timeout=60)
+    try:
+        if _version(db, path) != VERSION:
+            db.execute("PRAGMA journal_mode=WAL")
+            with db:
+                db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
+                version = _version(db, path)
+                scripts = [] if version else [_TABLES]
+                scripts += [_STEPS[step] for step in range(max(version, 1) + 1, VERSION + 1)]
+                for statement in filter(str.strip, ";".join(scripts).split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version={VERSION}")
+        # A commit is written, but the disk is not waited for: when this process is killed, however it is, nothing is
+        # lost. When the machine loses power the last commits may be, and their trials are made again; the database
+        # stays whole (SQLite manual, PRAGMA synchronous).
+        db.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_as_it_is(path: Path) -> sqlite3.Connection:
+    """Open a database for reading beside which nothing can be written. Raises StoreError or sqlite3.Error."""
+    log = path.with_name(f"{path.name}-wal")
+    # SQLite wants to write a file beside a database with a log; with none nothing can change (SQLite manual, URI).
+    still = "" if log.is_file() and log.stat().st_size else "&immutable=1"
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
+    try:
+        if _version(db, path) != VERSION:
+            raise StoreError(f"{path}: it is of an older harness, and cannot be written, which it must be to be read")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a database's tables, 0 of an empty one. Raises StoreError if they are not the harness's."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not names and not version:
+        return 0
+    if not version or not names >= {"runs", "trials", "events"}:
+        raise StoreError(f"{path}: is no database of the harness")
+    if version > VERSION:
+        raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
+    return int(version)
+
+
 class Store:
     """A work directory's database. Every method raises StoreError when SQLite refuses."""
 
     def __init__(self, path: Path) -> None:
+        """Open a database, and make it if it is not there.
+
+        One that lies where nothing can be written, a read-only or a full disk, can be read all the same.
+
+        Raises:
+            StoreError: it is none, not one of the harness, of a later version, or can be neither written nor read.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # A commit is written, but the disk is not waited for: when this process is killed, however it is, nothing
-            # is lost. When the machine loses power the last commits may be, and their trials are made again; the
-            # database stays whole (SQLite manual, PRAGMA synchronous).
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
-                version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version > VERSION:
-                    raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
-                scripts = [] if version else [_TABLES]
-                scripts += [_STEPS[step] for step in range(max(version, 1) + 1, VERSION + 1)]
-                for statement in filter(str.strip, ";".join(scripts).split(";")):
-                    self._db.execute(statement)
-                if version != VERSION:
-                    self._db.execute(f"PRAGMA user_version={VERSION}")
+            try:
+                self._db = _open(path)
+            except sqlite3.OperationalError:
+                if not path.is_file():
+                    raise
+                self._db = _open_as_it_is(path)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
 
@@ -165,7 +213,7 @@ class Store:
 
     def collected(self, trial: int) -> dict[str, bytes]:
         """All that was collected of one trial, by name."""
-        return dict(self._db.execute("SELECT name, data FROM attachments WHERE trial = ? ORDER BY rowid", (trial,)))
+        return dict(self._read("SELECT name, data FROM attachments WHERE trial = ? ORDER BY rowid", (trial,)))
 
     def trial(self, number: int) -> tuple[Run, Trial]:
         """A trial by its id, and the run that it belongs to."""
@@ -180,7 +228,7 @@ class Store:
         query = f"SELECT run, {', '.join(_FIELDS)} FROM trials WHERE id = ?"
         for row in self._read(query, (number,)):
             return row[0], Trial(*row[1:])
-        (last,) = self._db.execute("SELECT max(id) FROM trials").fetchone()
+        ((last,),) = self._read("SELECT max(id) FROM trials", ())
         known = f"the newest is {last}" if last else "none was made yet"
         raise StoreError(f"there is no trial {number}; {known}")
 
@@ -190,8 +238,14 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        rows = self._read("SELECT id, created, finished, plan FROM runs ORDER BY id", ())
-        return [Run(id_, created, finished, json.loads(plan)) for id_, created, finished, plan in rows]
+        found = []
+        query = "SELECT id, created, finished, plan FROM runs ORDER BY id"
+        for number, created, finished, plan in self._read(query, ()):
+            try:
+                found.append(Run(number, created, finished, json.loads(plan)))
+            except ValueError as error:
+                raise StoreError(f"the results cannot be read: the plan of run {number} is damaged: {error}") from error
+        return found
 
     def run(self, number: int | None) -> Run:
         """A run by its number, or the newest."""
@@ -223,7 +277,7 @@ class Store:
         """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
         found: dict[tuple[str, str, str], dict[int, bool]] = {}
         query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
-        for *cell, number, verdict in self._db.execute(query, (run,)):
+        for *cell, number, verdict in self._read(query, (run,)):
             found.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
         return found
 
