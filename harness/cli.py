@@ -69,7 +69,7 @@ class _Resumed(click.ParamType[int]):
 
 
 class _Resuming(click.Command):
-    """A command with --resume, which takes `-5` for an option of its own, as its number may be left out."""
+    """A command with --resume: its number may be left out, so click takes the -5 of --resume=-5 for an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for word in args:
