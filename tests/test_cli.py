@@ -198,6 +198,7 @@ def test_a_closed_standard_output_is_told_in_a_sentence(words):
 
 STOPPED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job has it ignored
 
 class Finder:
     def find_spec(self, name, *rest):
