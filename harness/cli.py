@@ -535,14 +535,14 @@ def open_(number: int, work: str | None) -> None:
     files = [file for file in (core, core.with_suffix(".txt")) if file.is_file()]
     parts = store.collected(number)
     if picture := parts.get(dossier.SCREEN):
-        try:
+        screen = folder / f"trial-{number}-screen.png"
+        with contextlib.suppress(OSError):  # where nothing can be written it is seen in the HTML page
             folder.mkdir(parents=True, exist_ok=True)
-            files.append(folder / f"trial-{number}-screen.png")
-            files[-1].write_bytes(picture)
-        except OSError as error:
-            raise HarnessError(f"{folder}: cannot be written: {error.strerror}") from error
+            screen.write_bytes(picture)
+            files.append(screen)
     words = f" {number}{_option(work)}"
-    commands = [f"harness rerun{words}", f"harness rerun{words} --shell", f"harness capsule{words}"]
+    commands = [trial.command + _option(work), f"harness rerun{words}", f"harness rerun{words} --shell"]
+    commands.append(f"harness capsule{words}")
     terminal.print_trial(run_.id, trial, parts, files, commands, Console())
 
 

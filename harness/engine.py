@@ -615,7 +615,7 @@ def stored_matrix(said: str, work: Path) -> Matrix:
     if file.is_file() and file.suffix == ".json":
         try:
             return Matrix.from_json(json.loads(file.read_bytes()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{file}: cannot be read: {error}") from error
         except StoreError as error:
             raise StoreError(f"{file}: {error}") from error

@@ -102,6 +102,14 @@ def test_a_matrix_comes_back_from_json(matrix):
     assert Matrix.from_json(json.loads(formats.json_text(matrix))).to_json() == matrix.to_json()
 
 
+@pytest.mark.parametrize("counts", [{}, {"pass": 1}, {"pass": -1, "fail": 0, "crash": 0, "hang": 0}])
+def test_a_matrix_counts_each_verdict(matrix, counts):
+    data = json.loads(formats.json_text(matrix))
+    data["cells"][1]["counts"] = counts
+    with pytest.raises(StoreError, match=r"not of a run: cells\.1\.counts: not a count of each verdict"):
+        Matrix.from_json(data)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

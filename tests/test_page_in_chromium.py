@@ -191,7 +191,7 @@ def test_a_cell_s_drawer_holds_its_evidence_its_trials_and_how_to_run_them_again
     assert "0 of 5 trials passed; the chance of a pass is 0 to 43 % (95 %, Wilson)" in said
     assert of[0].signature in said and f"harness rerun {of[0].id} --work here" in said
     assert f"harness open {of[0].id} --work here" in said
-    assert of[0].command in said
+    assert f"{of[0].command} --work here" in said
     assert shown.locator("#drawer details.trial").count() == 5
     assert shown.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
     shown.locator("#drawer details.trial").nth(1).locator("summary").click()

@@ -65,10 +65,18 @@ def test_no_byte_of_a_program_reaches_the_terminal_raw():
 def test_a_trial_is_shown_with_its_dossier_s_text_and_no_byte_of_it_raw():
     parts = {"dossier/threads": HOSTILE * 2000, "dossier/screen.png": b"\x89PNG", "lifetrace": b"\0" * 9}
     stream = io.StringIO()
-    terminal.print_trial(7, next(sample()), parts, [], ["harness rerun 1"], Console(file=stream))
+    terminal.print_trial(7, next(sample()), parts, [], ["harness again 1", "harness rerun 1"], Console(file=stream))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", stream.getvalue())
     assert f"dossier/threads ({2000 * len(HOSTILE):,} bytes" in stream.getvalue() and "PNG" not in stream.getvalue()
     assert stream.getvalue().endswith("$ harness again 1\n$ harness rerun 1\n")
+
+
+def test_commands_name_the_work_directory_that_was_named():
+    stream = io.StringIO()
+    terminal.print_table(matrix_of(), Console(file=stream), "harness open {} --work w")
+    commands = [line for line in stream.getvalue().splitlines() if line.startswith("    $ ")]
+    assert commands and all(line.endswith(" --work w") for line in commands)
+    assert {line.split()[2] for line in commands} == {"again", "open"}
 
 
 def test_ascii_streams_get_ascii():

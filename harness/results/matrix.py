@@ -291,11 +291,15 @@ class Matrix:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise StoreError(f"this is not JSON of a run, as `harness show --format json` prints it (schema {SCHEMA})")
         try:
-            return pydantic.TypeAdapter(Matrix).validate_python(data)
+            matrix = pydantic.TypeAdapter(Matrix).validate_python(data)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise StoreError(f"this JSON is not of a run: {where}: {first['msg']}") from error
+        for place, cell in enumerate(matrix.cells):
+            if set(cell.counts) != set(JUDGED) or min(cell.counts.values()) < 0:
+                raise StoreError(f"this JSON is not of a run: cells.{place}.counts: not a count of each verdict")
+        return matrix
 
 
 def build(

@@ -132,7 +132,7 @@ def print_trial(
         for file in files:
             _copied(console, str(file), ascii_only)
     _heading(console, "Run it again")
-    for command in (trial.command, *commands):
+    for command in commands:
         _copied(console, f"$ {command}", ascii_only)
 
 
@@ -301,7 +301,8 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str,
     if finding.expected:
         _line(console, f"expected: {finding.expected}", ascii_only)
     # Never wrapped, so that it can be copied.
-    for command in (finding.command, opening.replace("{}", str(finding.trial))):
+    option = opening.partition("{}")[2]  # the work directory, which a trial's own command does not name
+    for command in (finding.command + option, opening.replace("{}", str(finding.trial))):
         console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
 
 
