@@ -3,6 +3,7 @@
 import os
 import select
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -49,7 +50,14 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def agent(program):
-    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def as_a_server_in_the_background():
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGQUIT})
+
+    process = subprocess.Popen(
+        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
+    )
     yield Agent(Pipe(process))
     process.stdin.close()
     process.wait(timeout=60)  # it leaves when its input ends

@@ -155,8 +155,10 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   if (child == 0)
     {
       int null = open ("/dev/null", O_RDONLY);
-      signal (SIGCHLD, SIG_DFL);
-      signal (SIGPIPE, SIG_DFL);
+      /* A server that was started in the background of a boot script has SIGINT and SIGQUIT ignored, and all that
+         it starts inherits that.  */
+      for (int number = 1; number < NSIG; number++)
+        signal (number, SIG_DFL);
       setpgid (0, 0);
       dup2 (null, 0);
       dup2 (outs[1], 1);
@@ -389,7 +391,10 @@ main (void)
 {
   struct stream out = { -1, 'O', 0, 0 }, err = { -1, 'E', 0, 0 };
   struct sigaction action;
+  sigset_t none;
 
+  sigemptyset (&none);
+  sigprocmask (SIG_SETMASK, &none, NULL);
   if (pipe (child_pipe) < 0)
     return 1;
   fcntl (child_pipe[0], F_SETFL, O_NONBLOCK);
