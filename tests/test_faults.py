@@ -26,6 +26,7 @@ from tests.faults import (
     HEALTHY,
     IN_GUEST,
     SLOW,
+    TRAPS,
     Fault,
     counts,
     left_behind,
@@ -53,21 +54,24 @@ def no_harness_is_left():
 
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
-    """A run of all that harms its guest, with a healthy program after each: its end, its trials, its work directory."""
+    """A run of all that harms its guest, with a healthy program after each, and one of the traps: the end of the first,
+    the trials of both, their work directory."""
     folder = tmp_path_factory.mktemp("harmed")
-    programs = {}
+    suites = {"others": {}, "traps": {}}
     for index, (name, fault) in enumerate(sorted(IN_GUEST.items())):
+        programs = suites["traps" if name in TRAPS else "others"]
         programs |= {f"{index:02}-{name}": fault, f"{index:02}-then": HEALTHY}
     with pytest.MonkeyPatch.context() as patch:  # what is waited for is the same, for a shorter time
         patch.setattr(harness.trial.run, "GRACE", 1.0)
         patch.setattr(harness.trial.run, "PATIENCE", 4.0)
         patch.setattr(harness.engine, "ATTEMPTS", 2)
-        suite = faults.write(folder / "harm", programs)
-        done = run(suite, "--variant", "pristine", "--jobs", 2, "--work", folder / "w")
+        words = ("--variant", "pristine", "--jobs", 2, "--work", folder / "w")
+        ends = [run(faults.write(folder / place / "harm", programs), *words) for place, programs in suites.items()]
     trials = {}
-    for trial in Store(folder / "w" / "results.sqlite").trials(1):
+    store = Store(folder / "w" / "results.sqlite")
+    for trial in (*store.trials(1), *store.trials(2)):
         trials.setdefault(trial.program.removeprefix("harm/"), []).append(trial)
-    return done, trials, folder / "w"
+    return ends[0], trials, folder / "w"
 
 
 @pytest.mark.parametrize("name", sorted(IN_GUEST))
@@ -90,7 +94,8 @@ def test_what_such_a_run_says_and_leaves(harmed):
     assert done.exit_code == 3, done.output
     assert not left_behind(work)
     spoilt = sum(trial.verdict == "error" for told in trials.values() for trial in told)
-    assert len(Store(work / "results.sqlite").events(1)) == spoilt, "each trouble is counted"
+    store = Store(work / "results.sqlite")
+    assert len(store.events(1)) + len(store.events(2)) == spoilt, "each trouble is counted"
     (large,) = [told for name, told in trials.items() if name.endswith("megabytes")]
     assert (large[-1].stdout_total, len(large[-1].stdout)) == (20 << 20, 1 << 20)
     image.verify(image.find("linux-i386"))  # the base is never written
