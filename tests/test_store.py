@@ -93,6 +93,18 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
         subprocess.run(["umount", str(tmp_path / "here")], check=True)
 
 
+def test_locked_results_are_not_read_past_the_lock(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *where, **how: connect(*where, **{**how, "timeout": 0.1}))
+    Store(tmp_path / "r.sqlite")._db.close()
+    other = connect(tmp_path / "r.sqlite", isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match=r"r\.sqlite: database is locked$"):
+        Store(tmp_path / "r.sqlite")
+    other.close()
+
+
 def test_damaged_results_are_told_of(tmp_path):
     store = Store(tmp_path / "r.sqlite")
     store.add(store.begin({}), TRIAL)

@@ -128,8 +128,8 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._db = _open(path)
-            except sqlite3.OperationalError:
-                if not path.is_file():
+            except sqlite3.OperationalError as error:
+                if not path.is_file() or error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise
                 self._db = _open_as_it_is(path)
         except (sqlite3.Error, OSError) as error:
