@@ -346,19 +346,14 @@ def _make(
 def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
     matrix = engine.matrix(store, run_)
-    terminal.print_table(matrix, Console(), _opening(work))
+    terminal.print_table(matrix, Console(), _option(work))
     pages = _write(store, run_, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
-def _opening(work: str | None) -> str:
-    """The command that opens a trial; the trial's number is put for {}."""
-    return "harness open {}" + _option(work)
-
-
 def _option(work: str | None) -> str:
-    """What a command that takes a trial's number needs besides it."""
+    """What a command needs that works on the same results."""
     return f" --work {shlex.quote(work)}" if work else ""
 
 
@@ -444,7 +439,7 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
     matrix = engine.matrix(store, run_)
     match format_:
         case "table":
-            terminal.print_table(matrix, Console(), _opening(work), _unfinished(run_, matrix, work))
+            terminal.print_table(matrix, Console(), _option(work), _unfinished(run_, matrix, work))
         case "html":
             cycles = engine.life_cycles(store, run_)
             for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
@@ -476,7 +471,12 @@ def _unfinished(run_: Run, matrix: Matrix, work: str | None) -> str:
 
 def _print(text: str) -> None:
     """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    _put(text.encode("utf-8", "backslashreplace"))
+
+
+def _put(data: bytes) -> None:
+    """Write to standard output, as it is and at once."""
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
@@ -504,8 +504,6 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
     or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
     Exit status: 0 nothing got worse, 1 something did, 2 bad input.
     """
-    if "" in (before, after):
-        raise HarnessError("an empty word names no run")
     folder = paths.work_dir(work)
     found = comparisons.compare(*(engine.stored_matrix(said, folder) for said in (before, after)))
     match format_:
@@ -754,8 +752,7 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
         raise HarnessError(f"variant {name} has no work tree; `harness variant new` makes one")
     text = worktree.difference(tree).text
     if output is None:
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+        _put(text)
         return
     try:
         output.write_bytes(text)

@@ -538,7 +538,6 @@ def folder_for_guest(work: Path) -> Iterator[Path]:
     parent = work / "guests"
     held = -1
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         with lock(parent / ".lock"):
             for old in parent.glob("[!.]*"):
                 _remove_if_free(old)

@@ -5,7 +5,6 @@ The crew's threads make trials; the main thread alone writes the store and decid
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import queue
@@ -17,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -29,7 +28,7 @@ from harness.build import command, gotest, libgo, patches, program, source, tool
 from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
-from harness.cache import Cache, digest, file_digest
+from harness.cache import Cache, digest, file_digest, lock
 from harness.conf.load import BASELINE, TRACED
 from harness.crew import (
     ATTEMPTS,
@@ -920,15 +919,10 @@ def _guests_each(request: Request, guests: dict[str, conf.Guest]) -> dict[str, i
 
 @contextmanager
 def _held(folder: Path, number: int) -> Iterator[None]:
-    """Hold a run for the time of the block. Raises StoreError if another harness makes it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
-    with file:
+    """Hold a run for the time of the block. Raises StoreError if another harness makes it, or it cannot be written."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(lock(folder / "lock", wait=False))
         except BlockingIOError as error:
             raise StoreError(f"run {number} is being made by another harness") from error
         yield

@@ -104,12 +104,8 @@ def test_a_suspended_program_is_seen_before_it_is_killed_and_gets_no_sigquit(age
     def suspended(pid):
         return ways.suspended(subprocess.run(["sh", "-c", ways.listing], capture_output=True, text=True).stdout, pid)
 
-    def when_it_is(pid):
-        until(lambda: suspended(pid))
-        return suspended(pid)
-
     script = "trap 'echo asked' QUIT; kill -STOP $$; echo on"
-    got = sh(agent, script, 0.2, when_it_is)
+    got = sh(agent, script, 0.2, lambda pid: until(lambda: suspended(pid)))
     assert (got.suspended, got.timed_out, got.signal, got.stdout) == ("T", True, 9, b"")
     assert sh(agent, "sleep 9", 0.2, suspended).suspended == ""
 

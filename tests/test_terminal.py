@@ -73,7 +73,7 @@ def test_a_trial_is_shown_with_its_dossier_s_text_and_no_byte_of_it_raw():
 
 def test_commands_name_the_work_directory_that_was_named():
     stream = io.StringIO()
-    terminal.print_table(matrix_of(), Console(file=stream), "harness open {} --work w")
+    terminal.print_table(matrix_of(), Console(file=stream), " --work w")
     commands = [line for line in stream.getvalue().splitlines() if line.startswith("    $ ")]
     assert commands and all(line.endswith(" --work w") for line in commands)
     assert {line.split()[2] for line in commands} == {"again", "open"}

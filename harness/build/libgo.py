@@ -313,9 +313,9 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
         False if a touched package exports something else; then only a make of all that imports it is right.
     """
     folder = tree / "build" / "libgo"
-    files = {name for patch in applied for name in patch.go_files}
-    touched = {Path(name).parent.relative_to("libgo/go") for name in files}
-    others = {Path(name).parent.relative_to("libgo/go") for name in files if not _same_company(pristine, tree, name)}
+    homes = {name: Path(name).parent.relative_to("libgo/go") for patch in applied for name in patch.go_files}
+    touched = set(homes.values())
+    others = {home for name, home in homes.items() if not _same_company(pristine, tree, name)}
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
     packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
     kept = [f"{package}.gox" for package in packages]

@@ -122,7 +122,7 @@ class Shell:
         asked = steady.time()
         what = what or f"`{command}`"
         with _as_guest_error(what):
-            channel = self._begin(command, timeout, what)
+            channel = self._begin(command, timeout)
             try:
                 channel.settimeout(0.05)
                 out, err, at, open_ = bytearray(), bytearray(), 0, True
@@ -183,9 +183,9 @@ class Shell:
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
-            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT, "the agent"), self._watch)
+            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT), self._watch)
 
-    def _begin(self, command: str, timeout: float, what: str) -> paramiko.Channel:
+    def _begin(self, command: str, timeout: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
         # paramiko waits for ever for the word that the command is accepted; it stops when the channel is closed.
         late = threading.Event()
@@ -201,7 +201,7 @@ class Shell:
             channel.exec_command(command)
         except paramiko.SSHException as error:
             if late.is_set():
-                raise GuestError(f"{what}: not begun within {timeout:.0f} s") from error
+                raise TimeoutError(f"not begun within {timeout:.0f} s") from error
             raise
         finally:
             timer.cancel()

@@ -82,6 +82,8 @@ def source(said: str, work: Path, others: str = "") -> Source:
     Raises:
         StoreError: there is no such run.
     """
+    if not said:
+        raise StoreError("an empty word names no run")
     path, mark, number = said.rpartition("#")
     if said.isdecimal():
         path, number = str(work), said

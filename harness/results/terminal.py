@@ -65,14 +65,14 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     return made
 
 
-def print_table(matrix: Matrix, console: Console, opening: str = "harness open {}", unfinished: str = "") -> None:
+def print_table(matrix: Matrix, console: Console, option: str = "", unfinished: str = "") -> None:
     """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles.
 
     A table wider than the console is printed in several parts. On a stream that is not UTF-8 all signs are ASCII;
     colour is the console's affair.
 
     Args:
-        opening: the command that opens a trial, {} in the place of its number.
+        option: what commands that are shown need to find the results.
         unfinished: a sentence that says so, if the run has not finished.
     """
     ascii_only = console.options.ascii_only
@@ -86,10 +86,10 @@ def print_table(matrix: Matrix, console: Console, opening: str = "harness open {
     if wrong:
         _heading(console, "Not passed")
         for cell, finding in wrong:
-            _print_finding(console, cell, finding, opening, ascii_only)
+            _print_finding(console, cell, finding, option, ascii_only)
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
-    _print_troubles(console, matrix, opening, ascii_only)
+    _print_troubles(console, matrix, option, ascii_only)
 
 
 def print_trial(
@@ -290,7 +290,7 @@ def _copied(console: Console, text: str, ascii_only: bool) -> None:
     console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
 
 
-def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str, ascii_only: bool) -> None:
+def _print_finding(console: Console, cell: Cell, finding: Finding, option: str, ascii_only: bool) -> None:
     """What happened and where; why; how to run it again, and to see all of it."""
     tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
     head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[finding.verdict][2])
@@ -301,9 +301,8 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, opening: str,
     if finding.expected:
         _line(console, f"expected: {finding.expected}", ascii_only)
     # Never wrapped, so that it can be copied.
-    option = opening.partition("{}")[2]  # the work directory, which a trial's own command does not name
-    for command in (finding.command + option, opening.replace("{}", str(finding.trial))):
-        console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
+    for command in (finding.command, f"harness open {finding.trial}"):
+        console.print(Text(f"    $ {_printable(command + option, ascii_only)}", "dim"), soft_wrap=True)
 
 
 def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
@@ -335,7 +334,7 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
         _line(console, doubtful, ascii_only, indent=0)
 
 
-def _print_troubles(console: Console, matrix: Matrix, opening: str, ascii_only: bool) -> None:
+def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: bool) -> None:
     """How many trials were spoilt; of each guest's troubles how many there were, and the first few in full."""
     said = spoilt(matrix)
     if not said and not matrix.events:
@@ -357,4 +356,4 @@ def _print_troubles(console: Console, matrix: Matrix, opening: str, ascii_only: 
         if len(members) > TOLD:
             _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
     for _, cell, finding in findings(matrix, errors=True):
-        _print_finding(console, cell, finding, opening, ascii_only)
+        _print_finding(console, cell, finding, option, ascii_only)
