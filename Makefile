@@ -2,7 +2,7 @@
 .PHONY: matrix test bench setup
 
 matrix: setup
-	.venv/bin/harness run goroutines threads
+	.venv/bin/harness run goroutines threads --trace threads/lock-exit-churn
 
 test: setup
 	@python3 -m harness.doctor --install --tests

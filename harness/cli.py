@@ -261,6 +261,14 @@ def main() -> None:
     is_flag=True,
     help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
 )
+@click.option(
+    "--trace",
+    "traced",
+    multiple=True,
+    metavar="SUITE/PROGRAM",
+    shell_complete=completion.selection,
+    help="Count this program's threads with each libgo, in one more trial that is in no cell; repeatable.",
+)
 @_JOBS
 @_CORES
 @_ISOLATION
@@ -294,6 +302,7 @@ def run(
     variants: tuple[str, ...],
     trials: int | None,
     until_sure: bool,
+    traced: tuple[str, ...],
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
@@ -324,9 +333,23 @@ def run(
         most = trials or (20 if until_sure else 1)
         if times and not shard:
             raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
+        if traced and shard:
+            raise click.UsageError("--trace and --shard do not go together: trace a program in a run of its own")
         known = ci.read_times(times) if times else Times()
         request = engine.Request(
-            selection, guests, variants, most, jobs, conf_files, folder, cores, isolation, until_sure, shard, known
+            selection,
+            guests,
+            variants,
+            most,
+            jobs,
+            conf_files,
+            folder,
+            cores,
+            isolation,
+            until_sure,
+            shard,
+            known,
+            traced,
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
@@ -346,7 +369,7 @@ def _make(
 def _show(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
     matrix = engine.matrix(store, run_)
-    terminal.print_table(matrix, Console(), _option(work))
+    terminal.print_table(matrix, Console(), _option(work), cycles=engine.life_cycles(store, run_))
     pages = _write(store, run_, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
@@ -407,7 +430,7 @@ def _write(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path
         (folder / "matrix.json").write_text(formats.json_text(matrix))
         cycles = engine.life_cycles(store, run_)
         for file in filter(None, [folder / "report.html", also]):
-            page.write(file, matrix, store.trials(run_.id), cycles, store.collected, _option(work))
+            page.write(file, matrix, engine.trials(store, run_), cycles, store.collected, _option(work))
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -439,13 +462,15 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
     matrix = engine.matrix(store, run_)
     match format_:
         case "table":
-            terminal.print_table(matrix, Console(), _option(work), _unfinished(run_, matrix, work))
+            cycles = engine.life_cycles(store, run_)
+            terminal.print_table(matrix, Console(), _option(work), _unfinished(run_, matrix, work), cycles)
         case "html":
             cycles = engine.life_cycles(store, run_)
-            for piece in page.html(matrix, store.trials(run_.id), cycles, store.collected, _option(work)):
+            for piece in page.html(matrix, engine.trials(store, run_), cycles, store.collected, _option(work)):
                 _print(piece)
         case "markdown":
-            _print(formats.markdown(matrix, unfinished=_unfinished(run_, matrix, work)))
+            cycles = engine.life_cycles(store, run_)
+            _print(formats.markdown(matrix, unfinished=_unfinished(run_, matrix, work), cycles=cycles))
         case "junit":
             _print(formats.junit(matrix, lambda number: store.trial(number)[1]))
         case "json":

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Request:
             `trials` is the most then.
         shard: which job of how many this is, counted from 1: only its part of the trials is made.
         times: what the jobs are cut by.
+        traced: selects programs of which each libgo's threads are counted as well, in one trial more.
     """
 
     selection: tuple[str, ...]
@@ -97,6 +99,7 @@ class Request:
     until_sure: bool = False
     shard: tuple[int, int] | None = None
     times: Times = field(default_factory=Times)
+    traced: tuple[str, ...] = ()
 
 
 def load(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
@@ -258,9 +261,10 @@ def run(
     elif request.until_sure:
         cells = list(asked.slots(asked.guests, trials=1))
         batches = _rounds(cells, request.trials, partial(store.outcomes, number), report)
+        if asked.traced:
+            batches = chain([Batch({name: partial(asked.traced_slots, name) for name in asked.guests})], batches)
     else:
-        each = {name: partial(asked.slots, {name: guest}, request.trials) for name, guest in asked.guests.items()}
-        batches = [Batch(each)]
+        batches = [Batch({name: partial(asked.all_slots, name) for name in asked.guests})]
     resumed = resume is not None
     conduct(asked, provided, store, number, report, lambda makers, interrupted: batches, resumed, door, scheduler)
     store.finish(number)
@@ -320,7 +324,7 @@ def add_variant(
     for key in {guest.toolchain for guest in asked.guests.values()}:
         tools = toolchain.find(key, asked.configuration)
         cache = Cache(paths.cache_dir())
-        made = _build([name], tools, asked.programs, asked.configuration, cache, report, [], stopped)
+        made = _build({name: asked.programs}, tools, asked.configuration, cache, report, [], stopped)
         for words in made.broken.values():
             raise ProgramError(words)
         provided.built[key].programs.update(made.programs)
@@ -375,6 +379,7 @@ class Asked:
     """A request, read and found to be right. `triples` are the target triples of the guests.
 
     Attributes:
+        traced: the programs of which threads are counted as well.
         part: what the job makes, if it is one of several.
         whole: what is told of all the jobs, for those who put them together.
     """
@@ -384,8 +389,33 @@ class Asked:
     guests: dict[str, conf.Guest]
     triples: dict[str, str]
     programs: list[Program]
+    traced: tuple[Program, ...] = ()
     part: Shard | None = None
     whole: dict[str, Any] | None = None
+
+    @property
+    def variants(self) -> list[str]:
+        """The libgos that are needed: those of the matrix, then those that count threads besides."""
+        return [*self.request.variants, *(self.traced_variants if self.traced else [])]
+
+    @property
+    def traced_variants(self) -> list[str]:
+        """Those of the request with the trace, if they are not in the request themselves."""
+        plain = dict.fromkeys(name.removesuffix(TRACED) for name in self.request.variants)
+        return [name + TRACED for name in plain if name + TRACED not in self.request.variants]
+
+    def programs_of(self, variant: str) -> Sequence[Program]:
+        """The programs that are run with one of `variants`."""
+        return self.programs if variant in self.request.variants else self.traced
+
+    def traced_slots(self, name: str) -> Iterator[Slot]:
+        """The trials of a guest that count threads, and are in no cell of the matrix: one of each program."""
+        variants = {variant: self.configuration.variant(variant) for variant in self.traced_variants}
+        return plan.slots({name: self.guests[name]}, self.triples, variants, self.traced, 1)
+
+    def all_slots(self, name: str) -> Iterator[Slot]:
+        """All trials of a guest, those that count threads last."""
+        return chain(self.slots({name: self.guests[name]}, self.request.trials), self.traced_slots(name))
 
     def slots(self, guests: Mapping[str, conf.Guest], trials: int) -> Iterator[Slot]:
         """All trials of some of the guests, so many of each cell, in their order."""
@@ -426,10 +456,27 @@ def read(request: Request) -> Asked:
     guests = {name: configuration.guest(name) for name in request.guests}
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     check_variants(request.variants, triples.values(), configuration)
-    chosen = plan.programs(request.selection, _others(request.guests, configuration))
+    others = _others(request.guests, configuration)
+    chosen = plan.programs(request.selection, others)
     variants = [configuration.variant(name) for name in request.variants]
-    asked = Asked(request, configuration, guests, triples, plan.fitting(chosen, triples.values(), variants))
+    fitting = plan.fitting(chosen, triples.values(), variants)
+    asked = Asked(request, configuration, guests, triples, fitting)
+    if request.traced:
+        asked = replace(asked, traced=_traced_programs(request.traced, fitting, others))
+        for name in asked.traced_variants:
+            configuration.variant(name)
     return _part(asked, *request.shard) if request.shard else asked
+
+
+def _traced_programs(
+    selection: Sequence[str], programs: Sequence[Program], others: Mapping[str, plan.Listing]
+) -> tuple[Program, ...]:
+    """The programs of a run of which threads are counted. Raises ConfigError if the run does not have one."""
+    names = {program.name for program in programs}
+    chosen = plan.programs(selection, others)
+    for missing in (test.name for test in chosen if test.name not in names):
+        raise ConfigError(f"--trace {missing}: is not among the programs of this run")
+    return tuple(chosen)
 
 
 def _part(asked: Asked, number: int, jobs: int) -> Asked:
@@ -474,8 +521,9 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     with _booting_meanwhile(booted, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
-            fitting = [variant for variant in request.variants if configuration.variant(variant).fits(found.triple)]
-            built[name] = _build(fitting, found, asked.programs, configuration, cache, report, named, stopped)
+            fitting = [variant for variant in asked.variants if configuration.variant(variant).fits(found.triple)]
+            programs = {variant: asked.programs_of(variant) for variant in fitting}
+            built[name] = _build(programs, found, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
     described["facts"] |= _versions(asked, tools, boot_here)
     return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
@@ -512,7 +560,7 @@ def again(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     if not found:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     selection = (found[0].word,)
-    request = replace(request, selection=selection, trials=trials, until_sure=False, shard=None)
+    request = replace(request, selection=selection, trials=trials, until_sure=False, shard=None, traced=())
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 
@@ -578,7 +626,14 @@ def _request(run_: Run, work: Path) -> Request:
         until_sure=said.get("until_sure", False),
         shard=tuple(said["shard"]) if said.get("shard") else None,
         times=Times.from_json(said.get("times", [])),
+        traced=tuple(said.get("traced", [])),
     )
+
+
+def trials(store: Store, run_: Run) -> Iterator[Trial]:
+    """The trials of a stored run that are in its matrix: not those that were made besides, to count threads."""
+    variants = run_.plan["variants"]
+    return (trial for trial in store.trials(run_.id) if trial.variant in variants or not trial.variant.endswith(TRACED))
 
 
 def matrix(store: Store, run_: Run) -> Matrix:
@@ -591,7 +646,7 @@ def matrix(store: Store, run_: Run) -> Matrix:
         said["variants"],
         said["programs"],
         BASELINE,
-        store.trials(run_.id),
+        trials(store, run_),
         store.events(run_.id),
         said["trials"] if said.get("request", {}).get("until_sure") else None,
         [Entry.from_json(one) for one in said.get("expected", [])],
@@ -704,9 +759,8 @@ def gcc_source(name: str, configuration: conf.Configuration) -> Path:
 
 
 def _build(
-    variants: Sequence[str],
+    programs: Mapping[str, Sequence[Program]],
     tools: Toolchain,
-    chosen: Sequence[Program],
     configuration: conf.Configuration,
     cache: Cache,
     report: Reporter,
@@ -716,14 +770,21 @@ def _build(
     """Build everything for one toolchain.
 
     Args:
+        programs: by variant, what is run with it.
         named: programs that the user named as files; a program of a suite may be one that does not compile.
         stopped: as for `build_variants`.
     """
+    variants = list(programs)
     libgos = build_variants(variants, tools, configuration, cache, report, stopped)
     executables: dict[tuple[str, str], Path] = {}
     broken: dict[tuple[str, str], str] = {}
     target = Target.of(tools.triple)
-    wanted = [(name, one) for name in variants for one in chosen if one.fits(target, configuration.variant(name))]
+    wanted = [
+        (name, test)
+        for name, chosen in programs.items()
+        for test in chosen
+        if test.fits(target, configuration.variant(name))
+    ]
     recipes = {name: recipe(name, configuration) for name in variants}
 
     def make(variant: str, one: Program) -> Path:
@@ -767,6 +828,7 @@ def _describe(
         "command": shlex.join(["harness", *sys.argv[1:]]),
         "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
         "libgo": {name: lib.key for one in built.values() for name, lib in one.libgos.items()},
+        "about": {name: configuration.variant(name).about for name in request.variants},
         "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
         "kernel": kernels,
     }
@@ -800,6 +862,7 @@ def _describe(
             "until_sure": request.until_sure,
             "shard": request.shard,
             "times": request.times.to_json() if request.shard else [],
+            "traced": list(request.traced),
         },
         # What a trial's outcome depends on: a run goes on only with the same.
         "made of": {

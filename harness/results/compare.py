@@ -21,7 +21,7 @@ SCHEMA = 1
 #: What may have become of a cell, worst first.
 KINDS = ("worse", "changed", "better", "new", "gone", "same")
 #: Facts that are different in any two runs.
-_OWN = ("run", "created", "finished")
+_OWN = ("run", "created", "finished", "about")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
     facts = {
         name: (said[0].get(name, ""), said[1].get(name, ""))
         for name in {**said[0], **said[1]}
-        if name not in _OWN and said[0].get(name) != said[1].get(name)
+        if name.partition(".")[0] not in _OWN and said[0].get(name) != said[1].get(name)
     }
     name = "The sequential test" if sequential else "Fisher's exact test"
     test = f"{name}, Holm's correction for {words.count(len(tested), 'cell')}"

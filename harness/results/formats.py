@@ -10,13 +10,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from harness.results import words
+from harness.results.answer import answer
 from harness.results.compare import Comparison
+from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import JUDGED, Cell, Finding, Matrix, Trial
 
 #: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
@@ -44,14 +46,15 @@ def schema() -> str:
     return (Path(__file__).parent / "run.schema.json").read_text()
 
 
-def markdown(matrix: Matrix, largest: int = LARGEST, unfinished: str = "") -> str:
+def markdown(matrix: Matrix, largest: int = LARGEST, unfinished: str = "", cycles: Sequence[LifeCycle] = ()) -> str:
     """The matrix as Markdown of GitHub's kind: first what matters most, at the end all cells, as far as there is room.
 
     Args:
         largest: the most bytes of it in UTF-8. What is left out is said in a sentence.
         unfinished: a sentence that says so, if the run has not finished.
+        cycles: what was counted of threads and goroutines in the same run.
     """
-    return _bounded(_markdown(matrix, unfinished), largest)
+    return _bounded(_markdown(matrix, unfinished, cycles), largest)
 
 
 def _bounded(whole: Iterable[str], largest: int) -> str:
@@ -72,7 +75,7 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(matrix: Matrix, unfinished: str) -> Iterator[str]:
+def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> Iterator[str]:
     totals = matrix.totals()
     head = f"{totals['cells']['pass']} of {len(matrix.cells)} cells pass"
     yield f"## {head}, {words.count(totals['surprises'], 'surprise')}"
@@ -104,6 +107,12 @@ def _markdown(matrix: Matrix, unfinished: str) -> Iterator[str]:
                 f"- {_signed(cause.verdict)}, {words.count(cause.count, 'trial')}: {code(cause.title)}{known}; "
                 f"{_cell_name(cell)}{more}; {code(f'harness rerun {finding.trial}')}"
             )
+    for paragraph in answer(matrix, cycles):
+        yield from _section(paragraph.title)
+        for sentence in paragraph.sentences:
+            yield f"- {escaped(sentence)}"
+        if paragraph.command:
+            yield f"- {code(paragraph.command)}"
     yield ""
     yield "<details>"
     yield f"<summary>All {words.count(len(matrix.cells), 'cell')}</summary>"

@@ -16,7 +16,7 @@ import pydantic
 from harness.errors import StoreError
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
-from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
+from harness.results.statistics import LEVEL, fisher, holm, least_trials, stratified, wilson
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
@@ -161,6 +161,28 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Overall:
+    """All programs of a guest together: one libgo's trials against the baseline's, of those programs that both have.
+
+    Attributes:
+        programs: how many they are.
+        p: of the exact test stratified by program (statistics.stratified); p_corrected: Holm's, for all such tests.
+        claimed: p_corrected is below LEVEL.
+    """
+
+    guest: str
+    variant: str
+    programs: int
+    passed: int
+    trials: int
+    baseline_passed: int
+    baseline_trials: int
+    p: float
+    p_corrected: float
+    claimed: bool
+
+
+@dataclass(frozen=True)
 class Matrix:
     """Cells, and what is true of all of them.
 
@@ -201,6 +223,24 @@ class Matrix:
         """The cells of a program, by its place in `programs`, each with its number in `cells`."""
         width = len(self.columns)
         return [(index, self.cells[index]) for index in range(program * width, (program + 1) * width)]
+
+    def overall(self) -> list[Overall]:
+        """Each guest's libgos against the baseline, all programs together. None in a run that made trials until it was
+        sure: their numbers depend on what came of them, which this test does not allow for."""
+        if self.most:
+            return []
+        strata: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
+        for cell in self.cells:
+            if difference := cell.difference:
+                stratum = (cell.passed, cell.trials, difference.baseline_passed, difference.baseline_trials)
+                strata.setdefault((cell.guest, cell.variant), []).append(stratum)
+        p_values = [stratified(tuple(group)) for group in strata.values()]
+        overall = []
+        for ((guest, variant), group), p, corrected in zip(strata.items(), p_values, holm(p_values), strict=True):
+            passed, trials, baseline_passed, baseline_trials = map(sum, zip(*group, strict=True))
+            counts = (len(group), passed, trials, baseline_passed, baseline_trials)
+            overall.append(Overall(guest, variant, *counts, p, corrected, corrected < LEVEL))
+        return overall
 
     def differences(self, claimed: bool) -> list[tuple[int, Cell, Difference]]:
         """Cells with their number that differ from the baseline, least likely by chance first.
@@ -269,6 +309,7 @@ class Matrix:
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
             totals: see `totals`.
+            overall: a list of objects, see Overall.
         """
         return {
             "schema": SCHEMA,
@@ -281,6 +322,7 @@ class Matrix:
             "most": self.most,
             "expired": list(self.expired),
             "totals": self.totals(),
+            "overall": [asdict(overall) for overall in self.overall()],
             "events": self.events,
             "times": list(self.times),
         }

@@ -22,6 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.results import lifecycle, words
+from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, Cell, Matrix, Trial
 from harness.trial.dossier import SCREEN
@@ -123,6 +124,7 @@ def html(
         undecided=matrix.undecided(),
         expectations=words.expectations(matrix),
         comparisons=words.comparisons(matrix),
+        answer=answer(matrix, cycles, option),
         events=[words.event(event) for event in matrix.events],
         trial_times=_trial_times(matrix),
         slowest=sorted(

@@ -7,13 +7,18 @@ of a big matrix hold few different counts.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+import numpy as np
+
 #: A difference is claimed when its corrected p is below this.
 LEVEL = 0.05
+#: A difference that is there is to be found with this probability.
+POWER = 0.8
 #: A normal deviate is within this of the mean with a probability of 95 %.
 _DEVIATE = NormalDist().inv_cdf(0.975)
 
@@ -95,3 +100,91 @@ def least_trials(comparisons: int) -> int:
     while 2 * comparisons >= LEVEL * math.comb(2 * trials, trials):
         trials += 1
     return trials
+
+
+@functools.cache
+def stratified(strata: tuple[tuple[int, int, int, int], ...]) -> float:
+    """The two-sided p of the exact test for one effect common to many pairs of cells: how often chance alone parts the
+    two sides at least as far as seen, when within each pair passes and failures are shuffled.
+
+    A pair whose trials all came to the same says nothing of the effect, however many there are. With one trial on each
+    side of every pair this is the sign test of the pairs that differ.
+
+    Source: C. R. Mehta, N. R. Patel and R. Gray, "Computing an exact confidence interval for the common odds ratio in
+    several 2 x 2 contingency tables", Journal of the American Statistical Association 80 (1985) 969-973; two-sided as
+    R's mantelhaen.test(exact = TRUE).
+
+    Args:
+        strata: passes and trials of a cell, passes and trials of the cell it is compared with; for each pair.
+
+    Raises:
+        ValueError: as `fisher` does.
+    """
+    chances, seen = np.ones(1), 0
+    for passed, trials, other_passed, other_trials in strata:
+        _check(passed, trials)
+        _check(other_passed, other_trials)
+        both, of = passed + other_passed, trials + other_trials
+        least, most = max(0, both - other_trials), min(both, trials)
+        if least == most:
+            continue
+        ways = [math.comb(trials, number) * math.comb(other_trials, both - number) for number in range(least, most + 1)]
+        chances = np.convolve(chances, [way / math.comb(of, both) for way in ways])
+        seen += passed - least
+    # Two outcomes that are equally likely may differ by a rounding error (the same allowance as R's).
+    return min(1.0, float(chances[chances <= chances[seen] * (1 + 1e-7)].sum()))
+
+
+def failures_needed(cells: int, trials: int, tests: int) -> int | None:
+    """How many failures, spread over the cells, are a claim if the baseline's cells never fail.
+
+    Args:
+        cells: pairs of cells that are compared together.
+        trials: of each cell, on either side.
+        tests: how many such tests are corrected for, at Holm's first step.
+
+    Returns:
+        The least number, or None if not even failures alone are a claim.
+    """
+
+    def p_value(failures: int) -> float:
+        each, more = divmod(failures, cells)
+        return stratified(tuple((trials - each - (place < more), trials, trials, trials) for place in range(cells)))
+
+    numbers = range(1, cells * trials + 1)
+    place = bisect.bisect_left(numbers, True, key=lambda failures: p_value(failures) * tests < LEVEL)
+    return numbers[place] if place < len(numbers) else None
+
+
+def smallest_difference(cells: int, trials: int, tests: int) -> float | None:
+    """The smallest chance of a failure that is claimed with a probability of POWER, if the baseline never fails.
+
+    Args:
+        cells, trials, tests: as of `failures_needed`.
+
+    Returns:
+        A share of the trials, rounded up to a hundredth, or None if nothing could have been claimed.
+    """
+    needed = failures_needed(cells, trials, tests)
+    if needed is None:
+        return None
+    of = cells * trials
+    for hundredths in range(1, 101):
+        chance = hundredths / 100
+        missed = sum(math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(needed))
+        if missed <= 1 - POWER:
+            return chance
+    return None
+
+
+def trials_for(difference: float, tests: int, most: int = 1000) -> int | None:
+    """How many trials a cell takes so that `smallest_difference` of this cell alone is at most `difference`; None if
+    more than `most`."""
+    numbers = range(1, most + 1)
+
+    def enough(trials: int) -> bool:
+        smallest = smallest_difference(1, trials, tests)
+        return smallest is not None and smallest <= difference
+
+    place = bisect.bisect_left(numbers, True, key=enough)
+    return numbers[place] if place < len(numbers) else None

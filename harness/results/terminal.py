@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.results.answer import Paragraph, answer
 from harness.results.compare import Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix, Trial
@@ -65,8 +66,11 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
     return made
 
 
-def print_table(matrix: Matrix, console: Console, option: str = "", unfinished: str = "") -> None:
-    """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles.
+def print_table(
+    matrix: Matrix, console: Console, option: str = "", unfinished: str = "", cycles: Sequence[LifeCycle] = ()
+) -> None:
+    """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles, and last
+    what the run answers.
 
     A table wider than the console is printed in several parts. On a stream that is not UTF-8 all signs are ASCII;
     colour is the console's affair.
@@ -74,6 +78,7 @@ def print_table(matrix: Matrix, console: Console, option: str = "", unfinished: 
     Args:
         option: what commands that are shown need to find the results.
         unfinished: a sentence that says so, if the run has not finished.
+        cycles: what was counted of threads and goroutines in the same run.
     """
     ascii_only = console.options.ascii_only
     for columns in _parts(matrix, console.width, ascii_only):
@@ -90,6 +95,7 @@ def print_table(matrix: Matrix, console: Console, option: str = "", unfinished: 
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
     _print_troubles(console, matrix, option, ascii_only)
+    _print_answer(console, answer(matrix, cycles, option), ascii_only)
 
 
 def print_trial(
@@ -332,6 +338,15 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
     if suspected and not matrix.most:
         doubtful = f"Not claimed: {count(suspected, 'cell')} with p < 0.05 only before the correction."
         _line(console, doubtful, ascii_only, indent=0)
+
+
+def _print_answer(console: Console, paragraphs: Sequence[Paragraph], ascii_only: bool) -> None:
+    for paragraph in paragraphs:
+        _heading(console, _printable(paragraph.title, ascii_only))
+        for sentence in paragraph.sentences:
+            _line(console, sentence, ascii_only, indent=0)
+        if paragraph.command:
+            _copied(console, f"$ {paragraph.command}", ascii_only)
 
 
 def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: bool) -> None:

@@ -150,8 +150,8 @@ def comparisons(matrix: Matrix) -> str:
     said = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {count(matrix.comparisons, 'cell')}."
     if matrix.trials_needed:
         said += (
-            f" That many need at least {count(matrix.trials_needed, 'trial')} of each cell before any difference,"
-            " however great, can be claimed; some cells have fewer."
+            f" With {count(matrix.comparisons, 'comparison')}, no difference in one program can be significant below"
+            f" {count(matrix.trials_needed, 'trial')} per cell."
         )
     return said
 

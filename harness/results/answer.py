@@ -1,0 +1,170 @@
+"""What a run answers: what was taken out of libgo and that it was really out, what came of each program, and what so
+many trials could have shown.
+
+Sentences for every report. Pure functions of a matrix and of the life cycles that were counted in its run; what stands
+in them may be hostile, and is spelt out by those who show it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.results import words
+from harness.results.lifecycle import LifeCycle
+from harness.results.matrix import JUDGED, Cell, Matrix, Overall
+from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
+
+#: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
+_DESTROYED = {"threads torn down by Go": "torn down by Go", "threads ended in libpthread": "ended in libpthread"}
+#: Differing programs that are named one by one; the matrix shows them all.
+_NAMED = 10
+#: Differences in a single program that more trials are proposed for, the greatest first.
+_PROPOSED = (0.5, 0.25, 0.1, 0.05)
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A title, sentences, and a command that goes with them, or ''."""
+
+    title: str
+    sentences: tuple[str, ...]
+    command: str = ""
+
+
+def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -> list[Paragraph]:
+    """The paragraphs, in the order they are read; none where no libgo is compared with the baseline.
+
+    Args:
+        cycles: what was counted of threads and goroutines in the same run.
+        option: what commands that are shown need to find the results.
+    """
+    if not matrix.comparisons:
+        return []
+    overall = {(one.guest, one.variant): one for one in matrix.overall()}
+    found = [
+        Paragraph("What was taken out", tuple(_taken_out(matrix, cycles))),
+        Paragraph("What came of it", tuple(_outcomes(matrix, overall))),
+    ]
+    if not matrix.most:  # a run until it is sure says by itself what it could not decide
+        found.append(_power(matrix, list(overall.values()), option))
+    return [paragraph for paragraph in found if paragraph.sentences]
+
+
+def _taken_out(matrix: Matrix, cycles: Sequence[LifeCycle]) -> Iterator[str]:
+    about = matrix.run.get("about", {})
+    for variant in matrix.variants:
+        if variant == matrix.baseline:
+            continue
+        if text := about.get(variant):
+            yield f"{variant}: {text}."
+        for cycle in cycles:
+            before, after = cycle.columns.get(matrix.baseline), cycle.columns.get(variant)
+            if before and after and before.traces and after.traces:
+                counts = [
+                    f"{before.count(event)} {meaning} with {matrix.baseline}, {after.count(event)} with {variant}"
+                    for event, meaning in _DESTROYED.items()
+                ]
+                yield f"Threads of {cycle.program} on {cycle.guest}, counted by the trace: {'; '.join(counts)}."
+
+
+def _outcomes(matrix: Matrix, overall: Mapping[tuple[str, str], Overall]) -> Iterator[str]:
+    """What each libgo did on each guest, program by program, then all programs together."""
+    for guest, variant in matrix.columns:
+        pairs = list(_pairs(matrix, guest, variant))
+        if variant == matrix.baseline or not pairs:
+            continue
+        alike = Counter(cell.verdict for cell, base in pairs if cell.counts == base.counts)
+        differing = [(cell, base) for cell, base in pairs if cell.counts != base.counts]
+        verdicts = ", ".join(f"{number} {verdict}" for verdict, number in alike.items())
+        yield (
+            f"{variant} on {guest}: {alike.total()} of {words.count(len(pairs), 'program')} came out as with"
+            f" {matrix.baseline}" + (f" ({verdicts})." if verdicts else ".")
+        )
+        for cell, base in differing[:_NAMED]:
+            yield f"{cell.program}: {_counted(cell)}; with {matrix.baseline} {_counted(base)}."
+        if len(differing) > _NAMED:
+            yield f"{words.count(len(differing) - _NAMED, 'more program')} came out in another way."
+        if together := overall.get((guest, variant)):
+            yield (
+                f"All programs together: {together.passed} of {words.count(together.trials, 'trial')} passed, with"
+                f" {matrix.baseline} {together.baseline_passed} of {together.baseline_trials}; p"
+                f" {words.p_value(together.p)}, corrected {words.p_value(together.p_corrected)} (exact test, stratified"
+                f" by program): {'they differ' if together.claimed else 'no difference can be claimed'}."
+            )
+
+
+def _counted(cell: Cell) -> str:
+    return ", ".join(f"{cell.counts[verdict]} {verdict}" for verdict in JUDGED if cell.counts[verdict])
+
+
+def _pairs(matrix: Matrix, guest: str, variant: str) -> Iterator[tuple[Cell, Cell]]:
+    """The cells of one column that are compared, each with the baseline's of its program."""
+    column, base = matrix.columns.index((guest, variant)), matrix.columns.index((guest, matrix.baseline))
+    for place in range(len(matrix.programs)):
+        row = matrix.row(place)
+        if row[column][1].difference:
+            yield row[column][1], row[base][1]
+
+
+def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph:
+    """The smallest differences that would have been found, and the command that finds smaller ones."""
+    trials = min(
+        (min(cell.trials, cell.difference.baseline_trials) for cell in matrix.cells if cell.difference), default=0
+    )
+    sentences = []
+    programs = min(one.programs for one in overall)
+    together = smallest_difference(programs, trials, len(overall))
+    sentences.append(
+        "All programs together: nothing."
+        if together is None
+        else f"All programs together: a libgo that makes {together:.0%} of the trials fail which pass with"
+        f" {matrix.baseline} would have been found with a probability of {POWER:.0%}."
+    )
+    single = smallest_difference(1, trials, matrix.comparisons)
+    sentences.append(
+        f"A single program: nothing, not even one that always fails; that takes"
+        f" {words.count(matrix.trials_needed or 0, 'trial')} of each cell."
+        if single is None
+        else f"A single program: one that fails in {single:.0%} of its trials and never with {matrix.baseline}."
+    )
+    for difference in _PROPOSED:
+        more = trials_for(difference, matrix.comparisons)
+        if more and more > trials:
+            if command := _repeated(matrix, more):
+                sentences.append(
+                    f"To find a single program that fails in {difference:.0%} of its trials{_duration(matrix, more)}:"
+                )
+                return Paragraph(_title(trials), tuple(sentences), command + option)
+            break
+    return Paragraph(_title(trials), tuple(sentences))
+
+
+def _title(trials: int) -> str:
+    return f"What {words.count(trials, 'trial')} of each cell could have shown (level {LEVEL:.0%})"
+
+
+def _repeated(matrix: Matrix, trials: int) -> str:
+    """The run's command with another number of trials; '' if it is no command that takes one."""
+    line = shlex.split(str(matrix.run.get("command", "")))
+    if line[:2] != ["harness", "run"] or any(word.startswith("--resume") for word in line):
+        return ""
+    kept: list[str] = []
+    rest = iter(line)
+    for word in rest:
+        if word in ("--trials", "--work"):  # the work directory is in the option that every command is shown with
+            next(rest, None)
+        elif not word.startswith(("--trials=", "--work=")):
+            kept.append(word)
+    return shlex.join([*kept, "--trials", str(trials)])
+
+
+def _duration(matrix: Matrix, trials: int) -> str:
+    """About how long so many trials of each cell take, by those of this run; '' if that is not known."""
+    for times in matrix.times:
+        if times["what"] == "trials" and times["times"] and times["seconds"]:
+            cells = sum(1 for cell in matrix.cells if cell.trials)
+            return f" (about {words.duration(times['seconds'] / times['times'] * cells * trials)})"
+    return ""
