@@ -6,6 +6,7 @@ matrix: setup
 
 test: setup
 	@python3 -m harness.doctor --install --tests
+	@$(MAKE) -s .venv/stamp-test
 	.venv/bin/tox run -q
 
 # What is missing comes by apt; the stamp says that the environment fits pyproject.toml.
@@ -17,9 +18,14 @@ setup:
 
 .venv/stamp: pyproject.toml
 	python3 -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+.venv/stamp-test: .venv/stamp
 	.venv/bin/pip install -q --disable-pip-version-check -e ".[test]"
 	@touch $@
 
 # Ratios measured side by side; takes about half an hour. Needs Debian's dejagnu besides what setup installs.
 bench: setup
+	@$(MAKE) -s .venv/stamp-test
 	.venv/bin/python -m tests.bench

@@ -61,9 +61,15 @@ def test_commands(ran):
 
 
 def test_the_picture_is_what_make_matrix_prints(ran):
-    printed = {line.rstrip() for line in ran["make matrix"].stdout.splitlines()}
-    missing = [line for line in block("").splitlines() if line.rstrip() not in printed]
-    assert not missing
+    printed = ran["make matrix"].stdout
+    table, answer = block("").split("\nWhat was taken out\n")
+    lines = {line.rstrip() for line in printed.splitlines()}
+    assert not [line for line in table.splitlines() if line.rstrip() not in lines]
+    # Paragraphs are wrapped, a duration is the machine's, and how many threads end is the scheduler's affair.
+    expected, seen = (
+        re.sub(r"about [\dmhins ]+|\b(49|50)\b", "N", " ".join(text.split())) for text in (answer, printed)
+    )
+    assert expected in seen
 
 
 def test_the_life_cycle_is_what_harness_trace_prints(ran):

@@ -22,18 +22,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.build import command, export, patches, source
-from harness.build.counting import Progress, counted
 from harness.build.patches import Patch
+from harness.build.steps import Plan, Progress, dependents, estimated, known
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError
 
 #: Changed when the way of building changes, so that old folders in the cache are not taken for new ones.
 RECIPE = 4
-#: Compilations of a full build (GCC 12.2, counted in its log); they only serve to say how far a build is.
-COMPILATIONS = 272
-#: What the log has for each of them.
-_COMPILATION = b"libtool: compile:"
 #: MiB that a build takes: GCC's source, the tree, the library.
 ROOM = 400
 #: What a Go file says of the files and packages that it is compiled with, as libgo's own scripts read it: all down to
@@ -241,20 +237,31 @@ def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, l
     _copy(pristine, tree)
     for patch in recipe.patches:
         patches.apply(patch, tree / "src")
-    progress("compiling what the patches touch")
-    if not _incremental(toolchain, recipe.patches, pristine, tree, log):
+    folder = tree / "build" / "libgo"
+    touched = {str(home) for home in _homes(recipe.patches).values()}
+    with estimated(folder, Plan({name: step for name, step in known().items() if name in touched}), progress):
+        same = _incremental(toolchain, recipe.patches, pristine, tree, log)
+    if not same:
         progress("what it exports differs: compiling what imports it")
-        with counted(log, _COMPILATION, COMPILATIONS, progress):
+        importers = {name: step for name, step in dependents(touched).items() if name not in touched}
+        with estimated(folder, Plan(importers), progress):
             _make(tree, log)
 
 
 def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log: Path, progress: Progress) -> None:
     """Configure and make everything in an empty folder, with GCC's source as `src/` in it."""
-    progress("configuring")
     shutil.copytree(unpacked, tree / "src", copy_function=_link)
     for patch in recipe.patches:
         patches.apply(patch, tree / "src")
     (tree / "place").write_text(str(tree))
+    listings = len(_listed(tree / "src", "libgo-packages.txt"))
+    with estimated(tree / "build" / "libgo", Plan(known(), configures=True, listings=listings), progress):
+        _configure(toolchain, recipe, tree, log)
+        _make(tree, log)
+
+
+def _configure(toolchain: Toolchain, recipe: Recipe, tree: Path, log: Path) -> None:
+    """Configure libgo, and make the libraries that are linked into it."""
     # Without the tree's own place in the debugging information, the same source gives the same bytes anywhere.
     flags = " ".join([*toolchain.compile_flags, *recipe.flags, *_SOONER, f"-fdebug-prefix-map={tree}=."])
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
@@ -277,8 +284,6 @@ def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log:
         steps.append(threads.submit(configure, "libgo", *own))
         for step in steps:
             step.result()
-    with counted(log, _COMPILATION, COMPILATIONS, progress):
-        _make(tree, log)
 
 
 def _build_triple(toolchain: Toolchain, tree: Path) -> str:
@@ -291,11 +296,27 @@ def _build_triple(toolchain: Toolchain, tree: Path) -> str:
 def _make(tree: Path, log: Path) -> None:
     """Make the libraries, then install them and the export data below `image/`."""
     folder = tree / "build" / "libgo"
-    jobs = f"-j{os.cpu_count() or 1}"
-    command.run(["make", jobs, "libgo.la", "libgobegin.a", "libgolibbegin.a"], log, folder=folder, what="libgo: make")
+    make = ["make", f"-j{os.cpu_count() or 1}", *_not_listed(tree)]
+    command.run([*make, "libgo.la", "libgobegin.a", "libgolibbegin.a"], log, folder=folder, what="libgo: make")
     # Not `make install`: that would first build the packages of the go command, which no test program can import.
-    install = ["make", jobs, "install-exec-am", "install-data-am", f"DESTDIR={tree / 'image'}"]
+    install = [*make, "install-exec-am", "install-data-am", f"DESTDIR={tree / 'image'}"]
     command.run(install, log, folder=folder, what="libgo: make install")
+
+
+def _listed(src: Path, name: str) -> list[str]:
+    """The packages in one of libgo's lists of them."""
+    return (src / "libgo" / name).read_text().split()
+
+
+def _not_listed(tree: Path) -> list[str]:
+    """Options of make that spare the lists of imports which only the go command's packages need. They are a third of
+    all, each takes a dozen processes, and make would bring them up to date before all else."""
+    return [word for package in _listed(tree / "src", "gotool-packages.txt") for word in ("-o", f"{package}.lo.dep")]
+
+
+def _homes(applied: Sequence[Patch]) -> dict[str, Path]:
+    """The Go files that patches touch, and the package that each lies in."""
+    return {name: Path(name).parent.relative_to("libgo/go") for patch in applied for name in patch.go_files}
 
 
 def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path, tree: Path, log: Path) -> bool:
@@ -313,7 +334,7 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
         False if a touched package exports something else; then only a make of all that imports it is right.
     """
     folder = tree / "build" / "libgo"
-    homes = {name: Path(name).parent.relative_to("libgo/go") for patch in applied for name in patch.go_files}
+    homes = _homes(applied)
     touched = set(homes.values())
     others = {home for name, home in homes.items() if not _same_company(pristine, tree, name)}
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
@@ -323,7 +344,8 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
         kept += [f"{one}.lo.dep", f"s-{'-'.join(one.parts)}-list"]
     spared = [word for made in kept for word in ("-o", made)]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
-    command.run(["make", f"-j{os.cpu_count() or 1}", *spared, *targets], log, folder=folder, what="libgo: make")
+    make = ["make", f"-j{os.cpu_count() or 1}", *_not_listed(tree), *spared]
+    command.run([*make, *targets], log, folder=folder, what="libgo: make")
     for package in packages:
         path = Path(package)
         fresh, old = (

@@ -1,0 +1,153 @@
+"""How far a build is: what its steps cost, what remains of them, and the time to go, on machines of many speeds."""
+
+import os
+import random
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.build import steps
+from harness.build.steps import Clock, Plan, Step, dependents, estimated, known, wall
+from tests.faults import until
+
+
+def test_the_costs_are_those_of_a_whole_libgo():
+    assert len(known()) > 250
+    assert "internal/abi" in known()["runtime"].needs and "runtime" in known()["net/http"].needs + ("runtime",)
+    costliest = sorted(known(), key=lambda name: known()[name].seconds)[-3:]
+    assert "net/http" in costliest
+    assert all(need in known() for step in known().values() for need in step.needs)
+
+
+def test_names_are_those_of_object_files():
+    assert steps.name("internal/.libs/abi.o") == "internal/abi"
+    assert steps.name("net/http.lo") == steps.name("net/.libs/http.o") == "net/http"
+    assert steps.name("runtime/libgobegin_a-go-main.o") == "runtime/libgobegin_a-go-main"
+
+
+def test_all_that_imports_a_package_is_made_again():
+    found = dependents({"net/http"})
+    assert {"net/http", "net/http/httptest", "net/rpc"} <= found.keys()
+    assert "strings" not in found and "runtime" not in found
+    assert dependents({"no/such"}) == {}
+
+
+@pytest.mark.parametrize(("jobs", "seconds"), [(1, 10.0), (2, 7.0), (8, 7.0)])
+def test_side_by_side_as_their_needs_allow(jobs, seconds):
+    diamond = {
+        "a": Step(1, ()),
+        "b": Step(2, ("a",)),
+        "c": Step(3, ("a",)),
+        "d": Step(3, ("b", "c")),
+        "e": Step(1, ("a",)),
+    }
+    assert wall(diamond, jobs) == seconds
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 9), st.sets(st.integers(0, 30))), max_size=30), st.integers(1, 8))
+def test_no_schedule_beats_the_longest_chain_or_the_sum(rows, jobs):
+    graph = {
+        str(place): Step(seconds, tuple(str(need) for need in needs if need < place))
+        for place, (seconds, needs) in enumerate(rows)
+    }
+    longest: dict[str, float] = {}
+    for name, step in graph.items():
+        longest[name] = step.seconds + max((longest[need] for need in step.needs), default=0)
+    total = sum(step.seconds for step in graph.values())
+    took = wall(graph, jobs)
+    assert took >= max(max(longest.values(), default=0), total / jobs) - 1e-6
+    assert took <= total + 1e-6
+
+
+def build_on(speed, jobs, wobble, seed=1):
+    """A whole build on a machine of some speed: at each second what remains of it by the costs, and in truth.
+
+    Args:
+        wobble: each step takes up to this many times as long as its cost says, or as little.
+    """
+    dice = random.Random(seed)
+    graph = known()
+    real = {
+        name: Step(step.seconds * dice.uniform(1 / wobble, wobble) / speed, step.needs) for name, step in graph.items()
+    }
+    plan, truth = Plan(graph), wall(real, jobs)
+    ends, running, now, left = {}, [], 0.0, dict(real)
+    order = {name: sum(need in real for need in step.needs) for name, step in real.items()}
+    ready = [name for name, number in order.items() if not number]
+    while ready or running:
+        while ready and len(running) < jobs:
+            name = ready.pop(0)
+            running.append((now + real[name].seconds, name))
+        running.sort()
+        now, ended = running.pop(0)
+        ends[ended] = now
+        del left[ended]
+        for name, step in real.items():
+            if ended in step.needs:
+                order[name] -= 1
+                if not order[name]:
+                    ready.append(name)
+    clock, told = Clock(plan.left(1, 0, (), jobs)), []
+    for second in range(0, int(truth), 2):
+        done = {name for name, end in ends.items() if end <= second}
+        to_go = clock.to_go(plan.left(1, 0, done, jobs), second)
+        told.append((second, to_go, truth - second))
+    return told, truth
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4, 16])
+@pytest.mark.parametrize("speed", [0.3, 1.0, 2.5])
+def test_the_time_to_go_is_near_and_does_not_grow(speed, jobs):
+    told, truth = build_on(speed, jobs, wobble=1.3)
+    shown = [(second, to_go, left) for second, to_go, left in told if to_go is not None]
+    assert shown and shown[0][0] <= 30
+    least = float("inf")
+    for second, to_go, left in shown:
+        assert to_go <= least * 1.25 + 1e-6
+        least = min(least, to_go)
+        if second >= 30 and left > 0.1 * truth:
+            linking = 7.0 / speed + 7.0  # is not in this build, and counts as a whole until its end
+            assert left / 1.5 - 5 <= to_go <= left * 1.5 + linking
+
+
+def test_a_build_is_told_from_its_first_second_to_its_end(tmp_path):
+    names = ["internal/abi", "runtime", "strings"]
+    told = []
+    plan = Plan({name: known()[name] for name in names}, configures=True, listings=2)
+    with estimated(tmp_path, plan, told.append):
+        until(lambda: told)
+        assert told[-1] == "configuring: 0%"
+        (tmp_path / "config.log").write_bytes(bytes(90_000))
+        until(lambda: told[-1] != "configuring: 0%")
+        assert re.fullmatch(r"configuring: \d+%.*", told[-1])
+        (tmp_path / "Makefile").touch()
+        (tmp_path / "strings.lo.dep").touch()
+        until(lambda: "listing imports" in told[-1])
+        assert ", 1 of 2" in told[-1]
+        (tmp_path / "runtime.lo.dep").touch()
+        (tmp_path / "internal").mkdir()
+        (tmp_path / "internal" / "abi.lo").touch()
+        until(lambda: "compiling" in told[-1])
+        assert ", 1 of 3" in told[-1]
+        for name in ("runtime", "strings"):
+            (tmp_path / f"{name}.lo").touch()
+        until(lambda: "linking" in told[-1])
+    parts = [int(re.search(r"(\d+)%", text)[1]) for text in told]
+    assert parts == sorted(parts)
+
+
+def test_what_was_there_before_is_not_counted(tmp_path):
+    """A copied tree holds all object files; those that are made anew are newer."""
+    old = time.time() - 1000
+    for name in ("runtime", "strings"):
+        (tmp_path / f"{name}.lo").touch()
+        os.utime(tmp_path / f"{name}.lo", (old, old))
+    told = []
+    with estimated(tmp_path, Plan({name: known()[name] for name in ("runtime", "strings")}), told.append):
+        until(lambda: told)
+        assert ", 0 of 2" in told[-1]
+        (tmp_path / "runtime.lo").touch()
+        until(lambda: ", 1 of 2" in told[-1])
