@@ -241,7 +241,9 @@ class Crew(Makers):
         guest = self._job.configuration.guest(name)
         contents = self._contents(name, list(self._job.built[guest.toolchain].libgos))
         trouble = partial(self._tell, name)
-        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, self._job.work / SCREENS)
+        agent = self._job.built[guest.toolchain].agent_target(guest)
+        screens = self._job.work / SCREENS
+        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, screens, agent)
 
     def _contents(self, name: str, variants: Sequence[str]) -> dict[str, Path]:
         """The files that a fresh guest is to have."""

@@ -59,9 +59,11 @@ class Setting:
     @contextmanager
     def fresh(self) -> Iterator[Guest]:
         """A guest with the agent and the libgo on it."""
-        contents = self.built([]).contents(self.guest, [self.variant])
+        built = self.built([])
+        contents = built.contents(self.guest, [self.variant])
         saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
-        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say)
+        agent = built.agent_target(self.guest)
+        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say, agent=agent)
         with folder_for_guest(self.folder) as folder:
             guest = pool.fresh(folder, self.say)
             try:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from harness import paths
-from harness.conf.read import read
 from harness.errors import ImageError, ToolMissing
 from harness.guest import debian, host, image
 

@@ -105,7 +105,12 @@ class Shell:
             return cls(transport, watch)
 
     def run(
-        self, command: str, timeout: float = _SHORT, stdin: bytes = b"", what: str = ""
+        self,
+        command: str,
+        timeout: float = _SHORT,
+        stdin: bytes = b"",
+        what: str = "",
+        silence: float | None = None,
     ) -> tuple[int, bytes, bytes]:
         """Run a shell command.
 
@@ -114,6 +119,7 @@ class Shell:
             timeout: seconds for all of it.
             stdin: what the command reads.
             what: what an error calls it, if not by its own words.
+            silence: seconds in which no byte moves; each that does puts the end of the time-out off by as many.
 
         Returns:
             Exit status, standard output, standard error.
@@ -145,6 +151,8 @@ class Shell:
                     elif open_ and at == len(stdin):
                         channel.shutdown_write()
                         open_ = False
+                    if moved and silence is not None:
+                        deadline = max(deadline, steady.time() + silence)
                     if not moved:
                         if exited is None and channel.status_event.is_set():
                             exited = steady.time()
