@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from harness import conf
 from harness.build.command import first_error
+from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError, ProgramError
@@ -455,7 +456,11 @@ def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> 
     """
     said = configuration.guest(slot.guest)
     own = said.ways.environment(said.env, cores_)
-    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
+    program = slot.program.env
+    if slot.program.foreign:
+        goarch = Target.of(configuration.toolchain(said.toolchain).triple).goarch
+        program = {name: value.replace("{goarch}", goarch) for name, value in program.items()}
+    return {**own, **program, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):

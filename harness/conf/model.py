@@ -264,7 +264,10 @@ class Variant(Model):
 
 
 class Special(Model):
-    """What is said of a program beside what its source says. `skip` is why it is not run."""
+    """What is said of a program beside what its source says.
+
+    `skip` is why it is not run; in `env`, `{goarch}` stands for what Go calls the target's processor.
+    """
 
     skip: str = ""
     args: list[str] = []

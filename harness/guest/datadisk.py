@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from harness.errors import GuestError
+from harness.errors import GuestError, ImageError
 from harness.guest.host import run
 from harness.guest.shell import Shell
 
@@ -25,8 +25,6 @@ SIZE = (2 << 30) - (1 << 20)
 _BLOCK = 4096
 #: Inodes that ext2 keeps for itself (ext2_fs.h, EXT2_GOOD_OLD_FIRST_INO), and some for folders.
 _INODES = 64
-#: Seconds in which mounting and linking must end; and of silence after which nobody waits for a checksum any more.
-_SHORT = 30.0
 
 
 def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
@@ -42,6 +40,14 @@ def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
         ToolMissing: there is no mke2fs.
         OSError: a file cannot be read or written.
     """
+    # 1 block of pointers for 1,024 of data, and of those again; a folder each; the inodes; groups and their tables.
+    folders = {parent for name in files for parent in PurePosixPath(name).parents}
+    inodes = _INODES + len(files) + len(folders)
+    blocks = sum(-(-source.stat().st_size // _BLOCK) + 4 for source in files.values())
+    blocks += blocks // 500 + len(folders) + inodes + 512
+    if blocks * _BLOCK > SIZE:
+        raise ImageError(f"the data disk: its files take {blocks * _BLOCK >> 20} MiB, and it has {SIZE >> 20}")
+    target.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         tree = Path(folder)
         for name, source in files.items():
@@ -49,16 +55,11 @@ def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, place)
             place.chmod(0o755)
-        parents = [path for path in tree.rglob("*") if path.is_dir()]
-        for path in (tree, *parents):
-            path.chmod(0o755)  # whatever this process's umask is: it need not be root who reads them
-        inodes = _INODES + len(files) + len(parents)
-        # 1 block of pointers for 1,024 of data, and of those again; a folder each; the inodes; groups and their tables.
-        blocks = sum(-(-source.stat().st_size // _BLOCK) + 4 for source in files.values())
-        blocks += blocks // 500 + len(parents) + inodes + 512
+        for parent in folders:
+            (tree / str(parent).lstrip("/")).chmod(0o755)  # whatever the umask is: it need not be root who reads them
         words = ["-q", "-F", "-t", "ext2", "-o", creator, "-b", str(_BLOCK), "-m", "0", "-N", str(inodes)]
         words += ["-E", "root_owner=0:0", "-d", str(tree)]
-        run("mke2fs", *words, target, str(min(blocks, SIZE // _BLOCK)), what="the data disk")
+        run("mke2fs", *words, target, str(blocks), what="the data disk")
 
 
 def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, Path], agent: str) -> None:
@@ -77,7 +78,7 @@ def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, 
     places = {path: f"{folder}{path}" for path in files}
     tries = " || ".join(f"{{ {command}\n}} && [ -x {shlex.quote(places[agent])} ]" for command in mounts)
     _run(shell, f"mkdir -p {shlex.quote(folder)} && {{ {tries}\n}}", "mounting the data disk")
-    out = _run(shell, shlex.join([places[agent], *places.values()]), "reading the data disk", silence=_SHORT)
+    out = _run(shell, shlex.join([places[agent], *places.values()]), "reading the data disk")
     for (path, source), line in zip(files.items(), [*out.splitlines(), *[""] * len(files)], strict=False):
         if line.split() != _checksum(source):
             raise GuestError(f"the data disk: {path} is not what was put on it")
@@ -86,8 +87,8 @@ def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, 
     _run(shell, f"mkdir -p {' '.join(parents)} && {' && '.join(links)}", "linking what is on the data disk")
 
 
-def _run(shell: Shell, command: str, what: str, silence: float | None = None) -> str:
-    status, out, err = shell.run(command, timeout=_SHORT, what=what, silence=silence)
+def _run(shell: Shell, command: str, what: str) -> str:
+    status, out, err = shell.run(command, what=what)
     if status:
         raise GuestError(f"{what}: {' '.join(err.decode(errors='replace').split()) or f'status {status}'}")
     return out.decode(errors="replace")

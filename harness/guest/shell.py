@@ -105,12 +105,7 @@ class Shell:
             return cls(transport, watch)
 
     def run(
-        self,
-        command: str,
-        timeout: float = _SHORT,
-        stdin: bytes = b"",
-        what: str = "",
-        silence: float | None = None,
+        self, command: str, timeout: float = _SHORT, stdin: bytes = b"", what: str = ""
     ) -> tuple[int, bytes, bytes]:
         """Run a shell command.
 
@@ -119,7 +114,6 @@ class Shell:
             timeout: seconds for all of it.
             stdin: what the command reads.
             what: what an error calls it, if not by its own words.
-            silence: seconds in which no byte moves; each that does puts the end of the time-out off by as many.
 
         Returns:
             Exit status, standard output, standard error.
@@ -151,8 +145,6 @@ class Shell:
                     elif open_ and at == len(stdin):
                         channel.shutdown_write()
                         open_ = False
-                    if moved and silence is not None:
-                        deadline = max(deadline, steady.time() + silence)
                     if not moved:
                         if exited is None and channel.status_event.is_set():
                             exited = steady.time()
