@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from harness import conf
 from harness.build.command import first_error
+from harness.build.gotags import Target
 from harness.build.libgo import Libgo
 from harness.cache import Cache, lock
 from harness.errors import GuestError, HarnessError, ProgramError
@@ -241,7 +242,9 @@ class Crew(Makers):
         guest = self._job.configuration.guest(name)
         contents = self._contents(name, list(self._job.built[guest.toolchain].libgos))
         trouble = partial(self._tell, name)
-        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, self._job.work / SCREENS)
+        agent = self._job.built[guest.toolchain].agent_target(guest)
+        screens = self._job.work / SCREENS
+        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, screens, agent)
 
     def _contents(self, name: str, variants: Sequence[str]) -> dict[str, Path]:
         """The files that a fresh guest is to have."""
@@ -453,7 +456,11 @@ def environment(configuration: conf.Configuration, slot: Slot, cores_: bool) -> 
     """
     said = configuration.guest(slot.guest)
     own = said.ways.environment(said.env, cores_)
-    return {**own, **slot.program.env, **configuration.variant(slot.variant).env}
+    program = slot.program.env
+    if slot.program.foreign:
+        goarch = Target.of(configuration.toolchain(said.toolchain).triple).goarch
+        program = {name: value.replace("{goarch}", goarch) for name, value in program.items()}
+    return {**own, **program, **configuration.variant(slot.variant).env}
 
 
 class _Spoilt(GuestError):

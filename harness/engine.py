@@ -410,7 +410,8 @@ class Asked:
 
     def traced_slots(self, name: str) -> Iterator[Slot]:
         """The trials of a guest that count threads, and are in no cell of the matrix: one of each program."""
-        variants = {variant: self.configuration.variant(variant) for variant in self.traced_variants}
+        traced_variants = self.traced_variants if self.traced else []  # a prebuilt one has none
+        variants = {variant: self.configuration.variant(variant) for variant in traced_variants}
         return plan.slots({name: self.guests[name]}, self.triples, variants, self.traced, 1)
 
     def all_slots(self, name: str) -> Iterator[Slot]:

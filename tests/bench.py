@@ -29,6 +29,7 @@ from harness import conf, engine, paths, plan
 from harness.build import libgo, source, toolchain
 from harness.cache import Cache
 from harness.crew import Built, Crew, Job
+from harness.guest import datadisk
 from harness.plan import Program, Slot
 from harness.progress import READY, Reporter
 from harness.results import page
@@ -39,6 +40,8 @@ from tests.setting import GUEST, Setting, setting
 
 #: The libgo that all is measured with.
 VARIANT = "pristine"
+#: One more, where two are needed.
+OTHER = "no-thread-destruction"
 #: How often each measurement is made.
 TURNS = 7
 #: The same for those that take minutes.
@@ -211,6 +214,38 @@ def restores() -> Bench:
     bench.seconds = {"cold boot": bench.seconds["boot"], "restore": bench.seconds["fresh"]}
     bench.row("cold boot")
     bench.ratio("restore", "cold boot", 0.1)
+    return bench
+
+
+def files_by_disk() -> Bench:
+    """The agent and two libgos on a data disk against the same through SSH."""
+    bench = Bench(
+        "disk",
+        f"The agent and two libgos, {VARIANT} and {OTHER}, {LONG_TURNS} times in turn, each in a freshly booted guest."
+        " Disk: the file system is made, mounted, read whole for its checksums. SSH: they are uploaded. The boot is not"
+        " in the time.",
+    )
+    with setting() as said:
+        built = said.built([])
+        built.libgos.update(engine.build_variants([OTHER], said.tools, said.configuration, said.cache, said.report))
+        contents = built.contents(said.guest, [VARIANT, OTHER])
+        agent, mount = built.agent_target(said.guest), f"{said.guest.folder}/data"
+        for _ in range(LONG_TURNS):
+            with said.boot() as shell:
+                begun = time.monotonic()
+                for target, source_ in contents.items():
+                    shell.put(source_.read_bytes(), target)
+                bench.note("SSH", time.monotonic() - begun)
+            image = said.folder / "data.img"
+            begun = time.monotonic()
+            datadisk.make(contents, image, said.guest.ways.creator)
+            made = time.monotonic() - begun
+            with said.boot(image) as shell:
+                begun = time.monotonic()
+                datadisk.bring(shell, said.guest.mounts(mount), mount, contents, agent)
+                bench.note("disk", made + time.monotonic() - begun)
+    bench.row("SSH", words=f"{sum(one.stat().st_size for one in contents.values()) / 1e6:.0f} MB")
+    bench.ratio("disk", "SSH", 0.2)
     return bench
 
 
@@ -417,6 +452,7 @@ def report_of_many() -> Bench:
 PARTS = {
     "trial": trial_overhead,
     "restore": restores,
+    "disk": files_by_disk,
     "guests": guests_side_by_side,
     "dejagnu": against_dejagnu,
     "libgo": libgo_builds,

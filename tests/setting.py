@@ -17,6 +17,7 @@ from harness.crew import Built, folder_for_guest
 from harness.guest import boot
 from harness.guest.machine import Machine
 from harness.guest.pool import Guest, Pool
+from harness.guest.shell import Shell
 from harness.plan import Program
 from harness.progress import Reporter
 
@@ -59,9 +60,11 @@ class Setting:
     @contextmanager
     def fresh(self) -> Iterator[Guest]:
         """A guest with the agent and the libgo on it."""
-        contents = self.built([]).contents(self.guest, [self.variant])
+        built = self.built([])
+        contents = built.contents(self.guest, [self.variant])
         saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
-        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say)
+        agent = built.agent_target(self.guest)
+        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say, agent=agent)
         with folder_for_guest(self.folder) as folder:
             guest = pool.fresh(folder, self.say)
             try:
@@ -70,15 +73,16 @@ class Setting:
                 guest.machine.stop()
 
     @contextmanager
-    def boot(self) -> Iterator[None]:
-        """A booted guest that has answered."""
+    def boot(self, data: Path | None = None) -> Iterator[Shell]:
+        """A booted guest that has answered, with a file system on its data disk."""
         with folder_for_guest(self.folder) as folder:
             machine = Machine(GUEST, self.guest, self.files, folder)
             try:
                 self.say("booting")
-                machine.start()
-                boot.wait(machine).close()
-                yield
+                machine.start(data=data)
+                shell = boot.wait(machine)
+                yield shell
+                shell.close()
             finally:
                 machine.stop()
 

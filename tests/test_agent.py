@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def agent(program):
 
 def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
     return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, at_limit)
+
+
+def test_checksums_are_those_of_zlib(program, tmp_path):
+    files = {tmp_path / name: data for name, data in (("empty", b""), ("large", os.urandom((3 << 20) + 5)))}
+    for file, data in files.items():
+        file.write_bytes(data)
+    done = subprocess.run([program, *files], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
+    assert done.stderr == "...", "so that one sees it go on"
+    gone = subprocess.run([program, *files, tmp_path / "gone"], capture_output=True, text=True, check=False)
+    assert gone.returncode == 1 and f"{tmp_path}/gone: No such file or directory" in gone.stderr
+    folder = subprocess.run([program, tmp_path], capture_output=True, text=True, check=False)
+    assert folder.returncode == 1 and "Is a directory" in folder.stderr
 
 
 def test_status_streams_environment_and_folder(agent):

@@ -40,6 +40,13 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386:\n    set_clock: 'date {'\n", ":3: guests.linux-i386.set_clock: 'date {': its only"),
         ("guests:\n  linux-i386:\n    set_clock: date {} {seconds.x}\n", ":3: guests.linux-i386.set_clock: "),
         (
+            "guests:\n  linux-i386:\n    data_disk: {mount: 'mount {disk} {folder}'}\n",
+            ":3: guests.linux-i386.data_disk.mount: 'mount {disk} {folder}': its only fields are {device} and {folder}",
+        ),
+        ("guests:\n  linux-i386:\n    data_disk: {mount: 'x {'}\n", ":3: guests.linux-i386.data_disk.mount: 'x {': "),
+        ("guests:\n  linux-i386:\n    data_disk: {interface: usb}\n", ":3: guests.linux-i386.data_disk.interface: "),
+        ("guests:\n  linux-i386:\n    data_disk: {mounts: x}\n", "unknown key; did you mean mount?"),
+        (
             "guests:\n  linux-i386:\n    ssh: {host_key: foo bar}\n",
             ":3: guests.linux-i386.ssh.host_key: 'foo bar' is not TYPE BASE64, as in ssh_host_*_key.pub; known types: ",
         ),
@@ -209,6 +216,30 @@ def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, cras
     got = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {said}}}\n")])
     assert got.signal_names("h").get(10) == ten
     assert got.guest("h").ways.kill == crash
+
+
+@pytest.mark.parametrize(
+    ("said", "interface", "mounts"),
+    [
+        ("system: linux, disk: {file: /d}", "virtio", ["mount -t ext2 -o ro /dev/vdb /f"]),
+        ("system: linux, disk: {file: /d, interface: ide}", "ide", ["mount -t ext2 -o ro /dev/sdb /f"]),
+        ("system: linux, disk: {file: /d}, data_disk: {interface: ide}", "ide", ["mount -t ext2 -o ro /dev/sdb /f"]),
+        ("system: linux, disk: {file: /d}, data_disk: {mount: 'm /x {folder}'}", "virtio", ["m /x /f"]),
+        ("system: linux, disk: {file: /d}, data_disk: {mount: ''}", None, []),
+        ("system: posix, disk: {file: /d}", None, []),
+        ("system: posix, disk: {file: /d}, data_disk: {mount: '{{ m; }} /x'}", "virtio", ["{ m; } /x"]),
+        ("system: linux, kernel: /k", None, []),
+        (
+            "system: hurd, disk: {file: /d, interface: ide}",
+            "ide",
+            [f"settrans -a /f /hurd/ext2fs --readonly /dev/{device}" for device in ("hd1", "wd1")],
+        ),
+        ("system: hurd, disk: {file: /d}", None, []),  # it has no driver for virtio
+    ],
+)
+def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, said, interface, mounts):
+    guest = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, {said}}}\n")]).guest("h")
+    assert (guest.data_interface, guest.mounts("/f")) == (interface, mounts)
 
 
 @given(st.floats(0.001, 1e6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)]))

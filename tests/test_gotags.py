@@ -10,6 +10,7 @@ from harness.build import gotags
 from harness.build.gotags import Target
 
 LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
+LINUX_64, HURD_64 = Target.of("x86_64-linux-gnu"), Target.of("x86_64-gnu")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,13 @@ def test_old_lines_count_only_without_a_new_one():
     assert gotags.header_matches("//go:build linux\n// +build windows\n", LINUX.has)
 
 
-@pytest.mark.parametrize("target", [LINUX, HURD])
+def test_targets_by_their_triples():
+    assert (Target("linux", "386"), Target("hurd", "386")) == (LINUX, HURD)
+    assert (Target("linux", "amd64"), Target("hurd", "amd64")) == (LINUX_64, HURD_64)
+    assert Target.of("m68k-unknown") == Target("unknown", "unknown")
+
+
+@pytest.mark.parametrize("target", [LINUX, HURD, LINUX_64, HURD_64])
 def test_the_files_are_those_that_libgo_s_own_script_finds(gcc, target):
     folder = gcc / "libgo/go/internal/poll"
     words = [f"--goarch={target.goarch}", f"--goos={target.goos}", f"--srcdir={folder}"]

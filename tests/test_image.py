@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from harness import paths
-from harness.conf.read import read
 from harness.errors import ImageError, ToolMissing
 from harness.guest import debian, host, image
 
@@ -213,9 +212,9 @@ def test_merge_usr(tmp_path: Path) -> None:
 
 
 def test_the_given_recipes_are_whole() -> None:
-    folder = image.recipes()["linux-i386"]
-    recipe, _ = read(folder / "recipe.yaml")
-    assert debian._check(recipe, folder).architecture == "i386"
+    for name, architecture in (("linux-i386", "i386"), ("linux-amd64", "amd64")):
+        recipe, folders = image._read(name)
+        assert debian._check(recipe, folders).architecture == architecture
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The guest is the control; its saved machines lie in a cache of the test's own.
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import conf
-from harness.cache import Cache
+from harness import conf, engine
+from harness.build import program, toolchain
+from harness.cache import Cache, file_digest
 from harness.errors import GuestError
-from harness.guest import boot
+from harness.guest import boot, datadisk
 from harness.guest.machine import Machine
 from harness.guest.pool import _KEEPER, _PROOF, KEPT, KEPT_IN_ALL, RESTORES, Pool
+from harness.trial.run import observe
 
 NAME = "linux-i386"
 
@@ -36,10 +39,10 @@ def guest_of(tmp_path, cache):
     files = boot.files(NAME, configuration, lambda text: None)
     machines = []
 
-    def get(contents, **changes):
+    def get(contents, agent="", **changes):
         said, trouble = [], []
         guest = configuration.guest(NAME).model_copy(update=changes)
-        pool = Pool(NAME, guest, files, contents, cache, trouble.append)
+        pool = Pool(NAME, guest, files, contents, cache, trouble.append, agent=agent)
         got = pool.fresh(tmp_path / str(len(machines)), said.append)
         machines.append(got.machine)
         return got, said, trouble
@@ -90,6 +93,105 @@ def saved(cache, contents):
         if json.loads(path.read_text())["contents"] == list(contents)
     ]
     return folder
+
+
+AGENT = "/tmp/harness/agent"
+
+
+@pytest.fixture(scope="module")
+def with_agent(tmp_path_factory):
+    """Contents that come by disk: the agent, and a file that takes more than one block of pointers."""
+    tools = toolchain.find(NAME, conf.load())
+    folder = tmp_path_factory.mktemp("contents")
+    (folder / "large").write_bytes(os.urandom(12 << 20))
+    agent = program.build_agent(engine.AGENT, tools, Cache(folder / "cache"))
+    return {AGENT: agent, "/tmp/harness/lib/large": folder / "large"}
+
+
+def by_disk(guest, contents):
+    """Which of its files a guest has on its data disk; all are what they should be."""
+    for target, source in contents.items():
+        (size, name), want = ask(guest, f"wc -c {target}").split(), source.stat().st_size
+        assert (int(size), name) == (want, target)
+        assert ask(guest, f"sha256sum <{target}").split()[0] == file_digest(source)
+    links = {target: ask(guest, f"readlink {target} || :") for target in contents}
+    assert all(link in ("", f"/tmp/harness/data{target}") for target, link in links.items())
+    return {target for target, link in links.items() if link}
+
+
+def test_files_come_by_disk_from_the_boot_on(guest_of, with_agent, write, cache):
+    changes = {"append": conf.load().guest(NAME).append + " harness.test=boot"}  # a description that is not saved yet
+    first, said, trouble = guest_of(with_agent, AGENT, **changes)
+    assert not trouble and said[::2] == ["booting", "saving"] and said[3] == "restoring" and len(said) == 4
+    assert said[1].startswith("reading its data disk, 12.6 MB")
+    assert by_disk(first, with_agent) == set(with_agent)
+    assert "/tmp/harness/data ext2 ro," in ask(first, "cat /proc/mounts")
+    assert observe(first.shell.agent(AGENT), ["/bin/sh", "-c", "echo up"], {}, "/", 30.0).stdout == b"up\n"
+    second, said, _ = guest_of(with_agent, AGENT, **changes)
+    assert said == ["restoring"]
+    ask(second, "echo 3 >/proc/sys/vm/drop_caches")  # so that it reads the disk itself
+    assert by_disk(second, with_agent) == set(with_agent)
+    (folder,) = [path.parent for path in (cache.root / "machines").glob("*/data.img")]
+    shutil.rmtree(folder)
+    ask(second, "echo 3 >/proc/sys/vm/drop_caches")
+    assert by_disk(second, with_agent) == set(with_agent), "others may remove the saved machine meanwhile"
+
+
+def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(guest_of, with_agent, write):
+    guest_of({})
+    first, said, trouble = guest_of(with_agent, AGENT)
+    assert not trouble and (said[0], said[2:]) == ("restoring", ["saving", "restoring"])
+    assert by_disk(first, with_agent) == set(with_agent)
+    more = with_agent | {"/tmp/harness/lib/more": write("more", "more")}
+    second, said, _ = guest_of(more, AGENT)
+    assert (said[0], said[2:]) == ("restoring", ["saving", "restoring"]) and "12.6 MB" in said[1]
+    assert by_disk(second, more) == set(more)
+
+
+@pytest.mark.parametrize(
+    ("mount", "why"),
+    [
+        ("echo mount is broken >&2; false {device}", "mounting the data disk: mount is broken"),
+        ("mount -t tmpfs tmpfs {folder}", "mounting the data disk: status 1"),  # mounts, but something else
+        ("mount -t ext2 -o ro /dev/none {folder}", "mounting the data disk: mount: .*/dev/none"),
+    ],
+)
+def test_where_the_disk_cannot_be_mounted_files_come_through_ssh(guest_of, with_agent, mount, why):
+    got, said, trouble = guest_of(with_agent, AGENT, data_disk=conf.DataDisk(mount=mount))
+    assert len(trouble) == 1 and re.match(why, trouble[0]) and "through SSH from now on" in trouble[0]
+    assert [word.split()[0] for word in said] == ["booting", "reading", "receiving", "receiving", "saving", "restoring"]
+    assert by_disk(got, with_agent) == set()
+
+
+def test_what_is_not_whole_on_the_disk_comes_through_ssh(guest_of, with_agent, monkeypatch):
+    def spoilt(contents, target, creator):
+        """As `make`, and then a byte of a file changes."""
+        make(contents, target, creator)
+        data = target.read_bytes()
+        at = data.index(with_agent["/tmp/harness/lib/large"].read_bytes()[-100:])
+        with target.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([data[at] ^ 1]))
+
+    make = datadisk.make
+    monkeypatch.setattr(datadisk, "make", spoilt)
+    got, _, trouble = guest_of(with_agent, AGENT, memory=520)
+    assert len(trouble) == 1 and "the data disk: /tmp/harness/lib/large is not what was put on it;" in trouble[0]
+    assert by_disk(got, with_agent) == set()
+
+
+def test_where_no_file_system_can_be_made_files_come_through_ssh(guest_of, with_agent, monkeypatch):
+    monkeypatch.setattr(datadisk, "SIZE", 1 << 20)
+    got, said, trouble = guest_of(with_agent, AGENT, memory=524)
+    assert len(trouble) == 1 and "its files take 14 MiB, and it has 1; files come through SSH" in trouble[0]
+    assert [word.split()[0] for word in said] == ["booting", "receiving", "receiving", "saving", "restoring"]
+    assert by_disk(got, with_agent) == set()
+
+
+def test_a_guest_that_has_no_data_disk_gets_its_files_through_ssh(guest_of, with_agent):
+    got, _, trouble = guest_of(with_agent, AGENT, memory=528, data_disk=conf.DataDisk(mount=""))
+    assert not trouble and by_disk(got, with_agent) == set()
+    assert ask(got, "ls /dev/vd*") == "/dev/vda"
 
 
 @pytest.mark.parametrize("damage", ["memory", "disk.qcow2", "saved.json"])

@@ -4,6 +4,7 @@ The compilers themselves are built by tests/test_gcc_build.py, on demand, for th
 few lines with the same targets stands in for GCC's source: the harness's part is tested, with real tar, patch and make.
 """
 
+import platform
 import signal
 import subprocess
 import sys
@@ -201,6 +202,21 @@ def test_a_toolchain_of_the_user_s_own_file_is_taken_and_needs_that_file_no_long
     assert got.exit_code == 0, got.output
     for files in ([mine], []):
         assert toolchain.find("mine", conf.load(files)).gccgo == f"{folder}/bin/i686-linux-gnu-gccgo"
+
+
+@pytest.mark.parametrize(
+    ("machine", "triple", "package"),
+    [
+        ("x86_64", "x86_64-linux-gnu", "gccgo-12"),
+        ("aarch64", "x86_64-linux-gnu", "gccgo-12-x86-64-linux-gnu"),
+        ("x86_64", "i686-linux-gnu", "gccgo-12-i686-linux-gnu"),
+    ],
+)
+def test_what_is_missing_is_named_as_debian_has_it(write, monkeypatch, machine, triple, package):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    mine = write("mine.yaml", f"toolchains:\n  mine: {{triple: {triple}, prefix: /none/x-, gcc: 12}}\n")
+    with pytest.raises(ToolMissing, match=f"no /none/x-gccgo on this machine; Debian's package is {package}$"):
+        toolchain.find("mine", conf.load([mine]))
 
 
 def test_what_is_wrong_is_not_taken(own, tmp_path):

@@ -35,6 +35,8 @@ _GOOS = {
     "-solaris2": "solaris",
     "-gnu": "hurd",
 }
+#: What Go calls the processor of a triple whose first word matches this (libgo/configure.ac; -mx32 is not looked at).
+_GOARCH = {"i[3-7]86": "386", "x86_64": "amd64"}
 #: Tags that hold whatever the target is.
 ALWAYS = frozenset({"cgo", "gccgo", "goexperiment.fieldtrack"})
 _RELEASE = re.compile(r"go1\.\d+")
@@ -50,8 +52,10 @@ class Target:
 
     @classmethod
     def of(cls, triple: str) -> Target:
-        """The target of a GNU triple. The processor is always an i386, as that of all guests is."""
-        return cls(next((goos for part, goos in _GOOS.items() if part in triple), "unknown"), "386")
+        """The target of a GNU triple."""
+        processor = triple.partition("-")[0]
+        goarch = next((goarch for pattern, goarch in _GOARCH.items() if re.fullmatch(pattern, processor)), "unknown")
+        return cls(next((goos for part, goos in _GOOS.items() if part in triple), "unknown"), goarch)
 
     def has(self, tag: str, more: Collection[str] = ALWAYS) -> bool:
         """Whether a tag holds. That of a release does: no file of libgo's asks for a newer one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,7 @@ class Toolchain:
 
     def tool(self, name: str) -> str:
         """The absolute path of a binutils program, such as strip. Raises ToolMissing."""
-        return _which(self.prefix + name, f"binutils-{self.triple}")
+        return _which(self.prefix + name, f"binutils-{_debian(self.triple)}")
 
     @functools.cached_property
     def identity(self) -> dict[str, object]:
@@ -105,7 +106,7 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     major = version.split(".")[0]
     if said.gcc and int(major) != said.gcc:
         raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {said.gcc} that `gcc:` asks for")
-    gcc = shutil.which(f"{prefix}gcc-{major}") or _which(f"{prefix}gcc", f"gcc-{major}-{said.triple}")
+    gcc = shutil.which(f"{prefix}gcc-{major}") or _which(f"{prefix}gcc", _package(f"gcc-{major}", said.triple))
     return Toolchain(
         name=name,
         triple=said.triple,
@@ -127,11 +128,7 @@ def how_to_get(name: str, said: conf.Toolchain) -> str:
         return (
             f"`harness toolchain build {name}` builds it, `harness toolchain use {name} PREFIX` takes one that you have"
         )
-    return (
-        f"Debian's package is gccgo-{said.gcc}-{said.triple}"
-        if said.gcc
-        else f"Debian's package is gccgo-{said.triple}"
-    )
+    return f"Debian's package is {_package(f'gccgo-{said.gcc}' if said.gcc else 'gccgo', said.triple)}"
 
 
 def use(
@@ -200,6 +197,16 @@ def _try(found: Toolchain) -> None:
             if done.returncode:
                 why = command.first_error(done.stderr)
                 raise BuildError(f"toolchain {found.name}: {compiler} cannot compile an empty program: {why}")
+
+
+def _package(name: str, triple: str) -> str:
+    """Debian's package of a compiler: for the machine that it runs on it has no triple in its name."""
+    return name if triple.split("-") == [platform.machine(), "linux", "gnu"] else f"{name}-{_debian(triple)}"
+
+
+def _debian(triple: str) -> str:
+    """A triple as it stands in packages' names, which have no underscores (Debian Policy, 5.6.7)."""
+    return triple.replace("_", "-")
 
 
 def _which(program: str, package: str) -> str:

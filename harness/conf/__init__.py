@@ -6,6 +6,18 @@ Knows nothing of what the values are used for, and opens no file but the YAML fi
 """
 
 from harness.conf.load import Configuration, load, recorded
-from harness.conf.model import Build, Disk, Expected, Guest, Module, Toolchain, Variant
+from harness.conf.model import Build, DataDisk, Disk, Expected, Guest, Module, Toolchain, Variant
 
-__all__ = ["Build", "Configuration", "Disk", "Expected", "Guest", "Module", "Toolchain", "Variant", "load", "recorded"]
+__all__ = [
+    "Build",
+    "Configuration",
+    "DataDisk",
+    "Disk",
+    "Expected",
+    "Guest",
+    "Module",
+    "Toolchain",
+    "Variant",
+    "load",
+    "recorded",
+]

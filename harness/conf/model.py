@@ -33,6 +33,15 @@ def _clock(value: str) -> str:
     return value
 
 
+def _mount(value: str) -> str:
+    try:
+        value.format(device="", folder="")
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        fields = "{device} and {folder}"
+        raise ValueError(f"{value!r}: its only fields are {fields}, and a plain brace is written twice") from error
+    return value
+
+
 def _host_key(value: str) -> str:
     from paramiko import Transport  # here, since it takes longer than all else and few files have such a key
 
@@ -89,6 +98,17 @@ class Disk(Model):
     interface: Literal["virtio", "ide", "scsi"] = "virtio"
 
 
+class DataDisk(Model):
+    """The second disk, which brings a guest its agent and libgos: QEMU's interface, and a shell command that mounts it.
+
+    In `mount`, `{device}` stands for the disk and `{folder}` for the folder where it is to be seen. An empty one means
+    that there is no such disk. What is not given is as the guest's first disk and its operating system have it.
+    """
+
+    interface: Literal["virtio", "ide", "scsi"] | None = None
+    mount: Annotated[str, AfterValidator(_mount)] | None = None
+
+
 class Module(Model):
     """A multiboot module, loaded after the kernel (QEMU manual, "-initrd file1 arg=foo,file2")."""
 
@@ -140,6 +160,7 @@ class Guest(Model):
     memory: Annotated[int, Field(ge=16, le=1 << 20)] = 512
     cpus: Annotated[int, Field(ge=1, le=255)] = 1
     disk: Disk | None = None
+    data_disk: DataDisk = DataDisk()
     nic: str = "virtio-net-pci"
     kernel: FileName | None = None
     append: str = ""
@@ -161,6 +182,23 @@ class Guest(Model):
         """The operating system's ways; those of POSIX alone if the description names none that is known."""
         named = self.system or (self.signals if isinstance(self.signals, str) else None)
         return SYSTEMS.get(named or "", SYSTEMS["posix"])
+
+    @property
+    def data_interface(self) -> str | None:
+        """QEMU's interface of the data disk; None for a guest that has none."""
+        interface = self.data_disk.interface or (self.disk.interface if self.disk else None)
+        return interface if interface and self.mounts("") else None
+
+    def mounts(self, folder: str) -> list[str]:
+        """The shell commands that may mount the data disk, the likeliest first.
+
+        Args:
+            folder: where it is to be seen.
+        """
+        interface = self.data_disk.interface or (self.disk.interface if self.disk else "")
+        command = self.ways.mount if self.data_disk.mount is None else self.data_disk.mount
+        devices = self.ways.second_disks.get(interface, ()) if "{device}" in command else ("",)
+        return [command.format(device=device, folder=folder) for device in devices if command]
 
 
 class Build(Model):
@@ -226,7 +264,10 @@ class Variant(Model):
 
 
 class Special(Model):
-    """What is said of a program beside what its source says. `skip` is why it is not run."""
+    """What is said of a program beside what its source says.
+
+    `skip` is why it is not run; in `env`, `{goarch}` stands for what Go calls the target's processor.
+    """
 
     skip: str = ""
     args: list[str] = []

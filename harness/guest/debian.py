@@ -46,7 +46,7 @@ _APT_CONF = """\
 #clear APT::Update;
 #clear DPkg;
 APT::Architecture "{architecture}";
-APT::Architectures {{ "{architecture}"; "amd64"; }};
+APT::Architectures {{ {architectures} }};
 APT::Default-Release "";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
@@ -103,13 +103,20 @@ def codename() -> str:
 
 
 def build(
-    recipe: dict[str, Any], folder: Path, out: Path, *, public_key: str, progress: Callable[[str], None]
+    recipe: dict[str, Any],
+    folder: Path,
+    out: Path,
+    *,
+    public_key: str,
+    progress: Callable[[str], None],
+    bases: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Make vmlinuz, initrd.gz and root.img.
 
     Args:
         recipe: what recipe.yaml says.
         folder: the recipe's folder, with init, initramfs-init and etc/.
+        bases: the folders of the recipes that it is based on, the nearest first. Files that it lacks are theirs.
         out: the folder to fill.
         public_key: the OpenSSH public key that may log in as root.
         progress: is told what is being done.
@@ -121,7 +128,8 @@ def build(
         ImageError: the recipe is wrong, apt cannot get a package, or a tool failed.
         ToolMissing: a program that is needed is not installed.
     """
-    wanted = _check(recipe, folder)
+    folders = [folder, *bases]
+    wanted = _check(recipe, folders)
     for name in _TOOLS:
         which(name)
     work = out / "work"
@@ -140,10 +148,10 @@ def build(
         run("dpkg-deb", "-x", deb, root, what=f"unpacking {deb.name}")
     _merge_usr(root)
     shutil.copy(next((kernel / "boot").glob("vmlinuz-*")), out / "vmlinuz")
-    _initrd(out / "initrd.gz", work / "initrd", folder, root / "bin/busybox", modules)
+    _initrd(out / "initrd.gz", work / "initrd", _find(folders, "initramfs-init"), root / "bin/busybox", modules)
 
     progress("making the root file system")
-    host_key = _furnish(root, folder, public_key)
+    host_key = _furnish(root, folders, public_key)
     _file_system(root, out / "root.img", wanted.root_mib)
     result = {
         "codename": codename(),
@@ -157,12 +165,19 @@ def build(
     return result
 
 
-def _check(recipe: dict[str, Any], folder: Path) -> Recipe:
-    wanted = recipes.check(Recipe, recipe, folder)
+def _check(recipe: dict[str, Any], folders: Sequence[Path]) -> Recipe:
+    wanted = recipes.check(Recipe, recipe, folders[0])
     for name in ("init", "initramfs-init", "etc/passwd"):
-        if not (folder / name).is_file():
-            raise ImageError(f"{folder}: the recipe's file {name} is missing")
+        _find(folders, name)
     return wanted
+
+
+def _find(folders: Sequence[Path], name: str) -> Path:
+    """A recipe's file: its own, or that of the nearest base that has it. Raises ImageError."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise ImageError(f"{folders[0]}: the recipe's file {name} is missing")
 
 
 # apt
@@ -181,7 +196,8 @@ class _Apt:
             (work / name).mkdir(parents=True)
         (work / "status").touch()
         self._conf = work / "apt.conf"
-        self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture))
+        architectures = " ".join(f'"{one}";' for one in _architectures(architecture))
+        self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture, architectures=architectures))
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
         )
@@ -304,11 +320,16 @@ def stanza(source: Source, kept: Mapping[str, str], architecture: str) -> str:
         "URIs": source.uri,
         "Suites": source.suite,
         "Components": "main",
-        "Architectures": f"{architecture} amd64",
+        "Architectures": " ".join(_architectures(architecture)),
         "Targets": "Packages",
         **{key.title(): value for key, value in kept.items()},
     }
     return "".join(f"{key}: {value}\n" for key, value in fields.items())
+
+
+def _architectures(architecture: str) -> list[str]:
+    """The architectures that an image's packages may be of: its own, and amd64, which its kernel may have."""
+    return list(dict.fromkeys([architecture, "amd64"]))
 
 
 def _package(deb: Path) -> dict[str, str]:
@@ -383,11 +404,11 @@ def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, by
     return version, [(name, read(name)) for name in order if name not in built_in]
 
 
-def _initrd(target: Path, tree: Path, folder: Path, busybox: Path, modules: list[tuple[str, bytes]]) -> None:
+def _initrd(target: Path, tree: Path, init: Path, busybox: Path, modules: list[tuple[str, bytes]]) -> None:
     for name in ("bin", "modules"):
         (tree / name).mkdir(parents=True)
     shutil.copy(busybox, tree / "bin")
-    shutil.copy(folder / "initramfs-init", tree / "init")
+    shutil.copy(init, tree / "init")
     (tree / "init").chmod(0o755)
     (tree / "modules/order").write_text("".join(f"{name}.ko\n" for name, _ in modules))
     for name, data in modules:
@@ -402,10 +423,11 @@ def _initrd(target: Path, tree: Path, folder: Path, busybox: Path, modules: list
 
 
 def _merge_usr(root: Path) -> None:
-    """Put bin, sbin and lib below usr, with links in their old places. Debian 12's packages still use the old places,
-    Debian 13's the new ones.
+    """Put bin, sbin, lib and, where there is one, lib64 below usr, with links in their old places. Debian 12's packages
+    still use the old places, Debian 13's the new ones.
     """
-    for name in ("bin", "sbin", "lib"):
+    lib64 = ["lib64"] if (root / "lib64").is_dir() or (root / "usr/lib64").is_dir() else []
+    for name in ("bin", "sbin", "lib", *lib64):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         if (root / name).is_dir():
             shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
@@ -413,7 +435,7 @@ def _merge_usr(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
 
 
-def _furnish(root: Path, folder: Path, public_key: str) -> str:
+def _furnish(root: Path, folders: Sequence[Path], public_key: str) -> str:
     """Add what no package brings. Returns the public line of the SSH host key."""
     for name in _UNREAD:
         shutil.rmtree(root / name, ignore_errors=True)
@@ -423,9 +445,11 @@ def _furnish(root: Path, folder: Path, public_key: str) -> str:
         (root / "var/run").symlink_to("/run")
     for name, mode in (("tmp", 0o1777), ("root", 0o700), ("root/.ssh", 0o700), ("etc/dropbear", 0o700)):
         (root / name).chmod(mode)
-    shutil.copytree(folder / "etc", root / "etc", dirs_exist_ok=True)
+    for folder in reversed(folders):
+        if (folder / "etc").is_dir():
+            shutil.copytree(folder / "etc", root / "etc", dirs_exist_ok=True)
     init = root / "sbin/init"
-    shutil.copy(folder / "init", init)
+    shutil.copy(_find(folders, "init"), init)
     init.chmod(0o755)
     authorized = root / "root/.ssh/authorized_keys"
     authorized.write_text(public_key.strip() + "\n")

@@ -149,7 +149,7 @@ def _builder(name: str) -> Builder:
         raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
     if kind == "download":
         return functools.partial(_KINDS[kind], downloads=_downloads())
-    return _KINDS[kind]
+    return functools.partial(_KINDS[kind], bases=folders[1:]) if folders[1:] else _KINDS[kind]
 
 
 def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:

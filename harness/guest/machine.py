@@ -22,19 +22,21 @@ from pathlib import Path
 
 from harness import conf, paths
 from harness.errors import GuestError, ImageError, ToolMissing
+from harness.guest import datadisk
 from harness.guest.console import FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 
-#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, and the overlay as files 6 and 7, to write and
-#: to read: it opens a disk again when it saves, and once it has dropped root it could not do that by name. The shell
-#: waits for the end of the pipe that it got as standard output. (A plain shell can name the files 0 to 9 only, which is
-#: why the socket and the pipe come in as 0 and 1.) When the pipe ends without a word, the harness is gone, and nobody
-#: else would remove the machine's folder; the shell that sees QEMU end must not end the removal.
+#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, the overlay as files 6 and 7, to write and to
+#: read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and once it has dropped root
+#: it could not do that by name. The shell waits for the end of the pipe that it got as standard output. (A plain shell
+#: can name the files 0 to 9 only, which is why the socket and the pipe come in as 0 and 1.) When the pipe ends without
+#: a word, the harness is gone, and nobody else would remove the machine's folder; the shell that sees QEMU end must not
+#: end the removal.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
-memory=$1 overlay=$2 folder=$3
-shift 3
-"$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" &
+memory=$1 overlay=$2 data=$3 folder=$4
+shift 4
+"$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" 8<>"$data" 9<"$data" &
 qemu=$!
 exec 3<&-
 (read -r line <&4 || gone=yes; trap '' TERM; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
@@ -84,10 +86,16 @@ class Files:
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a machine was saved: its memory, and its disk as an overlay of the guest's own."""
+    """Where a machine was saved: its memory, its disk as an overlay of the guest's own, its data disk's contents."""
 
     memory: Path
     disk: Path
+    data: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Saved:
+        """The files of a machine that was or is to be saved in a folder; not each has them all."""
+        return cls(folder / "memory", folder / "disk.qcow2", folder / "data.img")
 
 
 class Machine:
@@ -103,6 +111,7 @@ class Machine:
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
+        data: the file system on its data disk, if there is one.
         console: what the serial console says.
     """
 
@@ -119,6 +128,7 @@ class Machine:
         self.console = Console(folder / "console.log")
         self._screens, self.stopped = screens, stopped
         self.port = 0
+        self.data: Path | None = None
         self.monitor: Monitor | None = None
         self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,22 +137,26 @@ class Machine:
     @property
     def identity(self) -> dict[str, object]:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, and how
-        it is kept (2: its disk lies over the guest's own, 1: perhaps over another saved one's)."""
+        it is kept (3: with what was on its data disk, 2: its disk lies over the guest's own, 1: perhaps over another
+        saved one's)."""
         qemu = Path(find_qemu(self.name, self.guest)).resolve()
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
         by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
-        return {"files": stats, "arguments": words, "processor": processor, "kept": 2}
+        mounts = [self.guest.ways.creator, *self.guest.mounts("")]
+        return {"files": stats, "arguments": words, "processor": processor, "mounts": mounts, "kept": 3}
 
-    def start(self, saved: Saved | None = None, apart: bool = False) -> None:
-        """Make the overlay and start QEMU.
+    def start(self, saved: Saved | None = None, apart: bool = False, data: Path | None = None) -> None:
+        """Make the overlays and start QEMU.
 
         Args:
             saved: where to go on; else the guest boots.
             apart: whether the overlay is to be a copy of the saved disk. One that lies over it is quicker, and useless
                 when the saved machine is removed; so it is not for a machine that will itself be saved.
+            data: the file system that the data disk is to have, if the guest has such a disk. A machine that was saved
+                with one keeps that; one that was saved without goes on with any, as it has not read the disk.
 
         Raises:
             ToolMissing: QEMU is not installed.
@@ -151,17 +165,18 @@ class Machine:
         """
         qemu = find_qemu(self.name, self.guest)
         self.folder.mkdir(parents=True, exist_ok=True)
-        overlay = self._overlay(saved, apart)
+        nothing = Path("/dev/null")
+        self.data = saved.data if saved and saved.data.exists() else data
+        disks = [self._overlay(saved, apart) or nothing, self._data_overlay() or nothing]
         self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
             words = [qemu, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
-            nothing = Path("/dev/null")
             if saved:
-                failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, overlay or nothing)
+                failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, *disks)
             else:
-                failure = self._launch(words, nothing, overlay or nothing)
+                failure = self._launch(words, nothing, *disks)
             if failure is None:
                 return self._restored() if saved else None
             if "host forwarding" not in failure:
@@ -175,7 +190,7 @@ class Machine:
             GuestError: QEMU cannot save it, or not in time.
         """
         assert self.monitor is not None and self._process is not None
-        saved = Saved(folder / "memory", folder / "disk.qcow2")
+        saved = Saved.at(folder)
         self.monitor.execute("stop")
         self.monitor.execute("migrate-set-parameters", max_bandwidth=1 << 40)
         with saved.memory.open("wb") as file:
@@ -185,6 +200,11 @@ class Machine:
         overlay = self.switch_off()
         if overlay:
             shutil.move(overlay, saved.disk)
+        if self.data:  # its overlay is not kept: what is mounted for reading is not written to
+            try:
+                os.link(self.data, saved.data)
+            except OSError:  # the folders lie on different file systems
+                shutil.copyfile(self.data, saved.data)
         return saved
 
     def switch_off(self) -> Path | None:
@@ -297,12 +317,13 @@ class Machine:
             _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
             _kvm_fails().write_text(_boot_id())
             self.stop()
-            self.start()
+            self.start(data=self.data)
 
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
         self._end()
-        (self.folder / "overlay.qcow2").unlink(missing_ok=True)
+        for name in ("overlay.qcow2", "data.qcow2"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _end(self) -> None:
         if self.monitor is not None:
@@ -317,14 +338,14 @@ class Machine:
             self._process.wait()
             self._process = None
 
-    def _launch(self, command: list[str], memory: Path, overlay: Path) -> str | None:
+    def _launch(self, command: list[str], memory: Path, overlay: Path, data: Path) -> str | None:
         """Start QEMU; None if its monitor answers, else what it said."""
         errors = self.folder / "qemu.log"
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         with errors.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), str(self.folder), *command],
+                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), str(data), str(self.folder), *command],
                 stdin=theirs.fileno(),
                 stdout=lifeline,
                 stderr=log,
@@ -373,15 +394,31 @@ class Machine:
             except OSError as error:
                 raise GuestError(f"guest {self.name}: copying {saved.disk}: {error.strerror}") from error
         base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(overlay)]
+        try:
+            return self._create(overlay, "-F", form, "-b", str(base))
+        except GuestError as error:
+            if saved:
+                raise
+            raise ImageError(str(error)) from error  # the guest's own disk is the user's business
+
+    def _data_overlay(self) -> Path | None:
+        """An overlay of what is to be on the data disk, as QEMU takes no read-only IDE disk."""
+        if self.guest.data_interface is None:
+            return None
+        base = ["-F", "raw", "-b", str(self.data)] if self.data else []
+        return self._create(self.folder / "data.qcow2", *base, size=datadisk.SIZE)
+
+    def _create(self, overlay: Path, *base: str, size: int | None = None) -> Path:
+        """Make an overlay, of a size that need not be its base's. Raises GuestError and ToolMissing."""
+        command = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(overlay), *([str(size)] if size else [])]
         try:
             # In a group of its own: a ctrl-C is for the harness.
             done = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
         if done.returncode:
-            kind = GuestError if saved else ImageError  # a saved disk is not the user's business
-            raise kind(f"guest {self.name}: disk {base}: {' '.join(done.stderr.split())}")
+            disk = base[-1] if base else overlay
+            raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(done.stderr.split())}")
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
@@ -390,6 +427,9 @@ class Machine:
         words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
             words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
+        if interface := self.guest.data_interface:
+            words += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
+            words += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
         # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
         root = os.geteuid() == 0
         elevate = "allow" if root else "deny"
@@ -399,7 +439,7 @@ class Machine:
 
 def find_qemu(name: str, guest: conf.Guest) -> str:
     """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
-    for program in [guest.qemu, "qemu-img"] if guest.disk else [guest.qemu]:
+    for program in [guest.qemu, "qemu-img"] if guest.disk or guest.data_interface else [guest.qemu]:
         if shutil.which(program) is None:
             raise ToolMissing(f"guest {name}: no {program} on this machine; `harness doctor` says what to do")
     return str(shutil.which(guest.qemu))

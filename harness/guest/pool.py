@@ -1,7 +1,8 @@
 """Fresh guests: restored in a second from where one was saved, or booted when that does not work.
 
 The first guest of a description is booted, given the files that all trials need, and saved; every other one, in this
-run and in later ones, goes on from there. A restore is proved by a word that only the saved guest's memory holds.
+run and in later ones, goes on from there. Files come on a data disk where the guest can mount one, else through SSH. A
+restore is proved by a word that only the saved guest's memory holds.
 Knows nothing of what the files are.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -19,8 +21,8 @@ from pathlib import Path
 
 from harness import conf
 from harness.cache import Cache, digest
-from harness.errors import GuestError
-from harness.guest import boot
+from harness.errors import GuestError, HarnessError
+from harness.guest import boot, datadisk
 from harness.guest.machine import Files, Machine, Saved
 from harness.guest.shell import Agent, Shell
 
@@ -31,11 +33,13 @@ KEPT = 4
 #: The same for all guests together, of which many may be descriptions that nobody boots any more.
 KEPT_IN_ALL = 24
 _KIND = "machines"
+_log = logging.getLogger(__name__)
 #: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
 #: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
 #: only between commands. Until its trap is set the signal would end it, so it says when that is.
 _KEEPER = """
 file={file}
+mkdir -p "${{file%/*}}"
 read -r word
 rm -f "$file"
 (trap 'echo "$word" >"$file.new"; mv "$file.new" "$file"' USR1; : >"$file"; while :; do sleep 100000 & wait $!; done) \
@@ -111,6 +115,7 @@ class Pool:
         cache: where saved machines are kept.
         trouble: told of each restore that failed, in a sentence.
         screens: the folder for screenshots of guests in trouble.
+        agent: the path in the guest of the agent, if it is among the contents: it is what reads a data disk.
     """
 
     def __init__(
@@ -122,7 +127,9 @@ class Pool:
         cache: Cache,
         trouble: Callable[[str], None],
         screens: Path | None = None,
+        agent: str = "",
     ) -> None:
+        self._agent, self._by_disk = agent, guest.data_interface is not None
         self._screens = screens
         self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
         self._cache, self._trouble = cache, trouble
@@ -164,8 +171,9 @@ class Pool:
                         if saved:  # the next run saves another
                             self._remove(saved)
                     self._trouble(f"restoring failed: {error.whole()}; {then}")
-            guest = self._boot(machine, say)
-            self._fill(guest, say)
+            contents = self._contents
+            guest = self._boot(machine, contents, say)
+            self._fill(guest, contents, say)
             return guest
         except BaseException:
             machine.stop()
@@ -191,7 +199,14 @@ class Pool:
     def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
         return Machine(self._name, self._guest, self._files, folder, self._screens, stopped)
 
-    def _restore(self, machine: Machine, folder: Path, say: Callable[[str], None], apart: bool = False) -> Guest:
+    def _restore(
+        self, machine: Machine, folder: Path, say: Callable[[str], None], more: Mapping[str, Path] | None = None
+    ) -> Guest:
+        """Go on where a machine was saved.
+
+        Args:
+            more: what it is to be given before it is saved again, if it is.
+        """
         say("restoring")
         try:
             try:
@@ -199,7 +214,8 @@ class Pool:
                 os.utime(folder)  # the least recently used goes first
             except OSError as error:
                 raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
-            machine.start(Saved(folder / "memory", folder / "disk.qcow2"), apart)
+            data = self._data(machine, more) if more and not told["contents"] else None
+            machine.start(Saved.at(folder), apart=more is not None, data=data)
         except GuestError as error:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
@@ -215,16 +231,49 @@ class Pool:
         self._failures = 0
         return Guest(machine, shell, set(told["contents"]))
 
-    def _boot(self, machine: Machine, say: Callable[[str], None]) -> Guest:
+    def _boot(self, machine: Machine, contents: Mapping[str, Path], say: Callable[[str], None]) -> Guest:
         say("booting")
+        data = self._data(machine, contents)
         try:
-            machine.start()
+            machine.start(data=data)
             return Guest(machine, boot.wait(machine), set())
         except GuestError as error:
             raise _DoesNotBoot(str(error), error.console) from error
 
-    def _fill(self, guest: Guest, say: Callable[[str], None]) -> None:
-        for target, source in self._contents.items():
+    def _comes_by_disk(self, contents: Mapping[str, Path]) -> bool:
+        return self._by_disk and self._agent in contents
+
+    def _data(self, machine: Machine, contents: Mapping[str, Path]) -> Path | None:
+        """A file system with a machine's contents, in its folder; None if they come through SSH."""
+        if not self._comes_by_disk(contents):
+            return None
+        target = machine.folder / "data.img"
+        try:
+            machine.folder.mkdir(parents=True, exist_ok=True)
+            datadisk.make(contents, target, self._guest.ways.creator)
+        except (HarnessError, OSError) as error:
+            self._go_without_disk(error)
+            return None
+        return target
+
+    def _go_without_disk(self, error: Exception) -> None:
+        """Have files come through SSH from now on, and that be known once."""
+        _log.info("guest %s: its files come through SSH: %s", self._name, error, exc_info=True)
+        if self._by_disk:
+            self._by_disk = False
+            self._trouble(f"{error}; files come through SSH from now on, which takes longer")
+
+    def _fill(self, guest: Guest, contents: Mapping[str, Path], say: Callable[[str], None]) -> None:
+        if guest.machine.data and not guest.files:
+            say(f"reading its data disk, {sum(source.stat().st_size for source in contents.values()) / 1e6:.1f} MB")
+            folder = f"{self._guest.folder}/data"
+            try:
+                datadisk.bring(guest.shell, self._guest.mounts(shlex.quote(folder)), folder, contents, self._agent)
+                guest.files |= set(contents)
+            except GuestError as error:
+                self._go_without_disk(error)
+                guest.machine.check()
+        for target, source in contents.items():
             if target not in guest.files:
                 say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
                 guest.put(source, target)
@@ -232,19 +281,26 @@ class Pool:
     def _saved(self, machine: Machine, say: Callable[[str], None]) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none."""
         base = digest(machine.identity)
-        wanted = set(self._contents)
+        all_contents = self._contents
+        wanted = set(all_contents)
         kept = self._kept(base)
         if enough := [(len(contents), folder) for folder, contents in kept if wanted <= contents]:
             return min(enough)[1]  # the less it holds, the sooner it is restored
-        # Else the one that lacks least is given the rest.
-        best = max(((len(contents), folder) for folder, contents in kept if contents < wanted), default=(0, None))[1]
+        # Else the one that lacks least is given the rest; by disk, one that has not mounted its disk yet gets all.
+        may_be = [(len(contents), folder) for folder, contents in kept if contents < wanted]
+        if self._comes_by_disk(all_contents):
+            may_be = [(number, folder) for number, folder in may_be if not number]
+        best = max(may_be, default=(0, None))[1]
         key = digest([base, sorted(wanted)])
 
         def make(staging: Path) -> None:
             if self._failures >= RESTORES:
                 raise GuestError("saving failed elsewhere")
-            guest = self._boot(machine, say) if best is None else self._restore(machine, best, say, apart=True)
-            self._fill(guest, say)
+            if best is None:
+                guest = self._boot(machine, all_contents, say)
+            else:
+                guest = self._restore(machine, best, say, all_contents)
+            self._fill(guest, all_contents, say)
             say("saving")
             word = secrets.token_hex(16)
             file = shlex.quote(f"{self._guest.folder}/restored")

@@ -37,6 +37,10 @@ class System:
         core_setup: a shell command that makes core files go there, run once a guest.
         looks: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
             for the process. Each prints for people, and leaves the process as it was.
+        creator: the system that a file system for it is made by, as mke2fs(8) names it.
+        mount: a shell command that mounts an ext2 file system for reading; `{device}` stands for the disk, `{folder}`
+            for the folder where it is to be seen.
+        second_disks: what the second disk of a machine may be called, by QEMU's interface.
         halt: a shell command that ends the system in good order.
         halted: what the console says when the machine may be switched off, a regular expression.
     """
@@ -49,6 +53,9 @@ class System:
     core: Mapping[str, str] = field(default_factory=dict)
     core_setup: str = ":"
     looks: Mapping[str, str] = field(default_factory=dict)
+    creator: str = "linux"
+    mount: str = ""
+    second_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     halt: str = ""
     halted: str = ""
 
@@ -150,6 +157,8 @@ LINUX = System(
         "files": "ls -l /proc/{pid}/fd",
         "stacks": _GDB,
     },
+    mount="mount -t ext2 -o ro {device} {folder}",
+    second_disks={"virtio": ("/dev/vdb",), "ide": ("/dev/sdb",), "scsi": ("/dev/sdb",)},
     halt="poweroff -f",
     halted=r"reboot: (Power down|System halted)",
 )
@@ -159,7 +168,8 @@ LINUX = System(
 #: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
 #: process that hangs; without it, and from msgport, one learns whether the process still answers messages, and what its
 #: threads wait for (utils/ps.c and utils/msgport.c of the Hurd). The last lines of the kernel and of startup:
-#: i386/i386at/model_dep.c of gnumach.
+#: i386/i386at/model_dep.c of gnumach. A disk is hdN by the kernel's own IDE driver, wdN by rumpdisk (sutils/MAKEDEV.sh
+#: of the Hurd).
 HURD = System(
     signals=_numbered(
         "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
@@ -179,6 +189,9 @@ HURD = System(
         "messages": "msgport --pwd {pid}",
         "stacks": _GDB,
     },
+    creator="hurd",
+    mount="settrans -a {folder} /hurd/ext2fs --readonly {device}",
+    second_disks={"ide": ("/dev/hd1", "/dev/wd1")},
     halt="halt",
     halted=r"now in tight loop",
 )
