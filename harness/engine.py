@@ -328,7 +328,10 @@ def add_variant(
 
 
 def _check_for_cluster(asked: Asked, address: str) -> None:
-    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there."""
+    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there.
+
+    Raises also what `dry_start.check` raises, if none of its workers could start the guests.
+    """
     if asked.request.cores:
         raise ConfigError(
             "--cores and --scheduler do not go together: a core stays on the machine that it is written on"
@@ -341,7 +344,11 @@ def _check_for_cluster(asked: Asked, address: str) -> None:
         from harness import cluster
     except ImportError as error:
         raise ToolMissing(f"--scheduler takes the extra `cluster` of the harness ({error.name} is missing)") from error
-    cluster.check(address)
+    if address == cluster.LOCAL:
+        for name in asked.guests:
+            dry_start.check(name, asked.configuration)
+    else:
+        cluster.check(address, asked.configuration, list(asked.guests))
 
 
 def _cluster(job: Job, report: Reporter, address: str, guests: Mapping[str, int]) -> tuple[Makers, dict[str, int]]:
