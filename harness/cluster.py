@@ -12,7 +12,9 @@ they are sent: docs/cluster.md says how to keep others out. Needs the extra `clu
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import os
 import queue
 import secrets
@@ -20,7 +22,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,10 +33,11 @@ from typing import Any, BinaryIO
 from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, Worker, WorkerPlugin, get_worker
 from distributed.comm.addressing import get_address_host_port
 
-from harness import __version__, paths, steady
+from harness import __version__, conf, paths, steady
 from harness.cache import Cache, digest, file_digest
 from harness.crew import Built, Crew, Job, Makers, Outcome, spoilt
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
+from harness.guest import dry_start
 from harness.guest.image import told_digest
 from harness.guest.machine import Files
 from harness.plan import Program, Slot
@@ -51,6 +54,8 @@ CHUNK = 4 << 20
 #: answer.
 DELIVERY, IDLE, ANSWER = 120.0, 60.0, 20.0
 _KIND = "fetched"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,7 @@ class Cluster(Makers):
         while not self._client.nthreads():
             self._report.step("cluster", "waiting for workers")
             time.sleep(0.5)
-        for worker, version in self._client.run(_version).items():
-            if version != __version__:
-                raise ConfigError(f"worker {worker} has harness {version}, and this is {__version__}")
+        _check_versions(self._client)
         self._client.subscribe_topic(self._name, self._hear)
         self._client.register_plugin(_Bench(order), name=self._name)
         threading.Thread(target=self._watch, daemon=True).start()
@@ -235,15 +238,55 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def check(address: str) -> None:
-    """Raise ConfigError if an address is none, or no scheduler answers there."""
-    if address == LOCAL:
-        return
+def check(address: str, configuration: conf.Configuration, guests: Sequence[str]) -> None:
+    """See to it that a cluster can have guests, as far as its workers are there already.
+
+    Args:
+        address: its scheduler's.
+        configuration: where the guests are described.
+        guests: their names.
+
+    Raises:
+        ConfigError: the address is none, no scheduler answers there, or a worker has another version of the harness.
+        HarnessError: no worker's QEMU starts the guests; the text is one worker's.
+    """
     try:  # a Client whose address cannot be read waits 40 s for itself when it is dropped
         get_address_host_port(address)
     except ValueError as error:
         raise ConfigError(f"no scheduler answers at {address}: {error}") from error
-    _client(address).close()
+    client = _client(address)
+    try:
+        _check_versions(client)
+        refusals = client.run(_refusal, configuration, guests)
+    finally:
+        client.close()
+    for worker, refusal in refusals.items():
+        if refusal:
+            _log.warning("worker %s cannot be used: %s", worker, refusal)
+    if refusals and all(refusals.values()):
+        worker, refusal = next(iter(refusals.items()))
+        raise HarnessError(f"no worker can have the guests; {worker}: {refusal}")
+
+
+async def _refusal(configuration: conf.Configuration, guests: Sequence[str]) -> str:
+    """Why guests do not start on this worker; '' if they do."""
+
+    def check_all() -> None:
+        for name in guests:
+            dry_start.check(name, configuration)
+
+    try:
+        await asyncio.to_thread(check_all)  # dask's own thread must not wait, and has an event loop of its own
+    except HarnessError as error:
+        return str(error)
+    return ""
+
+
+def _check_versions(client: Client) -> None:
+    """Raise ConfigError if a worker has another version of the harness."""
+    for worker, version in client.run(_version).items():
+        if version != __version__:
+            raise ConfigError(f"worker {worker} has harness {version}, and this is {__version__}")
 
 
 def _client(scheduler: LocalCluster | str) -> Client:

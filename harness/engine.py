@@ -46,8 +46,8 @@ from harness.crew import (
     folder_for_guest,
 )
 from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
-from harness.guest import boot, image
-from harness.guest.machine import Files, Machine, find_qemu, qemu_version
+from harness.guest import boot, dry_start, image
+from harness.guest.machine import Files, Machine, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
 from harness.progress import READY, Reporter
@@ -332,7 +332,10 @@ def add_variant(
 
 
 def _check_for_cluster(asked: Asked, address: str) -> None:
-    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there."""
+    """Raise ConfigError if a cluster cannot make a request, or there is none, and ToolMissing if dask is not there.
+
+    Raises also what `dry_start.check` raises, if none of its workers could start the guests.
+    """
     if asked.request.cores:
         raise ConfigError(
             "--cores and --scheduler do not go together: a core stays on the machine that it is written on"
@@ -345,7 +348,11 @@ def _check_for_cluster(asked: Asked, address: str) -> None:
         from harness import cluster
     except ImportError as error:
         raise ToolMissing(f"--scheduler takes the extra `cluster` of the harness ({error.name} is missing)") from error
-    cluster.check(address)
+    if address == cluster.LOCAL:
+        for name in asked.guests:
+            dry_start.check(name, asked.configuration)
+    else:
+        cluster.check(address, asked.configuration, list(asked.guests))
 
 
 def _cluster(job: Job, report: Reporter, address: str, guests: Mapping[str, int]) -> tuple[Makers, dict[str, int]]:
@@ -513,12 +520,14 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
     stopped = door.stopped.is_set if door else lambda: False
     cache = Cache(paths.cache_dir())
-    # What must be installed comes first: to look for it takes a second, an image's download and a build take minutes.
+    # What may be missing or refused comes first: to try it takes a second, a download and a build take minutes.
     booted = asked.guests if boot_here else {}
-    for name, guest in booted.items():
-        find_qemu(name, guest)
+    for name in booted:
+        dry_start.check(name, configuration)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
+    for name in booted:
+        dry_start.check(name, configuration, files[name])
     with _booting_meanwhile(booted, files, request.work, cache, report):
         built: dict[str, Built] = {}
         for name, found in tools.items():
@@ -735,9 +744,12 @@ def life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
 
 @contextmanager
 def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
-    """A fresh guest that answers, for the time of the block. Raises as `boot.files` does, and GuestError."""
+    """A fresh guest that answers, for the time of the block. Raises as `dry_start.check` and `boot.files` do, and
+    GuestError."""
     say = partial(report.step, f"guest {name}")
+    dry_start.check(name, configuration)
     found = boot.files(name, configuration, partial(report.step, f"image {name}"))
+    dry_start.check(name, configuration, found)
     pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / SCREENS)
     with folder_for_guest(work) as folder:
         guest = pool.fresh(folder, say)

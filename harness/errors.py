@@ -31,6 +31,11 @@ class ToolMissing(HarnessError):
     """A program of the host that is needed is not installed; the text names the package that brings it."""
 
 
+class QemuRefusal(HarnessError):
+    """QEMU does not start a guest: it lacks an option, a device or a file that the guest's description needs. It will
+    say the same the next time, unlike what it says in a passing trouble, which is a GuestError."""
+
+
 class ImageError(HarnessError):
     """An image is missing, damaged, or cannot be built."""
 

@@ -81,13 +81,13 @@ class Configuration:
             if guest.system is not None:
                 self._check(guest.system, SYSTEMS, "system", ("guests", name, "system"))
             elif guest.signals is None:
-                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has neither system nor signals")
+                raise self.error(("guests", name), "has neither system nor signals")
             if isinstance(guest.signals, str):
                 self._check(guest.signals, self._signals, "signals", ("guests", name, "signals"))
             if guest.kernel is None and guest.disk is None:
-                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has neither kernel nor disk")
+                raise self.error(("guests", name), "has neither kernel nor disk")
             if guest.initrd and guest.modules:
-                raise ConfigError(f"{self._mark(('guests', name))}: guests.{name}: has both initrd and modules")
+                raise self.error(("guests", name), "has both initrd and modules")
 
     def guest(self, name: str) -> Guest:
         """A guest by name. Raises ConfigError, with the nearest name, if there is none."""
@@ -157,6 +157,15 @@ class Configuration:
         """The path of a file that lies beside the YAML file that names it, whatever way it is written."""
         return self.file(value, *location) or self._mark(location).file.parent.absolute() / value
 
+    def error(self, location: Location, text: str) -> ConfigError:
+        """An error about a value.
+
+        Args:
+            location: the way to the value, such as ("guests", "linux-i386", "cpu").
+            text: what is wrong with it.
+        """
+        return ConfigError(f"{self._mark(location)}: {_key(location, self._marks)}: {text}")
+
     def _mark(self, location: Location) -> Mark:
         while location not in self._marks:
             location = location[:-1]
@@ -175,8 +184,7 @@ class Configuration:
 
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
-            key = _key(location, self._marks)
-            raise ConfigError(f"{self._mark(location)}: {key}: no {what} named {word}; {nearest(word, known)}")
+            raise self.error(location, f"no {what} named {word}; {nearest(word, known)}")
 
 
 def recorded() -> Path:

@@ -10,8 +10,11 @@ of what runs inside.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -21,8 +24,8 @@ from datetime import datetime
 from pathlib import Path
 
 from harness import conf, paths
-from harness.errors import GuestError, ImageError, ToolMissing
-from harness.guest import datadisk
+from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
+from harness.guest import datadisk, qemu
 from harness.guest.console import FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 
@@ -52,10 +55,24 @@ _STOPPED = {
     "internal-error": "QEMU stopped it: internal error",
     "guest-panicked": "QEMU stopped it: its kernel panicked",
 }
+#: What QEMU says when another start may go well: the port was taken meanwhile, or the host is short of something.
+_PORT_TAKEN = "host forwarding"
+_SHORTAGES = (
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EADDRINUSE,
+)
+_PASSING = re.compile("|".join([_PORT_TAKEN, *(re.escape(os.strerror(number)) for number in _SHORTAGES)]))
 #: Screenshots that are kept; a run with a guest in trouble may make one in every trial.
 _SCREENS = 100
 #: Seconds that saving a machine's memory may take, and restoring it.
 _SAVING = 60.0
+#: Seconds that a QEMU whose monitor does not answer may take to end.
+_ENDING = 5.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,26 @@ class Saved:
     def at(cls, folder: Path) -> Saved:
         """The files of a machine that was or is to be saved in a folder; not each has them all."""
         return cls(folder / "memory", folder / "disk.qcow2", folder / "data.img")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A QEMU that did not start: what it said, and its exit status as a shell tells it, None if it did not end."""
+
+    words: str
+    status: int | None
+
+    @property
+    def passing(self) -> bool:
+        """Whether another start may go well. Who sends SIGKILL is the kernel when memory is short, or a user."""
+        return self.status in (None, 128 + signal.SIGKILL) or bool(_PASSING.search(self.words))
+
+    def __str__(self) -> str:
+        if self.status is None or self.status <= 128:
+            return self.words or f"it ended with status {self.status} and said nothing"
+        number = self.status - 128
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"it was ended by {name}" + (f": {self.words}" if self.words else "")
 
 
 class Machine:
@@ -139,16 +176,19 @@ class Machine:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, and how
         it is kept (3: with what was on its data disk, 2: its disk lies over the guest's own, 1: perhaps over another
         saved one's)."""
-        qemu = Path(find_qemu(self.name, self.guest)).resolve()
+        program = find_qemu(self.name, self.guest)
         files = [path for path in self.files.all() if path is not None]
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, qemu]]
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        stats.append(qemu.identity(program))
         by_kvm = kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.ways.creator, *self.guest.mounts("")]
         return {"files": stats, "arguments": words, "processor": processor, "mounts": mounts, "kept": 3}
 
-    def start(self, saved: Saved | None = None, apart: bool = False, data: Path | None = None) -> None:
+    def start(
+        self, saved: Saved | None = None, apart: bool = False, data: Path | None = None, paused: bool = False
+    ) -> None:
         """Make the overlays and start QEMU.
 
         Args:
@@ -157,13 +197,15 @@ class Machine:
                 when the saved machine is removed; so it is not for a machine that will itself be saved.
             data: the file system that the data disk is to have, if the guest has such a disk. A machine that was saved
                 with one keeps that; one that was saved without goes on with any, as it has not read the disk.
+            paused: whether the guest's processors are not to begin.
 
         Raises:
             ToolMissing: QEMU is not installed.
             ImageError: the disk cannot be read.
-            GuestError: QEMU ended at once, or could not restore; the text has its words.
+            QemuRefusal: QEMU does not start such a guest; the text has its words.
+            GuestError: QEMU did not start, and may the next time, or could not restore; the text has its words.
         """
-        qemu = find_qemu(self.name, self.guest)
+        program = find_qemu(self.name, self.guest)
         self.folder.mkdir(parents=True, exist_ok=True)
         nothing = Path("/dev/null")
         self.data = saved.data if saved and saved.data.exists() else data
@@ -172,16 +214,18 @@ class Machine:
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
-            words = [qemu, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
+            words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
             if saved:
                 failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, *disks)
             else:
-                failure = self._launch(words, nothing, *disks)
+                failure = self._launch([*words, *["-S"] * paused], nothing, *disks)
             if failure is None:
                 return self._restored() if saved else None
-            if "host forwarding" not in failure:
+            if _PORT_TAKEN not in failure.words:
                 break
-        raise GuestError(f"guest {self.name}: QEMU ended at once: {failure}")
+        assert failure is not None
+        kind: type[HarnessError] = GuestError if saved or failure.passing else QemuRefusal
+        raise kind(f"guest {self.name}: {self.guest.qemu} does not start: {failure}")
 
     def save(self, folder: Path) -> Saved:
         """Save the machine into a folder and end it.
@@ -338,8 +382,8 @@ class Machine:
             self._process.wait()
             self._process = None
 
-    def _launch(self, command: list[str], memory: Path, overlay: Path, data: Path) -> str | None:
-        """Start QEMU; None if its monitor answers, else what it said."""
+    def _launch(self, command: list[str], memory: Path, overlay: Path, data: Path) -> _Failure | None:
+        """Start QEMU; None if its monitor answers."""
         errors = self.folder / "qemu.log"
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
@@ -357,8 +401,11 @@ class Machine:
             self.monitor = Monitor(ours)
         except GuestError as error:
             ours.close()
+            status = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(_ENDING)
             self._end()
-            return " ".join(errors.read_text(errors="replace").split()) or str(error)
+            return _Failure(_errors(errors.read_text(errors="replace")) or str(error), status)
         return None
 
     def _restored(self) -> None:
@@ -430,11 +477,14 @@ class Machine:
         if interface := self.guest.data_interface:
             words += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
             words += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
-        # Dropping root takes a set-user-id call, which elevateprivileges=deny would refuse.
-        root = os.geteuid() == 0
-        elevate = "allow" if root else "deny"
-        words += ["-sandbox", f"on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"]
-        return [*words, *(["-runas", "nobody"] if root else [])]
+        program = find_qemu(self.name, self.guest)
+        known, root = qemu.at_hand(program), os.geteuid() == 0
+        if root and not known.drop_root:
+            raise ToolMissing(
+                f"guest {self.name}: {program} cannot drop root, neither by -run-with user= nor by -runas; run the "
+                "harness as an ordinary user"
+            )
+        return [*words, *known.confinement(root)]
 
 
 def find_qemu(name: str, guest: conf.Guest) -> str:
@@ -447,9 +497,7 @@ def find_qemu(name: str, guest: conf.Guest) -> str:
 
 def qemu_version(name: str, guest: conf.Guest) -> str:
     """The first line of what a guest's QEMU says of its version. Raises ToolMissing as `find_qemu` does."""
-    command = [find_qemu(name, guest), "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return said.stdout.partition("\n")[0]
+    return qemu.at_hand(find_qemu(name, guest)).version
 
 
 def arguments(
@@ -480,6 +528,13 @@ def arguments(
     forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
     words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
     return [*words, *guest.qemu_args]
+
+
+def _errors(log: str) -> str:
+    """QEMU's errors without its warnings and its name before them, in one line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if "warning: " not in line] or lines
+    return "; ".join(re.sub(r"^qemu[-\w]*: ", "", line) for line in errors)
 
 
 def _kvm_fails() -> Path:
