@@ -31,6 +31,12 @@ def write(tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
-def gcc() -> Path:
+def tools() -> toolchain.Toolchain:
+    """The compilers for the control guest, of whichever GCC this machine has."""
+    return toolchain.find("linux-i386", conf.load())
+
+
+@pytest.fixture(scope="session")
+def gcc(tools: toolchain.Toolchain) -> Path:
     """GCC's source, unpacked in the user's cache."""
-    return source.unpack(toolchain.find("linux-i386", conf.load()), Cache(paths.cache_dir()))
+    return source.unpack(tools, Cache(paths.cache_dir()))

@@ -2,7 +2,6 @@
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -40,12 +39,10 @@ class Pipe:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def program(tmp_path_factory, tools):
     out = tmp_path_factory.mktemp("agent") / "agent"
-    compiler = shutil.which("i686-linux-gnu-gcc-12") or "cc"
     source = Path(harness.__file__).parent / "guest" / "agent.c"
-    static = ["-static"] if compiler != "cc" else []
-    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", *static, "-o", out, source], check=True)
+    subprocess.run([tools.gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", out, source], check=True)
     return out
 
 

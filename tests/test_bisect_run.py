@@ -211,13 +211,14 @@ HEADER = "diff --git a/libgo/runtime/yield.c b/libgo/runtime/yield.c\n"
         (GOOD + "GIT binary patch\n", "binary"),
         (GOOD.replace(HEADER, f"{HEADER}rename from libgo/a.c\nrename to libgo/runtime/yield.c\n"), "renames files"),
         (GOOD.replace(HEADER, f"{HEADER}old mode 100644\nnew mode 100755\n"), "changes a file's mode"),
-        (GOOD.replace("tries < 20", "tries < 21"), "does not apply to GCC 12.2.0: hunk 2 of libgo/runtime/proc.c"),
+        (GOOD.replace("tries < 20", "tries < 21"), "does not apply to GCC VERSION: hunk 2 of libgo/runtime/proc.c"),
         (GOOD[:-30], "is not a unified diff"),
     ],
 )
-def test_bad_patches(bisect, write, text, said):
+def test_bad_patches(bisect, write, tools, text, said):
     done = bisect(World(), "patch", write("p.patch", text), "--program", PROGRAM)
-    assert done.exit_code == 2 and said in done.output and len(done.output.splitlines()) == 1
+    assert done.exit_code == 2 and said.replace("VERSION", tools.version) in done.output
+    assert len(done.output.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_commits_that_do_not_build_are_left_out(bisect, repository, tmp_path, mo
     assert re.search(r"^One of .*change 4\), .*change 5\), .*change 6\), with a probability", done.output, re.MULTILINE)
 
 
-def test_bad_repositories(bisect, repository, tmp_path, monkeypatch):
+def test_bad_repositories(bisect, repository, tools, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def said(folder=repository, commits="good..master"):
@@ -312,9 +313,10 @@ def test_bad_repositories(bisect, repository, tmp_path, monkeypatch):
     assert "has no commit better" in said(commits="better..master")
     assert "master is not an ancestor of good" in said(commits="master..good")
     assert "no commit of good..good changes libgo" in said(commits="good..good")
-    (repository / "gcc/BASE-VER").write_text("13.1.0\n")
+    later = f"{tools.major + 1}.1.0"
+    (repository / "gcc/BASE-VER").write_text(f"{later}\n")
     assert "has changes that are not committed" in said()
-    commit(repository, "GCC 13")
+    commit(repository, "a later GCC")
     (repository / "libgo/go/p/p.go").write_text("package p // again\n")
     commit(repository, "libgo: one more")
-    assert "is GCC 13.1.0, and toolchain linux-i386 is GCC 12" in said(commits="master~1..master")
+    assert f"is GCC {later}, and toolchain linux-i386 is GCC {tools.major}" in said(commits="master~1..master")

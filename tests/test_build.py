@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import conf, engine, paths, plan
-from harness.build import libgo, patches, program, toolchain
+from harness.build import libgo, patches, program
 from harness.cache import Cache, tree_digest
 from harness.cli import main
 from harness.errors import BuildError
@@ -59,11 +59,6 @@ YIELD = """--- a/libgo/runtime/yield.c
  runtime_procyield (uint32 cnt)
 """
 PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.Answer() != 42 {\n\t\tpanic(0)\n\t}\n}\n'
-
-
-@pytest.fixture(scope="module")
-def tools():
-    return toolchain.find("linux-i386", conf.load())
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from harness.cli import main
 from harness.results.store import Store
 
 GITHUB = paths.DATA / ".github" / "workflows" / "harness.yml"
+FRESH = [paths.DATA / name for name in (".github/workflows/fresh.yml", ".gitlab/fresh.yml")]
 GITLAB = [paths.DATA / name for name in (".gitlab-ci.yml", ".gitlab/harness.yml", ".gitlab/merge.yml")]
 
 
@@ -34,7 +35,7 @@ def plan(*words):
 def test_they_are_of_their_published_schemas(tmp_path):
     planned = tmp_path / "shards.yml"
     planned.write_text(plan("threads", "--jobs", "3", "--format", "gitlab"))
-    for done in (check("github-workflows", GITHUB), check("gitlab-ci", *GITLAB, planned)):
+    for done in (check("github-workflows", GITHUB, FRESH[0]), check("gitlab-ci", *GITLAB, FRESH[1], planned)):
         assert done.returncode == 0, done.stdout
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(GITHUB.read_text().replace("runs-on:", "run-on:"))
@@ -46,8 +47,9 @@ def test_the_jobs_of_gitlab_extend_what_there_is():
     child = {name: job for file in GITLAB[1:] for name, job in yaml.safe_load(file.read_text()).items()}
     assert {job["extends"] for job in [*jobs.values(), child["merge"]]} <= child.keys()
     assert child[".harness-shard"]["stage"] in child["stages"] and child["merge"]["stage"] == child["stages"][-1]
-    (include,) = [one["local"] for one in yaml.safe_load(GITLAB[0].read_text())["include"]]
-    assert (paths.DATA / include) == GITLAB[1]
+    parent = yaml.safe_load(GITLAB[0].read_text())
+    assert [paths.DATA / entry["local"] for entry in parent["include"]] == [GITLAB[1], FRESH[1]]
+    assert yaml.safe_load(FRESH[1].read_text())["fresh"]["stage"] in parent["stages"]
 
 
 class Runner:

@@ -1,7 +1,6 @@
 """Export data compared by meaning: real ones of gccgo, with everything renumbered that may be, and changed for real."""
 
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -36,22 +35,19 @@ func Long() int {
 """
 
 
-def exported(folder, body="n++", text=BODY):
+def exported(tools, folder, body="n++", text=BODY):
     """The export data that gccgo writes for a package."""
     source = folder / "demo.go"
     source.write_text(text.replace("BODY", body))
-    compiler = shutil.which("i686-linux-gnu-gccgo-12") or shutil.which("i686-linux-gnu-gccgo")
-    subprocess.run([compiler, "-O2", "-g", "-c", "-o", folder / "demo.o", source], check=True, cwd=folder)
-    tool = "i686-linux-gnu-objcopy"
-    subprocess.run(
-        [tool, "--dump-section", f".go_export={folder / 'text'}", folder / "demo.o", folder / "copy.o"], check=True
-    )
+    subprocess.run([tools.gccgo, "-O2", "-g", "-c", "-o", folder / "demo.o", source], check=True, cwd=folder)
+    section = f".go_export={folder / 'text'}"
+    subprocess.run([tools.tool("objcopy"), "--dump-section", section, folder / "demo.o", folder / "copy.o"], check=True)
     return (folder / "text").read_text(encoding="latin-1")
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("export"))
+def plain(tools, tmp_path_factory):
+    return exported(tools, tmp_path_factory.mktemp("export"))
 
 
 def renumbered(text, order, ahead, lines):
@@ -80,9 +76,9 @@ def test_what_is_tested_is_there(plain):
     assert "$ret" in plain and re.search(r" //\d+$", plain, re.MULTILINE) and "<inl:" in plain
 
 
-def test_a_function_s_body_does_not_count_unless_it_can_be_inlined(plain, tmp_path):
-    assert same(plain, exported(tmp_path, "for i := range Others { n += hidden(Others[i]) }"))
-    assert not same(plain, exported(tmp_path, text=BODY.replace("x * 2", "x * 3")))
+def test_a_function_s_body_does_not_count_unless_it_can_be_inlined(tools, plain, tmp_path):
+    assert same(plain, exported(tools, tmp_path, "for i := range Others { n += hidden(Others[i]) }"))
+    assert not same(plain, exported(tools, tmp_path, text=BODY.replace("x * 2", "x * 3")))
 
 
 @pytest.mark.parametrize(
@@ -100,9 +96,9 @@ def test_a_function_s_body_does_not_count_unless_it_can_be_inlined(plain, tmp_pa
         ("x * 2", "2 * x"),
     ],
 )
-def test_what_others_can_see_counts(plain, tmp_path, old, new):
+def test_what_others_can_see_counts(tools, plain, tmp_path, old, new):
     assert old in BODY
-    assert not same(plain, exported(tmp_path, text=BODY.replace(old, new)))
+    assert not same(plain, exported(tools, tmp_path, text=BODY.replace(old, new)))
 
 
 @given(st.data())

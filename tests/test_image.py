@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def say_nothing(_: str) -> None:
 
 
 def test_main_suite_is_debians_own_and_no_other() -> None:
-    (source,) = debian.main_suite(debian.read_targets(TARGETS + TARGETS), "bookworm")
+    (source,) = debian.main_suite(debian.read_targets(TARGETS + TARGETS), ["bookworm"])
     assert (source.uri, source.suite, source.entry.rpartition(":")[2]) == (
         "http://mirror.example/debian/",
         "bookworm",
@@ -84,7 +85,18 @@ def test_main_suite_is_debians_own_and_no_other() -> None:
 @pytest.mark.parametrize("text", ["", "E: nonsense\n", TARGETS])
 def test_no_main_suite_is_said(text: str) -> None:
     with pytest.raises(ImageError, match=r"no index of Debian trixie main.*apt-get update"):
-        debian.main_suite(debian.read_targets(text), "trixie")
+        debian.main_suite(debian.read_targets(text), ["trixie"])
+
+
+def test_unstable_is_told_from_testing_by_what_apt_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have this os-release (base-files 14); a stable release's names itself alone."""
+    release = {"PRETTY_NAME": "Debian GNU/Linux forky/sid", "VERSION_CODENAME": "forky"}
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
+    for apt, suite in (("sid",), "sid"), (("forky",), "forky"), (("sid", "forky"), "forky"):
+        sources = [debian.Source("http://mirror.example/debian/", name, name, "Debian", "main", "x:1") for name in apt]
+        assert [source.suite for source in debian.main_suite(sources, debian.codenames())] == [suite]
+    release |= {"PRETTY_NAME": "Debian GNU/Linux 13 (trixie)", "VERSION_CODENAME": "trixie"}
+    assert (debian.codename(), debian.codenames()) == ("trixie", ["trixie"])
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def test_no_main_suite_is_said(text: str) -> None:
     ],
 )
 def test_options_of_a_source(suffix: str, text: str, expected: dict[str, str]) -> None:
-    (source,) = debian.main_suite(debian.read_targets(TARGETS), "bookworm")
+    (source,) = debian.main_suite(debian.read_targets(TARGETS), ["bookworm"])
     assert debian.options(text, suffix, source) == expected
 
 
@@ -131,7 +143,7 @@ def test_options_are_found_by_uri_however_many_slashes() -> None:
 
 
 def test_stanza_never_says_trusted() -> None:
-    (source,) = debian.main_suite(debian.read_targets(TARGETS), "bookworm")
+    (source,) = debian.main_suite(debian.read_targets(TARGETS), ["bookworm"])
     text = debian.stanza(source, {"signed-by": "/a.gpg"}, "i386")
     assert "Signed-By: /a.gpg\n" in text
     assert "Architectures: i386 amd64\n" in text
@@ -178,22 +190,32 @@ def test_load_order_puts_needs_first_and_each_once() -> None:
     assert debian.load_order(["a", "d-e", "b"], needs.__getitem__) == ["c", "b", "a", "d_e"]
 
 
-@pytest.mark.parametrize("lib", ["lib", "usr/lib"])
-def test_kernel_parts(tmp_path: Path, lib: str) -> None:
+@pytest.mark.parametrize(
+    ("lib", "vmlinuz"),
+    [("lib", "boot/vmlinuz-6.1"), ("usr/lib", "boot/vmlinuz-6.1"), ("usr/lib", "usr/lib/modules/6.1/vmlinuz")],
+    ids=["Debian 12", "Debian 13", "sid"],
+)
+def test_kernel_parts(tmp_path: Path, lib: str, vmlinuz: str) -> None:
     folder = tmp_path / lib / "modules/6.1"
     (folder / "kernel").mkdir(parents=True)
     (tmp_path / "boot").mkdir()
-    (tmp_path / "boot/vmlinuz-6.1").touch()
+    recipe = debian.Recipe.model_validate(RECIPE | {"modules": ["disk_part"], "optional_modules": ["nowhere"]})
+    with pytest.raises(ImageError, match=r"hold no vmlinuz of 6\.1"):
+        debian._kernel_parts(tmp_path, recipe)
+    (tmp_path / vmlinuz).touch()
     (folder / "modules.builtin").write_text("kernel/drivers/virtio.ko\n")
     (folder / "kernel/disk-part.ko.xz").write_bytes(lzma.compress(b"\0depends=virtio,ring\0"))
     (folder / "kernel/ring.ko").write_bytes(b"ring")
-    recipe = debian.Recipe.model_validate(RECIPE | {"modules": ["disk_part"], "optional_modules": ["nowhere"]})
     assert debian._kernel_parts(tmp_path, recipe) == (
         "6.1",
+        tmp_path / vmlinuz,
         [("ring", b"ring"), ("disk_part", b"\0depends=virtio,ring\0")],
     )
     with pytest.raises(ImageError, match="no module nowhere"):
         debian._kernel_parts(tmp_path, debian.Recipe.model_validate(RECIPE | {"modules": ["nowhere"]}))
+    (tmp_path / lib / "modules/6.2").mkdir()
+    with pytest.raises(ImageError, match="modules of 2 kernels, not of one"):
+        debian._kernel_parts(tmp_path, recipe)
 
 
 def test_merge_usr(tmp_path: Path) -> None:

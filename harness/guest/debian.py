@@ -37,7 +37,7 @@ _KEPT = ("signed-by", "check-valid-until", "check-date")
 _UNREAD = ("usr/share/bug", "usr/share/doc", "usr/share/lintian", "usr/share/locale", "usr/share/man")
 
 #: Packages that a kernel's package is split into. Its other dependencies make initial RAM disks, which is done here.
-_KERNEL_PARTS = re.compile(r"linux-(?:image|modules|binary)-\S+")
+_KERNEL_PARTS = re.compile(r"linux-(?:base|binary|image|modules)-\S+")
 
 #: The host's apt as it is, proxies and all, but with a state of its own and no hooks, which may clean the host's cache
 #: or expect to run as root. Given with -c, which is read after all of the host's own files (apt.conf(5)).
@@ -96,10 +96,22 @@ def codename() -> str:
     Raises:
         ImageError: the host has none.
     """
+    return codenames()[0]
+
+
+def codenames() -> list[str]:
+    """What the archive may call the host's release. Testing and unstable have one os-release(5) file: its
+    VERSION_CODENAME is testing's, and its PRETTY_NAME ends in `/sid` (Debian's package base-files).
+
+    Raises:
+        ImageError: the host has no VERSION_CODENAME.
+    """
     try:
-        return platform.freedesktop_os_release()["VERSION_CODENAME"]
+        release = platform.freedesktop_os_release()
+        names = [release["VERSION_CODENAME"]]
     except (OSError, KeyError) as error:
         raise ImageError("this system's os-release file gives no VERSION_CODENAME; images need Debian") from error
+    return [*names, "sid"] if release.get("PRETTY_NAME", "").endswith("/sid") else names
 
 
 def build(
@@ -143,11 +155,11 @@ def build(
     root, kernel = work / "root", work / "kernel"
     for deb in kernel_debs:
         run("dpkg-deb", "-x", deb, kernel, what=f"unpacking {deb.name}")
-    version, modules = _kernel_parts(kernel, wanted)
+    version, vmlinuz, modules = _kernel_parts(kernel, wanted)
     for deb in debs:
         run("dpkg-deb", "-x", deb, root, what=f"unpacking {deb.name}")
     _merge_usr(root)
-    shutil.copy(next((kernel / "boot").glob("vmlinuz-*")), out / "vmlinuz")
+    shutil.copy(vmlinuz, out / "vmlinuz")
     _initrd(out / "initrd.gz", work / "initrd", _find(folders, "initramfs-init"), root / "bin/busybox", modules)
 
     progress("making the root file system")
@@ -201,7 +213,7 @@ class _Apt:
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
         )
-        sources = main_suite(read_targets(targets), codename())
+        sources = main_suite(read_targets(targets), codenames())
         stanzas = [stanza(source, _options(source), architecture) for source in sources]
         (work / "sources/main.sources").write_text("\n".join(stanzas))
         self._run("update", what="reading the package lists")
@@ -246,8 +258,8 @@ def read_targets(text: str) -> list[Source]:
     return [Source(*row) for row in rows if len(row) == 6]
 
 
-def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
-    """The sources that are Debian's main suite of a codename, each once.
+def main_suite(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
+    """The sources that are Debian's main suite of the first codename that there are any of, each once.
 
     Updates and security are left out on purpose: for architectures that few use, their indexes are now and then out of
     step with the main suite's, and a package's dependencies can then not be met.
@@ -255,17 +267,18 @@ def main_suite(sources: Iterable[Source], name: str) -> list[Source]:
     Raises:
         ImageError: there is none.
     """
-    chosen = {
-        (source.uri, source.suite): source
-        for source in sources
-        if (source.origin, source.codename, source.component) == ("Debian", name, "main")
-    }
-    if not chosen:
-        raise ImageError(
-            f"this system's apt has no index of Debian {name} main: it is not among its sources (sources.list(5)), or "
-            "`apt-get update` was never run"
-        )
-    return list(chosen.values())
+    for name in names:
+        chosen = {
+            (source.uri, source.suite): source
+            for source in sources
+            if (source.origin, source.codename, source.component) == ("Debian", name, "main")
+        }
+        if chosen:
+            return list(chosen.values())
+    raise ImageError(
+        f"this system's apt has no index of Debian {' or '.join(names)} main: it is not among its sources "
+        "(sources.list(5)), or `apt-get update` was never run"
+    )
 
 
 def _options(source: Source) -> dict[str, str]:
@@ -376,17 +389,20 @@ def _canonical(name: str) -> str:
     return name.replace("-", "_")  # the kernel takes both for the same, and file names have both
 
 
-def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, bytes]]]:
-    """The version of an unpacked kernel, and the modules to load in their order, uncompressed."""
-    found = sorted(kernel.glob("boot/vmlinuz-*"))
-    if len(found) != 1:
-        raise ImageError(f"the kernel's packages hold {len(found)} files boot/vmlinuz-*, not one")
-    version = found[0].name.removeprefix("vmlinuz-")
-    folder = kernel / "lib/modules" / version
-    if not folder.is_dir():  # Debian 13
-        folder = kernel / "usr/lib/modules" / version
-    if not folder.is_dir():
-        raise ImageError(f"the kernel's packages hold no modules of {version}")
+def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, Path, list[tuple[str, bytes]]]:
+    """The version of an unpacked kernel, its file vmlinuz, and the modules to load in their order, uncompressed.
+
+    Debian 12 has boot/vmlinuz-VERSION and lib/modules/VERSION; Debian 13 has the modules in usr/lib; sid (Linux 7.2)
+    has the kernel beside its modules.
+    """
+    folders = [*kernel.glob("lib/modules/*"), *kernel.glob("usr/lib/modules/*")]
+    if len(folders) != 1:
+        raise ImageError(f"the kernel's packages hold modules of {len(folders)} kernels, not of one")
+    (folder,) = folders
+    version = folder.name
+    vmlinuz = next((file for file in (kernel / f"boot/vmlinuz-{version}", folder / "vmlinuz") if file.is_file()), None)
+    if vmlinuz is None:
+        raise ImageError(f"the kernel's packages hold no vmlinuz of {version}")
     files = {_canonical(path.name.partition(".ko")[0]): path for path in folder.rglob("*.ko*")}
     built_in = {_canonical(Path(line).stem) for line in (folder / "modules.builtin").read_text().splitlines()}
 
@@ -401,7 +417,7 @@ def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, list[tuple[str, by
 
     optional = [name for name in wanted.optional_modules if _canonical(name) in files]
     order = load_order([*optional, *wanted.modules], needs)
-    return version, [(name, read(name)) for name in order if name not in built_in]
+    return version, vmlinuz, [(name, read(name)) for name in order if name not in built_in]
 
 
 def _initrd(target: Path, tree: Path, init: Path, busybox: Path, modules: list[tuple[str, bytes]]) -> None:

@@ -1,0 +1,176 @@
+"""The tool that tries the README's commands on fresh machines; the whole of it is `tox -e fresh`."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness import paths
+from tests import faults, fresh
+
+ROOT = os.geteuid() == 0
+#: In most containers root may not make namespaces.
+NAMESPACES = ROOT and subprocess.run([*fresh.namespaces(), "true"], capture_output=True, check=False).returncode == 0
+
+
+def run(*words, **more):
+    return subprocess.run(words, cwd=paths.DATA, capture_output=True, text=True, check=False, **more)
+
+
+def started(*words, **more):
+    return run(sys.executable, "-m", "tests.fresh", *map(str, words), **more)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root that has this machine's /usr, and how it is entered."""
+    folder = tmp_path / "root"
+    for name in ("proc", "sys", "dev", "mnt", "usr", "tmp"):
+        (folder / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (folder / name).symlink_to(f"usr/{name}")
+    return folder, [*fresh.namespaces(), "sh", "-c", fresh.ENTER, "enter", folder, "/usr", folder / "usr", "--"]
+
+
+def mounts():
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def test_it_runs_what_the_readme_says():
+    assert fresh.readme_commands() == ["make matrix", "make test"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["11"], "'11' is not one of '12', '13', 'sid'"),
+        (["--only", "matrx"], "--only matrx: the README's commands are make matrix, make test"),
+        (["--roots", "/proc/here"], "/proc/here: No such file or directory"),
+    ],
+)
+@pytest.mark.skipif(not ROOT or not shutil.which("debootstrap"), reason="needs root and debootstrap")
+def test_bad_input_is_one_sentence(words, sentence):
+    done = started(*words)
+    assert (done.returncode, done.stdout) == (2, "") and sentence in done.stderr
+
+
+def test_it_needs_root_and_debootstrap(tmp_path):
+    """Who is not root is told that first; root, who has no debootstrap on its PATH, that."""
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    code = "import shutil; shutil.which = lambda *_: None; from tests.fresh import main; main(['13'])"
+    done = run(sys.executable, "-c", code, env=environment)
+    assert done.returncode == 2
+    assert ("there is no debootstrap" if ROOT else "only root can do this") in done.stderr
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="needs root that may make namespaces")
+def test_a_root_is_entered_and_left_without_a_trace(root):
+    folder, enter = root
+    told = run(*enter, "sh", "-c", "ls /; ls /mnt /proc/1/status /dev/null; exit 7")
+    assert told.returncode == 7, told.stderr
+    assert told.stdout.split() == [
+        "bin", "dev", "lib", "lib64", "mnt", "proc", "sbin", "sys", "tmp", "usr",
+        "/dev/null", "/proc/1/status", "/mnt:",
+    ]  # fmt: skip
+    assert str(folder) not in mounts()
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="needs root that may make namespaces")
+def test_a_killed_run_leaves_no_process_and_no_mount(root):
+    folder, enter = root
+    seconds = f"{1000 + os.getpid() / 10**7:.7f}"  # names this test's processes
+    words = [*map(str, enter), "sh", "-c", f"sleep {seconds} & echo ready; sleep {seconds}"]
+    code = f"import subprocess; subprocess.run({words!r}, start_new_session=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "ready\n"
+        assert len(sleeping(seconds)) >= 2
+        parent.send_signal(signal.SIGKILL)
+        assert parent.stdout.read() == ""  # until the last one that could write to it is gone
+    faults.until(lambda: not sleeping(seconds), 60)
+    assert str(folder) not in mounts()
+    shutil.rmtree(folder)
+
+
+def sleeping(seconds):
+    """The processes that have this word."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if seconds.encode() in file.read_bytes():
+                found.append(file.parent.name)
+    return found
+
+
+def test_a_root_that_is_mounted_or_in_use_is_not_removed(tmp_path):
+    place = fresh.Fresh("13", tmp_path / "fresh-13", False)
+    place._root.mkdir()
+    with place._lock(), pytest.raises(fresh.CannotStart, match="is in use by another run"), place._lock():
+        pass
+    mounted = fresh.Fresh("13", Path("/proc"), False)
+    with pytest.raises(fresh.CannotStart, match=r"^/proc\S* is mounted; unmount it"):
+        mounted._remove()
+    place._remove()
+    assert not place._root.exists()
+
+
+def test_files_that_pip_is_told_of_are_found_in_the_root(tmp_path):
+    index, wheels, cert = (tmp_path / name for name in ("index/simple", "wheels", "ca.crt"))
+    index.mkdir(parents=True)
+    wheels.mkdir()
+    cert.touch()
+    value = f"file://{index} {wheels}\n{cert} https://example.org/simple /not/there 15"
+    assert fresh.files_in(value) == [index.parent, wheels, cert]
+    assert re.sub(r"\S+", fresh.moved, value) == (
+        f"file:///mnt/host{index} /mnt/host{wheels}\n/mnt/host{cert} https://example.org/simple /not/there 15"
+    )
+
+
+def test_settings_of_apt_are_those_that_say_how_it_gets_there(monkeypatch, tmp_path):
+    """By the real apt-config, with a configuration of the test's own (apt.conf(5))."""
+    mine = tmp_path / "apt.conf"
+    mine.write_text(
+        'Acquire { http { Proxy "http://p.example:3142"; }; Retries "4"; Languages "de"; }; APT::Get "x";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(mine))
+    monkeypatch.setenv("https_proxy", "http://q.example:8080")
+    lines = fresh.apt_settings().splitlines()
+    assert {
+        'Acquire::http::Proxy "http://p.example:3142";', 'Acquire::Retries "4";',
+        'Acquire::https::Proxy "http://q.example:8080";',
+    } <= set(lines)  # fmt: skip
+    assert not [line for line in lines if "Languages" in line or not line.startswith("Acquire::")]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", ""),
+        ("one\ntwo\n\n", "one\ntwo"),
+        ("\x1b[2K 10 %\r\x1b[1m 20 %\r\n", " 20 %"),
+        ("a\nb\nc", "b\nc"),
+        ("\udcff\n", "\ufffd"),
+    ],
+)
+def test_last_lines(write, text, lines):
+    assert fresh.last_lines(write("x.log", text.encode(errors="surrogateescape")), 2) == lines
+
+
+def test_the_workflows_do_the_same():
+    """Their files' schemas are looked at in test_ci_files; the script that they call is run by tests/fresh.py."""
+    job = yaml.safe_load((paths.DATA / ".github/workflows/fresh.yml").read_text())["jobs"]["fresh"]
+    matrix = job["strategy"]["matrix"]
+    assert matrix == {"release": list(fresh.SUITES.values()), "account": ["root", fresh.USER]}
+    github = [step["run"] for step in job["steps"] if "run" in step]
+    other = yaml.safe_load((paths.DATA / ".gitlab/fresh.yml").read_text())["fresh"]
+    assert other["parallel"]["matrix"] == [{name.upper(): values for name, values in matrix.items()}]
+    gitlab = [line.replace('"$ACCOUNT"', "${{ matrix.account }}") for line in other["script"]]
+    assert github == gitlab
+    commands = [f"sh tests/account.sh ${{{{ matrix.account }}}} {command}" for command in fresh.readme_commands()]
+    assert github[1:] == commands
