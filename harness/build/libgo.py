@@ -239,13 +239,28 @@ def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, l
         patches.apply(patch, tree / "src")
     folder = tree / "build" / "libgo"
     touched = {str(home) for home in _homes(recipe.patches).values()}
-    with estimated(folder, Plan({name: step for name, step in known().items() if name in touched}), progress):
+    speed = _speed(pristine)
+    plan = Plan({name: step for name, step in known().items() if name in touched}, _jobs())
+    with estimated(folder, plan, progress, speed):
         same = _incremental(toolchain, recipe.patches, pristine, tree, log)
     if not same:
         progress("what it exports differs: compiling what imports it")
-        importers = {name: step for name, step in dependents(touched).items() if name not in touched}
-        with estimated(folder, Plan(importers), progress):
+        plan = Plan({name: step for name, step in dependents(touched).items() if name not in touched}, _jobs())
+        with estimated(folder, plan, progress, speed):
             _make(tree, log)
+
+
+def _jobs() -> int:
+    """How many commands make runs side by side."""
+    return os.cpu_count() or 1
+
+
+def _speed(pristine: Path) -> float | None:
+    """How fast this machine has built a tree (steps.Clock), if that was noted."""
+    try:
+        return float((pristine / "speed").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log: Path, progress: Progress) -> None:
@@ -254,10 +269,11 @@ def _full(toolchain: Toolchain, recipe: Recipe, unpacked: Path, tree: Path, log:
     for patch in recipe.patches:
         patches.apply(patch, tree / "src")
     (tree / "place").write_text(str(tree))
-    listings = len(_listed(tree / "src", "libgo-packages.txt"))
-    with estimated(tree / "build" / "libgo", Plan(known(), configures=True, listings=listings), progress):
+    plan = Plan(known(), _jobs(), configures=True, listings=len(_listed(tree / "src", "libgo-packages.txt")))
+    with estimated(tree / "build" / "libgo", plan, progress) as estimate:
         _configure(toolchain, recipe, tree, log)
         _make(tree, log)
+    (tree / "speed").write_text(str(estimate.clock.speed))
 
 
 def _configure(toolchain: Toolchain, recipe: Recipe, tree: Path, log: Path) -> None:
@@ -298,7 +314,7 @@ def _build_triple(toolchain: Toolchain, tree: Path) -> str:
 def _make(tree: Path, log: Path) -> None:
     """Make the libraries, then install them and the export data below `image/`."""
     folder = tree / "build" / "libgo"
-    make = ["make", f"-j{os.cpu_count() or 1}", *_not_listed(tree)]
+    make = ["make", f"-j{_jobs()}", *_not_listed(tree)]
     command.run([*make, "libgo.la", "libgobegin.a", "libgolibbegin.a"], log, folder=folder, what="libgo: make")
     # Not `make install`: that would first build the packages of the go command, which no test program can import.
     install = [*make, "install-exec-am", "install-data-am", f"DESTDIR={tree / 'image'}"]
@@ -346,7 +362,7 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
         kept += [f"{one}.lo.dep", f"s-{'-'.join(one.parts)}-list"]
     spared = [word for made in kept for word in ("-o", made)]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
-    make = ["make", f"-j{os.cpu_count() or 1}", *_not_listed(tree), *spared]
+    make = ["make", f"-j{_jobs()}", *_not_listed(tree), *spared]
     command.run([*make, *targets], log, folder=folder, what="libgo: make")
     for package in packages:
         path = Path(package)

@@ -1,18 +1,19 @@
 """The steps of a libgo's build, what each costs, and from that how far a build is and how long it has to go.
 
-What a step costs was measured once (libgo-steps.json, by tests/weigh.py), in seconds of processor time. What remains
-is played through on so many processors, each step after those it needs: near the start all wait for package runtime,
-so a sum of costs would say too little. How fast this machine is shows in what it has done so far.
+What a step costs was measured once (libgo-steps.json, by tests/weigh.py), in seconds of processor time. With that a
+build is played through on as many processors as there are, each step after those it needs: near the start all wait for
+package runtime, so a sum of costs would say too little. How fast this machine is shows in what it has done so far.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
 import heapq
 import json
-import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ _CONFIGURING, _IMPORTS, _LINKING = 12.0, 0.15, 7.0
 _CONFIG_LOG = 185_000
 #: Seconds, or a part of the work, after which this machine's speed is known well enough to speak of the time to go.
 _KNOWN_AFTER, _KNOWN_PART = 20.0, 0.15
-#: Seconds that count as done at the measured machine's speed, so that the first look does not divide by nothing.
-_GUESSED = 3.0
+#: For how many seconds a guess of the speed counts: one without any ground, and one that an earlier build showed.
+_GUESSED, _MEASURED = 3.0, 15.0
 #: The time to go is never told to have grown by more than this part of the least that was told.
 _GROWTH = 0.25
 #: Seconds between two looks.
@@ -80,84 +81,113 @@ def dependents(touched: Collection[str]) -> dict[str, Step]:
     return found
 
 
-def wall(left: Mapping[str, Step], jobs: int) -> float:
-    """Seconds that steps take side by side: as soon as one ends, the next that needs none of the others begins."""
-    waiting = {name: sum(need in left for need in step.needs) for name, step in left.items()}
+def schedule(steps: Mapping[str, Step], jobs: int) -> list[tuple[float, float]]:
+    """When steps end that run side by side: as soon as one ends, the next that needs none of the others begins.
+
+    Returns:
+        For each end, in their order: the seconds since the beginning, and the costs of all steps that ended by then.
+    """
+    waiting = {name: sum(need in steps for need in step.needs) for name, step in steps.items()}
     needed_by: dict[str, list[str]] = {}
-    for name, step in left.items():
+    for name, step in steps.items():
         for need in step.needs:
-            if need in left:
+            if need in steps:
                 needed_by.setdefault(need, []).append(name)
-    ready = [name for name, number in waiting.items() if not number]
+    ready = deque(name for name, number in waiting.items() if not number)
     running: list[tuple[float, str]] = []
-    now = 0.0
+    ends: list[tuple[float, float]] = []
+    now = cost = 0.0
     while ready or running:
         while ready and len(running) < jobs:
-            started = ready.pop(0)
-            heapq.heappush(running, (now + left[started].seconds, started))
+            started = ready.popleft()
+            heapq.heappush(running, (now + steps[started].seconds, started))
         now, ended = heapq.heappop(running)
+        cost += steps[ended].seconds
+        ends.append((now, cost))
         for name in needed_by.get(ended, ()):
             waiting[name] -= 1
             if not waiting[name]:
                 ready.append(name)
-    return now
+    return ends
 
 
-@dataclass
 class Plan:
-    """What a build has to do.
+    """What a build has to do, and when on the measured machine each part of it would be done.
 
-    Attributes:
+    Args:
         steps: the compilations.
+        jobs: how many commands run side by side.
         configures: whether it is configured first.
         listings: how many packages' imports are listed first.
     """
 
-    steps: Mapping[str, Step]
-    configures: bool = False
-    listings: int = 0
+    def __init__(self, steps: Mapping[str, Step], jobs: int, configures: bool = False, listings: int = 0) -> None:
+        self.steps, self.configures, self.listings = steps, configures, listings
+        self._ends = schedule(steps, jobs)
+        self._configured = _CONFIGURING if configures else 0.0
+        self._listed = self._configured + listings * _IMPORTS / jobs
+        self._compiled = self._listed + (self._ends[-1][0] if self._ends else 0.0)
+        self.whole = self._compiled + _LINKING
 
-    def left(self, configured: float, listed: int, compiled: Collection[str], jobs: int) -> float:
-        """Seconds that remain on the measured machine.
+    def reached(self, configured: float, listed: int, compiled: Collection[str]) -> tuple[float, float]:
+        """Between which seconds on the measured machine a state like this one is met.
 
         Args:
             configured: the part of configure that is done, from 0 to 1.
             listed: packages whose imports are listed.
             compiled: the steps that are done.
-            jobs: how many may run side by side.
         """
-        seconds = _CONFIGURING * (1 - configured) if self.configures else 0.0
-        seconds += max(0, self.listings - listed) * _IMPORTS / jobs
-        return (
-            seconds + wall({name: step for name, step in self.steps.items() if name not in compiled}, jobs) + _LINKING
-        )
+        if not compiled and configured < 1:
+            return self._configured * configured, self._configured
+        if not compiled and listed < self.listings:
+            each = (self._listed - self._configured) / self.listings
+            return self._configured + listed * each, self._configured + (listed + 1) * each
+        if len(compiled) >= len(self.steps):
+            return self._compiled, self.whole
+        cost = sum(self.steps[name].seconds for name in compiled)
+        place = bisect.bisect_right(self._ends, cost + 1e-9, key=lambda end: end[1])
+        since = self._ends[place - 1][0] if place else 0.0
+        return self._listed + since, self._listed + self._ends[min(place, len(self._ends) - 1)][0]
 
 
 class Clock:
-    """The time to go, from how much remains and how long it took so far. Pure arithmetic.
+    """The time to go, from how far a build is and how long it took so far. Pure arithmetic.
 
     Args:
         whole: seconds that all of it takes on the measured machine.
+        speed: how much faster this machine is, as far as is known.
     """
 
-    def __init__(self, whole: float) -> None:
+    def __init__(self, whole: float, speed: float | None = None) -> None:
         self._whole = whole
+        self._guess, self._weight = (1.0, _GUESSED) if speed is None else (speed, _MEASURED)
+        self._known = speed is not None
         self._least = float("inf")
+        self._since = self._reached = 0.0
+        self.speed = self._guess
 
-    def to_go(self, left: float, elapsed: float) -> float | None:
-        """Seconds to go, or None as long as they are not known.
+    def look(self, reached: float, before: float, elapsed: float) -> tuple[float, float | None]:
+        """How far it is, and how long it has to go.
 
         Args:
-            left: seconds that remain on the measured machine.
-            elapsed: seconds since the beginning, on this one.
+            reached, before: what `Plan.reached` says.
+            elapsed: seconds since the beginning, on this machine.
+
+        Returns:
+            The part that is done, from 0 to 1, and the seconds to go; None as long as they are not known.
         """
-        done = self._whole - left
-        if elapsed < _KNOWN_AFTER and done < _KNOWN_PART * self._whole:
-            return None
-        speed = (_GUESSED + done) / (_GUESSED + elapsed)
-        seconds = min(left / speed, (1 + _GROWTH) * self._least)
+        if reached > self._reached:
+            self._since, self._reached = elapsed, reached
+        # Known when something ended; and as nothing has ended since, it is no faster than what would have.
+        self.speed = (self._guess * self._weight + self._reached) / (self._weight + self._since)
+        self.speed = min(self.speed, (self._guess * self._weight + before) / (self._weight + elapsed))
+        done = max(self._reached, min(before, self._reached + self.speed * (elapsed - self._since)))
+        part = done / self._whole
+        if not self._known and elapsed < _KNOWN_AFTER and part < _KNOWN_PART:
+            return part, None
+        seconds = min((self._whole - done) / self.speed, (1 + _GROWTH) * self._least)
         self._least = min(self._least, seconds)
-        return seconds
+        return part, seconds
 
 
 class estimated:
@@ -166,18 +196,22 @@ class estimated:
     Args:
         build: the folder that libgo is built in; what a step made lies there, newer than the block.
         plan: what is to be done.
-        progress: told "compiling: 34 %, 95 of 272, about 1:44 to go".
-        jobs: how many commands run side by side.
+        progress: told "compiling: 34%, 95 of 272, about 1:44 to go".
+        speed: this machine's, if it is known.
+
+    Attributes:
+        clock: knows this machine's speed when the block has ended.
     """
 
-    def __init__(self, build: Path, plan: Plan, progress: Progress, jobs: int | None = None) -> None:
+    def __init__(self, build: Path, plan: Plan, progress: Progress, speed: float | None = None) -> None:
         self._build, self._plan, self._progress = build, plan, progress
-        self._jobs = jobs or os.cpu_count() or 1
+        self.clock = Clock(plan.whole, speed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> estimated:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -185,15 +219,13 @@ class estimated:
 
     def _watch(self) -> None:
         begun, begun_at = time.monotonic(), time.time() - 1  # file systems' clocks are coarse
-        whole = self._plan.left(0, 0, (), self._jobs)
-        clock = Clock(whole)
         compiled: set[str] = set()
         while True:
             compiled |= {name for name in self._plan.steps if name not in compiled and self._made(name, begun_at)}
             configured, listed = self._configured(), self._listed()
-            left = self._plan.left(configured, listed, compiled, self._jobs)
-            to_go = clock.to_go(left, time.monotonic() - begun)
-            self._progress(self._describe(configured, listed, len(compiled), 1 - left / whole, to_go))
+            reached, before = self._plan.reached(configured, listed, compiled)
+            part, to_go = self.clock.look(reached, before, time.monotonic() - begun)
+            self._progress(self._describe(configured, listed, len(compiled), part, to_go))
             if self._stop.wait(_PAUSE):
                 return
 
