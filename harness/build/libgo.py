@@ -267,6 +267,7 @@ def _configure(toolchain: Toolchain, recipe: Recipe, tree: Path, log: Path) -> N
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
     env["CXXCPP"] = f"{toolchain.gcc} -E -x c"  # libffi's configure wants one; no C++ is compiled
+    env["CFLAGS"] = "-g -O2"  # autoconf's own for GCC; libatomic's configure of GCC 16 wants them said
     # Even where both are the same machine the names differ: config.guess tells a vendor, a triple of ours does not. So
     # configure takes every build for a cross build (autoconf compares the names) and runs nothing of what it compiles.
     common = [f"--build={_build_triple(toolchain, tree)}", f"--host={toolchain.triple}", "--disable-multilib", "-q"]
