@@ -40,7 +40,12 @@ _COMPANY = re.compile(rb'\A.*?^package [^\n]*|^import[ \t]*\(.*?^\)|^import[^\n]
 _SOONER = ("-pipe", "-fno-var-tracking")
 #: Debugging sections that libbacktrace does not read (libbacktrace/dwarf.c, dwarf_sections).
 _NOT_READ = (".debug_loc", ".debug_loclists", ".debug_aranges")
-_HELPERS = ("libbacktrace", "libffi", "libatomic")
+#: The libraries that libgo links, each with the target of its make that is linked (libgo/Makefile.am and configure.ac).
+_HELPERS = {
+    "libbacktrace": "libbacktrace.la",
+    "libffi": "libffi_convenience.la",
+    "libatomic": "libatomic_convenience.la",
+}
 
 
 @dataclass(frozen=True)
@@ -283,6 +288,7 @@ def _configure(toolchain: Toolchain, recipe: Recipe, tree: Path, log: Path) -> N
     tools = {name.upper(): toolchain.tool(name) for name in ("ar", "ld", "nm", "objcopy", "ranlib", "strip")}
     env = {"CC": f"{toolchain.gcc} {flags}", "GOC": f"{toolchain.gccgo} {flags}", "CXX": "false", **tools}
     env["CXXCPP"] = f"{toolchain.gcc} -E -x c"  # libffi's configure wants one; no C++ is compiled
+    env["CFLAGS"] = "-g -O2"  # autoconf's own for GCC; libatomic's configure of GCC 16 wants them said
     # Even where both are the same machine the names differ: config.guess tells a vendor, a triple of ours does not. So
     # configure takes every build for a cross build (autoconf compares the names) and runs nothing of what it compiles.
     common = [f"--build={_build_triple(toolchain, tree)}", f"--host={toolchain.triple}", "--disable-multilib", "-q"]
@@ -294,7 +300,8 @@ def _configure(toolchain: Toolchain, recipe: Recipe, tree: Path, log: Path) -> N
         script = f"../../src/{name}/configure"  # relative, so that the tree can be copied to another place
         command.run([script, *common, *extra], own_log, folder=folder, what=f"libgo: configuring {name}", env=env)
         if name != "libgo":
-            command.run(["make"], own_log, folder=folder, what=f"libgo: making {name}")
+            # Nothing else: all of GCC 16's libatomic is only made beside a GCC that is being built.
+            command.run(["make", _HELPERS[name]], own_log, folder=folder, what=f"libgo: making {name}")
 
     with ThreadPoolExecutor() as threads:
         steps = [threads.submit(configure, name, "--disable-shared", "--with-pic") for name in _HELPERS]
