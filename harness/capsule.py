@@ -166,7 +166,7 @@ def _fill(
         "image": sums,
         "sha256": hashes,
         "environment": env,
-        "qemu": _version(guest.qemu),
+        "qemu": machine.qemu_version(trial.guest, guest),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     readme = _README.format(
@@ -270,8 +270,3 @@ def _image(name: str, plain: _Boot, asked: Asked, folder: Path, report: Reporter
             names[known] = image / known
             shutil.copyfile(file, names[known])
     return _Boot(names, plain.files, "file=image/disk.qcow2,format=qcow2,snapshot=on")
-
-
-def _version(qemu: str) -> str:
-    done = subprocess.run([qemu, "--version"], capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout.partition("\n")[0]

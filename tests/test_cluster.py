@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from distributed import get_worker
+from distributed import Client, get_worker
 
 from harness import cluster, conf, engine
 from harness.build.libgo import Libgo
@@ -149,11 +149,30 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
         makers.stop()
 
 
-def test_a_worker_that_cannot_have_guests_leaves(started, scheduler, tmp_path, write):
+def without_qemu(write):
+    """The words of a run whose guest no worker can have."""
     mine = write("mine.yaml", "guests:\n  linux-i386: {qemu: qemu-system-none}\n")
+    return ["run", "threads/lock-ring", "--variant", "pristine", "--conf", str(mine), "--scheduler"]
+
+
+def test_workers_that_cannot_have_guests_are_told_of_before_anything_is_built(started, scheduler, tmp_path, write):
     worker(started, scheduler, tmp_path / "w")
-    words = ["run", "threads/lock-ring", "--variant", "pristine", "--conf", str(mine), "--scheduler", scheduler]
-    run = started("harness", *words, "--work", str(tmp_path / "work"))
+    with Client(scheduler, set_as_default=False) as client:
+        client.wait_for_workers(1)
+    words = [*without_qemu(write), scheduler, "--work", str(tmp_path / "work")]
+    run = started("harness", *words, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 2, out
+    assert "no worker can have the guests; tcp://127.0.0.1:" in out and "no qemu-system-none on this machine" in out
+    assert not (tmp_path / "cache" / "harness" / "images").exists() and not (tmp_path / "work").exists()
+
+
+def test_a_worker_that_cannot_have_guests_leaves(started, scheduler, tmp_path, write):
+    run = started("harness", *without_qemu(write), scheduler, "--work", str(tmp_path / "work"))
+    for line in run.stdout:  # it has passed all that is looked at before
+        if "waiting for workers" in line:
+            break
+    worker(started, scheduler, tmp_path / "w")
     out, _ = run.communicate(timeout=120)
     assert run.returncode == 3 and "no worker is left" in out and "no qemu-system-none on this machine" in out
 
@@ -177,7 +196,7 @@ def test_where_no_scheduler_is(monkeypatch, tmp_path):
 def test_a_scheduler_s_address_is_read_before_it_is_called(monkeypatch, address, why):
     monkeypatch.setattr(cluster, "Client", None)
     with pytest.raises(ConfigError, match=f"^no scheduler answers at {address}: {re.escape(why)}"):
-        cluster.check(address)
+        cluster.check(address, conf.load(), [])
 
 
 def test_what_a_cluster_cannot_do(tmp_path):

@@ -93,6 +93,14 @@ def test_this_machine_s_qemu():
 
 
 @pytest.mark.parametrize(
+    ("version", "by_name"),
+    [("7.2.22 (Debian)", False), ("9.0.50", False), ("9.1.0", True), ("10.0.13 (Debian)", True), ("11.1.3", True)],
+)
+def test_how_it_saves(version, by_name):
+    assert qemu.Qemu(f"QEMU emulator version {version}", True, ()).migrates_to_file is by_name
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         (

@@ -210,13 +210,16 @@ class Machine:
         nothing = Path("/dev/null")
         self.data = saved.data if saved and saved.data.exists() else data
         disks = [self._overlay(saved, apart) or nothing, self._data_overlay() or nothing]
+        incoming = ["-incoming", "fd:5"]
+        if qemu.at_hand(program).migrates_to_file:
+            incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
         self._by_kvm = kvm_may_work()
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
             words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
             if saved:
-                failure = self._launch([*words, "-incoming", "fd:5"], saved.memory, *disks)
+                failure = self._launch([*words, *incoming], saved.memory, *disks)
             else:
                 failure = self._launch([*words, *["-S"] * paused], nothing, *disks)
             if failure is None:
@@ -237,9 +240,13 @@ class Machine:
         saved = Saved.at(folder)
         self.monitor.execute("stop")
         self.monitor.execute("migrate-set-parameters", max_bandwidth=1 << 40)
+        by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
         with saved.memory.open("wb") as file:
-            self.monitor.give_file("memory", file.fileno())
-        self.monitor.execute("migrate", uri="fd:memory")
+            if by_name:
+                uri = f"file:/dev/fdset/{self.monitor.give_fdset(file.fileno())}"
+            else:
+                uri = self.monitor.give_file("memory", file.fileno())
+        self.monitor.execute("migrate", uri=uri)
         self._until("query-migrate", "completed", ("failed", "cancelled"))
         overlay = self.switch_off()
         if overlay:

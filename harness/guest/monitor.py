@@ -39,15 +39,20 @@ class Monitor:
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         return self._wait(lambda: self._client.execute(command, named), command)
 
-    def give_file(self, name: str, number: int) -> None:
-        """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd)."""
+    def give_file(self, name: str, number: int) -> str:
+        """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd). Returns its URI."""
         self._send_file(number)
         self.execute("getfd", fdname=name)
+        return f"fd:{name}"
+
+    def give_fdset(self, number: int) -> int:
+        """Pass an open file to QEMU, which may open it as /dev/fdset/N (QMP reference, add-fd). Returns N."""
+        self._send_file(number)
+        return int(self.execute("add-fd")["fdset-id"])
 
     def screenshot(self, number: int) -> None:
         """Have the screen written to an open file as PNG. QEMU, which may open no file of ours, gets the open one."""
-        self._send_file(number)
-        given = self.execute("add-fd")["fdset-id"]
+        given = self.give_fdset(number)
         try:
             self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")
         finally:

@@ -144,7 +144,7 @@ class Pool:
             stopped: asked now and then whether to give up.
 
         Raises:
-            ToolMissing, ImageError: it cannot be started on this machine.
+            ToolMissing, ImageError, QemuRefusal: it cannot be started on this machine.
             GuestError: it does not boot.
         """
         machine = self._machine(folder, stopped)

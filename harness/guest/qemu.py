@@ -8,6 +8,7 @@ identity of QEMU's file. Knows nothing of guests.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,13 @@ class Qemu:
     version: str
     sandbox: bool
     drop_root: tuple[str, ...]
+
+    @property
+    def migrates_to_file(self) -> bool:
+        """Whether it saves to a file that is named, `file:`, and restores from one. The one before took an open file,
+        `fd:`; that was deprecated in QEMU 9.1 (its docs/about/deprecated.rst), and QEMU 11.1 refuses it."""
+        number = re.search(r"version (\d+)\.(\d+)", self.version)
+        return number is None or (int(number[1]), int(number[2])) >= (9, 1)
 
     def confinement(self, root: bool) -> list[str]:
         """The options that keep the guest's machine from the host.
