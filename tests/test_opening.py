@@ -132,7 +132,8 @@ def test_a_capsule_runs_without_the_harness(work, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": str(port)}
-    done = subprocess.run([folder / "run.sh"], env=plain, capture_output=True, text=True, check=False)
+    words = [folder / "run.sh", "image", "image/key"]  # which it takes by default, seen from another folder
+    done = subprocess.run(words, cwd=folder, env=plain, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (7, "five six\n"), done.stderr
     assert "\none\ntwo $three 'four\n" in done.stderr
     assert "run.sh: exit status 7; the trial was: fail, " in done.stderr
