@@ -197,7 +197,7 @@ def unpack(packages: Sequence[str], cache: Cache, say: Callable[[str], None], al
                 file.write(_LISTS.format(work=work))
             status, output = apt_get("update", settings=settings)
             if status:
-                raise BuildError(f"the package lists cannot be read: {_first_error(output)}") from error
+                raise BuildError(f"the package lists cannot be read: {first_error(output)}") from error
             return _unpack(packages, cache, settings, say, alone)
 
 
@@ -224,7 +224,7 @@ def _unpack(packages: Sequence[str], cache: Cache, settings: Path, say: Callable
         say(f"downloading {len(wanted)} packages")
         status, output = apt_get("download", *wanted, settings=settings, folder=folder)
         if status:
-            raise BuildError(f"{' '.join(packages)} cannot be downloaded: {_first_error(output)}")
+            raise BuildError(f"{' '.join(packages)} cannot be downloaded: {first_error(output)}")
         say(f"unpacking {' '.join(packages)}")
         for deb in sorted(folder.glob("*.deb")):
             _extract(deb, folder / "root")
@@ -266,7 +266,7 @@ def _older(version: str, than: str) -> bool:
     return subprocess.run(["dpkg", "--compare-versions", version, "lt", than], check=False).returncode == 0
 
 
-def _first_error(output: str) -> str:
+def first_error(output: str) -> str:
     """apt's first error, or its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("E:")), lines[-1] if lines else "apt-get printed nothing")
