@@ -114,7 +114,8 @@ def parse_simulation(output: str, status: int) -> Simulation:
         return Simulation(steps)
     errors = re.findall(r"^E: (.*)", output, re.MULTILINE)
     reasons = [" ".join(reason.split()) for reason in _REASON.findall(output)]
-    return Simulation(steps, "; ".join([*reasons, *errors]) or "apt-get gives no reason")
+    reasons = [reason for reason in reasons if re.search(r"\b(?:Conflicts|Breaks)\b", reason)] or reasons
+    return Simulation(steps, "; ".join(reasons or errors) or "apt-get gives no reason")
 
 
 def simulate(packages: Iterable[str], settings: Path | None = None) -> Simulation:
