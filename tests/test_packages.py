@@ -1,4 +1,4 @@
-"""Debian's packages: what apt says it would do, read from outputs of the apt of Debian 12 and 13; unpacked compilers."""
+"""Debian's packages: what apt would do, read from outputs of the apt of Debian 12 and 13; unpacked compilers."""
 
 import shutil
 import subprocess
