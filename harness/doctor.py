@@ -47,10 +47,12 @@ _TWIN = "x86_64-linux-gnu"
 #: The QEMU of Debian 12, the oldest that is tried.
 _QEMU = (7, 2)
 #: MiB that each part of the cache takes in a first `make matrix` (measured on Debian 12 and 13, and rounded up), by the
-#: folder that is there when it is done.
-_CACHE = {"gcc-source": 110, "images": 60, "libgo": 100, "libgo-tree": 320, "machines": 220, "programs": 10}
+#: folder that is there when it is done. Saving a guest is not begun without room for all its memory.
+_CACHE = {"gcc-source": 100, "images": 60, "libgo": 120, "libgo-tree": 300, "machines": 512, "programs": 5}
+#: MiB without which neither an image nor a libgo is begun.
+_BEGIN = 400
 #: MiB that the virtual environment takes (measured), and a run's own folder; both lie in the clone.
-_HERE = {".venv": 300, ".harness": 50}
+_VENV, _RUN = 300, 50
 #: MiB: a guest of linux-i386 with its QEMU, and the most that one compilation of libgo takes (net/http, measured).
 _GUEST, _COMPILATION = 712, 400
 _MIB = 1 << 20
@@ -150,8 +152,11 @@ def install(tests: bool = False) -> int:
 def _get(tests: bool) -> list[str]:
     """Install or unpack what is missing. Returns what could not be done, and what can be done about it."""
     root, no_root = _root()
-    if _gccgo() is None and _default_gcc() is None and root is not None:
-        _update(root)  # before the question which GCC is the default
+    if _gccgo() is None and _default_gcc() is None:  # apt has no lists to tell which GCC is the default
+        if root == []:
+            _update(root)
+        else:
+            _unpack(f"gccgo-{_TRIPLE}")
     missing = [need for need in needs(tests) if not need.there]
     unpacked = {need.package for need in missing if need.unpackable}
     names = sorted({need.package for need in missing} - unpacked)
@@ -211,21 +216,21 @@ def _install(root: list[str], names: list[str]) -> str:
     options = ["APT::Get::AutomaticRemove=false", "APT::Get::allow-downgrades=false", "DPkg::Lock::Timeout=300"]
     command = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "install", "-q", "-y"]
     command += ["--no-remove", "--no-install-recommends", *(word for option in options for word in ("-o", option))]
-    output = _run([*command, *names])
+    output = _call([*command, *names])
     if output is not None and _update(root):  # an old index names packages that are gone
-        output = _run([*command, *names])
+        output = _call([*command, *names])
     return "" if output is None else f"apt-get install {' '.join(names)} fails: {output}"
 
 
 def _update(root: list[str]) -> bool:
     """Have apt read its package lists anew. Returns whether it could."""
-    failure = _run([*root, "apt-get", "update", "-q"])
+    failure = _call([*root, "apt-get", "update", "-q"])
     if failure:
         print(f"apt-get update fails: {failure}", file=sys.stderr)
     return failure is None
 
 
-def _run(command: list[str]) -> str | None:
+def _call(command: list[str]) -> str | None:
     """Run a command. Returns None, or its first error."""
     # Only sudo may ask, and it does so at the terminal itself.
     done = subprocess.run(
@@ -314,9 +319,10 @@ def _cache() -> list[Check]:
 def _room() -> list[Check]:
     """Room for what a run adds to the cache, and to the folder that it is called in."""
     cache = paths.cache_dir()
-    wanted = {cache: sum(mib for kind, mib in _CACHE.items() if not _any(cache / kind))}
+    lacking = sum(mib for kind, mib in _CACHE.items() if not _any(cache / kind))
+    wanted = {cache: max(lacking, _BEGIN) if lacking else 0}
     if (paths.DATA / "Makefile").is_file():  # a clone
-        wanted[paths.DATA] = sum(mib for name, mib in _HERE.items() if not _any(paths.DATA / name))
+        wanted[paths.DATA] = _RUN + (0 if _any(paths.DATA / ".venv") else _VENV)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, mib in wanted.items():
         there = next(place for place in (folder, *folder.parents) if place.exists())
