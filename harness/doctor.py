@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def _get(tests: bool) -> list[str]:
         installed = sorted({*names, *unpacked})
         if root and any(not _known(name) for name in installed):
             _update(root)
-        blocked = _blocked(installed)
+        blocked = _blocked(installed, unpacked)
         for name, harm in blocked.items():
             if name not in unpacked:
                 failures.append(f"{name} is not installed: apt {harm}. {_remedy(name)}")
@@ -178,10 +179,13 @@ def _get(tests: bool) -> list[str]:
         if wanted and (failure := _install(root or [], wanted)):
             failures.append(failure)
     for name in sorted(unpacked):
-        packages.unpack(
-            [name], Cache(paths.cache_dir()), lambda text: print(text, flush=True), name.endswith("-source")
-        )
+        _unpack(name)
     return failures
+
+
+def _unpack(name: str) -> None:
+    """Unpack a package into the cache; one of sources needs nothing that it depends on."""
+    packages.unpack([name], Cache(paths.cache_dir()), lambda text: print(text, flush=True), name.endswith("-source"))
 
 
 def _known(name: str) -> bool:
@@ -190,11 +194,18 @@ def _known(name: str) -> bool:
     return done.returncode == 0
 
 
-def _blocked(names: list[str]) -> dict[str, str]:
-    """The packages that apt could install only by doing harm to others, and which. Asks apt to simulate it."""
+def _blocked(names: list[str], likely: Collection[str] = ()) -> dict[str, str]:
+    """The packages that apt could install only by doing harm to others, and which. Asks apt to simulate it.
+
+    Args:
+        likely: those that are looked at first, for a simulation takes a second or more.
+    """
     if not packages.simulate(names).harm:
         return {}
-    alone = {name: harm for name in names if (harm := packages.simulate([name]).harm)}
+    rest = [name for name in names if name not in likely]
+    if rest and packages.simulate(rest).harm:
+        likely = names
+    alone = {name: harm for name in likely if (harm := packages.simulate([name]).harm)}
     rest = [name for name in names if name not in alone]
     if rest and (harm := packages.simulate(rest).harm):
         alone.update(dict.fromkeys(rest, harm))

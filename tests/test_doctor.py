@@ -199,7 +199,8 @@ def test_an_ordinary_user_without_sudo_is_told_in_one_sentence(programs, monkeyp
     assert "gccgo" in {name.split("-")[0] for name in unpacked}
 
 
-def test_what_would_remove_others_is_told_from_what_would_not(monkeypatch):
+@pytest.mark.parametrize("likely", [[], ["gccgo-12-i686-linux-gnu"], ["cpio"]])
+def test_what_would_remove_others_is_told_from_what_would_not(monkeypatch, likely):
     """apt's answers are given here: what it would say depends on what this machine has."""
 
     def simulate(names):
@@ -207,7 +208,14 @@ def test_what_would_remove_others_is_told_from_what_would_not(monkeypatch):
         return packages.Simulation((packages.Step("gcc-multilib", "4:12.2.0-3", ""),) if removes else ())
 
     monkeypatch.setattr(packages, "simulate", simulate)
-    assert doctor._blocked(["cpio", "patch"]) == {}
-    assert doctor._blocked(["cpio", "gccgo-12-i686-linux-gnu"]) == {
-        "gccgo-12-i686-linux-gnu": "would remove gcc-multilib"
-    }
+    assert doctor._blocked(["cpio", "patch"], likely) == {}
+    found = doctor._blocked(["cpio", "gccgo-12-i686-linux-gnu", "patch"], likely)
+    assert found == {"gccgo-12-i686-linux-gnu": "would remove gcc-multilib"}
+
+
+def test_packages_that_only_together_do_harm_are_all_blocked(monkeypatch):
+    def simulate(names):
+        return packages.Simulation((packages.Step("other", "1", ""),) if len(names) > 1 else ())
+
+    monkeypatch.setattr(packages, "simulate", simulate)
+    assert doctor._blocked(["cpio", "patch"]) == dict.fromkeys(["cpio", "patch"], "would remove other")
