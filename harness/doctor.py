@@ -313,6 +313,10 @@ def _qemu() -> list[Check]:
 def _kvm() -> Check:
     if problem := kvm.problem():
         return Check("PROBLEM", f"KVM: {problem}. Guests run by emulation, several times slower")
+    record = paths.cache_dir() / "kvm-fails"  # written by harness/guest/machine.py
+    if record.is_file() and record.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text():
+        text = f"KVM: a guest failed under it since this machine booted; to have it tried again: rm {record}"
+        return Check("PROBLEM", f"{text}. Guests run by emulation, several times slower")
     return Check("ok", "KVM runs a guest")
 
 

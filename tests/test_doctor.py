@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from harness import doctor, packages, paths
 from harness.cli import main
+from harness.guest import machine
 
 
 @pytest.fixture
@@ -105,6 +106,15 @@ def test_too_little_memory(own, monkeypatch):
         monkeypatch.setattr(os, "cpu_count", lambda: 4)
         (check,) = doctor._memory()
         assert check.fatal == is_fatal and words in check.text
+
+
+def test_kvm_under_which_a_guest_failed_is_not_called_good(own, monkeypatch):
+    """The probe is taken to say yes, which it does not on every machine."""
+    monkeypatch.setattr(doctor.kvm, "problem", lambda: "")
+    assert doctor._kvm().state == "ok"
+    machine._kvm_fails().parent.mkdir(parents=True)
+    machine._kvm_fails().write_text(machine._boot_id())
+    assert doctor._kvm().state == "PROBLEM" and f"rm {machine._kvm_fails()}" in doctor._kvm().text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
