@@ -9,15 +9,18 @@ test: setup
 	@$(MAKE) -s .venv/stamp-test
 	.venv/bin/tox run -q
 
-# What is missing comes by apt; the stamp says that the environment fits pyproject.toml.
+# What is missing comes by apt, which removes nothing; the stamp says that the environment fits pyproject.toml. One whose
+# Python is gone is made anew.
 setup:
-	@command -v python3 >/dev/null && python3 -c "import venv, ensurepip" 2>/dev/null || { \
-	  root=$$( [ $$(id -u) = 0 ] || echo sudo ); $$root apt-get update -q && $$root apt-get install -q -y python3 python3-venv; }
+	@command -v python3 >/dev/null || { \
+	  root=$$( [ $$(id -u) = 0 ] || echo sudo ); \
+	  $$root apt-get update -q && $$root apt-get install -q -y --no-remove python3 python3-venv; }
 	@python3 -m harness.doctor --install
+	@.venv/bin/python -c "" 2>/dev/null || rm -f .venv/stamp .venv/stamp-test
 	@$(MAKE) -s .venv/stamp
 
 .venv/stamp: pyproject.toml
-	python3 -m venv .venv
+	python3 -m venv $$( .venv/bin/python -c "" 2>/dev/null || echo --clear ) .venv
 	.venv/bin/pip install -q --disable-pip-version-check -e .
 	@touch $@
 

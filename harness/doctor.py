@@ -1,19 +1,30 @@
-"""What the host must have, whether it has it, and how to get it: Debian packages, by apt.
+"""What `make matrix` needs of this machine, whether it is there, and how to get it: Debian packages, by apt.
 
-Uses the standard library alone, since the Makefile runs it before there is a virtual environment:
-`python3 -m harness.doctor --install`, with `--tests` for what the tests need besides.
+It removes and downgrades no package: compilers that would take others' places are unpacked into the cache instead. Root
+is asked for only where packages must be installed. Uses the standard library alone, since the Makefile runs it before
+there is a virtual environment: `python3 -m harness.doctor --install`, with `--tests` for what the tests need besides.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 (an older one reads this far)
+    sys.exit(f"PROBLEM  this is Python {sys.version.split()[0]}, and the harness needs 3.11 or newer")
+
+from harness import kvm, packages, paths
+from harness.cache import Cache
+from harness.errors import HarnessError
 
 #: Programs by the Debian package that brings them.
 _PROGRAMS = {
@@ -34,15 +45,44 @@ _TEST_PROGRAMS = {"chromium": ["chromium"]}
 _TRIPLE = "i686-linux-gnu"
 #: That of its 64-bit twin's, which is asked for by tests only, and otherwise told of when the guest is used.
 _TWIN = "x86_64-linux-gnu"
+#: The QEMU of Debian 12, the oldest that is tried.
+_QEMU = (7, 2)
+#: MiB that each part of the cache takes in a first `make matrix` (measured on Debian 12 and 13, and rounded up), by the
+#: folder that is there when it is done. Saving a guest is not begun without room for all its memory.
+_CACHE = {"gcc-source": 100, "images": 60, "libgo": 120, "libgo-tree": 300, "machines": 512, "programs": 5}
+#: MiB without which neither an image nor a libgo is begun.
+_BEGIN = 400
+#: MiB that the virtual environment takes (measured), and a run's own folder; both lie in the clone.
+_VENV, _RUN = 300, 50
+#: MiB: a guest of linux-i386 with its QEMU, and the most that one compilation of libgo takes (net/http, measured).
+_GUEST, _COMPILATION = 712, 400
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Need:
-    """Something that the host must have. `there` says whether it has it."""
+    """A program or file that the host must have, the package that brings it, and whether it is there.
+
+    Attributes:
+        unpackable: the package is as good when it is only unpacked.
+    """
 
     what: str
     package: str
     there: bool
+    unpackable: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at. `state` is ok, MISSING or PROBLEM; `fatal` if `make matrix` fails for it."""
+
+    state: str
+    text: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.state:<8} {self.text}"
 
 
 def needs(tests: bool = False) -> list[Need]:
@@ -53,79 +93,394 @@ def needs(tests: bool = False) -> list[Need]:
         for package, programs in {**_PROGRAMS, **(_TEST_PROGRAMS if tests else {})}.items()
         for program in programs
     ]
+    venv = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
+    found.append(Need("Python's venv", "python3-venv", venv))
     major = _gcc()
-    found.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _installed_gccgo() == major))
-    source = any(Path(f"/usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz"))
+    found.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
     if tests and platform.machine() == "x86_64":  # a cross compiler for other machines' own target has another name
         twin = f"{_TWIN}-gccgo-{major}"
         found.append(Need(twin, f"gccgo-{major}", shutil.which(twin) is not None))
-    found.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source))
+    source = packages.gcc_source(major) is not None
+    found.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
     return found
 
 
-def _installed_gccgo() -> int | None:
-    """The newest cross gccgo that is installed."""
-    majors = [major for major in range(16, 11, -1) if shutil.which(f"{_TRIPLE}-gccgo-{major}")]
-    return majors[0] if majors else None
+def _gccgo() -> int | None:
+    """The newest cross gccgo that is there, installed or unpacked."""
+    path = packages.search_path()
+    majors = (major for major in range(16, 11, -1) if shutil.which(f"{_TRIPLE}-gccgo-{major}", path=path))
+    return next(majors, None)
 
 
 def _gcc() -> int:
-    """The GCC to use: the one whose cross gccgo is installed, else the distribution's default."""
-    installed = _installed_gccgo()
-    if installed:
-        return installed
-    asked = (
-        subprocess.run(["apt-cache", "depends", f"gccgo-{_TRIPLE}"], capture_output=True, text=True, check=False).stdout
-        if shutil.which("apt-cache")
-        else ""
-    )
-    match = re.search(rf"gccgo-(\d+)-{_TRIPLE}", asked)
-    return int(match[1]) if match else 12
+    """The GCC to use: the one whose cross gccgo is there, else the distribution's default."""
+    return _gccgo() or _default_gcc() or 12
+
+
+def _default_gcc() -> int | None:
+    """The GCC that the distribution's gccgo for the target is, if apt has lists that tell."""
+    if not shutil.which("apt-cache"):
+        return None
+    command = ["apt-cache", "depends", f"gccgo-{_TRIPLE}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    match = re.search(rf"gccgo-(\d+)-{_TRIPLE}", answer)
+    return int(match[1]) if match else None
+
+
+# Getting what is missing
 
 
 def install(tests: bool = False) -> int:
-    """Install what is missing, for the tests too if they are to be run. Returns apt's exit status."""
-    root = [] if os.geteuid() == 0 else ["sudo"]
-    if not any(need.there for need in needs() if need.package.startswith("gccgo")):
-        _apt([*root, "apt-get", "update", "-q"])  # before the question which GCC is the default
-    missing = sorted({need.package for need in needs(tests) if not need.there})
-    if not missing:
-        return 0
-    print("installing", *missing, flush=True)
-    command = [
-        *root,
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "install",
-        "-q",
-        "-y",
-        "--no-install-recommends",
+    """Get what is missing, for the tests too if they are to be run, and look whether `make matrix` would work.
+
+    Returns:
+        The exit status: 0, or 1 with the reasons on standard error.
+    """
+    failures = []
+    if any(not need.there for need in needs(tests)):
+        try:
+            failures = _get(tests)
+        except HarnessError as error:
+            failures = [str(error)]
+    fatal = [check for check in _hindrances(tests) if check.fatal and check.state != "MISSING"]
+    if not failures:
+        fatal += [Check("MISSING", need.what) for need in needs(tests) if not need.there]
+    for line in [*failures, *fatal]:
+        print(line, file=sys.stderr)
+    return int(bool(failures or fatal))
+
+
+def _get(tests: bool) -> list[str]:
+    """Install or unpack what is missing. Returns what could not be done, and what can be done about it."""
+    root, no_root = _root()
+    if _gccgo() is None and _default_gcc() is None:  # apt has no lists to tell which GCC is the default
+        if root == []:
+            _update(root)
+        else:
+            _unpack(f"gccgo-{_TRIPLE}")
+    missing = [need for need in needs(tests) if not need.there]
+    unpacked = {need.package for need in missing if need.unpackable}
+    names = sorted({need.package for need in missing} - unpacked)
+    failures: list[str] = []
+    if names and root is None:
+        failures.append(f"{no_root}; have root run: apt-get install {' '.join(names)}")
+    elif names or root == []:
+        installed = sorted({*names, *unpacked})
+        if root and any(not _known(name) for name in installed):
+            _update(root)
+        blocked = _blocked(installed, unpacked)
+        for name, harm in blocked.items():
+            if name not in unpacked:
+                failures.append(f"{name} is not installed: apt {harm}. {_remedy(name)}")
+            else:
+                print(f"{name} is unpacked and not installed: apt {harm}", flush=True)
+        wanted = [name for name in installed if name not in blocked]
+        unpacked &= set(blocked)
+        if wanted and (failure := _install(root or [], wanted)):
+            failures.append(failure)
+    for name in sorted(unpacked):
+        _unpack(name)
+    return failures
+
+
+def _unpack(name: str) -> None:
+    """Unpack a package into the cache; one of sources needs nothing that it depends on."""
+    packages.unpack([name], Cache(paths.cache_dir()), lambda text: print(text, flush=True), name.endswith("-source"))
+
+
+def _known(name: str) -> bool:
+    """Whether apt has a version of a package to install."""
+    done = subprocess.run(["apt-cache", "show", "-q", name], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _blocked(names: list[str], likely: Collection[str] = ()) -> dict[str, str]:
+    """The packages that apt could install only by doing harm to others, and which. Asks apt to simulate it.
+
+    Args:
+        likely: those that are looked at first, for a simulation takes a second or more.
+    """
+    if not packages.simulate(names).harm:
+        return {}
+    rest = [name for name in names if name not in likely]
+    if rest and packages.simulate(rest).harm:
+        likely = names
+    alone = {name: harm for name in likely if (harm := packages.simulate([name]).harm)}
+    rest = [name for name in names if name not in alone]
+    if rest and (harm := packages.simulate(rest).harm):
+        alone.update(dict.fromkeys(rest, harm))
+    return alone
+
+
+def _remedy(name: str) -> str:
+    programs = _PROGRAMS.get(name) or _TEST_PROGRAMS.get(name) or [name]
+    return (
+        f"Remove what is in its way by hand, if you do without it, or see to it yourself that {' and '.join(programs)} "
+        "can be run"
+    )
+
+
+def _install(root: list[str], names: list[str]) -> str:
+    """Install packages as root. Returns what went wrong, or ''."""
+    print("installing", *names, flush=True)
+    # The simulation has shown that nothing is removed or downgraded; should apt see it otherwise now, it stops.
+    options = ["APT::Get::AutomaticRemove=false", "APT::Get::allow-downgrades=false", "DPkg::Lock::Timeout=300"]
+    command = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "install", "-q", "-y"]
+    command += ["--no-remove", "--no-install-recommends", *(word for option in options for word in ("-o", option))]
+    output = _call([*command, *names])
+    if output is not None and _update(root):  # an old index names packages that are gone
+        output = _call([*command, *names])
+    return "" if output is None else f"apt-get install {' '.join(names)} fails: {output}"
+
+
+def _update(root: list[str]) -> bool:
+    """Have apt read its package lists anew. Returns whether it could."""
+    failure = _call([*root, "apt-get", "update", "-q"])
+    if failure:
+        print(f"apt-get update fails: {failure}", file=sys.stderr)
+    return failure is None
+
+
+def _call(command: list[str]) -> str | None:
+    """Run a command. Returns None, or its first error."""
+    # Only sudo may ask, and it does so at the terminal itself.
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return packages.first_error(done.stdout) if done.returncode else None
+
+
+def _root() -> tuple[list[str] | None, str]:
+    """The words that have a command run by root, none for root; or None and why it cannot be had."""
+    if os.geteuid() == 0:
+        return [], ""
+    if not shutil.which("sudo"):
+        return None, "you are not root, and there is no sudo"
+    quiet = subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if quiet.returncode == 0:
+        return ["sudo", "-n"], ""
+    if os.environ.get("CI") or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None, "sudo asks for a password, and nobody is there to give it"
+    return ["sudo"], ""
+
+
+# Looking
+
+
+def checks() -> list[Check]:
+    """All that is looked at on this machine, in an order to read it in."""
+    return [*_hindrances(), _kvm(), *_orphans(), *_environment()]
+
+
+def _hindrances(tests: bool = False) -> list[Check]:
+    """What can keep `make matrix` from working; quick, for it is looked at before each."""
+    found = [Check("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")]
+    wanted = needs(tests)
+    for need in wanted:
+        found.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
+    if any(need.there and need.unpackable for need in wanted):
+        found += _compilers()
+    return [*found, *_qemu(), *_cache(), *_room(), *_memory(), *_database()]
+
+
+def _compilers() -> list[Check]:
+    """Whether the compilers run, down to the linker: those that are unpacked may lack a library."""
+    path = packages.search_path()
+    gccgo = shutil.which(f"{_TRIPLE}-gccgo-{_gccgo()}", path=path)
+    if gccgo is None:
+        return []
+    command = [gccgo, "-x", "go", "-o", os.devnull, "-"]
+    done = subprocess.run(command, input="package main\nfunc main() {}\n", capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return []
+    return [Check("PROBLEM", f"{gccgo} does not compile: {packages.first_error(done.stderr)}", fatal=True)]
+
+
+def _qemu() -> list[Check]:
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
+        return []
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    match = re.search(r"version (\d+)\.(\d+)\S*", done.stdout)
+    if done.returncode or not match:
+        return [Check("PROBLEM", f"{program} --version fails: {packages.first_error(done.stderr)}", fatal=True)]
+    if (int(match[1]), int(match[2])) < _QEMU:
+        oldest = ".".join(map(str, _QEMU))
+        return [Check("PROBLEM", f"QEMU {match[0]}: the oldest that is tried is {oldest}; it may do")]
+    return [Check("ok", f"QEMU {match[0]}")]
+
+
+def _kvm() -> Check:
+    if problem := kvm.problem():
+        return Check("PROBLEM", f"KVM: {problem}. Guests run by emulation, several times slower")
+    record = paths.cache_dir() / "kvm-fails"  # written by harness/guest/machine.py
+    if record.is_file() and record.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text():
+        text = f"KVM: a guest failed under it since this machine booted; to have it tried again: rm {record}"
+        return Check("PROBLEM", f"{text}. Guests run by emulation, several times slower")
+    return Check("ok", "KVM runs a guest")
+
+
+def _cache() -> list[Check]:
+    """Whether the cache can be written."""
+    folder = paths.cache_dir()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return []
+    return [
+        Check("PROBLEM", f"{there} cannot be written; give it to you, or set XDG_CACHE_HOME", fatal=True),
     ]
-    if _apt([*command, *missing]) == 0:
-        return 0
-    _apt([*root, "apt-get", "update", "-q"])  # an old index names packages that are gone
-    return _apt([*command, *missing])
 
 
-def _apt(command: list[str]) -> int:
+def _room() -> list[Check]:
+    """Room for what a run adds to the cache, and to the folder that it is called in."""
+    cache = paths.cache_dir()
+    lacking = sum(mib for kind, mib in _CACHE.items() if not _any(cache / kind))
+    wanted = {cache: max(lacking, _BEGIN) if lacking else 0}
+    if (paths.DATA / "Makefile").is_file():  # a clone
+        wanted[paths.DATA] = _RUN + (0 if _any(paths.DATA / ".venv") else _VENV)
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, mib in wanted.items():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        first, others = disks.get(there.stat().st_dev, (folder, 0))
+        disks[there.stat().st_dev] = (first, others + mib)
+    found = []
+    for folder, mib in disks.values():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        free = shutil.disk_usage(there).free // _MIB
+        if free < mib:
+            text = f"{folder}: `make matrix` needs {mib} MiB of room, and {free} are free; another disk's folder can be"
+            found.append(Check("PROBLEM", f"{text} named by XDG_CACHE_HOME", fatal=True))
+        else:
+            found.append(Check("ok", f"{folder}: {free} MiB are free, `make matrix` needs {mib}"))
+    return found
+
+
+def _any(folder: Path) -> bool:
+    """Whether something whole is in a folder: what is being made begins with a dot."""
     try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False).returncode
-    except FileNotFoundError as error:
-        print(f"{error.filename}: not found; install by hand what `harness doctor` names", file=sys.stderr)
-        return 2
+        return any(not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:
+        return False
 
 
-def report() -> str:
-    """What is there and what is missing, and the command that brings it."""
-    lines = [f"{'ok      ' if need.there else 'MISSING '} {need.what}" for need in needs()]
-    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    lines.append(f"ok       KVM {'is tried first' if kvm else 'is not to be had: guests run by emulation'}")
-    missing = sorted({need.package for need in needs() if not need.there})
+def _memory() -> list[Check]:
+    """Memory for a guest, and for as many compilations as there are cores."""
+    free = _available()
+    cores = os.cpu_count() or 1
+    if free < _GUEST:
+        text = f"memory: {free} MiB are free, and a guest with its QEMU takes {_GUEST}; end other programs"
+        return [Check("PROBLEM", text, fatal=True)]
+    if free < cores * _COMPILATION and not _any(paths.cache_dir() / "libgo"):
+        text = f"memory: {free} MiB are free, and {cores} compilations of libgo side by side take up to "
+        return [Check("PROBLEM", f"{text}{cores * _COMPILATION}; `taskset -c 0 make matrix` makes one at a time")]
+    return [Check("ok", f"memory: {free} MiB are free, enough for {min(cores, free // _GUEST)} guests side by side")]
+
+
+def _available() -> int:
+    """MiB of memory and swap that can be had (proc(5), /proc/meminfo), in a control group that has a limit too."""
+    rows = dict(re.findall(r"^(\w+):\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    free = (int(rows["MemAvailable"]) + int(rows["SwapFree"])) // 1024
+    group = Path("/sys/fs/cgroup")  # the own one in a container (cgroup_namespaces(7))
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, (int(limit) - int(used)) // _MIB)
+
+
+# Leftovers
+
+
+def _orphans() -> list[Check]:
+    """QEMUs of the harness that go on though it is gone: their shell, which would end them, was killed too."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        words = _words(folder)
+        if not words or not Path(words[0]).name.startswith("qemu-system-") or "file=/dev/fdset/1" not in str(words):
+            continue
+        if not _has_harness(folder):
+            guest = words[words.index("-name") + 1] if "-name" in words else "?"
+            text = f"QEMU of guest {guest} goes on, and no harness is there for it: `kill {folder.name}`"
+            found.append(Check("PROBLEM", text))
+    return found
+
+
+def _has_harness(folder: Path) -> bool:
+    """Whether a process has a Python among those that started it."""
+    while folder.name not in ("0", "1"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            return True  # it has just ended
+        folder = folder.with_name(parent)
+        words = _words(folder)
+        if words and folder.name != "1" and re.match(r"python|harness|pytest", Path(words[0]).name):
+            return True
+    return False
+
+
+def _words(folder: Path) -> list[str]:
+    try:
+        return [word.decode(errors="replace") for word in (folder / "cmdline").read_bytes().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def _environment() -> list[Check]:
+    """A virtual environment whose Python is gone, as after an upgrade of the system."""
+    python = paths.DATA / ".venv/bin/python"
+    if python.is_symlink() and not python.exists():
+        text = f"{python.parents[1]} is of {os.readlink(python)}, which is gone; `make setup` makes it anew"
+        return [Check("PROBLEM", text)]
+    return []
+
+
+def _database() -> list[Check]:
+    """A results database that this harness cannot read."""
+    file = paths.work_dir() / "results.sqlite"
+    if not file.is_file():
+        return []
+    try:
+        from harness.results.store import VERSION
+    except ImportError:  # no virtual environment yet
+        return []
+    try:
+        db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        return [Check("PROBLEM", f"{file}: {error}; move it away, or name another folder by --work", fatal=True)]
+    if version > VERSION:
+        text = f"{file} is of a newer harness (version {version}, this one knows {VERSION}); move it away"
+        return [Check("PROBLEM", f"{text}, or name another folder by --work", fatal=True)]
+    if 0 < version < VERSION:
+        return [Check("ok", f"{file} is of an older harness; the next run brings it up to date")]
+    return []
+
+
+def report() -> tuple[str, int]:
+    """All that was looked at, what to do, and the exit status: 1 if `make matrix` would fail."""
+    found = checks()
+    missing = [need for need in needs() if not need.there]
+    by_root = sorted({need.package for need in missing if not need.unpackable})
+    others = sorted({need.package for need in missing if need.unpackable})
+    lines = [str(check) for check in found]
     if missing:
-        lines.append(f"\nTo get what is missing: sudo apt-get install {' '.join(missing)}")
-    return "\n".join(lines)
+        lines += ["", "`make setup` gets what is missing, and removes nothing."]
+    if by_root:
+        lines.append(f"By hand: sudo apt-get install --no-remove {' '.join(by_root)}")
+    if others:
+        lines.append(f"Without root, into the cache: {' '.join(others)}")
+    fatal = any(check.fatal for check in found)
+    lines += ["", "`make matrix` fails here as it is" if fatal else "`make matrix` works here"]
+    return "\n".join(lines), int(fatal)
 
 
 if __name__ == "__main__":
-    sys.exit(install("--tests" in sys.argv[1:]) if "--install" in sys.argv[1:] else print(report()))
+    if "--install" in sys.argv[1:]:
+        sys.exit(install("--tests" in sys.argv[1:]))
+    text, status = report()
+    print(text)
+    sys.exit(status)

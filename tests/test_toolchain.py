@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import conf
-from harness.build import counting, gcc, source, toolchain
+from harness import conf, packages
+from harness.build import counting, gcc, toolchain
 from harness.build.sysroot import Folder
 from harness.cache import Cache
 from harness.cli import main
@@ -68,7 +68,7 @@ def archive(tmp_path, write):
 BUILD = """
 import sys
 from pathlib import Path
-from harness import conf
+from harness import conf, packages
 from harness.build import gcc
 from harness.build.sysroot import Folder
 from harness.cache import Cache
@@ -156,7 +156,7 @@ def test_a_patch_that_the_source_does_not_have(archive, own, monkeypatch):
 
 def test_what_the_build_needs_is_named_with_the_command_that_brings_it(own, monkeypatch):
     said = conf.load().toolchain("hurd-i386").model_copy(update={"triple": "i000-none"})
-    monkeypatch.setattr(source, "packaged", lambda major: None)
+    monkeypatch.setattr(packages, "gcc_source", lambda major: None)
     monkeypatch.setattr(gcc, "_LIBRARIES", {"no-such-header.h": "libgmp-dev"})
     with pytest.raises(ToolMissing, match=r"sudo apt-get install gcc-12-source binutils-i000-none .*libgmp-dev"):
         gcc.build("hurd-i386", said, Folder(Path("/none")), own)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import conf
+from harness import conf, packages
 from harness.build import command, source, sysroot
 from harness.build.counting import Progress, counted
 from harness.build.toolchain import GCC_VERSIONS
@@ -150,7 +150,7 @@ def build(
 def _look_around(said: conf.Toolchain) -> Path:
     """The archive of GCC's source, if it and all else that the build needs is there. Raises ToolMissing."""
     majors = [said.gcc] if said.gcc else GCC_VERSIONS
-    archive = next((found for major in majors if (found := source.packaged(major))), None)
+    archive = next((found for major in majors if (found := packages.gcc_source(major))), None)
     missing = [] if archive else [f"gcc-{said.gcc or min(GCC_VERSIONS)}-source"]
     if not all(shutil.which(f"{said.triple}-{tool}") for tool in _BINUTILS):
         missing.append(f"binutils-{said.triple}")

@@ -9,6 +9,7 @@ import functools
 import subprocess
 from pathlib import Path
 
+from harness import packages
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ToolMissing
@@ -42,15 +43,10 @@ def find(toolchain: Toolchain) -> Path:
         if not toolchain.source.exists():
             raise BuildError(f"toolchain {toolchain.name}: no GCC source at {toolchain.source}")
         return toolchain.source
-    archive = packaged(toolchain.major)
+    archive = packages.gcc_source(toolchain.major)
     if archive is None:
         raise ToolMissing(f"no source of GCC {toolchain.major}; Debian's package is gcc-{toolchain.major}-source")
     return archive
-
-
-def packaged(major: int) -> Path | None:
-    """The archive that Debian's gcc-N-source installs, with Debian's patches in `patches/` beside it."""
-    return max(Path(f"/usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz"), default=None)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from harness import conf
+from harness import conf, packages
 from harness.build import command
 from harness.cache import file_digest, lock
 from harness.conf.read import read
@@ -81,7 +81,7 @@ class Toolchain:
 
 
 def find(name: str, configuration: conf.Configuration) -> Toolchain:
-    """Find the tools of a toolchain.
+    """Find the tools of a toolchain: installed, or unpacked in the cache by harness/packages.py.
 
     Args:
         name: its name in the configuration.
@@ -98,15 +98,17 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH
         prefix = str(configuration.beside(prefix, *at, "prefix"))
     wanted = [said.gcc] if said.gcc else list(GCC_VERSIONS)
-    gccgo = next((found for major in wanted if (found := shutil.which(f"{prefix}gccgo-{major}"))), None)
-    gccgo = gccgo or shutil.which(f"{prefix}gccgo")
+    path = packages.search_path()
+    gccgo = next((found for major in wanted if (found := shutil.which(f"{prefix}gccgo-{major}", path=path))), None)
+    gccgo = gccgo or shutil.which(f"{prefix}gccgo", path=path)
     if gccgo is None:
         raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; {how_to_get(name, said)}")
     version = _ask(gccgo, "-dumpfullversion")
     major = version.split(".")[0]
     if said.gcc and int(major) != said.gcc:
         raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {said.gcc} that `gcc:` asks for")
-    gcc = shutil.which(f"{prefix}gcc-{major}") or _which(f"{prefix}gcc", _package(f"gcc-{major}", said.triple))
+    gcc = shutil.which(f"{prefix}gcc-{major}", path=path)
+    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", said.triple))
     return Toolchain(
         name=name,
         triple=said.triple,
@@ -210,7 +212,7 @@ def _debian(triple: str) -> str:
 
 
 def _which(program: str, package: str) -> str:
-    found = shutil.which(program)
+    found = shutil.which(program, path=packages.search_path())
     if found is None:
         raise ToolMissing(f"no {program} on this machine; Debian's package is {package}")
     return found
