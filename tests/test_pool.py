@@ -212,18 +212,24 @@ def test_a_restore_that_fails_ends_in_a_boot(guest_of, write, cache, damage):
     assert not spoilt.exists(), "another one is saved the next time"
 
 
-def test_what_keeps_the_word_answers_from_the_moment_it_is_saved(tmp_path):
-    file = shlex.quote(str(tmp_path / 'it\'s a "$word"'))
-    for number in range(30):
-        start = ["sh", "-c", _KEEPER.format(file=file)]
-        said = {"input": f"{number}\n", "capture_output": True, "text": True, "start_new_session": True}
-        keeper = int(subprocess.run(start, check=True, **said).stdout)
-        ask = _PROOF.format(file=file, clock="", keeper=keeper)
-        done = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=False)
-        os.killpg(os.getpgid(keeper), signal.SIGKILL)  # with its sleep
-        assert done.stdout == f"{number}\n"
-    gone = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=False)
-    assert gone.returncode and not gone.stdout, "nobody waits for one that is gone"
+def every_signal_ignored():
+    """As under a server that leaves all signals ignored that can be."""
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("shell", [["sh"], *([["busybox", "sh"]] if shutil.which("busybox") else [])])
+def test_what_keeps_the_word_answers_once_without_a_signal_and_in_a_folder_that_it_makes(tmp_path, shell):
+    folder = tmp_path / 'it\'s a "$word"' / "below"
+    way = {"capture_output": True, "text": True, "preexec_fn": every_signal_ignored, "timeout": 100}
+    for number in range(5):
+        start = _KEEPER.format(folder=shlex.quote(str(folder)))
+        begun = subprocess.run([*shell, "-c", start], check=True, input=f"{number}\n", **way)
+        proof = _PROOF.format(folder=shlex.quote(str(folder)), clock="", keeper=int(begun.stdout))
+        done = subprocess.run([*shell, "-c", proof], check=True, **way)
+        assert done.stdout == f"{number}\n" and not list(folder.iterdir())
+    gone = subprocess.run([*shell, "-c", proof], check=False, **way)
+    assert not gone.stdout, "nobody waits for one that is gone"
 
 
 def test_a_saved_machine_that_is_cut_off_is_made_again(guest_of, write, cache):

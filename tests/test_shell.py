@@ -96,7 +96,7 @@ def test_a_process_in_the_background_is_not_waited_for(shell_of):
         channel.sendall(b"out")
         channel.send_exit_status(0)
 
-    assert shell_of(answer).run("command", timeout=20.0) == (0, b"out", b"")
+    assert shell_of(answer).run("command", 20.0) == (0, b"out", b"")
 
 
 def test_a_connection_that_closes_without_a_status_is_an_error(shell_of):
@@ -109,4 +109,4 @@ def test_a_command_that_nobody_accepts_ends(shell_of):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Server, "check_channel_exec_request", lambda *any: threading.Event().wait(10.0))
         with pytest.raises(GuestError, match=r"^`command`: not begun within 3 s$"):
-            shell.run("command", timeout=3.0)
+            shell.run("command", 3.0)

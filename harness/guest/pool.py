@@ -34,26 +34,31 @@ KEPT = 4
 KEPT_IN_ALL = 24
 _KIND = "machines"
 _log = logging.getLogger(__name__)
-#: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
-#: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
-#: only between commands. Until its trap is set the signal would end it, so it says when that is.
+#: A process that holds the word in its memory, writes it down when it is asked to, and ends. The word comes by standard
+#: input, so that it stands in no file and no list of processes. It is asked by a file that appears: what runs under an
+#: SSH server may have any signal ignored, and a FIFO is a server of its own on the Hurd, which a small one may lack. It
+#: looks for the file only between the saving and the first question, so no trial is disturbed. Not every sleep knows
+#: parts of a second.
 _KEEPER = """
-file={file}
-mkdir -p "${{file%/*}}"
+folder={folder}
+mkdir -p "$folder" || exit
 read -r word
-rm -f "$file"
-(trap 'echo "$word" >"$file.new"; mv "$file.new" "$file"' USR1; : >"$file"; while :; do sleep 100000 & wait $!; done) \
-</dev/null >/dev/null 2>&1 &
-until [ -f "$file" ]; do :; done
+rm -f "$folder/prove" "$folder/proof"
+(
+until [ -e "$folder/prove" ]; do sleep 0.2 || sleep 1; done
+echo "$word" >"$folder/proof.new" && mv "$folder/proof.new" "$folder/proof"
+) </dev/null >/dev/null 2>&1 &
 echo $!
 sync
 """
+#: `kill -0` sends no signal, but tells whether the process is there.
 _PROOF = """
-rm -f {file}
+folder={folder}
 {clock}
-kill -USR1 {keeper}
-until [ -f {file} ]; do kill -0 {keeper} || break; done
-cat {file}
+: >"$folder/prove"
+until [ -e "$folder/proof" ]; do kill -0 {keeper} || break; sleep 0.1 2>/dev/null || sleep 1; done
+cat "$folder/proof"
+rm -f "$folder/prove" "$folder/proof"
 """
 
 
@@ -220,11 +225,10 @@ class Pool:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
             raise
-        shell = boot.connect(machine, 30.0)
-        proof = f"{self._guest.folder}/restored"
+        shell = boot.connect(machine)
         clock = self._guest.set_clock.format(seconds=int(time.time()))
-        command = _PROOF.format(file=shlex.quote(proof), clock=clock, keeper=told["keeper"])
-        _, out, err = shell.run(command, timeout=30.0, what="the proof of a restore")
+        command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=told["keeper"])
+        _, out, err = shell.run(command, what="the proof of a restore")
         if out.decode(errors="replace").strip() != told["word"]:
             shell.close()
             raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
@@ -303,10 +307,11 @@ class Pool:
             self._fill(guest, all_contents, say)
             say("saving")
             word = secrets.token_hex(16)
-            file = shlex.quote(f"{self._guest.folder}/restored")
             try:
-                keeper, stdin = _KEEPER.format(file=file), f"{word}\n".encode()
-                _, out, _ = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
+                keeper, stdin = _KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
+                status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
+                if status:
+                    raise GuestError(f"guest {self._name}: cannot be saved: {err.decode(errors='replace').strip()}")
                 guest.shell.close()
                 machine.save(staging)
             except GuestError as error:
