@@ -114,15 +114,21 @@ def test_how_a_boot_fails(guest, ready, line, said):
     assert guest(ready, [(1, line)])[0].startswith(said)
 
 
-def test_what_comes_now_and_then_or_is_read_from_the_disk_is_no_stand_still(guest):
-    rare = [(at, f"line {at}\n") for at in range(50, 300, 55)]
-    assert guest({"console": "line 270", "timeout": "10m"}, rare, answers_at=1)[0] == "shell"
-    checks = guest(
-        {"console": "done", "timeout": "10m"}, [(1, "fsck\n"), (400, "done\n")], 1, lambda now: int(now / 50)
-    )
-    assert checks[0] == "shell"
-    writes = guest({"console": "over", "timeout": "10m"}, [(1, "again\n"), (400, "over\n")], 1, lambda now: now < 9)
-    assert writes[0].startswith("it stands still at `again`")
+FSCK = [(1, "fsck\n"), (400, "done\n")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "read", "comes_up"),
+    [
+        ([(at, f"line {at}\n") for at in range(50, 300, 55)] + [(310, "done\n")], lambda now: 0, True),
+        (FSCK, lambda now: int(now / 50), True),
+        (FSCK, lambda now: min(now, 9), False),
+    ],
+    ids=["lines now and then", "its disk is read", "its disk was read"],
+)
+def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_up):
+    got, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
+    assert got == "shell" if comes_up else got.startswith("it stands still at `fsck`")
 
 
 @pytest.fixture
