@@ -6,6 +6,7 @@ The crew's threads make trials; the main thread alone writes the store and decid
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -16,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -45,7 +46,7 @@ from harness.crew import (
     Visit,
     folder_for_guest,
 )
-from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
+from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError, ToolMissing
 from harness.guest import boot, dry_start, image
 from harness.guest.machine import Files, Machine, qemu_version
 from harness.guest.pool import Pool
@@ -62,6 +63,8 @@ from harness.shards import CellKey, Shard, Times
 from harness.trial import lifetrace
 from harness.trial.run import Observation
 from harness.trial.verdict import judge, suspended
+
+_log = logging.getLogger(__name__)
 
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
@@ -295,6 +298,8 @@ def conduct(
     request = asked.request
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
+        while provided.troubles:  # once, if more than one run is made with it
+            store.event(number, *provided.troubles.pop(0))
         kept = folder / "cores" if request.cores else None
         job, guests = _job(asked, provided, kept), _guests_each(request, asked.guests)
         makers: Makers
@@ -450,11 +455,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Provided:
-    """All that the trials of a request need. `described` is the plan of a run that is made with it."""
+    """All that the trials of a request need.
+
+    Attributes:
+        described: the plan of a run that is made with it.
+        troubles: those of guests on the way, to be stored with the run: the guest and what happened.
+    """
 
     files: dict[str, Files]
     built: dict[str, Built]
     described: dict[str, Any]
+    troubles: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(request: Request) -> Asked:
@@ -528,7 +539,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
     for name in booted:
         dry_start.check(name, configuration, files[name])
-    with _booting_meanwhile(booted, files, request.work, cache, report):
+    with _booting_meanwhile(booted, files, request.work, cache, report) as troubles:
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in asked.variants if configuration.variant(variant).fits(found.triple)]
@@ -536,7 +547,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
             built[name] = _build(programs, found, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
     described["facts"] |= _versions(asked, tools, boot_here)
-    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
+    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}), troubles)
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -1007,24 +1018,39 @@ def _held(folder: Path, number: int) -> Iterator[None]:
 @contextmanager
 def _booting_meanwhile(
     guests: Mapping[str, conf.Guest], files: Mapping[str, Files], work: Path, cache: Cache, report: Reporter
-) -> Iterator[None]:
+) -> Iterator[list[tuple[str, str]]]:
     """Boot and save guests that are not saved yet for the time of the block, in which other things are made.
 
-    What goes wrong is found again, and told, when guests are needed.
+    What goes wrong ends nothing, for it may go right when guests are needed. It is logged, and in the list that is the
+    value of the block, with the guest's name; after the block the list is whole.
     """
     given_up = threading.Event()
+    troubles: list[tuple[str, str]] = []
 
     def prepare(name: str) -> None:
         say = partial(report.step, f"guest {name}")
-        with suppress(HarnessError), folder_for_guest(work) as folder:
-            Pool(name, guests[name], files[name], {}, cache, say, work / SCREENS).prepare(folder, say, given_up.is_set)
-        say(READY)
+
+        def tell(text: str) -> None:
+            _log.warning("guest %s, saved while other things are made: %s", name, text)
+            troubles.append((name, text))
+
+        try:
+            with folder_for_guest(work) as folder:
+                pool = Pool(name, guests[name], files[name], {}, cache, tell, work / SCREENS)
+                pool.prepare(folder, say, given_up.is_set)
+            say(READY)
+        except HarnessError as error:
+            if given_up.is_set():
+                _log.info("guest %s was given up: %s", name, error)
+                return
+            tell(error.whole() if isinstance(error, GuestError) else str(error))
+            say("not saved")
 
     threads = [threading.Thread(target=prepare, args=(name,), daemon=True) for name in guests]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield troubles
     except BaseException:
         given_up.set()
         raise

@@ -28,7 +28,7 @@ NAME = "linux-i386"
 #: Microseconds for which a packet is held back.
 HELD_BACK = 50_000
 #: How much nicer than the tests QEMU and the loops are.
-NICE = 10
+NICE = 3
 
 #: The login shell: ignores what can be ignored, and becomes the shell. Signals: signal(7); 9 is KILL, 19 STOP.
 _DEAF = f"""#!/bin/busybox sh

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -88,6 +88,17 @@ class Files:
     def all(self) -> list[Path | None]:
         """The files, None for what the guest does without."""
         return [self.disk, self.kernel, self.initrd, *(path for path, _ in self.modules), self.ssh_key]
+
+    def ways(self) -> list[Files]:
+        """The ways to boot the guest: as described, and by the boot loader on its disk where QEMU loads the kernel and
+        there is one: code, and the signature at the end of the first sector that a PC's BIOS looks for."""
+        if self.disk is None or self.kernel is None:
+            return [self]
+        with self.disk.open("rb") as file:
+            sector = file.read(512)
+        if sector[510:] != b"\x55\xaa" or not any(sector[:440]):
+            return [self]
+        return [self, replace(self, kernel=None, append="", initrd=None, modules=())]
 
     def check(self) -> None:
         """Raise ImageError if a file is not there or is empty."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from harness import conf
 from harness.cache import Cache, digest
@@ -25,6 +26,8 @@ from harness.errors import GuestError, HarnessError
 from harness.guest import boot, datadisk
 from harness.guest.machine import Files, Machine, Saved
 from harness.guest.shell import Agent, Shell
+
+T = TypeVar("T")
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
 RESTORES = 3
@@ -34,6 +37,8 @@ KEPT = 4
 KEPT_IN_ALL = 24
 _KIND = "machines"
 _log = logging.getLogger(__name__)
+#: What is told, with their number, when a guest boots after boots that failed.
+FAILED_BOOTS = "boots that failed before one worked: "
 #: A process that holds the word in its memory, writes it down when it is asked to, and ends. The word comes by standard
 #: input, so that it stands in no file and no list of processes. It is asked by a file that appears: what runs under an
 #: SSH server may have any signal ignored, and a FIFO is a server of its own on the Hurd, which a small one may lack. It
@@ -118,7 +123,8 @@ class Pool:
         files: what it boots from.
         contents: the files that a saved guest holds: the path in the guest, and the file of this machine.
         cache: where saved machines are kept.
-        trouble: told of each restore that failed, in a sentence.
+        trouble: told of each restore that failed, each boot that stood still, and how many boots failed before one
+            worked, in a sentence each.
         screens: the folder for screenshots of guests in trouble.
         agent: the path in the guest of the agent, if it is among the contents: it is what reads a data disk.
     """
@@ -136,12 +142,14 @@ class Pool:
     ) -> None:
         self._agent, self._by_disk = agent, guest.data_interface is not None
         self._screens = screens
-        self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
+        self._name, self._guest, self._contents = name, guest, dict(contents)
         self._cache, self._trouble = cache, trouble
+        self._ways = files.ways()  # the one to try next comes first
         self._failures = 0
+        self._failed_boots = 0  # since the last one that worked
 
     def fresh(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Guest:
-        """A fresh guest.
+        """A fresh guest. One whose boot stands still is booted once more: the other way, if there are two.
 
         Args:
             folder: an empty folder for its machine.
@@ -152,7 +160,24 @@ class Pool:
             ToolMissing, ImageError, QemuRefusal: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        machine = self._machine(folder, stopped)
+        return self._twice(lambda: self._fresh(self._machine(folder, stopped), say))
+
+    def _twice(self, boots: Callable[[], T]) -> T:
+        """What boots a guest, made again if that stands still."""
+        try:
+            return boots()
+        except boot.StoodStill as error:
+            how = ""
+            if len(self._ways) > 1:
+                how = (
+                    ", by the boot loader on its disk"
+                    if self._ways[0].kernel is None
+                    else ", with QEMU loading its kernel"
+                )
+            self._trouble(f"{error.whole()}\nIt is booted once more{how}.")
+            return boots()
+
+    def _fresh(self, machine: Machine, say: Callable[[str], None]) -> Guest:
         try:
             while self._failures < RESTORES:
                 saved = None
@@ -167,7 +192,7 @@ class Pool:
                     machine.stop()
                 except GuestError as error:
                     machine.stop()
-                    if stopped() or isinstance(error, _DoesNotBoot):
+                    if machine.stopped() or isinstance(error, _DoesNotBoot | boot.StoodStill):
                         raise
                     self._failures += 1
                     then = "once more"
@@ -194,15 +219,23 @@ class Pool:
 
     def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
-        machine = self._machine(folder, stopped)
-        try:
-            if not self._kept(digest(machine.identity)):
-                self._saved(machine, say)
-        finally:
-            machine.stop()
+
+        def save() -> None:
+            machine = self._machine(folder, stopped)
+            try:
+                if not self._kept(digest(machine.identity)):
+                    self._saved(machine, say)
+            finally:
+                machine.stop()
+
+        self._twice(save)
 
     def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
-        return Machine(self._name, self._guest, self._files, folder, self._screens, stopped)
+        """A machine, to be booted the way that one was saved after, else the one to try next."""
+        machines = [Machine(self._name, self._guest, way, folder, self._screens, stopped) for way in self._ways]
+        if len(machines) > 1:
+            machines.sort(key=lambda machine: not self._kept(digest(machine.identity)))
+        return machines[0]
 
     def _restore(
         self, machine: Machine, folder: Path, say: Callable[[str], None], more: Mapping[str, Path] | None = None
@@ -240,9 +273,18 @@ class Pool:
         data = self._data(machine, contents)
         try:
             machine.start(data=data)
-            return Guest(machine, boot.wait(machine), set())
+            guest = Guest(machine, boot.wait(machine), set())
+        except boot.StoodStill:
+            self._failed_boots += 1
+            self._ways = sorted(self._ways, key=lambda way: way == machine.files)
+            raise
         except GuestError as error:
+            self._failed_boots += 1
             raise _DoesNotBoot(str(error), error.console) from error
+        if self._failed_boots:
+            self._trouble(f"{FAILED_BOOTS}{self._failed_boots}")
+            self._failed_boots = 0
+        return guest
 
     def _comes_by_disk(self, contents: Mapping[str, Path]) -> bool:
         return self._by_disk and self._agent in contents
