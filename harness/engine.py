@@ -47,7 +47,7 @@ from harness.crew import (
     folder_for_guest,
 )
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError, ToolMissing
-from harness.guest import boot, dry_start, image
+from harness.guest import boot, ciphers, dry_start, image
 from harness.guest.machine import Files, Machine, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
@@ -546,7 +546,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
             programs = {variant: asked.programs_of(variant) for variant in fitting}
             built[name] = _build(programs, found, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
-    described["facts"] |= _versions(asked, tools, boot_here)
+    described["facts"] |= _versions(asked, tools, files, boot_here)
     return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}), troubles)
 
 
@@ -907,9 +907,16 @@ def _describe(
     }
 
 
-def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> dict[str, Any]:
+def _versions(
+    asked: Asked, tools: Mapping[str, Toolchain], files: Mapping[str, Files], boot_here: bool
+) -> dict[str, Any]:
     """What the outcome of a run may depend on, for the reader: versions, and the hashes of images and patches."""
     configuration = asked.configuration
+    measured = {
+        name: ciphers.known(Machine(name, asked.configuration.guest(name), found, Path("/")), Cache(paths.cache_dir()))
+        for name, found in files.items()
+        if boot_here
+    }
     images = {name: image.find(guest.image) for name, guest in asked.guests.items() if guest.image}
     applied = {
         name: [f"{patch.path.name} {patch.key}" for patch in recipe(name, configuration).patches]
@@ -918,6 +925,7 @@ def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> 
     return {
         "harness": __version__,
         "qemu": {name: qemu_version(name, guest) for name, guest in asked.guests.items() if boot_here},
+        "ssh": {name: str(choice) for name, choice in measured.items() if choice},
         "gcc": {name: one.banner for name, one in tools.items()},
         "image": {
             name: {file: said["sha256"] for file, said in found.manifest["files"].items()}

@@ -16,7 +16,8 @@ from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.console import CRASHES, FATAL_AT_BOOT
 from harness.guest.machine import Files, Machine
-from harness.guest.shell import Shell, WrongHostKey
+from harness.guest.openssh import Client
+from harness.guest.shell import Pair, Shell, WrongHostKey
 
 #: Seconds in which nothing comes of a probe: a key exchange without KVM takes 3 of them on a machine that does nothing
 #: else.
@@ -80,16 +81,23 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
     return result
 
 
-def connect(machine: Machine, quiet: float | None = None) -> Shell:
+def client(machine: Machine) -> Client:
+    """OpenSSH's client for a running machine."""
+    files = machine.files
+    return Client(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key, machine.check)
+
+
+def connect(machine: Machine, quiet: float | None = None, pair: Pair | None = None) -> Shell:
     """Log in to a running machine. Raises GuestError; so does all waiting on the shell, as soon as the console tells of
     a panic or the like.
 
     Args:
         quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
+        pair: as of `Shell.connect`.
     """
     files = machine.files
     user = machine.guest.ssh.user
-    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, quiet, machine.check)
+    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, quiet, machine.check, pair)
 
 
 def wait(machine: Machine) -> Shell:

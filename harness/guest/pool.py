@@ -23,10 +23,11 @@ from typing import TypeVar
 from harness import conf
 from harness.cache import Cache, digest
 from harness.errors import GuestError, HarnessError
-from harness.guest import boot, datadisk
+from harness.guest import boot, ciphers, datadisk
 from harness.guest.machine import Files, Machine, Saved
 from harness.guest.shell import Agent, Shell
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
@@ -258,7 +259,10 @@ class Pool:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
             raise
-        shell = boot.connect(machine)
+        choice = ciphers.known(machine, self._cache)
+        shell = boot.connect(machine, pair=choice.pair if choice else None)
+        if choice and choice.client:
+            shell.client = boot.client(machine)
         clock = self._guest.set_clock.format(seconds=int(time.time()))
         command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=told["keeper"])
         _, out, err = shell.run(command, what="the proof of a restore")
@@ -281,6 +285,11 @@ class Pool:
         except GuestError as error:
             self._failed_boots += 1
             raise _DoesNotBoot(str(error), error.console) from error
+        try:
+            if ciphers.choose(machine, self._cache, say).client:
+                guest.shell.client = boot.client(machine)
+        except GuestError as error:
+            _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
         if self._failed_boots:
             self._trouble(f"{FAILED_BOOTS}{self._failed_boots}")
             self._failed_boots = 0

@@ -24,11 +24,15 @@ from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
 from harness import steady
 from harness.errors import GuestError
+from harness.guest.openssh import Client
 
+_log = logging.getLogger(__name__)
 # paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PIECE = 32768
+#: Bytes from which on a file is large: a connection of its own takes as long as some 100 kB.
+_LARGE = 2 << 20
 #: Seconds that a command's last data may come after its exit status, where nothing says that it was the last.
 _LAST = 1.0
 #: Seconds between two questions to the watch.
@@ -69,11 +73,27 @@ class WrongHostKey(GuestError):
     """What answers is not the guest that it should be."""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A cipher and a MAC, by the names that SSH has for them."""
+
+    cipher: str
+    mac: str
+
+    def __str__(self) -> str:
+        return f"{self.cipher} with {self.mac}" if "gcm" not in self.cipher else self.cipher
+
+
 class Shell:
-    """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along."""
+    """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along.
+
+    Attributes:
+        client: what large files are sent by, if not by this connection.
+    """
 
     def __init__(self, transport: paramiko.Transport, watch: Watch) -> None:
         self._transport, self._watch = transport, watch
+        self.client: Client | None = None
 
     @classmethod
     def connect(
@@ -84,6 +104,7 @@ class Shell:
         host_key: str | None,
         quiet: float | None = None,
         watch: Watch = lambda: None,
+        pair: Pair | None = None,
     ) -> Shell:
         """Connect to 127.0.0.1.
 
@@ -94,6 +115,7 @@ class Shell:
             host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
             quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
             watch: asked now and then, here and later on.
+            pair: the cipher and the MAC; None means those of paramiko's own order that the guest has.
         """
         deadline = steady.Deadline(quiet)
         with _as_guest_error("SSH"):
@@ -108,6 +130,9 @@ class Shell:
                 transport.banner_timeout = transport.auth_timeout = deadline.quiet
                 # Else a key exchange ends after 15 s, however slow the guest; here the deadline decides.
                 transport.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
+                if pair:
+                    options = transport.get_security_options()
+                    options.ciphers, options.digests = (pair.cipher,), (pair.mac,)
                 if host_key:
                     kind, blob = host_key.split()[:2]
                     transport.get_security_options().key_types = (kind,)
@@ -196,6 +221,14 @@ class Shell:
         """Write an executable file in the guest. A file that is there under its name is whole."""
         quoted, folder = shlex.quote(path), shlex.quote(str(Path(path).parent))
         command = f"mkdir -p {folder} && cat > {quoted}.new && chmod 755 {quoted}.new && mv {quoted}.new {quoted}"
+        if self.client and len(data) >= _LARGE:
+            try:
+                self.client.send(command, data, f"upload of {path}")
+                return
+            except GuestError as error:
+                self._watch()  # raises if it is the guest that has failed
+                _log.warning("%s; it is sent again without OpenSSH's client", error)
+                self.client = None
         status, _, err = self.run(command, stdin=data, what=f"upload of {path}")
         if status:
             raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
