@@ -25,9 +25,8 @@ from harness.cache import Cache, digest
 from harness.errors import GuestError, HarnessError
 from harness.guest import boot, ciphers, datadisk
 from harness.guest.machine import Files, Machine, Saved
-from harness.guest.shell import Agent, Shell
+from harness.guest.shell import LARGE, Agent, Shell
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
@@ -285,11 +284,6 @@ class Pool:
         except GuestError as error:
             self._failed_boots += 1
             raise _DoesNotBoot(str(error), error.console) from error
-        try:
-            if ciphers.choose(machine, self._cache, say).client:
-                guest.shell.client = boot.client(machine)
-        except GuestError as error:
-            _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
         if self._failed_boots:
             self._trouble(f"{FAILED_BOOTS}{self._failed_boots}")
             self._failed_boots = 0
@@ -328,10 +322,21 @@ class Pool:
             except GuestError as error:
                 self._go_without_disk(error)
                 guest.machine.check()
-        for target, source in contents.items():
-            if target not in guest.files:
-                say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
-                guest.put(source, target)
+        lacking = {target: source for target, source in contents.items() if target not in guest.files}
+        if any(source.stat().st_size >= LARGE for source in lacking.values()):
+            self._choose_cipher(guest, say)
+        for target, source in lacking.items():
+            say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
+            guest.put(source, target)
+
+    def _choose_cipher(self, guest: Guest, say: Callable[[str], None]) -> None:
+        """Have large files sent the cheapest way; the first guest of an image tells which that is."""
+        try:
+            if ciphers.choose(guest.machine, self._cache, say).client:
+                guest.shell.client = boot.client(guest.machine)
+        except GuestError as error:
+            guest.machine.check()
+            _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
 
     def _saved(self, machine: Machine, say: Callable[[str], None]) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none."""

@@ -32,7 +32,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PIECE = 32768
 #: Bytes from which on a file is large: a connection of its own takes as long as some 100 kB.
-_LARGE = 2 << 20
+LARGE = 2 << 20
 #: Seconds that a command's last data may come after its exit status, where nothing says that it was the last.
 _LAST = 1.0
 #: Seconds between two questions to the watch.
@@ -221,7 +221,7 @@ class Shell:
         """Write an executable file in the guest. A file that is there under its name is whole."""
         quoted, folder = shlex.quote(path), shlex.quote(str(Path(path).parent))
         command = f"mkdir -p {folder} && cat > {quoted}.new && chmod 755 {quoted}.new && mv {quoted}.new {quoted}"
-        if self.client and len(data) >= _LARGE:
+        if self.client and len(data) >= LARGE:
             try:
                 self.client.send(command, data, f"upload of {path}")
                 return
