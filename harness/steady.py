@@ -53,11 +53,15 @@ class Deadline:
     Args:
         quiet: seconds without progress after which it passes; None means QUIET.
         limit: seconds after which it passes, whatever moves; None means never.
+        clock: the seconds that count; None means those of `time`.
     """
 
-    def __init__(self, quiet: float | None = None, limit: float | None = None) -> None:
+    def __init__(
+        self, quiet: float | None = None, limit: float | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
         self.quiet = QUIET if quiet is None else quiet
-        self._moved = time()
+        self._clock = clock or time
+        self._moved = self._clock()
         self._last = None if limit is None else self._moved + limit
         self._mark: object = None
 
@@ -68,7 +72,7 @@ class Deadline:
             mark: how far what is waited for has come, such as a count of bytes. Any other value than the one of the
                 last call is progress.
         """
-        now = time()
+        now = self._clock()
         if mark != self._mark:
             self._mark, self._moved = mark, now
         return now > self._moved + self.quiet or (self._last is not None and now > self._last)

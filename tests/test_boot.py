@@ -43,7 +43,7 @@ def guest(tmp_path, monkeypatch):
     console.restart()
     probes = []
 
-    def run(ready, lines, answers_at=1e9, read=lambda now: 0):
+    def run(ready, lines, answers_at=1e9, read=lambda now: 0, waited=lambda now: 0.0):
         def probe(machine, limit):
             probes.append(round(clock.now, 1))
             return ("shell", "") if clock.now >= answers_at else (None, "no answer")
@@ -59,6 +59,7 @@ def guest(tmp_path, monkeypatch):
             guest=SimpleNamespace(ready=conf.Guest.model_validate({"toolchain": "t", "ready": ready}).ready),
             console=console,
             activity=lambda: (console.mark(), read(clock.now)),
+            waited=lambda: waited(clock.now),
             check_wanted=lambda: None,
             restart_if_kvm_fails=lambda: None,
             trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
@@ -115,6 +116,11 @@ def test_how_a_boot_fails(guest, ready, line, said):
 
 
 FSCK = [(1, "fsck\n"), (400, "done\n")]
+
+
+def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
+    got, _ = guest({"console": "done", "timeout": "10m"}, FSCK, 1, waited=lambda now: 0.9 * now)
+    assert got == "shell"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ def configuration(write, calm):
 def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
     configuration, write, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(steady, "QUIET", 20.0)  # the large file takes longer than that
     monkeypatch.setattr(harness.trial.run, "GRACE", 20.0)
     tools = toolchain.find("linux-i386", configuration)
     large = os.urandom(6 << 20)
@@ -41,10 +40,18 @@ def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
     }
     files = boot.files(hostile.NAME, configuration, lambda text: None)
     cache, said, trouble = Cache(tmp_path / "cache"), [], []
-    pool = Pool(hostile.NAME, configuration.guest(hostile.NAME), files, contents, cache, trouble.append)
+    pool = Pool(hostile.NAME, configuration.guest(hostile.NAME), files, {}, cache, trouble.append)
+    (tmp_path / "first").mkdir()
+    pool.prepare(tmp_path / "first", said.append, lambda: False)
+    pool.hold(contents)
+    monkeypatch.setattr(steady, "QUIET", 20.0)  # the large file takes longer than that
     guest = pool.fresh(tmp_path / "guest", said.append)
     try:
-        assert not trouble and said[:2] == ["booting", "measuring ciphers"] and said[-2:] == ["saving", "restoring"]
+        steps = [text.partition(",")[0] for text in said if not text.startswith("SSH by ")]
+        assert not trouble and steps == [
+            "booting", "saving", "restoring", "measuring ciphers", "receiving large", "receiving agent", "saving",
+            "restoring",
+        ]  # fmt: skip
         _, ignored, _ = guest.shell.run("grep SigIgn /proc/self/status")
         assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0x7FFAFEFF, "or nothing hostile was tried"
 

@@ -21,7 +21,7 @@ from harness.guest.shell import Pair, Shell, WrongHostKey
 
 #: Seconds in which nothing comes of a probe: a key exchange without KVM takes 3 of them on a machine that does nothing
 #: else.
-_PROBE = 30.0
+_PROBE = 60.0
 #: Seconds between probes: the first pause, which doubles, and the longest.
 _PAUSES = (0.5, 8.0)
 #: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
@@ -115,7 +115,8 @@ def wait(machine: Machine) -> Shell:
     deadline = steady.time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
     begun, pause = steady.time(), _PAUSES[0]
-    still = steady.Deadline()
+    # A busy machine may keep QEMU waiting for a processor, which is not the guest's standing still.
+    still = steady.Deadline(clock=lambda: steady.time() - machine.waited())
     due: float | None = None  # when the next probe is
     while steady.time() < deadline:
         machine.check_wanted()

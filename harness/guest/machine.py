@@ -318,6 +318,12 @@ class Machine:
             return said, 0
         return said, sum(disk["stats"]["rd_bytes"] for disk in disks)
 
+    def waited(self) -> float:
+        """The seconds that QEMU waited for a processor of this machine, that thread of it that did so most: the second
+        number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst)."""
+        told = [text.split() for text in self._about_qemu("task/*/schedstat")]
+        return max((int(words[1]) for words in told if len(words) == 3), default=0) / 1e9
+
     def check_wanted(self) -> None:
         """Raise GuestError if the guest is not wanted any more."""
         if self.stopped():
@@ -443,13 +449,20 @@ class Machine:
 
     def _memory_read(self) -> str:
         """Where QEMU is in the file that it reads its memory from, which it got as file 5 (proc(5), fdinfo)."""
-        assert self._process is not None
-        found = ""
-        with contextlib.suppress(OSError):  # it ends, or the kernel does not tell: then it is not waited for as long
+        return "".join(self._about_qemu("fdinfo/5"))
+
+    def _about_qemu(self, name: str) -> list[str]:
+        """What files below /proc/PID tell of QEMU, which is a child of the shell that started it; what is not told, as
+        of a QEMU that ends or by a kernel that does not know it, is left out."""
+        if self._process is None:
+            return []
+        found = []
+        with contextlib.suppress(OSError):
             pid = self._process.pid
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                with contextlib.suppress(OSError):  # the watcher, which has no file 5
-                    found += Path(f"/proc/{child}/fdinfo/5").read_text()
+                for file in Path(f"/proc/{child}").glob(name):
+                    with contextlib.suppress(OSError):
+                        found.append(file.read_text())
         return found
 
     def _until(self, question: str, good: str, bad: tuple[str, ...], progress: Callable[[], object]) -> None:
