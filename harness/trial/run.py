@@ -12,8 +12,9 @@ from harness.guest.shell import Agent
 
 #: Bytes kept of each output stream; the rest is counted.
 KEEP = 1 << 20
-#: Seconds between SIGQUIT, at which Go prints its goroutines, and SIGKILL.
-GRACE = 5.0
+#: Seconds without output between SIGQUIT, at which Go prints its goroutines and ends, and SIGKILL: where a trial takes ten
+#: times as long as elsewhere, that does too.
+GRACE = 20.0
 #: Seconds in which nothing comes of the guest, not even a program's output, before it counts as dead. It is also how
 #: long SIGQUIT is given at most to a program that goes on printing.
 PATIENCE = 60.0
