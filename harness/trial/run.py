@@ -12,8 +12,8 @@ from harness.guest.shell import Agent
 
 #: Bytes kept of each output stream; the rest is counted.
 KEEP = 1 << 20
-#: Seconds without output between SIGQUIT, at which Go prints its goroutines and ends, and SIGKILL: where a trial takes ten
-#: times as long as elsewhere, that does too.
+#: Seconds without output between SIGQUIT, at which Go prints its goroutines and ends, and SIGKILL: a guest may be ten
+#: times slower than another.
 GRACE = 20.0
 #: Seconds in which nothing comes of the guest, not even a program's output, before it counts as dead. It is also how
 #: long SIGQUIT is given at most to a program that goes on printing.
