@@ -119,7 +119,7 @@ FSCK = [(1, "fsck\n"), (400, "done\n")]
 
 
 def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
-    got, _ = guest({"console": "done", "timeout": "10m"}, FSCK, 1, waited=lambda now: 0.9 * now)
+    got, _ = guest({"console": "done", "timeout": "61s"}, FSCK, 1, waited=lambda now: 0.9 * now)
     assert got == "shell"
 
 

@@ -112,13 +112,17 @@ def wait(machine: Machine) -> Shell:
             last lines and its screen.
     """
     ready = machine.guest.ready
-    deadline = steady.time() + ready.timeout
+
+    def clock() -> float:
+        """The seconds that the guest had: a busy machine may keep QEMU waiting for a processor."""
+        return steady.time() - machine.waited()
+
+    deadline = clock() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
     begun, pause = steady.time(), _PAUSES[0]
-    # A busy machine may keep QEMU waiting for a processor, which is not the guest's standing still.
-    still = steady.Deadline(clock=lambda: steady.time() - machine.waited())
+    still = steady.Deadline(clock=clock)
     due: float | None = None  # when the next probe is
-    while steady.time() < deadline:
+    while clock() < deadline:
         machine.check_wanted()
         machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
@@ -130,7 +134,7 @@ def wait(machine: Machine) -> Shell:
         if due is None or steady.time() < due:
             time.sleep(0.1)
             continue
-        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - steady.time())))
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - clock())))
         if shell:
             return shell
         due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])

@@ -366,8 +366,9 @@ class Pool:
             try:
                 keeper, stdin = _KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
                 status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
-                if status:
-                    raise GuestError(f"guest {self._name}: cannot be saved: {err.decode(errors='replace').strip()}")
+                if not out.strip().isdigit():
+                    why = err.decode(errors="replace").strip() or f"status {status}"
+                    raise GuestError(f"guest {self._name}: what is to prove a restore cannot be started: {why}")
                 guest.shell.close()
                 machine.save(staging)
             except GuestError as error:
