@@ -69,15 +69,15 @@ def description() -> dict[str, object]:
             assert old in text, path
             system.write(path, text.replace(old, new).encode(), 0o644)
         image.chmod(0o444)
-        niced = folder / "qemu"
+        niced = folder / Path(guest.qemu).name
         niced.write_text(_QEMU.format(nice=NICE, qemu=shutil.which(guest.qemu)))
         niced.chmod(0o755)
 
-    key = digest([str(base), base.stat().st_mtime_ns, _DEAF, _JUMPS, _QEMU, NICE])
+    key = digest([str(base), base.stat().st_mtime_ns, guest.qemu, _DEAF, _JUMPS, _QEMU, NICE])
     made = Cache(paths.cache_dir()).make("test-guests", key, make, 100)
     return {
         "disk": {"file": str(made / "root.img")},
-        "qemu": str(made / "qemu"),
+        "qemu": str(made / Path(guest.qemu).name),
         "qemu_args": [*guest.qemu_args, "-object", f"filter-buffer,id=slow,netdev=net,interval={HELD_BACK}"],
         "ready": {"timeout": "10m"},
     }

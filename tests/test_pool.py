@@ -47,6 +47,8 @@ def guest_of(tmp_path, cache):
         pool = Pool(NAME, guest, files, contents, cache, trouble.append, agent=agent)
         got = pool.fresh(tmp_path / str(len(machines)), said.append)
         machines.append(got.machine)
+        # What the first one says besides that is given a large file through SSH.
+        said = [text for text in said if not text.startswith(("measuring ciphers", "SSH by "))]
         return got, said, trouble
 
     yield get
@@ -228,7 +230,7 @@ def test_what_keeps_the_word_answers_once_without_a_signal_and_in_a_folder_that_
     for number in range(5):
         start = _KEEPER.format(folder=shlex.quote(str(folder)))
         begun = subprocess.run([*shell, "-c", start], check=True, input=f"{number}\n", **way)
-        proof = _PROOF.format(folder=shlex.quote(str(folder)), clock="", keeper=int(begun.stdout))
+        proof = _PROOF.format(folder=shlex.quote(str(folder)), clock="echo 12:00", keeper=int(begun.stdout))
         done = subprocess.run([*shell, "-c", proof], check=True, **way)
         assert done.stdout == f"{number}\n" and not list(folder.iterdir())
     gone = subprocess.run([*shell, "-c", proof], check=False, **way)

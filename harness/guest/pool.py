@@ -59,7 +59,8 @@ sync
 #: `kill -0` sends no signal, but tells whether the process is there.
 _PROOF = """
 folder={folder}
-{clock}
+{{ {clock}
+}} >/dev/null
 : >"$folder/prove"
 until [ -e "$folder/proof" ]; do kill -0 {keeper} || break; sleep 0.1 2>/dev/null || sleep 1; done
 cat "$folder/proof"
