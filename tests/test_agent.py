@@ -171,3 +171,11 @@ def test_what_cannot_be_started(agent):
 def test_a_dead_agent_is_the_guest_s_trouble(agent):
     with pytest.raises(GuestError):
         sh(agent, "kill -9 $PPID; sleep 9")
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
+    with pytest.raises(GuestError, match="closed"):
+        sh(agent, f"kill -{name} $PPID; sleep 1; : >{tmp_path}/alive")
+    time.sleep(2)
+    assert not (tmp_path / "alive").exists()
