@@ -253,7 +253,7 @@ def _image(name: str, plain: _Boot, asked: Asked, folder: Path, report: Reporter
     host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "capsule", "-f", image / "key", what="SSH key")
     public = (image / "key.pub").read_bytes()
     with engine.fresh_guest(name, asked.configuration, asked.request.work, report) as running:
-        shell = boot.connect(running, 30.0)
+        shell = boot.connect(running)
         status, _, err = shell.run("cat >.ssh/authorized_keys", stdin=public)
         if status:
             raise GuestError(f"guest {name}: the new key cannot be written: {err.decode(errors='replace').strip()}")

@@ -39,8 +39,9 @@ from harness.trial.verdict import Verdict, judge, signal_name
 
 #: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
 ATTEMPTS = 3
-#: Seconds that a guest may take to list its processes, and to answer before trials and after one that went wrong.
-LISTING, PING = 20.0, 20.0
+#: Seconds that a guest may say nothing when it is asked for its processes, and for a sign of life, before trials and
+#: after one that went wrong.
+LISTING, PING = 20.0, 60.0
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
 #: Bytes that a program may print that prints a program; the longest of GCC's is 1.3 MB.
@@ -472,7 +473,7 @@ def _suspended(guest: Guest, ways: System, pid: int) -> str:
     if not ways.crashed:
         return ""
     try:
-        _, out, _ = guest.shell.run(ways.listing, timeout=LISTING)
+        _, out, _ = guest.shell.run(ways.listing, LISTING)
     except GuestError:
         return ""
     return ways.suspended(out.decode(errors="replace"), pid)

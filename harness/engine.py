@@ -6,6 +6,7 @@ The crew's threads make trials; the main thread alone writes the store and decid
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -16,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -45,8 +46,8 @@ from harness.crew import (
     Visit,
     folder_for_guest,
 )
-from harness.errors import ConfigError, HarnessError, ProgramError, StoreError, ToolMissing
-from harness.guest import boot, dry_start, image
+from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError, ToolMissing
+from harness.guest import boot, ciphers, dry_start, image
 from harness.guest.machine import Files, Machine, qemu_version
 from harness.guest.pool import Pool
 from harness.plan import Expectation, Program, Slot
@@ -62,6 +63,8 @@ from harness.shards import CellKey, Shard, Times
 from harness.trial import lifetrace
 from harness.trial.run import Observation
 from harness.trial.verdict import judge, suspended
+
+_log = logging.getLogger(__name__)
 
 #: The agent's source, compiled for each toolchain.
 AGENT = Path(__file__).parent / "guest" / "agent.c"
@@ -295,6 +298,8 @@ def conduct(
     request = asked.request
     folder = request.work / "runs" / str(number)
     with _held(folder, number):
+        while provided.troubles:  # once, if more than one run is made with it
+            store.event(number, *provided.troubles.pop(0))
         kept = folder / "cores" if request.cores else None
         job, guests = _job(asked, provided, kept), _guests_each(request, asked.guests)
         makers: Makers
@@ -450,11 +455,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Provided:
-    """All that the trials of a request need. `described` is the plan of a run that is made with it."""
+    """All that the trials of a request need.
+
+    Attributes:
+        described: the plan of a run that is made with it.
+        troubles: those of guests on the way, to be stored with the run: the guest and what happened.
+    """
 
     files: dict[str, Files]
     built: dict[str, Built]
     described: dict[str, Any]
+    troubles: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(request: Request) -> Asked:
@@ -528,15 +539,15 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
     for name in booted:
         dry_start.check(name, configuration, files[name])
-    with _booting_meanwhile(booted, files, request.work, cache, report):
+    with _booting_meanwhile(booted, files, request.work, cache, report) as troubles:
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in asked.variants if configuration.variant(variant).fits(found.triple)]
             programs = {variant: asked.programs_of(variant) for variant in fitting}
             built[name] = _build(programs, found, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
-    described["facts"] |= _versions(asked, tools, boot_here)
-    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}))
+    described["facts"] |= _versions(asked, tools, files, boot_here)
+    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}), troubles)
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -896,9 +907,16 @@ def _describe(
     }
 
 
-def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> dict[str, Any]:
+def _versions(
+    asked: Asked, tools: Mapping[str, Toolchain], files: Mapping[str, Files], boot_here: bool
+) -> dict[str, Any]:
     """What the outcome of a run may depend on, for the reader: versions, and the hashes of images and patches."""
     configuration = asked.configuration
+    measured = {
+        name: ciphers.known(Machine(name, asked.configuration.guest(name), found, Path("/")), Cache(paths.cache_dir()))
+        for name, found in files.items()
+        if boot_here
+    }
     images = {name: image.find(guest.image) for name, guest in asked.guests.items() if guest.image}
     applied = {
         name: [f"{patch.path.name} {patch.key}" for patch in recipe(name, configuration).patches]
@@ -907,6 +925,7 @@ def _versions(asked: Asked, tools: Mapping[str, Toolchain], boot_here: bool) -> 
     return {
         "harness": __version__,
         "qemu": {name: qemu_version(name, guest) for name, guest in asked.guests.items() if boot_here},
+        "ssh": {name: str(choice) for name, choice in measured.items() if choice},
         "gcc": {name: one.banner for name, one in tools.items()},
         "image": {
             name: {file: said["sha256"] for file, said in found.manifest["files"].items()}
@@ -1007,24 +1026,39 @@ def _held(folder: Path, number: int) -> Iterator[None]:
 @contextmanager
 def _booting_meanwhile(
     guests: Mapping[str, conf.Guest], files: Mapping[str, Files], work: Path, cache: Cache, report: Reporter
-) -> Iterator[None]:
+) -> Iterator[list[tuple[str, str]]]:
     """Boot and save guests that are not saved yet for the time of the block, in which other things are made.
 
-    What goes wrong is found again, and told, when guests are needed.
+    What goes wrong ends nothing, for it may go right when guests are needed. It is logged, and in the list that is the
+    value of the block, with the guest's name; after the block the list is whole.
     """
     given_up = threading.Event()
+    troubles: list[tuple[str, str]] = []
 
     def prepare(name: str) -> None:
         say = partial(report.step, f"guest {name}")
-        with suppress(HarnessError), folder_for_guest(work) as folder:
-            Pool(name, guests[name], files[name], {}, cache, say, work / SCREENS).prepare(folder, say, given_up.is_set)
-        say(READY)
+
+        def tell(text: str) -> None:
+            _log.warning("guest %s, saved while other things are made: %s", name, text)
+            troubles.append((name, text))
+
+        try:
+            with folder_for_guest(work) as folder:
+                pool = Pool(name, guests[name], files[name], {}, cache, tell, work / SCREENS)
+                pool.prepare(folder, say, given_up.is_set)
+            say(READY)
+        except HarnessError as error:
+            if given_up.is_set():
+                _log.info("guest %s was given up: %s", name, error)
+                return
+            tell(error.whole() if isinstance(error, GuestError) else str(error))
+            say("not saved")
 
     threads = [threading.Thread(target=prepare, args=(name,), daemon=True) for name in guests]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield troubles
     except BaseException:
         given_up.set()
         raise

@@ -1,4 +1,5 @@
-"""A clock that stands still while this machine sleeps, or the harness is stopped, so that no deadline passes meanwhile.
+"""A clock that stands still while this machine sleeps, or the harness is stopped, so that no deadline passes meanwhile,
+and deadlines that are put off for as long as something moves.
 
 Knows nothing of what is waited for.
 """
@@ -9,6 +10,9 @@ import threading
 import time as clocks
 from collections.abc import Callable
 
+#: Seconds without any progress after which what is waited for counts as dead. It is no measure of speed: a guest that
+#: is a hundred times slower than another one still does something within a minute.
+QUIET = 60.0
 #: Seconds between looks at the clock, and the gap from which on the machine counts as having been asleep.
 _TICK, _GAP = 1.0, 10.0
 
@@ -41,6 +45,37 @@ class Clock:
 
 _clock = Clock()
 time = _clock.time
+
+
+class Deadline:
+    """A deadline that progress puts off. For one thread.
+
+    Args:
+        quiet: seconds without progress after which it passes; None means QUIET.
+        limit: seconds after which it passes, whatever moves; None means never.
+        clock: the seconds that count; None means those of `time`.
+    """
+
+    def __init__(
+        self, quiet: float | None = None, limit: float | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
+        self.quiet = QUIET if quiet is None else quiet
+        self._clock = clock or time
+        self._moved = self._clock()
+        self._last = None if limit is None else self._moved + limit
+        self._mark: object = None
+
+    def passed(self, mark: object) -> bool:
+        """Whether it has passed.
+
+        Args:
+            mark: how far what is waited for has come, such as a count of bytes. Any other value than the one of the
+                last call is progress.
+        """
+        now = self._clock()
+        if mark != self._mark:
+            self._mark, self._moved = mark, now
+        return now > self._moved + self.quiet or (self._last is not None and now > self._last)
 
 
 def _look() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,33 @@ from hypothesis import settings
 from harness import conf, paths
 from harness.build import source, toolchain
 from harness.cache import Cache
+from tests import hostile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as harness/bisect has it, before NumPy is loaded
 settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that makes the control guest hostile (tests/hostile.py)."""
+    parser.addoption("--hostile", action="store_true", help="run guest tests on a guest that makes everything hard")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all harnesses, those in processes of their own too, find the hostile guest's description."""
+    if not config.getoption("--hostile") or hasattr(config, "workerinput"):  # xdist's workers inherit it all
+        return
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    os.environ["XDG_CONFIG_HOME"] = str(hostile.configure(folder))
+    stack.enter_context(hostile.busy())
+
+
+@pytest.fixture
+def calm(request: pytest.FixtureRequest) -> bool:
+    """Whether the control guest is the usual one: for what a hostile one's description rules out."""
+    return not request.config.getoption("--hostile")
 
 
 @pytest.fixture

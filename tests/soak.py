@@ -120,7 +120,7 @@ class Soak:
         port = next((int(word.rpartition(":")[2].partition("-")[0]) for word in words if "hostfwd" in word), 0)
         try:
             shell = Shell.connect(port, "root", image.ssh_key(), None, 5)
-            shell.run(command, timeout=2)
+            shell.run(command, 2)
         except GuestError:
             pass
         return bool(port)

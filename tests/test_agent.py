@@ -23,14 +23,15 @@ class Pipe:
     """What Agent needs of a channel, over a process's pipes."""
 
     def __init__(self, process):
-        self.process, self.timeout = process, None
+        self.process, self.timeout, self.out_window_size = process, None, 0
 
     def settimeout(self, seconds):
         self.timeout = seconds
 
-    def sendall(self, data):
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
+    def send(self, data):
+        if not select.select([], [self.process.stdin], [], self.timeout)[1]:
+            raise TimeoutError
+        return os.write(self.process.stdin.fileno(), data[: select.PIPE_BUF])
 
     def recv(self, size):
         if not select.select([self.process.stdout], [], [], self.timeout)[0]:
@@ -49,9 +50,9 @@ def program(tmp_path_factory, tools):
 @pytest.fixture
 def agent(program):
     def as_a_server_in_the_background():
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGQUIT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
 
     process = subprocess.Popen(
         [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
@@ -149,16 +150,15 @@ def test_a_file_that_is_put_is_whole_and_runs(agent, tmp_path):
 @pytest.mark.parametrize("size", [0, 10, 200_000])
 def test_a_file_that_cannot_be_put_is_told_of_and_not_there(agent, tmp_path, size):
     (tmp_path / "file").write_text("")
-    agent.put(bytes(size), str(tmp_path / "file" / "below"))
     with pytest.raises(GuestError, match="file/below: Not a directory"):
-        sh(agent, "exit 0")
+        agent.put(bytes(size), str(tmp_path / "file" / "below"))
+    assert sh(agent, "exit 3").exit_status == 3
 
 
 def test_a_file_on_a_full_disk_is_not_there_in_part(agent, tmp_path):
     (tmp_path / "full.new").symlink_to("/dev/full")
-    agent.put(b"x" * 200_000, str(tmp_path / "full"))
     with pytest.raises(GuestError, match="full: No space left on device"):
-        sh(agent, "exit 0")
+        agent.put(b"x" * 200_000, str(tmp_path / "full"))
     assert not (tmp_path / "full").exists()
 
 
@@ -171,3 +171,11 @@ def test_what_cannot_be_started(agent):
 def test_a_dead_agent_is_the_guest_s_trouble(agent):
     with pytest.raises(GuestError):
         sh(agent, "kill -9 $PPID; sleep 9")
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
+    with pytest.raises(GuestError, match="closed"):
+        sh(agent, f"kill -{name} $PPID; sleep 1; : >{tmp_path}/alive")
+    time.sleep(2)
+    assert not (tmp_path / "alive").exists()

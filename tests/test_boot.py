@@ -38,13 +38,12 @@ def guest(tmp_path, monkeypatch):
     """A stand-in whose console says lines at given times, waited for with given readiness; the times of its probes."""
     clock = Clock()
     monkeypatch.setattr(boot, "time", clock)
-    monkeypatch.setattr(boot, "steady", clock)
-    monkeypatch.setattr("harness.guest.console.steady", clock)
+    monkeypatch.setattr("harness.steady.time", clock.time)
     console = Console(tmp_path / "console.log")
     console.restart()
     probes = []
 
-    def run(ready, lines, answers_at=1e9):
+    def run(ready, lines, answers_at=1e9, read=lambda now: 0, waited=lambda now: 0.0):
         def probe(machine, limit):
             probes.append(round(clock.now, 1))
             return ("shell", "") if clock.now >= answers_at else (None, "no answer")
@@ -59,6 +58,8 @@ def guest(tmp_path, monkeypatch):
             name="g",
             guest=SimpleNamespace(ready=conf.Guest.model_validate({"toolchain": "t", "ready": ready}).ready),
             console=console,
+            activity=lambda: (console.mark(), read(clock.now)),
+            waited=lambda: waited(clock.now),
             check_wanted=lambda: None,
             restart_if_kvm_fails=lambda: None,
             trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
@@ -96,10 +97,44 @@ def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest)
         ({"console": "ready"}, "Automatic boot failed... help!\n", "it does not boot: fsck trouble"),
         ({"console": "ready", "timeout": "9s"}, "else\n", "not ready within 9 s: its console has not said so"),
         ({"timeout": "9s"}, "else\n", "not ready within 9 s: no answer"),
+        (
+            {"console": "ready"},
+            "start ext2fs:",
+            "it stands still at `start ext2fs:`: nothing has moved for 60 s, and its",
+        ),
+        (
+            {},
+            "one\nstart pci-arbiter:\n",
+            "it stands still at `start pci-arbiter:`: nothing has moved for 60 s, and no",
+        ),
+        ({"console": "ready"}, "", "it stands still before its console has said a word"),
+        ({"timeout": "90s"}, "", "not ready within 90 s: no answer"),
     ],
 )
 def test_how_a_boot_fails(guest, ready, line, said):
     assert guest(ready, [(1, line)])[0].startswith(said)
+
+
+FSCK = [(1, "fsck\n"), (400, "done\n")]
+
+
+def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
+    got, _ = guest({"console": "done", "timeout": "61s"}, FSCK, 1, waited=lambda now: 0.9 * now)
+    assert got == "shell"
+
+
+@pytest.mark.parametrize(
+    ("lines", "read", "comes_up"),
+    [
+        ([(at, f"line {at}\n") for at in range(50, 300, 55)] + [(310, "done\n")], lambda now: 0, True),
+        (FSCK, lambda now: int(now / 50), True),
+        (FSCK, lambda now: min(now, 9), False),
+    ],
+    ids=["lines now and then", "its disk is read", "its disk was read"],
+)
+def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_up):
+    got, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
+    assert got == "shell" if comes_up else got.startswith("it stands still at `fsck`")
 
 
 @pytest.fixture

@@ -71,9 +71,9 @@ def test_a_part_is_bounded_and_keeps_its_ends(data, size):
 class Here:
     """A shell on this machine, where the guest's would be: the same commands, the same kernel interface."""
 
-    def run(self, command, timeout):
+    def run(self, command, quiet, limit):
         try:
-            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=timeout, check=False)
+            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=min(quiet, limit), check=False)
         except subprocess.TimeoutExpired:
             raise GuestError("no end in time") from None
         return done.returncode, done.stdout, done.stderr

@@ -42,7 +42,7 @@ def shell_of(tmp_path):
         listener = socket.create_server(("127.0.0.1", 0))
 
         def serve():
-            transport = paramiko.Transport(listener.accept()[0])
+            transport = paramiko.Transport(listener.accept()[0], default_window_size=1 << 16)
             ends.append(transport)
             transport.add_server_key(key)
             transport.start_server(server=Server(answer))
@@ -96,7 +96,7 @@ def test_a_process_in_the_background_is_not_waited_for(shell_of):
         channel.sendall(b"out")
         channel.send_exit_status(0)
 
-    assert shell_of(answer).run("command", timeout=20.0) == (0, b"out", b"")
+    assert shell_of(answer).run("command", 20.0) == (0, b"out", b"")
 
 
 def test_a_connection_that_closes_without_a_status_is_an_error(shell_of):
@@ -109,4 +109,23 @@ def test_a_command_that_nobody_accepts_ends(shell_of):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Server, "check_channel_exec_request", lambda *any: threading.Event().wait(10.0))
         with pytest.raises(GuestError, match=r"^`command`: not begun within 3 s$"):
-            shell.run("command", timeout=3.0)
+            shell.run("command", 3.0)
+
+
+def test_an_upload_may_take_longer_than_nothing_may_move(shell_of):
+    def answer(channel):
+        size = 0
+        while data := channel.recv(16384):
+            size += len(data)
+            time.sleep(0.05)
+        channel.sendall(str(size).encode())
+        channel.send_exit_status(0)
+        channel.close()
+
+    data = bytes(2 << 20)
+    assert shell_of(answer).run("command", 2.0, data) == (0, str(len(data)).encode(), b"")
+
+
+def test_an_upload_that_nobody_takes_ends(shell_of):
+    with pytest.raises(GuestError, match=r"^`command`: nothing came of it for 2 s, \d+ of 2097152 bytes were sent$"):
+        shell_of(lambda channel: None).run("command", 2.0, bytes(2 << 20))

@@ -7,7 +7,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from harness.results import terminal, words
+from harness.guest.pool import FAILED_BOOTS
+from harness.results import page, terminal, words
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import Trial, build
 from harness.trial import lifetrace
@@ -124,6 +125,17 @@ def test_the_first_troubles_of_each_guest_are_told_and_the_others_counted():
     assert "trouble 2 of b" in text and "trouble 3 of b" not in text
     assert text.count("2 more: the HTML page tells of all") == 2
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+
+
+def test_boots_that_failed_before_one_worked_are_counted_by_all_reports():
+    events = [
+        {"time": "t", "guest": "a", "text": text}
+        for text in (f"{FAILED_BOOTS}1", "it stands still", f"{FAILED_BOOTS}2")
+    ]
+    matrix = build({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events)
+    assert "3 boots failed before one worked." in printed(matrix)
+    assert "<p>3 boots failed before one worked.</p>" in "".join(page.html(matrix, []))
+    assert "before one worked" not in printed(build({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events[1:2]))
 
 
 def test_long_output_is_cut_in_the_middle_and_says_so():

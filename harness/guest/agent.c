@@ -13,7 +13,10 @@
    Out:  'O' and 'E' a piece of the command's standard output and standard error. 'X' it ended: "exit N" or "signal N",
          then the bytes dropped of each stream, then its user and system time in milliseconds. 'P' the process id, in
          decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be written: the
-         reason. What went well gets no answer of its own.
+         reason. 'W' a file is there under its name. What else went well gets no answer of its own.
+
+   It relies on no signal but SIGCHLD, which it sets up itself: an SSH server may leave any of them ignored or blocked,
+   as one does that a boot script started in the background.
 
    Called with names of files, it prints a line for each, its CRC-32 in hexadecimal (that of zlib) and its size, and a
    dot on standard error for each MiB that it has read; then it leaves. So a file that came to the guest on a disk is known
@@ -105,6 +108,15 @@ tell_failure (const char *what)
   flush ();
 }
 
+/* Told to end, by whatever signal: the command ends too, as it does when the harness is gone.  */
+static void
+on_end (int signal)
+{
+  if (child > 0)
+    kill (-child, SIGKILL);
+  _exit (128 + signal);
+}
+
 /* A signal's arrival must end a poll that began before it: write to a pipe that the poll watches.  */
 static void
 on_child (int signal)
@@ -135,6 +147,14 @@ words (char *text, char *end, size_t *count)
   return list;
 }
 
+/* Programs begin as from a login: nothing ignored that a server, or the agent itself, has ignored.  */
+static void
+no_signal_ignored (void)
+{
+  for (int number = 1; number < NSIG; number++)
+    signal (number, SIG_DFL);
+}
+
 /* Start what an 'R' message asks for; on success the pipes of its streams are in OUT and ERR.  */
 static void
 start (char *text, size_t size, struct stream *out, struct stream *err)
@@ -159,10 +179,7 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   if (child == 0)
     {
       int null = open ("/dev/null", O_RDONLY);
-      /* A server that was started in the background of a boot script has SIGINT and SIGQUIT ignored, and all that
-         it starts inherits that.  */
-      for (int number = 1; number < NSIG; number++)
-        signal (number, SIG_DFL);
+      no_signal_ignored ();
       setpgid (0, 0);
       dup2 (null, 0);
       dup2 (outs[1], 1);
@@ -315,6 +332,11 @@ take_file (char *path, char *end)
   errno = failed;
   if (failed)
     tell_failure (path);
+  else
+    {
+      tell ('W', "", 0);
+      flush ();
+    }
   fd = -1;
   failed = 0;
 }
@@ -434,16 +456,21 @@ main (int argc, char **argv)
 
   if (argc > 1)
     return print_checksums (argv + 1);
-  sigemptyset (&none);
-  sigprocmask (SIG_SETMASK, &none, NULL);
   if (pipe (child_pipe) < 0)
     return 1;
   fcntl (child_pipe[0], F_SETFL, O_NONBLOCK);
   fcntl (child_pipe[1], F_SETFL, O_NONBLOCK);
   memset (&action, 0, sizeof action);
+  no_signal_ignored ();
   action.sa_handler = on_child;
   sigaction (SIGCHLD, &action, NULL);
+  action.sa_handler = on_end;
+  sigaction (SIGHUP, &action, NULL);
+  sigaction (SIGINT, &action, NULL);
+  sigaction (SIGTERM, &action, NULL);
   signal (SIGPIPE, SIG_IGN);
+  sigemptyset (&none);
+  sigprocmask (SIG_SETMASK, &none, NULL);
   for (;;)
     {
       struct pollfd ready[4]

@@ -16,10 +16,12 @@ from harness.errors import GuestError
 from harness.guest import image
 from harness.guest.console import CRASHES, FATAL_AT_BOOT
 from harness.guest.machine import Files, Machine
-from harness.guest.shell import Shell, WrongHostKey
+from harness.guest.openssh import Client
+from harness.guest.shell import Pair, Shell, WrongHostKey
 
-#: Seconds that one probe may take: a key exchange without KVM takes 3 of them on a machine that does nothing else.
-_PROBE = 30.0
+#: Seconds in which nothing comes of a probe: a key exchange without KVM takes 3 of them on a machine that does nothing
+#: else.
+_PROBE = 60.0
 #: Seconds between probes: the first pause, which doubles, and the longest.
 _PAUSES = (0.5, 8.0)
 #: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
@@ -28,6 +30,10 @@ _QUIET, _ENOUGH = 3.0, 20.0
 _NOTHING = r"(?!)"
 #: Seconds that a halt command may take to come back, if it does.
 _SHORT = 10.0
+
+
+class StoodStill(GuestError):
+    """A guest whose boot stands still; the text says at what. Another boot may work."""
 
 
 def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
@@ -75,16 +81,23 @@ def files(name: str, configuration: conf.Configuration, progress: Callable[[str]
     return result
 
 
-def connect(machine: Machine, timeout: float) -> Shell:
+def client(machine: Machine) -> Client:
+    """OpenSSH's client for a running machine."""
+    files = machine.files
+    return Client(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key, machine.check)
+
+
+def connect(machine: Machine, quiet: float | None = None, pair: Pair | None = None) -> Shell:
     """Log in to a running machine. Raises GuestError; so does all waiting on the shell, as soon as the console tells of
     a panic or the like.
 
     Args:
-        timeout: seconds for all of it.
+        quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
+        pair: as of `Shell.connect`.
     """
     files = machine.files
     user = machine.guest.ssh.user
-    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, timeout, machine.check)
+    return Shell.connect(machine.port, user, files.ssh_key, files.host_key, quiet, machine.check, pair)
 
 
 def wait(machine: Machine) -> Shell:
@@ -94,25 +107,34 @@ def wait(machine: Machine) -> Shell:
     reason one probe is made at a time, with more and more time between them.
 
     Raises:
+        StoodStill: for steady.QUIET its console has said nothing, and it has read nothing from its disk.
         GuestError: it died, panicked, did not answer in time or showed a wrong host key; the error has the console's
             last lines and its screen.
     """
     ready = machine.guest.ready
-    deadline = steady.time() + ready.timeout
+
+    def clock() -> float:
+        """The seconds that the guest had: a busy machine may keep QEMU waiting for a processor."""
+        return steady.time() - machine.waited()
+
+    deadline = clock() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
     begun, pause = steady.time(), _PAUSES[0]
+    still = steady.Deadline(clock=clock)
     due: float | None = None  # when the next probe is
-    while steady.time() < deadline:
+    while clock() < deadline:
         machine.check_wanted()
         machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
             raise machine.failure(f"it does not boot: {said}")
         if due is None and _may_probe(machine, begun):
             due = steady.time()
+        if still.passed(machine.activity()) and (ready.console or machine.console.last_lines()):
+            raise _stood_still(machine, still, why)
         if due is None or steady.time() < due:
             time.sleep(0.1)
             continue
-        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - steady.time())))
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - clock())))
         if shell:
             return shell
         due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
@@ -135,7 +157,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
             raise machine.failure("its description has no halt.command, and its system none that is known")
         shell.run("sync")
         with contextlib.suppress(GuestError):  # the connection may end with the system
-            shell.run(command, timeout=_SHORT)
+            shell.run(command, _SHORT)
         shell.close()
         deadline = steady.time() + said.timeout
         while machine.alive() and not machine.console.says(sign or _NOTHING):
@@ -151,6 +173,14 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         raise
 
 
+def _stood_still(machine: Machine, still: steady.Deadline, why: str) -> StoodStill:
+    """What is told of a boot that stands still."""
+    last = machine.console.last_lines(1)
+    at = f"at `{last[0]}`" if last else "before its console has said a word"
+    seen = machine.failure(f"it stands still {at}: nothing has moved for {still.quiet:.0f} s, and {why}")
+    return StoodStill(str(seen), seen.console)
+
+
 def _may_probe(machine: Machine, begun: float) -> bool:
     """Whether probes may begin: the console gave its sign or, without one, is silent or has had time enough."""
     if sign := machine.guest.ready.console:
@@ -160,7 +190,11 @@ def _may_probe(machine: Machine, begun: float) -> bool:
 
 
 def _probe(machine: Machine, limit: float) -> tuple[Shell | None, str]:
-    """Try to log in and ask. Returns the shell, or why there is none."""
+    """Try to log in and ask. Returns the shell, or why there is none.
+
+    Args:
+        limit: seconds in which nothing comes before it is given up.
+    """
     ready = machine.guest.ready
     try:
         shell = connect(machine, limit)
@@ -169,7 +203,7 @@ def _probe(machine: Machine, limit: float) -> tuple[Shell | None, str]:
     except GuestError as error:
         return None, str(error)
     try:
-        _, out, _ = shell.run(ready.command, timeout=limit)
+        _, out, _ = shell.run(ready.command, limit)
         answer = out.decode(errors="replace").strip()
         if re.search(ready.expect, answer):
             return shell, ""

@@ -19,11 +19,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from harness import conf, paths
+from harness import conf, paths, steady
 from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
 from harness.guest.console import FATAL, Console, Kind
@@ -69,8 +69,6 @@ _SHORTAGES = (
 _PASSING = re.compile("|".join([_PORT_TAKEN, *(re.escape(os.strerror(number)) for number in _SHORTAGES)]))
 #: Screenshots that are kept; a run with a guest in trouble may make one in every trial.
 _SCREENS = 100
-#: Seconds that saving a machine's memory may take, and restoring it.
-_SAVING = 60.0
 #: Seconds that a QEMU whose monitor does not answer may take to end.
 _ENDING = 5.0
 
@@ -90,6 +88,17 @@ class Files:
     def all(self) -> list[Path | None]:
         """The files, None for what the guest does without."""
         return [self.disk, self.kernel, self.initrd, *(path for path, _ in self.modules), self.ssh_key]
+
+    def ways(self) -> list[Files]:
+        """The ways to boot the guest: as described, and by the boot loader on its disk where QEMU loads the kernel and
+        there is one: code, and the signature at the end of the first sector that a PC's BIOS looks for."""
+        if self.disk is None or self.kernel is None:
+            return [self]
+        with self.disk.open("rb") as file:
+            sector = file.read(512)
+        if sector[510:] != b"\x55\xaa" or not any(sector[:440]):
+            return [self]
+        return [self, replace(self, kernel=None, append="", initrd=None, modules=())]
 
     def check(self) -> None:
         """Raise ImageError if a file is not there or is empty."""
@@ -174,8 +183,8 @@ class Machine:
     @property
     def identity(self) -> dict[str, object]:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, and how
-        it is kept (3: with what was on its data disk, 2: its disk lies over the guest's own, 1: perhaps over another
-        saved one's)."""
+        it is kept (4: asked by a file, 3: with what was on its data disk, 2: its disk lies over the guest's own, 1:
+        perhaps over another saved one's)."""
         program = find_qemu(self.name, self.guest)
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -184,7 +193,7 @@ class Machine:
         words = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.ways.creator, *self.guest.mounts("")]
-        return {"files": stats, "arguments": words, "processor": processor, "mounts": mounts, "kept": 3}
+        return {"files": stats, "arguments": words, "processor": processor, "mounts": mounts, "kept": 4}
 
     def start(
         self, saved: Saved | None = None, apart: bool = False, data: Path | None = None, paused: bool = False
@@ -234,7 +243,7 @@ class Machine:
         """Save the machine into a folder and end it.
 
         Raises:
-            GuestError: QEMU cannot save it, or not in time.
+            GuestError: QEMU cannot save it, or nothing was written for steady.QUIET.
         """
         assert self.monitor is not None and self._process is not None
         saved = Saved.at(folder)
@@ -247,7 +256,7 @@ class Machine:
             else:
                 uri = self.monitor.give_file("memory", file.fileno())
         self.monitor.execute("migrate", uri=uri)
-        self._until("query-migrate", "completed", ("failed", "cancelled"))
+        self._until("query-migrate", "completed", ("failed", "cancelled"), lambda: saved.memory.stat().st_size)
         overlay = self.switch_off()
         if overlay:
             shutil.move(overlay, saved.disk)
@@ -270,7 +279,7 @@ class Machine:
         try:
             with contextlib.suppress(GuestError):  # it may have ended by itself
                 self.monitor.execute("quit")
-            status = self._process.wait(_SAVING)
+            status = self._process.wait(steady.QUIET)
             reason = self.monitor.ended()
         except subprocess.TimeoutExpired as error:
             self.stop()
@@ -298,6 +307,22 @@ class Machine:
         except GuestError as error:
             return str(error) if self.alive() else "QEMU ended"
         return _STOPPED.get(status, "")
+
+    def activity(self) -> tuple[int, int]:
+        """How much its console has said and it has read from its disks, in bytes: what a boot shows for progress. What
+        it writes does not count: a system that waits for ever still writes its caches back."""
+        said = self.console.mark()
+        try:
+            disks = self._asked().execute("query-blockstats")
+        except GuestError:  # told of by those who look for trouble
+            return said, 0
+        return said, sum(disk["stats"]["rd_bytes"] for disk in disks)
+
+    def waited(self) -> float:
+        """The seconds that QEMU waited for a processor of this machine, that thread of it that did so most: the second
+        number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst)."""
+        told = [text.split() for text in self._about_qemu("task/*/schedstat")]
+        return max((int(words[1]) for words in told if len(words) == 3), default=0) / 1e9
 
     def check_wanted(self) -> None:
         """Raise GuestError if the guest is not wanted any more."""
@@ -417,16 +442,35 @@ class Machine:
 
     def _restored(self) -> None:
         """Wait until the memory is read, and let the guest go on: it was stopped when it was saved, and still is."""
-        self._until("query-status", "paused", ("internal-error", "io-error", "guest-panicked", "shutdown"))
+        bad = ("internal-error", "io-error", "guest-panicked", "shutdown")
+        self._until("query-status", "paused", bad, self._memory_read)
         assert self.monitor is not None
         self.monitor.execute("cont")
 
-    def _until(self, question: str, good: str, bad: tuple[str, ...]) -> None:
-        """Ask QEMU again and again until its status is the good one."""
+    def _memory_read(self) -> str:
+        """Where QEMU is in the file that it reads its memory from, which it got as file 5 (proc(5), fdinfo)."""
+        return "".join(self._about_qemu("fdinfo/5"))
+
+    def _about_qemu(self, name: str) -> list[str]:
+        """What files below /proc/PID tell of QEMU, which is a child of the shell that started it; what is not told, as
+        of a QEMU that ends or by a kernel that does not know it, is left out."""
+        if self._process is None:
+            return []
+        found = []
+        with contextlib.suppress(OSError):
+            pid = self._process.pid
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                for file in Path(f"/proc/{child}").glob(name):
+                    with contextlib.suppress(OSError):
+                        found.append(file.read_text())
+        return found
+
+    def _until(self, question: str, good: str, bad: tuple[str, ...], progress: Callable[[], object]) -> None:
+        """Ask QEMU again and again until its status is the good one, for as long as there is progress."""
         assert self.monitor is not None
-        deadline = time.monotonic() + _SAVING
+        deadline = steady.Deadline()
         status = ""
-        while time.monotonic() < deadline and status not in bad:
+        while not deadline.passed(progress()) and status not in bad:
             try:
                 answer = self.monitor.execute(question)
             except GuestError as error:

@@ -16,8 +16,9 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 
 from harness.errors import GuestError
 
-#: Seconds that a command may take. Those that take longer are jobs, whose state is asked for.
-_SHORT = 20.0
+#: Seconds that a command may take. A QEMU that is alive answers at once, however slow its guest is; but this machine
+#: may be busy. Commands that take longer are jobs, whose state is asked for.
+_SHORT = 60.0
 
 
 class Monitor:

@@ -18,13 +18,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from harness import conf
 from harness.cache import Cache, digest
 from harness.errors import GuestError, HarnessError
-from harness.guest import boot, datadisk
+from harness.guest import boot, ciphers, datadisk
 from harness.guest.machine import Files, Machine, Saved
-from harness.guest.shell import Agent, Shell
+from harness.guest.shell import LARGE, Agent, Shell
+
+T = TypeVar("T")
 
 #: How often a restore may fail in a row before guests are booted instead, for the rest of the run.
 RESTORES = 3
@@ -34,26 +37,34 @@ KEPT = 4
 KEPT_IN_ALL = 24
 _KIND = "machines"
 _log = logging.getLogger(__name__)
-#: A process that holds the word in its memory and writes it down when it is told to. The word comes by standard input,
-#: so that it stands in no file and no list of processes. It sleeps in the background because a shell runs its traps
-#: only between commands. Until its trap is set the signal would end it, so it says when that is.
+#: What is told, with their number, when a guest boots after boots that failed.
+FAILED_BOOTS = "boots that failed before one worked: "
+#: A process that holds the word in its memory, writes it down when it is asked to, and ends. The word comes by standard
+#: input, so that it stands in no file and no list of processes. It is asked by a file that appears: what runs under an
+#: SSH server may have any signal ignored, and a FIFO is a server of its own on the Hurd, which a small one may lack. It
+#: looks for the file only between the saving and the first question, so no trial is disturbed. Not every sleep knows
+#: parts of a second.
 _KEEPER = """
-file={file}
-mkdir -p "${{file%/*}}"
+folder={folder}
+mkdir -p "$folder" || exit
 read -r word
-rm -f "$file"
-(trap 'echo "$word" >"$file.new"; mv "$file.new" "$file"' USR1; : >"$file"; while :; do sleep 100000 & wait $!; done) \
-</dev/null >/dev/null 2>&1 &
-until [ -f "$file" ]; do :; done
+rm -f "$folder/prove" "$folder/proof"
+(
+until [ -e "$folder/prove" ]; do sleep 0.2 || sleep 1; done
+echo "$word" >"$folder/proof.new" && mv "$folder/proof.new" "$folder/proof"
+) </dev/null >/dev/null 2>&1 &
 echo $!
 sync
 """
+#: `kill -0` sends no signal, but tells whether the process is there.
 _PROOF = """
-rm -f {file}
-{clock}
-kill -USR1 {keeper}
-until [ -f {file} ]; do kill -0 {keeper} || break; done
-cat {file}
+folder={folder}
+{{ {clock}
+}} >/dev/null
+: >"$folder/prove"
+until [ -e "$folder/proof" ]; do kill -0 {keeper} || break; sleep 0.1 2>/dev/null || sleep 1; done
+cat "$folder/proof"
+rm -f "$folder/prove" "$folder/proof"
 """
 
 
@@ -113,7 +124,8 @@ class Pool:
         files: what it boots from.
         contents: the files that a saved guest holds: the path in the guest, and the file of this machine.
         cache: where saved machines are kept.
-        trouble: told of each restore that failed, in a sentence.
+        trouble: told of each restore that failed, each boot that stood still, and how many boots failed before one
+            worked, in a sentence each.
         screens: the folder for screenshots of guests in trouble.
         agent: the path in the guest of the agent, if it is among the contents: it is what reads a data disk.
     """
@@ -131,12 +143,14 @@ class Pool:
     ) -> None:
         self._agent, self._by_disk = agent, guest.data_interface is not None
         self._screens = screens
-        self._name, self._guest, self._files, self._contents = name, guest, files, dict(contents)
+        self._name, self._guest, self._contents = name, guest, dict(contents)
         self._cache, self._trouble = cache, trouble
+        self._ways = files.ways()  # the one to try next comes first
         self._failures = 0
+        self._failed_boots = 0  # since the last one that worked
 
     def fresh(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Guest:
-        """A fresh guest.
+        """A fresh guest. One whose boot stands still is booted once more: the other way, if there are two.
 
         Args:
             folder: an empty folder for its machine.
@@ -147,7 +161,24 @@ class Pool:
             ToolMissing, ImageError, QemuRefusal: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        machine = self._machine(folder, stopped)
+        return self._twice(lambda: self._fresh(self._machine(folder, stopped), say))
+
+    def _twice(self, boots: Callable[[], T]) -> T:
+        """What boots a guest, made again if that stands still."""
+        try:
+            return boots()
+        except boot.StoodStill as error:
+            how = ""
+            if len(self._ways) > 1:
+                how = (
+                    ", by the boot loader on its disk"
+                    if self._ways[0].kernel is None
+                    else ", with QEMU loading its kernel"
+                )
+            self._trouble(f"{error.whole()}\nIt is booted once more{how}.")
+            return boots()
+
+    def _fresh(self, machine: Machine, say: Callable[[str], None]) -> Guest:
         try:
             while self._failures < RESTORES:
                 saved = None
@@ -162,7 +193,7 @@ class Pool:
                     machine.stop()
                 except GuestError as error:
                     machine.stop()
-                    if stopped() or isinstance(error, _DoesNotBoot):
+                    if machine.stopped() or isinstance(error, _DoesNotBoot | boot.StoodStill):
                         raise
                     self._failures += 1
                     then = "once more"
@@ -189,15 +220,23 @@ class Pool:
 
     def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
-        machine = self._machine(folder, stopped)
-        try:
-            if not self._kept(digest(machine.identity)):
-                self._saved(machine, say)
-        finally:
-            machine.stop()
+
+        def save() -> None:
+            machine = self._machine(folder, stopped)
+            try:
+                if not self._kept(digest(machine.identity)):
+                    self._saved(machine, say)
+            finally:
+                machine.stop()
+
+        self._twice(save)
 
     def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
-        return Machine(self._name, self._guest, self._files, folder, self._screens, stopped)
+        """A machine, to be booted the way that one was saved after, else the one to try next."""
+        machines = [Machine(self._name, self._guest, way, folder, self._screens, stopped) for way in self._ways]
+        if len(machines) > 1:
+            machines.sort(key=lambda machine: not self._kept(digest(machine.identity)))
+        return machines[0]
 
     def _restore(
         self, machine: Machine, folder: Path, say: Callable[[str], None], more: Mapping[str, Path] | None = None
@@ -220,11 +259,13 @@ class Pool:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
             raise
-        shell = boot.connect(machine, 30.0)
-        proof = f"{self._guest.folder}/restored"
+        choice = ciphers.known(machine, self._cache)
+        shell = boot.connect(machine, pair=choice.pair if choice else None)
+        if choice and choice.client:
+            shell.client = boot.client(machine)
         clock = self._guest.set_clock.format(seconds=int(time.time()))
-        command = _PROOF.format(file=shlex.quote(proof), clock=clock, keeper=told["keeper"])
-        _, out, err = shell.run(command, timeout=30.0, what="the proof of a restore")
+        command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=told["keeper"])
+        _, out, err = shell.run(command, what="the proof of a restore")
         if out.decode(errors="replace").strip() != told["word"]:
             shell.close()
             raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
@@ -236,9 +277,18 @@ class Pool:
         data = self._data(machine, contents)
         try:
             machine.start(data=data)
-            return Guest(machine, boot.wait(machine), set())
+            guest = Guest(machine, boot.wait(machine), set())
+        except boot.StoodStill:
+            self._failed_boots += 1
+            self._ways = sorted(self._ways, key=lambda way: way == machine.files)
+            raise
         except GuestError as error:
+            self._failed_boots += 1
             raise _DoesNotBoot(str(error), error.console) from error
+        if self._failed_boots:
+            self._trouble(f"{FAILED_BOOTS}{self._failed_boots}")
+            self._failed_boots = 0
+        return guest
 
     def _comes_by_disk(self, contents: Mapping[str, Path]) -> bool:
         return self._by_disk and self._agent in contents
@@ -273,10 +323,21 @@ class Pool:
             except GuestError as error:
                 self._go_without_disk(error)
                 guest.machine.check()
-        for target, source in contents.items():
-            if target not in guest.files:
-                say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
-                guest.put(source, target)
+        lacking = {target: source for target, source in contents.items() if target not in guest.files}
+        if any(source.stat().st_size >= LARGE for source in lacking.values()):
+            self._choose_cipher(guest, say)
+        for target, source in lacking.items():
+            say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
+            guest.put(source, target)
+
+    def _choose_cipher(self, guest: Guest, say: Callable[[str], None]) -> None:
+        """Have large files sent the cheapest way; the first guest of an image tells which that is."""
+        try:
+            if ciphers.choose(guest.machine, self._cache, say).client:
+                guest.shell.client = boot.client(guest.machine)
+        except GuestError as error:
+            guest.machine.check()
+            _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
 
     def _saved(self, machine: Machine, say: Callable[[str], None]) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none."""
@@ -303,10 +364,12 @@ class Pool:
             self._fill(guest, all_contents, say)
             say("saving")
             word = secrets.token_hex(16)
-            file = shlex.quote(f"{self._guest.folder}/restored")
             try:
-                keeper, stdin = _KEEPER.format(file=file), f"{word}\n".encode()
-                _, out, _ = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
+                keeper, stdin = _KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
+                status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
+                if not out.strip().isdigit():
+                    why = err.decode(errors="replace").strip() or f"status {status}"
+                    raise GuestError(f"guest {self._name}: what is to prove a restore cannot be started: {why}")
                 guest.shell.close()
                 machine.save(staging)
             except GuestError as error:

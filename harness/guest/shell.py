@@ -1,7 +1,8 @@
 """The way into a guest: one SSH connection, files put there with `cat`, and the agent that runs commands.
 
-Everything has a deadline, and whatever goes wrong is a GuestError. While it waits it asks a watch, which raises one as
-soon as there is no more use in waiting. Needs a POSIX shell, cat, mkdir and chmod inside.
+Everything has a deadline, which is put off while bytes move, and whatever goes wrong is a GuestError. While it waits it
+asks a watch, which raises one as soon as there is no more use in waiting. Needs a POSIX shell, cat, chmod, mkdir and mv
+inside.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
 from harness import steady
 from harness.errors import GuestError
+from harness.guest.openssh import Client
 
+_log = logging.getLogger(__name__)
 # paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PIECE = 32768
-#: Seconds that opening a channel, or a short command, may take in a slow guest.
-_SHORT = 30.0
+#: Bytes from which on a file is large: a connection of its own takes as long as some 100 kB.
+LARGE = 2 << 20
 #: Seconds that a command's last data may come after its exit status, where nothing says that it was the last.
 _LAST = 1.0
 #: Seconds between two questions to the watch.
@@ -54,19 +57,54 @@ class _Transport(paramiko.Transport):
     }
 
 
+class _Link(socket.socket):
+    """A connection that counts the bytes that came: a key exchange shows no other progress."""
+
+    came = 0
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As a socket's."""
+        data = super().recv(bufsize, flags)
+        self.came += len(data)
+        return data
+
+
 class WrongHostKey(GuestError):
     """What answers is not the guest that it should be."""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A cipher and a MAC, by the names that SSH has for them."""
+
+    cipher: str
+    mac: str
+
+    def __str__(self) -> str:
+        return f"{self.cipher} with {self.mac}" if "gcm" not in self.cipher else self.cipher
+
+
 class Shell:
-    """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along."""
+    """An open SSH connection to a guest. Raises GuestError from every method when the guest does not play along.
+
+    Attributes:
+        client: what large files are sent by, if not by this connection.
+    """
 
     def __init__(self, transport: paramiko.Transport, watch: Watch) -> None:
         self._transport, self._watch = transport, watch
+        self.client: Client | None = None
 
     @classmethod
     def connect(
-        cls, port: int, user: str, key: Path, host_key: str | None, timeout: float, watch: Watch = lambda: None
+        cls,
+        port: int,
+        user: str,
+        key: Path,
+        host_key: str | None,
+        quiet: float | None = None,
+        watch: Watch = lambda: None,
+        pair: Pair | None = None,
     ) -> Shell:
         """Connect to 127.0.0.1.
 
@@ -75,28 +113,37 @@ class Shell:
             user: to log in as.
             key: the private key's file.
             host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
-            timeout: seconds for all of it.
+            quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
             watch: asked now and then, here and later on.
+            pair: the cipher and the MAC; None means those of paramiko's own order that the guest has.
         """
-        deadline = steady.time() + timeout
+        deadline = steady.Deadline(quiet)
         with _as_guest_error("SSH"):
-            link = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+            link = _Link(fileno=socket.create_connection(("127.0.0.1", port), timeout=deadline.quiet).detach())
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # SSH's small packets would wait for each other
+            # paramiko writes to the connection for as long as nobody takes it. The kernel gives up (tcp(7)) when
+            # nothing was taken for that long.
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * steady.QUIET))
             transport = _Transport(link)
             try:
                 transport.use_compression(True)  # a libgo is 30 MB, and the line is slow
-                transport.banner_timeout = transport.auth_timeout = timeout
+                transport.banner_timeout = transport.auth_timeout = deadline.quiet
+                # Else a key exchange ends after 15 s, however slow the guest; here the deadline decides.
+                transport.packetizer.start_handshake = lambda timeout: None  # type: ignore[method-assign]
+                if pair:
+                    options = transport.get_security_options()
+                    options.ciphers, options.digests = (pair.cipher,), (pair.mac,)
                 if host_key:
                     kind, blob = host_key.split()[:2]
                     transport.get_security_options().key_types = (kind,)
                 done = threading.Event()
                 transport.start_client(event=done)
-                _wait(done, transport, deadline, watch)
+                _wait(done, transport, link, deadline, watch)
                 if host_key and transport.get_remote_server_key().asbytes() != base64.b64decode(blob):
                     raise WrongHostKey("SSH: the guest shows another host key than the image's")
                 done = threading.Event()
                 transport.auth_publickey(user, paramiko.PKey.from_path(key), event=done)
-                _wait(done, transport, deadline, watch)
+                _wait(done, transport, link, deadline, watch)
                 if not transport.is_authenticated():
                     raise GuestError(f"SSH: {user} may not log in with {key}")
             except BaseException:
@@ -105,24 +152,30 @@ class Shell:
             return cls(transport, watch)
 
     def run(
-        self, command: str, timeout: float = _SHORT, stdin: bytes = b"", what: str = ""
+        self,
+        command: str,
+        quiet: float | None = None,
+        stdin: bytes = b"",
+        what: str = "",
+        limit: float | None = None,
     ) -> tuple[int, bytes, bytes]:
         """Run a shell command.
 
         Args:
             command: for the guest's shell.
-            timeout: seconds for all of it.
+            quiet: seconds in which it neither takes nor prints a byte before it is given up; None means steady.QUIET.
             stdin: what the command reads.
+            limit: seconds for all of it, for a command that may print for ever.
             what: what an error calls it, if not by its own words.
 
         Returns:
             Exit status, standard output, standard error.
         """
-        deadline = steady.time() + timeout
+        deadline = steady.Deadline(quiet, limit)
         asked = steady.time()
         what = what or f"`{command}`"
         with _as_guest_error(what):
-            channel = self._begin(command, timeout)
+            channel = self._begin(command, deadline.quiet)
             try:
                 channel.settimeout(0.05)
                 out, err, at, open_ = bytearray(), bytearray(), 0, True
@@ -154,8 +207,9 @@ class Shell:
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
                                 raise GuestError(f"{what}: it was killed, or the connection was closed")
                             return status, bytes(out), bytes(err)
-                        if steady.time() > deadline:
-                            raise GuestError(f"{what}: no end within {timeout:.0f} s")
+                        if deadline.passed((at, channel.out_window_size, len(out), len(err))):
+                            sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
+                            raise GuestError(f"{what}: nothing came of it for {deadline.quiet:.0f} s{sent}")
                         if steady.time() > asked + _TICK:
                             self._watch()
                             asked = steady.time()
@@ -167,23 +221,28 @@ class Shell:
         """Write an executable file in the guest. A file that is there under its name is whole."""
         quoted, folder = shlex.quote(path), shlex.quote(str(Path(path).parent))
         command = f"mkdir -p {folder} && cat > {quoted}.new && chmod 755 {quoted}.new && mv {quoted}.new {quoted}"
-        # 0.3 MB/s is half of what a Hurd without KVM took.
-        status, _, err = self.run(command, timeout=_SHORT + len(data) / 300_000, stdin=data)
+        if self.client and len(data) >= LARGE:
+            try:
+                self.client.send(command, data, f"upload of {path}")
+                return
+            except GuestError as error:
+                self._watch()  # raises if it is the guest that has failed
+                _log.warning("%s; it is sent again without OpenSSH's client", error)
+                self.client = None
+        status, _, err = self.run(command, stdin=data, what=f"upload of {path}")
         if status:
             raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
     def unpack(self, archive: bytes, folder: str) -> None:
         """Unpack a tar archive in a folder of the guest, which needs tar for it."""
-        status, _, err = self.run(
-            f"tar -xf - -C {shlex.quote(folder)}", timeout=_SHORT + len(archive) / 300_000, stdin=archive
-        )
+        status, _, err = self.run(f"tar -xf - -C {shlex.quote(folder)}", stdin=archive, what=f"unpacking in {folder}")
         if status:
             raise GuestError(f"unpacking in {folder}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
-            return Agent(self._begin(f"exec {shlex.quote(path)}", _SHORT), self._watch)
+            return Agent(self._begin(f"exec {shlex.quote(path)}", steady.QUIET), self._watch)
 
     def _begin(self, command: str, timeout: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
@@ -221,12 +280,17 @@ class Message:
 
 
 class Agent:
-    """The agent's end of the line. Every method raises GuestError when the line is dead."""
+    """The agent's end of the line. Every method raises GuestError when the line is dead.
+
+    Attributes:
+        heard: when anything came of it last, by steady.time().
+    """
 
     def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
         self._channel, self._watch = channel, watch
         self._buffer = bytearray()
         self._keep = 0
+        self.heard = steady.time()
 
     def keep(self, size: int) -> None:
         """Have so many bytes of each output stream kept of the commands from now on."""
@@ -236,17 +300,38 @@ class Agent:
 
     def send(self, type_: str, data: bytes = b"") -> None:
         """Send one message."""
+        message = memoryview(type_.encode() + len(data).to_bytes(4, "big") + data)
+        deadline = steady.Deadline()
         with _as_guest_error("the agent"):
-            self._channel.settimeout(_SHORT)
-            self._channel.sendall(type_.encode() + len(data).to_bytes(4, "big") + data)
+            self._channel.settimeout(_TICK)
+            while message:
+                try:
+                    sent = self._channel.send(bytes(message[:_PIECE]))
+                except TimeoutError as error:
+                    self._watch()
+                    if deadline.passed(len(message)):
+                        raise TimeoutError(f"it took nothing for {deadline.quiet:.0f} s") from error
+                    continue
+                if not sent:
+                    raise GuestError("the agent: the connection was closed")
+                message = message[sent:]
 
     def put(self, data: bytes, path: str) -> None:
         """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
-        process is started. It is there before the next command starts. If it cannot be, that command's answer says so.
+        process is started. When it comes back the file is there, so that a command's time begins with the command.
         """
         for at in range(0, len(data), _PIECE):
             self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
         self.send("W", path.encode() + b"\0")
+        deadline = steady.Deadline()
+        while (answer := self.receive(steady.time() + _TICK)) is None:
+            # What is on its way yet is at most what the guest's SSH server takes before it says that it was read.
+            if deadline.passed(self._window()):
+                raise GuestError(f"upload of {path}: for {deadline.quiet:.0f} s nothing more was taken of it")
+        if answer.type == "F":
+            raise GuestError(f"upload of {answer.data.decode(errors='replace')}")
+        if answer.type != "W":
+            raise GuestError(f"the agent talks nonsense: {answer.type!r} {answer.data[:100]!r}")
 
     def receive(self, deadline: float) -> Message | None:
         """The next message, or None when steady.time() reaches the deadline first."""
@@ -270,14 +355,21 @@ class Agent:
                 if not data:
                     raise GuestError("the agent: the connection was closed")
                 self._buffer += data
+                self.heard = steady.time()
+
+    def _window(self) -> int:
+        """How many bytes the guest takes before it must say that it has read some: it changes while they are read."""
+        return self._channel.out_window_size
 
 
-def _wait(done: threading.Event, transport: paramiko.Transport, deadline: float, watch: Watch) -> None:
+def _wait(
+    done: threading.Event, transport: paramiko.Transport, link: _Link, deadline: steady.Deadline, watch: Watch
+) -> None:
     """Wait for a step that paramiko does in its own thread."""
     while not done.wait(_TICK):
         watch()
-        if steady.time() > deadline:
-            raise GuestError("SSH: no answer in time")
+        if deadline.passed(link.came):
+            raise GuestError(f"SSH: no answer for {deadline.quiet:.0f} s")
     if error := transport.get_exception():
         raise error
     if not transport.is_active():

@@ -119,6 +119,7 @@ def html(
         wrong=words.causes(matrix, errors=False),
         spoilt=words.causes(matrix, errors=True),
         spoilt_in_all=words.spoilt(matrix),
+        failed_boots=words.failed_boots(matrix),
         claimed=matrix.differences(claimed=True),
         suspected=[] if matrix.most else matrix.differences(claimed=False),
         undecided=matrix.undecided(),

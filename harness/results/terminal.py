@@ -27,6 +27,7 @@ from harness.results.words import (
     event,
     evidence,
     expectations,
+    failed_boots,
     findings,
     is_text,
     lines,
@@ -355,8 +356,8 @@ def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: b
     if not said and not matrix.events:
         return
     _heading(console, "Trouble with guests")
-    if said:
-        _line(console, said, ascii_only, indent=0)
+    for line in filter(None, (said, failed_boots(matrix))):
+        _line(console, line, ascii_only, indent=0)
     troubles: dict[tuple[str, str], list[dict[str, str]]] = {}
     for one in map(event, matrix.events):
         troubles.setdefault((one["guest"], one["kind"]), []).append(one)

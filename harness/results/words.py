@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.guest.pool import FAILED_BOOTS
 from harness.results.matrix import Cell, Difference, Finding, Matrix
 from harness.results.statistics import LEVEL
 from harness.trial.dossier import PREFIX, SCREEN
@@ -194,6 +195,13 @@ def spoilt(matrix: Matrix) -> str:
         return ""
     lost = f"{totals['lost']} could not be repeated" if totals["lost"] else "all were repeated"
     return f"{count(totals['trials']['error'], 'trial')} spoilt; {lost}."
+
+
+def failed_boots(matrix: Matrix) -> str:
+    """How many boots failed of guests that booted then, or '' if none."""
+    told = [event["text"] for event in matrix.events if str(event.get("text", "")).startswith(FAILED_BOOTS)]
+    failed = sum(int(text.removeprefix(FAILED_BOOTS)) for text in told)
+    return f"{count(failed, 'boot')} failed before one worked." if failed else ""
 
 
 def facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

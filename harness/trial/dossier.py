@@ -21,8 +21,9 @@ PREFIX = "dossier/"
 SCREEN = f"{PREFIX}screen.png"
 #: Bytes kept of each part, half from its beginning and half from its end, and of a picture, which is whole or missing.
 LARGEST, PICTURE = 64 << 10, 256 << 10
-#: Seconds for the guest's own tools, all of them and each.
-TOTAL, EACH = 15.0, 5.0
+#: Seconds for the guest's own tools: all of them, and each while it prints nothing, for one may wait for a process that
+#: hangs.
+TOTAL, EACH = 60.0, 10.0
 #: How often the registers are looked at, and the seconds between two looks.
 SAMPLES, PAUSE = 8, 0.025
 
@@ -96,11 +97,11 @@ def _missing(error: Exception) -> bytes:
 
 def _look(shell: Shell, command: str, deadline: float) -> bytes:
     """What a command prints, or why there is nothing."""
-    left = min(EACH, deadline - steady.time())
+    left = deadline - steady.time()
     if left <= 0:
         return f"no time was left of {TOTAL:.0f} s\n".encode()
     try:
-        status, out, err = shell.run(command, timeout=left)
+        status, out, err = shell.run(command, min(EACH, left), limit=left)
     except GuestError as error:
         return _missing(error)
     if status == 127:  # POSIX, Shell Command Language, 2.8.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from harness import steady
 from harness.errors import GuestError
@@ -11,10 +12,12 @@ from harness.guest.shell import Agent
 
 #: Bytes kept of each output stream; the rest is counted.
 KEEP = 1 << 20
-#: Seconds between SIGQUIT, at which Go prints its goroutines, and SIGKILL.
-GRACE = 5.0
-#: Seconds that the guest has to report an end, or a start, before it counts as dead.
-PATIENCE = 30.0
+#: Seconds without output between SIGQUIT, at which Go prints its goroutines and ends, and SIGKILL: a guest may be ten
+#: times slower than another.
+GRACE = 20.0
+#: Seconds in which nothing comes of the guest, not even a program's output, before it counts as dead. It is also how
+#: long SIGQUIT is given at most to a program that goes on printing.
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def observe(
         argv: the program and its arguments.
         env: variables to add to the agent's environment.
         folder: the folder to run in.
-        limit: seconds; then come SIGQUIT, GRACE, and SIGKILL to the whole process group.
+        limit: seconds; then come SIGQUIT, GRACE, which begins anew while it prints, and SIGKILL to the whole process
+            group.
         at_limit: called at the limit, with the process's id in the guest, before the program is touched. It may take
             its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
             killed at once, as it would not answer SIGQUIT.
@@ -71,20 +75,28 @@ def observe(
     agent.send("R", b"".join(word.encode() + b"\0" for word in words))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
     deadline, order = begun + limit, "P"  # what is sent next, and when
+    wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
     while True:
         message = agent.receive(deadline)
         if message is None:
+            if (later := min(agent.heard + wait, last)) > deadline:
+                deadline = later
+                continue
             if not order:
                 raise GuestError("the guest does not answer: a killed program's end was not reported")
             timed_out = True
             agent.send(order)
-            deadline = steady.time() + (GRACE if order == "Q" else PATIENCE)
+            wait, last = PATIENCE, inf  # what the guest keeps of an output, and so what comes, is bounded
+            if order == "Q":
+                wait, last = GRACE, steady.time() + PATIENCE
+            deadline = steady.time() + wait
             order = "K" if order == "Q" else ""
         elif message.type == "P":
             (pid,) = _numbers(message.data.split(), 1)
             paused = steady.time()
             state = at_limit(pid)
             begun += steady.time() - paused
+            wait, last = 0.0, 0.0
             deadline, order = steady.time(), "K" if state else "Q"
         elif message.type == "O":
             out += message.data
