@@ -455,7 +455,8 @@ class Machine:
     def _look_for_kvm(self) -> None:
         """Ask QEMU whether it runs the guest by KVM: where it cannot, it emulates without a word (accel=kvm:tcg)."""
         if self._by_kvm and self.monitor is not None:
-            self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
+            with contextlib.suppress(GuestError):  # it may have ended just now, which who waits for the guest will see
+                self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
             if not self._by_kvm:
                 remember_that_kvm_fails()
 
