@@ -32,7 +32,7 @@ DROPBEAR = "/usr/sbin/dropbear"
 GRUB = """\
 set timeout=0
 menuentry 'Linux' {
-    linux /boot/vmlinuz root=/dev/vda1 rw console=ttyS0 panic=-1 quiet cryptomgr.notests noisapnp
+    linux /boot/vmlinuz root=/dev/vda1 rw console=ttyS0 panic=-1 quiet cryptomgr.notests noisapnp no_timer_check
     initrd /boot/initrd.gz
 }
 menuentry 'GNU' {
