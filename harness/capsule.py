@@ -142,7 +142,7 @@ def _fill(
     sums = {name: file_digest(file) for name, file in made.names.items()}
     (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
     by_kvm = machine.kvm_may_work()
-    words = machine.arguments(trial.guest, guest, made.files, made.drive, by_kvm, "@PORT@", "console.log")
+    words = machine.arguments(trial.guest, guest, made.files, made.drive, by_kvm, "@PORT@", "file:console.log")
     words = [Path(guest.qemu).name, *words]
     env = environment(asked.configuration, slot, cores_=False)
     there = f"{guest.folder}/capsule"

@@ -27,7 +27,7 @@ from harness.build import gcc, sysroot, toolchain, worktree
 from harness.cache import Cache
 from harness.conf.load import BASELINE
 from harness.crew import SCREENS, Isolation
-from harness.errors import ConfigError, GuestError, HarnessError, ToolMissing
+from harness.errors import BuildError, ConfigError, GuestError, HarnessError, ToolMissing
 from harness.guest import image as images
 from harness.guest.machine import Machine
 from harness.progress import Reporter
@@ -1061,6 +1061,8 @@ def toolchain_build(
     """
     configuration = conf.load(conf_files)
     said = configuration.toolchain(name)
+    if said.unavailable:
+        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, said)}")
     origins: list[sysroot.Origin] = []
     origins += [sysroot.Folder(folder)] if folder else []
     origins += [sysroot.Image.parse(image_file)] if image_file else []

@@ -39,8 +39,8 @@ _PROGRAMS = {
     "patch": ["patch"],
     "xz-utils": ["xz"],
 }
-#: The same for the tests alone: the report is looked at in a browser.
-_TEST_PROGRAMS = {"chromium": ["chromium"]}
+#: The same for the tests alone: the report is looked at in a browser, and GRUB boots disks that the tests make.
+_TEST_PROGRAMS = {"chromium": ["chromium"], "grub-pc-bin": ["grub-mkimage"]}
 #: The target of the control guest's toolchain.
 _TRIPLE = "i686-linux-gnu"
 #: That of its 64-bit twin's, which is asked for by tests only, and otherwise told of when the guest is used.

@@ -61,7 +61,8 @@ def guest(tmp_path, monkeypatch):
             activity=lambda: (console.mark(), read(clock.now)),
             waited=lambda: waited(clock.now),
             check_wanted=lambda: None,
-            restart_if_kvm_fails=lambda: None,
+            restart_if_kvm_fails=lambda: False,
+            restart_if_kvm_is_silent=lambda: False,
             trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
             failure=GuestError,
         )
@@ -135,6 +136,28 @@ def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
 def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_up):
     got, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
     assert got == "shell" if comes_up else got.startswith("it stands still at `fsck`")
+
+
+def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):
+    """The machine is a stand-in: by KVM it says nothing, by emulation it is ready at once."""
+    remembered, emulated = [], []
+    monkeypatch.setattr(boot, "remember_that_kvm_fails", lambda: remembered.append(1))
+    monkeypatch.setattr(boot, "_probe", lambda machine, limit: ("shell", ""))
+    description = {"toolchain": "t", "ready": {"console": "ready", "timeout": "500ms"}}
+    machine = SimpleNamespace(
+        guest=conf.Guest.model_validate(description),
+        console=SimpleNamespace(says=lambda pattern: bool(emulated)),
+        check_wanted=lambda: None,
+        trouble=lambda kinds: "",
+        failure=GuestError,
+        restart_if_kvm_is_silent=lambda: not emulated and (emulated.append(1) or True),
+    )
+    assert boot.wait(machine) == "shell" and remembered
+    machine.console.says = lambda pattern: False
+    remembered.clear()
+    with pytest.raises(GuestError, match="not ready"):
+        boot.wait(machine)
+    assert not remembered, "emulation did no better"
 
 
 @pytest.fixture

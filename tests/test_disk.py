@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -9,6 +10,9 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import tracemalloc
+import uuid
+import zlib
 from pathlib import Path
 
 import pytest
@@ -85,6 +89,21 @@ def test_an_archive_that_stores_holes(tmp_path: Path, form: str) -> None:
     assert (tmp_path / "out").stat().st_blocks * 512 < MIB
 
 
+def test_zeros_are_not_held_in_memory(tmp_path: Path) -> None:
+    """A few kB expand to many MB of zeros. Held in memory, they would be copied at each read, for hours."""
+    with (tmp_path / "x.img").open("wb") as file:
+        file.truncate(256 * MIB)
+    subprocess.run(["tar", "-cJf", "x.tar.xz", "x.img"], cwd=tmp_path, env={**os.environ, "XZ_OPT": "-1"}, check=True)
+    lines = list[str]()
+    tracemalloc.start()
+    disk.unpack(tmp_path / "x.tar.xz", tmp_path / "out", 256 * MIB, lines.append)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 * MIB
+    assert (tmp_path / "out").stat().st_size == 256 * MIB
+    assert lines[-1] == "unpacking x.tar.xz: 268 of 268 MB", "progress counts what comes out"
+
+
 @pytest.mark.parametrize(
     "members",
     [
@@ -142,9 +161,76 @@ def test_primary_partitions(tmp_path: Path) -> None:
     image = tmp_path / "x.img"
     image.write_bytes(table((0x82, 8, 8), (0, 0, 0), (0x83, 16, 8), (0x83, 24, 8)).ljust(32 * 512, b"\0"))
     assert disk.partitions(image)[0] == Partition(0x82, 4096, 4096)
-    assert disk.last_of_kind(image, 0x83) == Partition(0x83, 24 * 512, 4096)
-    with pytest.raises(ImageError, match="no partition of type 0xa5"):
-        disk.last_of_kind(image, 0xA5)
+    assert disk.last_of_kind(image, [0xA5, 0x83]) == Partition(0x83, 24 * 512, 4096)
+    assert disk.last_of_kind(image, [0x82, 0x83]).kind == 0x82, "the first type counts most"
+    with pytest.raises(ImageError, match="no partition of type 0xa5 or 0xa6; it has 0x82, 0x83, 0x83"):
+        disk.last_of_kind(image, [0xA5, 0xA6])
+
+
+LINUX = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+SWAP = uuid.UUID("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")
+
+
+def gpt(*entries: tuple[uuid.UUID, int, int], size: int = 128) -> bytearray:
+    """The first sectors of a disk with a GPT of (type, first sector, last sector)."""
+    rows = b"".join(
+        struct.pack("<16s16sQQ", kind.bytes_le, bytes(range(16)), *ends).ljust(size, b"\0") for kind, *ends in entries
+    ).ljust(8 * size, b"\0")
+    fields = (1, 99, 34, 90, bytes(16), 2, 8, size, zlib.crc32(rows))
+    header = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, *fields)
+    header = header[:16] + struct.pack("<I", zlib.crc32(header)) + header[20:]
+    return bytearray(table((0xEE, 1, 99)) + header.ljust(512, b"\0") + rows.ljust(98 * 512, b"\0"))
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_a_gpt(tmp_path: Path, size: int) -> None:
+    (tmp_path / "x.img").write_bytes(gpt((SWAP, 34, 41), (LINUX, 42, 49), (LINUX, 50, 57), size=size))
+    assert disk.partitions(tmp_path / "x.img")[0] == Partition(SWAP, 34 * 512, 8 * 512)
+    assert disk.last_of_kind(tmp_path / "x.img", [0x83, LINUX]) == Partition(LINUX, 50 * 512, 8 * 512)
+    with pytest.raises(ImageError, match=f"no partition of type 0x83; it has {SWAP}, {LINUX}"):
+        disk.last_of_kind(tmp_path / "x.img", [0x83])
+
+
+@pytest.mark.skipif(not shutil.which("sfdisk", path="/usr/sbin:/sbin"), reason="sfdisk (Debian: fdisk) is missing")
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_a_table_that_another_program_wrote(tmp_path: Path, label: str) -> None:
+    image, types = tmp_path / "x.img", {"gpt": (str(SWAP), str(LINUX)), "dos": ("82", "83")}[label]
+    with image.open("wb") as file:
+        file.truncate(8 * MIB)
+    rows = f"label: {label}\nstart=2048, size=2048, type={types[0]}\nstart=4096, size=4096, type={types[1]}\n"
+    command = ["sfdisk", "-q", image]
+    subprocess.run(command, input=rows, text=True, env={"PATH": "/usr/sbin:/sbin"}, check=True, capture_output=True)
+    assert disk.last_of_kind(image, [0x83, LINUX]).offset == 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "words"),
+    [
+        (512, b"X", "says that it has a GPT, and there is none"),
+        (512 + 80, b"\xff\xff", r"\(GPT\) is damaged"),
+        (512 + 12, b"\xff\xff", r"\(GPT\) is damaged"),
+        (1024 + 32, b"\x07", r"\(GPT\) is damaged"),
+    ],
+)
+def test_a_damaged_gpt_is_said(tmp_path: Path, at: int, data: bytes, words: str) -> None:
+    image = gpt((LINUX, 42, 49))
+    image[at : at + len(data)] = data
+    (tmp_path / "x.img").write_bytes(image)
+    with pytest.raises(ImageError, match=words):
+        disk.partitions(tmp_path / "x.img")
+    (tmp_path / "x.img").write_bytes(image[:700])
+    with pytest.raises(ImageError, match="GPT"):
+        disk.partitions(tmp_path / "x.img")
+
+
+@given(st.binary(max_size=600), st.integers(0, 2000))
+def test_any_bytes_in_a_gpt_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int) -> None:
+    image = gpt((LINUX, 42, 49))
+    image[at : at + len(data)] = data
+    path = tmp_path_factory.mktemp("gpt") / "x.img"
+    path.write_bytes(image)
+    with contextlib.suppress(ImageError):
+        disk.partitions(path)
 
 
 def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> None:
@@ -155,7 +241,7 @@ def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> No
     (tmp_path / "x.img").write_bytes(image)
     kinds = [(one.kind, one.offset // 512, one.size // 512) for one in disk.partitions(tmp_path / "x.img")]
     assert kinds == [(0x83, 1, 9), (0x82, 12, 10), (0x83, 33, 60)]
-    assert disk.last_of_kind(tmp_path / "x.img", 0x83).offset == 33 * 512
+    assert disk.last_of_kind(tmp_path / "x.img", [0x83]).offset == 33 * 512
 
 
 @pytest.mark.parametrize(
@@ -174,7 +260,7 @@ def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> No
 def test_a_wrong_partition_table_is_said(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "x.img").write_bytes(data)
     with pytest.raises(ImageError, match=words):
-        disk.last_of_kind(tmp_path / "x.img", 0x83)
+        disk.last_of_kind(tmp_path / "x.img", [0x83])
 
 
 # Files
@@ -256,5 +342,5 @@ def test_a_full_file_system_is_said(system: FileSystem) -> None:
 @needs_ext2
 def test_another_file_system_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.img").write_bytes(bytes(MIB))
-    with pytest.raises(ImageError, match="its partition at byte 512 holds no ext2 file system"):
+    with pytest.raises(ImageError, match="partition at byte 512 holds no ext2 file system"):
         FileSystem(tmp_path / "x.img", 512)

@@ -61,10 +61,19 @@ def test_the_whole_way(write, tmp_path, nic):
 
 def test_the_given_hurds_are_whole():
     configuration = conf.load()
-    for name in ("hurd-i386", "hurd-i386-2023"):
+    triples = {"hurd-i386": "i686-gnu", "hurd-i386-2023": "i686-gnu", "hurd-amd64": "x86_64-gnu"}
+    for name, triple in triples.items():
         guest = configuration.guest(name)
         assert guest.image in image.recipes()
-        assert configuration.toolchain(guest.toolchain).triple == "i686-gnu"
+        assert configuration.toolchain(guest.toolchain).triple == triple
         assert configuration.signal_names(name)[10] == "SIGBUS"
         assert guest.ways.environment(guest.env, cores=False) == {"CRASHSERVER": "/servers/crash-kill"}
         assert guest.ready.expect == "^GNU$" and guest.ready.console and guest.cpus == 1 and guest.memory <= 2048
+
+
+def test_a_guest_without_a_compiler_says_so_in_one_sentence(tmp_path):
+    for words in (["run", "threads/lock-exit-once", "--guest", "hurd-amd64"], ["toolchain", "build", "hurd-amd64"]):
+        done = CliRunner().invoke(main, words, env={"HARNESS_WORK": str(tmp_path)})
+        assert done.exit_code == 2
+        assert done.stderr.count("\n") == 1 and "knows no x86_64-gnu" in done.stderr
+        assert "`harness toolchain use hurd-amd64 PREFIX` takes one" in done.stderr

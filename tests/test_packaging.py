@@ -121,7 +121,7 @@ def complete(*words):
         (("run", "thr"), ["threads"]),
         (("run", "threads/lock-r"), ["threads/lock-ring"]),
         (("suite", "show", "gcc-go-"), ["gcc-go-torture"]),
-        (("image", "show", "hurd"), ["hurd-i386", "hurd-i386-2023"]),
+        (("image", "show", "hurd"), ["hurd-amd64", "hurd-i386", "hurd-i386-2023"]),
         (("build", "--toolchain", "l"), ["linux-i386"]),
         (("run", "--conf", "none.yaml", "--guest", "l"), []),
         (("run", "--conf", "{mine}", "--guest", "my"), ["mybox"]),

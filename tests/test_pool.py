@@ -21,6 +21,7 @@ from harness.build import program, toolchain
 from harness.cache import Cache, file_digest
 from harness.errors import GuestError
 from harness.guest import boot, datadisk
+from harness.guest import machine as machine_module
 from harness.guest.machine import Machine
 from harness.guest.pool import _KEEPER, _PROOF, FAILED_BOOTS, KEPT, KEPT_IN_ALL, RESTORES, Pool
 from harness.progress import Reporter
@@ -304,6 +305,55 @@ def test_a_machine_saved_by_another_qemu_is_another(tmp_path, write):
     assert Machine(NAME, guest, files, tmp_path / "n").identity == before
     (tmp_path / "qemu").write_text("#!/bin/sh\n# another version\n")
     assert Machine(NAME, guest, files, tmp_path / "m").identity != before
+
+
+def test_a_machine_saved_with_another_folder_is_another(tmp_path):
+    """What a saved guest was given lies in that folder, and so does what proves that it was restored."""
+    configuration = conf.load()
+    files = boot.files(NAME, configuration, lambda text: None)
+    guest = configuration.guest(NAME)
+    other = guest.model_copy(update={"folder": "/var/harness"})
+    assert Machine(NAME, other, files, tmp_path / "m").identity != Machine(NAME, guest, files, tmp_path / "m").identity
+
+
+@pytest.fixture
+def kvm_unknown(tmp_path, monkeypatch):
+    """A host that does not know yet whether its KVM works, and has a /dev/kvm, real or not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    known = machine_module._kvm_fails()
+    monkeypatch.setattr(machine_module, "kvm_may_work", lambda: not known.exists())
+    return known
+
+
+#: A QEMU that has no KVM, which `accel=kvm:tcg` is silent about.
+WITHOUT_KVM = """#!/usr/bin/env python3
+import os, sys
+os.execvp("{qemu}", ["{qemu}", *(word.replace("accel=kvm:tcg", "accel=tcg") for word in sys.argv[1:])])
+"""
+
+
+@pytest.mark.parametrize("way", ["without a word", "really"])
+def test_a_machine_that_kvm_gave_up_on_is_saved_as_an_emulated_one(guest_of, write, kvm_unknown, tmp_path, way):
+    qemu = shutil.which(conf.load().guest(NAME).qemu)
+    if way == "without a word":
+        wrapper = write("qemu", WITHOUT_KVM.format(qemu=qemu))
+        wrapper.chmod(0o755)
+        qemu = str(wrapper)
+    elif not os.access("/dev/kvm", os.W_OK):
+        pytest.skip("there is no /dev/kvm")
+    changes = {"qemu": qemu, "memory": 480}  # what another test has saved must not do
+    contents = {"/tmp/harness/one": write("one", "1")}
+    _, said, trouble = guest_of(contents, **changes)
+    assert said == ["booting", "receiving one, 0.0 MB", "saving", "restoring"], "it is not booted a second time"
+    assert not trouble
+    if way == "really" and not kvm_unknown.exists():
+        pytest.skip("this machine's KVM works")
+    assert kvm_unknown.exists()
+    guest, said, trouble = guest_of(contents, **changes)
+    assert said == ["restoring"] and not trouble, "it is found by who knows that KVM fails"
+    kvm_unknown.unlink()
+    machine = Machine(NAME, conf.load().guest(NAME).model_copy(update=changes), guest.machine.files, tmp_path / "m")
+    assert "accel=kvm" in str(machine.identity), "by KVM it would be another"
 
 
 def test_a_guest_that_cannot_be_saved_is_booted(guest_of):

@@ -30,14 +30,17 @@ from click.testing import CliRunner
 
 from harness import cli, conf, paths
 from harness.conf.read import read
-from harness.errors import DownloadError, HarnessError, ImageError, StoreError
+from harness.errors import DownloadError, GuestError, HarnessError, ImageError, StoreError
 from harness.guest import boot, debian, disk, download, image, prepare
 from harness.guest.machine import Machine
+from tests import grubdisk
 
 PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 pytestmark = pytest.mark.skipif(
     not all(shutil.which(name, path=PATH) for name in ("mke2fs", "ssh-keygen")), reason="e2fsprogs or ssh is missing"
 )
+needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-i386"), reason="qemu-system-i386 is not installed")
+needs_grub = pytest.mark.skipif(not grubdisk.available(), reason="GRUB (Debian: grub-pc-bin, grub-common) is missing")
 DATA = paths.DATA
 GRUB = (Path(__file__).parent / "data/grub/rumpdisk.cfg").read_text()
 KERNEL = b"\x7fELF".ljust(4096, b"\0") + b"\x02\xb0\xad\x1b" + bytes(8192)
@@ -50,6 +53,7 @@ def make_image(folder: Path, kernel: bytes = KERNEL, without: str = "", grub: st
     files = {
         "boot/grub/grub.cfg": grub.encode(),
         "boot/gnumach-1.8-486.gz": gzip.compress(kernel),
+        "etc/shadow": b"root::20000:0:99999:7:::\n",
         "etc/ssh/sshd_config": b"Include /etc/ssh/sshd_config.d/*.conf\nPasswordAuthentication yes\n",
         "hurd/acpi.static": b"acpi",
         "hurd/ext2fs.static": b"ext2fs",
@@ -124,7 +128,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
     (tmp_path / "release").mkdir()
     served = Release(tmp_path / "release")
     (tmp_path / "images/hurd").mkdir()
-    recipe = {"base": "hurd-i386", "folder": served.url, "room_mib": 64}
+    recipe = {"base": "hurd-i386", "folder": served.url, "room_mib": 64, "keyring": None}
     (tmp_path / "images/hurd/recipe.yaml").write_text(yaml.safe_dump(recipe))
     yield served
     served.server.shutdown()
@@ -150,9 +154,13 @@ def lock() -> Path:
 
 
 def test_the_given_recipes_are_whole() -> None:
-    for name in ("hurd-i386", "hurd-i386-2023"):
+    for name, ending in (("hurd-i386", "13.0/hurd-i386/"), ("hurd-amd64", "13.0/hurd-amd64/"), ("hurd-i386-2023", "")):
         said, folders = image._read(name)
-        assert prepare.recipes.check(prepare.Recipe, said, folders[0]).folder.endswith("/hurd-i386/")
+        recipe = prepare.recipes.check(prepare.Recipe, said, folders[0])
+        assert recipe.folder.endswith(ending)
+        assert conf.load().guest(recipe.guest).image in (name, "hurd-i386")
+        for pattern in recipe.install.failures:
+            re.compile(pattern)
     assert said["folder"] == read(DATA / "images/hurd-i386-2023/recipe.yaml")[0]["folder"]
 
 
@@ -311,16 +319,57 @@ def test_a_wrong_image_is_one_sentence_and_loses_nothing(
     image.verify(good)
 
 
-def test_without_sshd_it_says_what_to_run(release: Release, tmp_path: Path) -> None:
+def change_recipe(folder: Path, **changes: Any) -> None:
+    path = folder / "images/hurd/recipe.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+
+
+@needs_qemu
+def test_what_cannot_be_installed_is_said_with_the_way_by_hand(release: Release, tmp_path: Path) -> None:
+    """The kernel is none, so QEMU ends at once."""
     release.publish(make_image(tmp_path, without="usr/sbin/sshd"), "debian-hurd-i386-20250807.img.tar.xz")
-    said = r"(?s)the image has no /usr/sbin/sshd.*apt-get install openssh-server.*image fetch hurd --file copy\.img$"
-    with pytest.raises(ImageError, match=said) as caught:
+    by_hand = (
+        r"(?s)no /usr/sbin/sshd, and it could not be installed: .*apt-get install.*image fetch hurd --file copy\.img$"
+    )
+    with pytest.raises(GuestError, match=by_hand) as caught:
         image.fetch("hurd", say_nothing)
+    assert image.find("hurd") is None
     (tar,) = re.findall(r"^ +(tar .*)", str(caught.value), re.MULTILINE)
     subprocess.run(tar, shell=True, cwd=tmp_path, check=True)
     assert (tmp_path / "copy.img").stat().st_size == 18 * MIB, "what was downloaded is still there for that"
-    with pytest.raises(ImageError, match=rf"cp --sparse=always {tmp_path}/copy\.img copy\.img\n"):
+    with pytest.raises(GuestError, match=rf"cp --sparse=always {tmp_path}/copy\.img copy\.img\n"):
         image.fetch("hurd", say_nothing, file=tmp_path / "copy.img")
+
+
+def test_the_archives_keys_come_from_the_hosts_archive(release: Release, tmp_path: Path) -> None:
+    package, file = "debian-ports-archive-keyring", "usr/share/keyrings/debian-ports-archive-keyring.gpg"
+    try:
+        keys = debian.package_file(package, file)
+    except HarnessError as error:
+        pytest.skip(f"the package cannot be had: {error}")
+    system, lines = disk.FileSystem(make_image(tmp_path), 2 * MIB), list[str]()
+    wanted = read(DATA / "images/hurd-i386/recipe.yaml")[0]
+    recipe = prepare.Recipe.model_validate(wanted)
+    prepare._refresh_keyring(system, recipe, lines.append)
+    assert recipe.keyring and recipe.keyring.file == file
+    assert [system.read(path) for path in recipe.keyring.targets] == [keys, keys]
+    wanted["keyring"]["file"] = "usr/share/keyrings/none"
+    prepare._refresh_keyring(system, prepare.Recipe.model_validate(wanted), lines.append)
+    assert "keeps the keys" in lines[-1] and "has no file usr/share/keyrings/none" in lines[-1]
+
+
+def test_a_password_is_taken_away_and_given_back(tmp_path: Path) -> None:
+    system = disk.FileSystem(make_image(tmp_path), 2 * MIB)
+    text = b"toor:x:1::\nroot:$y$j9T$a/b.c:20000:0:99999:7:::\ndemo::1::\n"
+    system.write("/etc/shadow", text, 0o640)
+    system._change("", ["set_inode_field /etc/shadow gid 42"])
+    assert prepare._set_password(system, "/etc/shadow", "root", "") == "$y$j9T$a/b.c"
+    assert b"\nroot::20000:" in system.read("/etc/shadow")
+    assert prepare._set_password(system, "/etc/shadow", "root", "$y$j9T$a/b.c") == ""
+    assert system.read("/etc/shadow") == text
+    assert disk._owner(system._stat("/etc/shadow")) == (0o640, 0, 42), "its owner is as it was"
+    with pytest.raises(ImageError, match="/etc/shadow has no user nobody"):
+        prepare._set_password(system, "/etc/shadow", "nobody", "")
 
 
 @pytest.mark.parametrize(
@@ -435,3 +484,38 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     assert "GNU Mach 1.8" in console, "the console is on the serial line"
     told = [line.split(" ", 3)[3].strip() for line in console.splitlines() if line.startswith("module ")]
     assert told == [args for _, args in files.modules]
+
+
+@needs_grub
+def test_gnu_mach_is_booted_by_grub_from_the_disk_where_qemu_cannot(
+    release: Release, tmp_path: Path, gnumach: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of 64-bit images: the disk's boot sector is run. Mach panics, since there is no Hurd."""
+    monkeypatch.setattr("harness.guest.machine.kvm_may_work", lambda: False)
+    root = tmp_path / "root"
+    (root / "boot/grub").mkdir(parents=True)
+    (root / "usr/sbin").mkdir(parents=True)
+    (root / "etc/ssh").mkdir(parents=True)
+    (root / "boot/gnumach.gz").write_bytes(gzip.compress(gnumach))
+    # QEMU could boot this kernel; the variable keeps the harness from reading what GRUB is to do.
+    (root / "boot/grub/grub.cfg").write_text("set kernel=/boot/gnumach.gz\nmultiboot $kernel root=hd0s1\nboot\n")
+    (root / "usr/sbin/sshd").write_bytes(b"sshd")
+    (root / "etc/ssh/sshd_config").write_bytes(b"")
+    command = ["mke2fs", "-q", "-t", "ext2", "-o", "hurd", "-d", root, tmp_path / "root.ext2", "32M"]
+    subprocess.run(command, env={"PATH": PATH}, check=True, capture_output=True)
+    grubdisk.make(tmp_path / "grub.img", tmp_path / "root.ext2")
+    lines: list[str] = []
+    found = image.fetch("hurd", lines.append, file=tmp_path / "grub.img")
+    assert found.manifest["boot"] is None
+    assert any("booted by GRUB" in line for line in lines)
+    (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
+    configuration = conf.load([tmp_path / "my.yaml"])
+    files = boot.files("hurd-i386", configuration, say_nothing)
+    machine = Machine("hurd-i386", configuration.guest("hurd-i386"), files, tmp_path / "machine")
+    machine.start()
+    try:
+        with pytest.raises(GuestError, match=r"it does not boot: panic.*No bootstrap code loaded with the kernel"):
+            boot.wait(machine)
+        assert "GNU Mach 1.8" in machine.console.file.read_text(errors="replace"), "GRUB gave it the serial console"
+    finally:
+        machine.stop()

@@ -126,10 +126,11 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
 
 def how_to_get(name: str, said: conf.Toolchain) -> str:
     """What brings a toolchain that is not there, in words."""
+    takes = f"`harness toolchain use {name} PREFIX` takes one that you have"
+    if said.unavailable:
+        return f"{said.unavailable}; {takes}"
     if said.build:
-        return (
-            f"`harness toolchain build {name}` builds it, `harness toolchain use {name} PREFIX` takes one that you have"
-        )
+        return f"`harness toolchain build {name}` builds it, {takes}"
     return f"Debian's package is {_package(f'gccgo-{said.gcc}' if said.gcc else 'gccgo', said.triple)}"
 
 

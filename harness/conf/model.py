@@ -220,7 +220,8 @@ class Toolchain(Model):
 
     `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`), else the triple and a dash;
     `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive,
-    else Debian's gcc-N-source; `build` says how it is made where there is none to be had.
+    else Debian's gcc-N-source; `build` says how it is made where there is none to be had, and `unavailable` why that
+    cannot be.
     """
 
     triple: str
@@ -231,6 +232,7 @@ class Toolchain(Model):
     configure: list[str] = []
     source: FileName | None = None
     build: Build | None = None
+    unavailable: str = ""
 
 
 class Variant(Model):

@@ -14,8 +14,8 @@ from pathlib import Path
 from harness import conf, steady
 from harness.errors import GuestError
 from harness.guest import image
-from harness.guest.console import CRASHES, FATAL_AT_BOOT
-from harness.guest.machine import Files, Machine
+from harness.guest.console import FATAL_AT_BOOT
+from harness.guest.machine import Files, Machine, remember_that_kvm_fails
 from harness.guest.openssh import Client
 from harness.guest.shell import Pair, Shell, WrongHostKey
 
@@ -26,8 +26,6 @@ _PROBE = 60.0
 _PAUSES = (0.5, 8.0)
 #: A guest without a sign is probed after so many seconds of silence on its console, or after so many more in all.
 _QUIET, _ENOUGH = 3.0, 20.0
-#: A pattern that nothing matches.
-_NOTHING = r"(?!)"
 #: Seconds that a halt command may take to come back, if it does.
 _SHORT = 10.0
 
@@ -124,8 +122,11 @@ def wait(machine: Machine) -> Shell:
     due: float | None = None  # when the next probe is
     while clock() < deadline:
         machine.check_wanted()
-        machine.restart_if_kvm_fails()
         if said := machine.trouble(FATAL_AT_BOOT):
+            if machine.restart_if_kvm_fails():
+                begun, due = steady.time(), None
+                deadline = clock() + ready.timeout
+                continue
             raise machine.failure(f"it does not boot: {said}")
         if due is None and _may_probe(machine, begun):
             due = steady.time()
@@ -138,6 +139,10 @@ def wait(machine: Machine) -> Shell:
         if shell:
             return shell
         due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
+    if machine.restart_if_kvm_is_silent():
+        shell = wait(machine)
+        remember_that_kvm_fails()
+        return shell
     raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
 
 
@@ -159,15 +164,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         with contextlib.suppress(GuestError):  # the connection may end with the system
             shell.run(command, _SHORT)
         shell.close()
-        deadline = steady.time() + said.timeout
-        while machine.alive() and not machine.console.says(sign or _NOTHING):
-            if steady.time() > deadline:
-                raise machine.failure(f"`{command}` has not halted it within {said.timeout:.0f} s")
-            time.sleep(0.1)
-            machine.console.poll()
-        if crash := next((event for event in machine.console.poll() if event.kind in CRASHES), None):
-            raise machine.failure(f"it has not halted in good order: {crash}")
-        return machine.switch_off()
+        return machine.halted(command, sign, said.timeout)
     except BaseException:
         machine.stop()
         raise

@@ -233,6 +233,11 @@ class Console:
             file.seek(max(mark, self._at - (1 << 20)))
             return file.read(max(self._at - mark, 0))
 
+    def text_since(self, mark: int) -> str:
+        """The same, cleaned; a carriage return ends a line too."""
+        text = self.since(mark).decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+        return _cleaned(text)
+
     def says(self, pattern: str) -> bool:
         """Whether its latest text, read by `poll`, has something that matches."""
         return re.search(pattern, self._parser.text, re.MULTILINE) is not None

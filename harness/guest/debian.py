@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
@@ -175,6 +176,28 @@ def build(
     }
     shutil.rmtree(work)
     return result
+
+
+def package_file(package: str, path: str) -> bytes:
+    """A file of a package of the host's own archive, whose signatures apt checks; nothing is installed.
+
+    Args:
+        package: a package for all architectures.
+        path: the file's path in it, without a slash at its beginning.
+
+    Raises:
+        ImageError: the host is no Debian, its archive has no such package, or that has no such file.
+        ToolMissing: apt or dpkg is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        apt = _Apt(work / "apt", "amd64")
+        for deb in apt.install([package]):
+            run("dpkg-deb", "-x", deb, work / "files", what=f"unpacking {deb.name}")
+        try:
+            return (work / "files" / path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"Debian {codename()}'s package {package} has no file {path}") from error
 
 
 def _check(recipe: dict[str, Any], folders: Sequence[Path]) -> Recipe:

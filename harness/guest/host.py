@@ -22,6 +22,7 @@ TOOLS = {
     "dropbearkey": "dropbear-bin",
     "fakeroot": "fakeroot",
     "mke2fs": "e2fsprogs",
+    "qemu-img": "qemu-utils",
     "ssh-keygen": "openssh-client",
 }
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from pathlib import Path
 from harness import conf, paths, steady
 from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
-from harness.guest.console import FATAL, Console, Kind
+from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, the overlay as files 6 and 7, to write and to
@@ -154,6 +156,7 @@ class Machine:
         folder: an empty folder for the overlay and the console's log.
         screens: the folder for screenshots of guests in trouble; they outlive the machine.
         stopped: whether the guest is not wanted any more. Whoever waits for it gives up then.
+        maintained: whether the guest is booted to be changed: its console takes what is typed, and it may reach out.
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
@@ -169,6 +172,7 @@ class Machine:
         folder: Path,
         screens: Path | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        maintained: bool = False,
     ) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = Console(folder / "console.log")
@@ -176,27 +180,42 @@ class Machine:
         self.port = 0
         self.data: Path | None = None
         self.monitor: Monitor | None = None
+        self._maintained = maintained
+        self._keyboard: socket.socket | None = None  # our end of the serial line of a guest that is maintained
         self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
 
     @property
     def identity(self) -> dict[str, object]:
-        """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, and how
-        it is kept (4: asked by a file, 3: with what was on its data disk, 2: its disk lies over the guest's own, 1:
-        perhaps over another saved one's)."""
+        """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, the
+        folder that holds what it was given, and how it is kept (4: asked by a file, 3: with what was on its data disk,
+        2: its disk lies over the guest's own, 1: perhaps over another saved one's). A machine that runs has the
+        accelerator that it really runs with."""
         program = find_qemu(self.name, self.guest)
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
-        by_kvm = kvm_may_work()
+        by_kvm = self._by_kvm if self.alive() else kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.ways.creator, *self.guest.mounts("")]
-        return {"files": stats, "arguments": words, "processor": processor, "mounts": mounts, "kept": 4}
+        return {
+            "files": stats,
+            "arguments": words,
+            "processor": processor,
+            "folder": self.guest.folder,
+            "mounts": mounts,
+            "kept": 4,
+        }
 
     def start(
-        self, saved: Saved | None = None, apart: bool = False, data: Path | None = None, paused: bool = False
+        self,
+        saved: Saved | None = None,
+        apart: bool = False,
+        data: Path | None = None,
+        paused: bool = False,
+        emulated: bool = False,
     ) -> None:
         """Make the overlays and start QEMU.
 
@@ -207,6 +226,7 @@ class Machine:
             data: the file system that the data disk is to have, if the guest has such a disk. A machine that was saved
                 with one keeps that; one that was saved without goes on with any, as it has not read the disk.
             paused: whether the guest's processors are not to begin.
+            emulated: whether KVM is left alone, though it may work.
 
         Raises:
             ToolMissing: QEMU is not installed.
@@ -222,22 +242,39 @@ class Machine:
         incoming = ["-incoming", "fd:5"]
         if qemu.at_hand(program).migrates_to_file:
             incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
-        self._by_kvm = kvm_may_work()
+        self._by_kvm = kvm_may_work() and not emulated
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = _free_port()
             self.console.restart()
-            words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file))]
+            keyboard = self._plug_keyboard() if self._maintained else None
+            words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
             if saved:
-                failure = self._launch([*words, *incoming], saved.memory, *disks)
+                failure = self._launch([*words, *incoming], saved.memory, disks)
             else:
-                failure = self._launch([*words, *["-S"] * paused], nothing, *disks)
+                failure = self._launch([*words, *["-S"] * paused], nothing, disks, keyboard)
             if failure is None:
+                self._look_for_kvm()
                 return self._restored() if saved else None
             if _PORT_TAKEN not in failure.words:
                 break
         assert failure is not None
         kind: type[HarnessError] = GuestError if saved or failure.passing else QemuRefusal
         raise kind(f"guest {self.name}: {self.guest.qemu} does not start: {failure}")
+
+    def _plug_keyboard(self) -> socket.socket:
+        """The end for QEMU of a new serial line. What comes out of ours is dropped: the console's log has it too."""
+        self._keyboard, far = socket.socketpair()
+        threading.Thread(target=_drop_all, args=(self._keyboard,), daemon=True).start()
+        with far:  # the shell that starts QEMU puts files of its own under the numbers below 10
+            return socket.socket(fileno=fcntl.fcntl(far, fcntl.F_DUPFD_CLOEXEC, 10))
+
+    def type(self, data: bytes) -> None:
+        """Type on the console of a guest that is maintained. Raises GuestError if QEMU does not take it."""
+        assert self._keyboard is not None
+        try:
+            self._keyboard.sendall(data)
+        except OSError as error:
+            raise GuestError(f"guest {self.name}: QEMU ended") from error
 
     def save(self, folder: Path) -> Saved:
         """Save the machine into a folder and end it.
@@ -291,6 +328,30 @@ class Machine:
         overlay = self.folder / "overlay.qcow2"
         return overlay if overlay.exists() else None
 
+    def halted(self, command: str, sign: str | None, timeout: float) -> Path | None:
+        """Wait until a guest that was told to halt has done so, and end QEMU.
+
+        Args:
+            command: what told it to, for the error.
+            sign: what its console says when it may be switched off, a regular expression.
+            timeout: seconds of silence on its console after which it counts as hung.
+
+        Returns:
+            The overlay with all that the guest wrote, whole, if it has a disk: the only one fit to be written back.
+
+        Raises:
+            GuestError: it does not halt.
+        """
+        begun = steady.time()
+        while self.alive() and not (sign and self.console.says(sign)):
+            if steady.time() > max(begun, self.console.heard) + timeout:
+                raise self.failure(f"`{command}` has not halted it within {timeout:.0f} s")
+            time.sleep(0.1)
+            self.console.poll()
+        if crash := next((event for event in self.console.poll() if event.kind in CRASHES), None):
+            raise self.failure(f"it has not halted in good order: {crash}")
+        return self.switch_off()
+
     def alive(self) -> bool:
         """Whether QEMU is running."""
         return self._process is not None and self._process.poll() is None
@@ -305,7 +366,7 @@ class Machine:
         try:
             status = self.monitor.execute("query-status")["status"] if self.monitor else ""
         except GuestError as error:
-            return str(error) if self.alive() else "QEMU ended"
+            return "QEMU ended" if self._ends() else str(error)
         return _STOPPED.get(status, "")
 
     def activity(self) -> tuple[int, int]:
@@ -323,6 +384,13 @@ class Machine:
         number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst)."""
         told = [text.split() for text in self._about_qemu("task/*/schedstat")]
         return max((int(words[1]) for words in told if len(words) == 3), default=0) / 1e9
+
+    def _ends(self) -> bool:
+        """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING)
+        return not self.alive()
 
     def check_wanted(self) -> None:
         """Raise GuestError if the guest is not wanted any more."""
@@ -378,22 +446,44 @@ class Machine:
             return None
         return path
 
-    def restart_if_kvm_fails(self) -> None:
+    def restart_if_kvm_fails(self) -> bool:
         """Start again by emulation if KVM gave up on the guest, as a /dev/kvm that opens but is itself emulated does.
 
         QEMU then stays, with the guest stopped, and says `KVM internal error` or `kvm run failed` (QEMU's
-        accel/kvm/kvm-all.c); or it ends, since the guest's processor was reset before the kernel's first word. Raises
-        what `start` raises.
+        accel/kvm/kvm-all.c); or it ends, since the guest's processor was reset before the kernel's first word. To be
+        asked when the machine is in trouble. Returns whether it was started again. Raises what `start` raises.
         """
         if not self._by_kvm:
-            return
-        said = (self.folder / "qemu.log").read_bytes()
+            return False
+        log = (self.folder / "qemu.log").read_bytes()
         reset = not self.alive() and not self.console.last_lines()
-        if reset or b"KVM internal error" in said or b"kvm run failed" in said:
-            _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
-            _kvm_fails().write_text(_boot_id())
-            self.stop()
-            self.start(data=self.data)
+        if not (reset or b"KVM internal error" in log or b"kvm run failed" in log):
+            return False
+        remember_that_kvm_fails()
+        self.stop()
+        self.start(data=self.data)
+        return True
+
+    def restart_if_kvm_is_silent(self) -> bool:
+        """Start again by emulation if KVM has not brought a word to the console in all the time that there was.
+
+        A /dev/kvm that is itself emulated may take a thousand times as long as QEMU's own emulation, as it does over
+        GRUB's decompression. Only when emulation does better is that worth remembering, which is left to the caller:
+        the guest may have nothing to say. Returns whether it was started again. Raises what `start` raises.
+        """
+        if not self._by_kvm or self.console.last_lines():
+            return False
+        self.stop()
+        self.start(data=self.data, emulated=True)
+        return True
+
+    def _look_for_kvm(self) -> None:
+        """Ask QEMU whether it runs the guest by KVM: where it cannot, it emulates without a word (accel=kvm:tcg)."""
+        if self._by_kvm and self.monitor is not None:
+            with contextlib.suppress(GuestError):  # it may have ended just now, which who waits for the guest will see
+                self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
+            if not self._by_kvm:
+                remember_that_kvm_fails()
 
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
@@ -405,6 +495,9 @@ class Machine:
         if self.monitor is not None:
             self.monitor.close()
             self.monitor = None
+        if self._keyboard is not None:
+            self._keyboard.close()
+            self._keyboard = None
         if self._lifeline is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._lifeline, b"\n")  # the watcher kills QEMU
@@ -414,20 +507,25 @@ class Machine:
             self._process.wait()
             self._process = None
 
-    def _launch(self, command: list[str], memory: Path, overlay: Path, data: Path) -> _Failure | None:
-        """Start QEMU; None if its monitor answers."""
+    def _launch(
+        self, command: list[str], memory: Path, disks: list[Path], keyboard: socket.socket | None = None
+    ) -> _Failure | None:
+        """Start QEMU; None if its monitor answers. Its end of the serial line is closed here."""
         errors = self.folder / "qemu.log"
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         with errors.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", str(memory), str(overlay), str(data), str(self.folder), *command],
+                ["sh", "-c", _WATCHED, "sh", str(memory), *map(str, disks), str(self.folder), *command],
                 stdin=theirs.fileno(),
                 stdout=lifeline,
                 stderr=log,
+                pass_fds=[keyboard.fileno()] if keyboard else [],
                 start_new_session=True,  # a ctrl-C is for the harness, which ends the guest in its own way
             )
         theirs.close()
+        if keyboard:
+            keyboard.close()
         os.close(lifeline)
         try:
             self.monitor = Monitor(ours)
@@ -519,9 +617,13 @@ class Machine:
             raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(done.stderr.split())}")
         return overlay
 
-    def _arguments(self, by_kvm: bool, port: int, console: str) -> list[str]:
+    def _arguments(self, by_kvm: bool, port: int, console: str, keyboard: socket.socket | None = None) -> list[str]:
         drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
-        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), console)
+        serial = "chardev:serial" if keyboard else f"file:{console}"
+        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), serial, self._maintained)
+        if keyboard:
+            log = console.replace(",", ",,")
+            words += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={log}"]
         words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
             words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
@@ -552,18 +654,26 @@ def qemu_version(name: str, guest: conf.Guest) -> str:
 
 
 def arguments(
-    name: str, guest: conf.Guest, files: Files, drive: str, by_kvm: bool, port: str, console: str
+    name: str,
+    guest: conf.Guest,
+    files: Files,
+    drive: str,
+    by_kvm: bool,
+    port: str,
+    serial: str,
+    online: bool = False,
 ) -> list[str]:
     """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
 
     Args:
         drive: the options of -drive that say where the disk is, for a guest that has one.
         port: of 127.0.0.1, which leads to the guest's SSH server.
-        console: the file that the serial console is written to.
+        serial: what the serial console is connected to (QEMU manual, -serial).
+        online: whether the guest may reach the network; it then cannot be reached.
     """
     words = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
     words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-    words += ["-no-reboot", "-no-user-config", "-serial", f"file:{console}"]
+    words += ["-no-reboot", "-no-user-config", "-serial", serial]
     if guest.cpu:
         words += ["-cpu", guest.cpu]
     if files.kernel:
@@ -576,8 +686,8 @@ def arguments(
         words += ["-initrd", ",".join(parts)]
     if guest.disk:
         words += ["-drive", f"{drive},if={guest.disk.interface}"]
-    forward = f"hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-    words += ["-netdev", f"user,id=net,restrict=on,{forward}", "-device", f"{guest.nic},netdev=net"]
+    reach = "restrict=off" if online else f"restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
+    words += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
     return [*words, *guest.qemu_args]
 
 
@@ -591,6 +701,12 @@ def _errors(log: str) -> str:
 def _kvm_fails() -> Path:
     """The file that remembers that KVM did not run a guest, until the host boots again."""
     return paths.cache_dir() / "kvm-fails"
+
+
+def remember_that_kvm_fails() -> None:
+    """Have no guest run by KVM any more, until the host boots again."""
+    _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
+    _kvm_fails().write_text(_boot_id())
 
 
 def _boot_id() -> str:
@@ -610,6 +726,13 @@ def _processor() -> str:
     """What the host's processor calls itself: a machine saved under KVM goes on with no other."""
     text = Path("/proc/cpuinfo").read_text()
     return next((line for line in text.splitlines() if line.startswith("model name")), "")
+
+
+def _drop_all(line: socket.socket) -> None:
+    """Read a line to its end, so that what writes to it never waits."""
+    with contextlib.suppress(OSError):  # it was closed here
+        while line.recv(65536):
+            pass
 
 
 def _free_port() -> int:

@@ -339,13 +339,17 @@ class Pool:
             guest.machine.check()
             _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
 
-    def _saved(self, machine: Machine, say: Callable[[str], None]) -> Path:
-        """The folder of a saved machine that holds all contents; made first if there is none."""
+    def _saved(self, machine: Machine, say: Callable[[str], None], booted: Guest | None = None) -> Path:
+        """The folder of a saved machine that holds all contents; made first if there is none, of the booted guest if
+        one is given."""
         base = digest(machine.identity)
         all_contents = self._contents
         wanted = set(all_contents)
         kept = self._kept(base)
         if enough := [(len(contents), folder) for folder, contents in kept if wanted <= contents]:
+            if booted:
+                booted.shell.close()
+                machine.stop()
             return min(enough)[1]  # the less it holds, the sooner it is restored
         # Else the one that lacks least is given the rest; by disk, one that has not mounted its disk yet gets all.
         may_be = [(len(contents), folder) for folder, contents in kept if contents < wanted]
@@ -357,10 +361,14 @@ class Pool:
         def make(staging: Path) -> None:
             if self._failures >= RESTORES:
                 raise GuestError("saving failed elsewhere")
-            if best is None:
-                guest = self._boot(machine, all_contents, say)
-            else:
+            if booted:
+                guest = booted
+            elif best:
                 guest = self._restore(machine, best, say, all_contents)
+            else:
+                guest = self._boot(machine, all_contents, say)
+            if digest(machine.identity) != base:
+                raise _OtherAccelerator(guest)
             self._fill(guest, all_contents, say)
             say("saving")
             word = secrets.token_hex(16)
@@ -378,7 +386,10 @@ class Pool:
             told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(told))
 
-        folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
+        try:
+            folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
+        except _OtherAccelerator as error:
+            return self._saved(machine, say, error.guest)
         self._prune(base, folder)
         return folder
 
@@ -417,6 +428,14 @@ class _DoesNotBoot(GuestError):
 
 class _Removed(GuestError):
     """A saved machine went between the choice of it and its use: the choice is made again."""
+
+
+class _OtherAccelerator(Exception):
+    """KVM gave up on a guest, which was then booted by emulation: it is another machine than the one to be saved."""
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__()
+        self.guest = guest
 
 
 class _CannotSave(GuestError):

@@ -1,32 +1,39 @@
-"""Images of kind `download`: an operating system's own disk image, fetched and prepared without booting it.
+"""Images of kind `download`: an operating system's own disk image, fetched and prepared.
 
 The kernel and its modules are copied out, so that QEMU boots them without a boot loader, and what the harness needs is
-written into the root file system. All that is of one operating system stands in its recipe. Knows nothing of where
-images are kept.
+written into the root file system. It is not booted for that, unless it lacks what only its own tools can install. All
+that is of one operating system stands in its recipe. Knows nothing of where images are kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import gzip
 import io
 import json
+import logging
 import re
 import shlex
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
+from uuid import UUID
 
 from pydantic import Field
 
-from harness.errors import DownloadError, ImageError
-from harness.guest import disk, download, grub, host
+from harness import conf
+from harness.errors import DownloadError, GuestError, ImageError, ToolMissing
+from harness.guest import debian, disk, download, grub, host
 from harness.guest import recipe as recipes
+from harness.guest.install import InImage, Install, install
+
+_log = logging.getLogger(__name__)
 
 #: The list of checksums in a release's folder.
 _SUMS = "SHA512SUMS"
@@ -36,8 +43,13 @@ _ELF64 = b"\x7fELF\x02"
 #: Bytes that a kernel or a module may have.
 _MOST = 256 << 20
 
-#: A path in the image.
-InImage = Annotated[str, Field(pattern=r"^(/[\w.+-]+)+$")]
+
+class Keyring(recipes.Recipe):
+    """The keys of the image's archive, as a package of the host's archive brings them, and where the image has them."""
+
+    package: str
+    file: str = Field(pattern=r"^[\w.+-]+(/[\w.+-]+)*$")
+    targets: list[InImage]
 
 
 class Recipe(recipes.Recipe):
@@ -47,10 +59,13 @@ class Recipe(recipes.Recipe):
     folder: str = Field(pattern=r"^https?://\S+/$")
     files: list[str] = Field(min_length=1)
     room_mib: int = Field(ge=1)
-    partition: int = Field(ge=1, le=255)
+    partition: list[Annotated[int, Field(ge=1, le=255)] | UUID] = Field(min_length=1)
     grub: InImage
     console: str = Field(pattern=r"^\S+$")
+    guest: str
     needs: dict[InImage, str]
+    install: Install
+    keyring: Keyring | None = None
     authorized_keys: InImage
     host_key: InImage
     prepend: dict[InImage, str]
@@ -95,7 +110,9 @@ def build(
 
     Raises:
         DownloadError: the release's file cannot be had, or is not what it should be.
-        ImageError: the recipe or the image is wrong, or the image lacks something.
+        ConfigError: there is no such guest as the recipe names.
+        ImageError: the recipe or the image is wrong.
+        GuestError: the image lacks something that could not be installed.
         ToolMissing: a program that is needed is not installed.
     """
     wanted = recipes.check(Recipe, said, folder)
@@ -118,14 +135,82 @@ def build(
     image = out / "root.img"
     disk.unpack(archive, image, wanted.room_mib << 20, progress)
     progress("preparing the image")
-    partition = disk.last_of_kind(image, wanted.partition)
-    system = disk.FileSystem(image, partition.offset)
-    for path, instructions in wanted.needs.items():
-        if system.kind(system.resolve(path)) != "regular":
-            raise ImageError(instructions.format(path=path, copy=_copy(archive), name=folder.name).strip())
-    boot = _boot(system, wanted, out, progress)
-    host_key = _furnish(system, wanted, out, public_key)
-    return {"source": source, "partition": asdict(partition), "boot": boot, "host_key": host_key}
+    with _named(archive):
+        partition = disk.last_of_kind(image, wanted.partition)
+        system = disk.FileSystem(image, partition.offset)
+        boot = _boot(system, wanted, out, progress)
+        if missing := _missing(system, wanted):
+            by_hand = wanted.needs[missing[0]].format(copy=_copy(archive), qemu=_machine(wanted), name=folder.name)
+            _install(system, wanted, image, boot, missing[0], progress, by_hand.strip())
+        host_key = _furnish(system, wanted, out, public_key)
+    told = {"kind": str(partition.kind), "offset": partition.offset, "size": partition.size}
+    return {"source": source, "partition": told, "boot": boot, "host_key": host_key, "installed": missing}
+
+
+@contextlib.contextmanager
+def _named(archive: Path) -> Iterator[None]:
+    """Say in errors which file it is that has something wrong with it."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{archive}: {error}") from error
+
+
+def _missing(system: disk.FileSystem, recipe: Recipe) -> list[str]:
+    """What the image should have and has not."""
+    return [path for path in recipe.needs if system.kind(system.resolve(path)) != "regular"]
+
+
+def _install(
+    system: disk.FileSystem,
+    recipe: Recipe,
+    image: Path,
+    boot: dict[str, Any] | None,
+    missing: str,
+    progress: Callable[[str], None],
+    by_hand: str,
+) -> None:
+    """Have the image install what it lacks. Raises GuestError, which says how to do it by hand."""
+    progress(f"the image has no {missing}; it is booted once, with access to the network, to install it")
+    _refresh_keyring(system, recipe, progress)
+    user = recipe.install.user
+    there = [path for path in recipe.install.passwords if system.kind(path) == "regular"]
+    passwords = (there or recipe.install.passwords)[0]
+    before = _set_password(system, passwords, user, "")
+    try:
+        install(recipe.install, recipe.guest, conf.load().guest(recipe.guest), image, boot, progress)
+        _set_password(system, passwords, user, before)
+        if still := _missing(system, recipe):
+            raise GuestError(f"all commands have succeeded, and there still is no {still[0]}")
+    except GuestError as error:
+        text = f"the image has no {missing}, and it could not be installed: {error}\n{by_hand}"
+        raise GuestError(text, error.console) from error
+
+
+def _set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:
+    """Write a user's password, as the file has it, encrypted or empty (shadow(5)). Returns the one that was there."""
+    match = re.search(rf"^{re.escape(user)}:([^:\n]*)".encode(), text := system.read(path), re.MULTILINE)
+    if match is None:
+        raise ImageError(f"the image's {path} has no user {user}")
+    before = match[1].decode(errors="surrogateescape")
+    if before != password:
+        start, end = match.span(1)
+        system.write(path, text[:start] + password.encode(errors="surrogateescape") + text[end:])
+    return before
+
+
+def _refresh_keyring(system: disk.FileSystem, recipe: Recipe, progress: Callable[[str], None]) -> None:
+    """Give the image the keys of its archive of today: those that it has may have expired since it was made."""
+    if recipe.keyring is None:
+        return
+    try:
+        keys = debian.package_file(recipe.keyring.package, recipe.keyring.file)
+    except (ImageError, ToolMissing) as error:
+        _log.warning("no newer %s: %s", recipe.keyring.package, error)
+        progress(f"the image keeps the keys that it has of its archive: {error}")
+        return
+    for path in recipe.keyring.targets:
+        system.write(path, keys, 0o644)
 
 
 def lock_file(downloads: Path, name: str) -> Path:
@@ -204,13 +289,21 @@ def _copy(archive: Path) -> str:
     return f"cp --sparse=always {shlex.quote(str(archive))} copy.img"
 
 
+def _machine(recipe: Recipe) -> str:
+    """The command that boots copy.img in a window, in a machine like the guest's."""
+    guest = conf.load().guest(recipe.guest)
+    drive = f"file=copy.img,format=raw,if={guest.disk.interface if guest.disk else 'ide'}"
+    words = [guest.qemu, "-machine", guest.machine, "-m", str(guest.memory), "-nic", f"user,model={guest.nic}"]
+    return shlex.join([*words, "-drive", drive])
+
+
 def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:
     """Copy out what GRUB would boot, and give GRUB's own kernels the serial console too."""
     text = system.read(recipe.grub).decode(errors="surrogateescape")
     edited = grub.with_option(text, recipe.console)
     if recipe.console not in edited:
         raise ImageError(f"the image's {recipe.grub} boots no Multiboot kernel")
-    system.write(recipe.grub, edited.encode(errors="surrogateescape"), 0o444)
+    system.write(recipe.grub, edited.encode(errors="surrogateescape"))
     try:
         entry = grub.entry(text)
         kernel = _program(system, entry.kernel.path)
@@ -262,7 +355,7 @@ def _furnish(system: disk.FileSystem, recipe: Recipe, out: Path, public_key: str
     for path, text in recipe.prepend.items():
         before = system.read(path)
         if not before.startswith(text.encode()):  # an image may come here twice
-            system.write(path, text.encode() + before, 0o644)
+            system.write(path, text.encode() + before)
     for path, target in recipe.links.items():
         # Only a link is replaced: what else may stand there, such as a translator's node, is not ours to remove.
         if system.kind(path) in (None, "symlink") and system.kind(f"{path.rpartition('/')[0]}/{target}"):
