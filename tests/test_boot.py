@@ -150,6 +150,8 @@ def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):
         check_wanted=lambda: None,
         trouble=lambda kinds: "",
         failure=GuestError,
+        waited=lambda: 0.0,
+        activity=lambda: (0, 0),
         restart_if_kvm_is_silent=lambda: not emulated and (emulated.append(1) or True),
     )
     assert boot.wait(machine) == "shell" and remembered
