@@ -416,7 +416,7 @@ def test_what_goes_wrong_while_other_things_are_made_is_told(tmp_path, cache, ca
     with Reporter() as report, engine._booting_meanwhile(guests, files, tmp_path, cache, report) as troubles:
         pass
     ((name, told),) = troubles
-    assert name == NAME and "QEMU ended at once" in told and "no-such-device" in told
+    assert name == NAME and "no-such-device" in told
     assert told in caplog.text
 
 
