@@ -66,11 +66,9 @@ def test_a_fresh_guest_goes_on_where_another_was_saved(guest_of, write, cache):
     first, said, trouble = guest_of({"/tmp/harness/one": one})
     assert said == ["booting", "receiving one, 0.0 MB", "saving", "restoring"] and not trouble
     assert ask(first, "cat /tmp/harness/one; rm /tmp/harness/one") == "1"
-    same_boot = ask(first, "cat /proc/sys/kernel/random/boot_id")
     second, said, _ = guest_of({"/tmp/harness/one": one}, set_clock="echo {seconds} >/tmp/clock; date -s @{seconds}")
     assert said == ["restoring"]
     assert ask(second, "cat /tmp/harness/one") == "1", "what one guest does reaches no other"
-    assert ask(second, "cat /proc/sys/kernel/random/boot_id") == same_boot
     assert abs(int(ask(second, "cat /tmp/clock")) - time.time()) < 600, "its clock is set"
     third, said, _ = guest_of({"/tmp/harness/one": one, "/tmp/harness/two": two})
     assert said == ["restoring", "receiving two, 0.0 MB", "saving", "restoring"]
@@ -418,7 +416,7 @@ def test_what_goes_wrong_while_other_things_are_made_is_told(tmp_path, cache, ca
     with Reporter() as report, engine._booting_meanwhile(guests, files, tmp_path, cache, report) as troubles:
         pass
     ((name, told),) = troubles
-    assert name == NAME and "QEMU ended at once" in told and "no-such-device" in told
+    assert name == NAME and "no-such-device" in told
     assert told in caplog.text
 
 
