@@ -116,13 +116,13 @@ def complete(*words):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (("run", "--guest", "linux"), ["linux-i386"]),
+        (("run", "--guest", "linux"), ["linux-i386", "linux-amd64"]),
         (("run", "--variant", "thread"), ["thread-churn", "thread-churn+trace"]),
         (("run", "thr"), ["threads"]),
         (("run", "threads/lock-r"), ["threads/lock-ring"]),
         (("suite", "show", "gcc-go-"), ["gcc-go-torture"]),
         (("image", "show", "hurd"), ["hurd-amd64", "hurd-i386", "hurd-i386-2023"]),
-        (("build", "--toolchain", "l"), ["linux-i386"]),
+        (("build", "--toolchain", "l"), ["linux-i386", "linux-amd64"]),
         (("run", "--conf", "none.yaml", "--guest", "l"), []),
         (("run", "--conf", "{mine}", "--guest", "my"), ["mybox"]),
     ],
