@@ -125,12 +125,14 @@ def wait(machine: Machine) -> Shell:
         if said := machine.trouble(FATAL_AT_BOOT):
             if machine.restart_if_kvm_fails():
                 begun, due = steady.time(), None
-                deadline = clock() + ready.timeout
+                deadline, still = clock() + ready.timeout, steady.Deadline(clock=clock)
                 continue
             raise machine.failure(f"it does not boot: {said}")
         if due is None and _may_probe(machine, begun):
             due = steady.time()
         if still.passed(machine.activity()) and (ready.console or machine.console.last_lines()):
+            if shell := _without_silent_kvm(machine):
+                return shell
             raise _stood_still(machine, still, why)
         if due is None or steady.time() < due:
             time.sleep(0.1)
@@ -139,11 +141,18 @@ def wait(machine: Machine) -> Shell:
         if shell:
             return shell
         due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
-    if machine.restart_if_kvm_is_silent():
-        shell = wait(machine)
-        remember_that_kvm_fails()
+    if shell := _without_silent_kvm(machine):
         return shell
     raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
+
+
+def _without_silent_kvm(machine: Machine) -> Shell | None:
+    """The shell of a guest that KVM did not bring to a single word, and emulation does; None if KVM is not to blame."""
+    if not machine.restart_if_kvm_is_silent():
+        return None
+    shell = wait(machine)
+    remember_that_kvm_fails()
+    return shell
 
 
 def halt(machine: Machine, shell: Shell) -> Path | None:
