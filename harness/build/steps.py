@@ -24,6 +24,8 @@ Progress = Callable[[str], None]
 #: Seconds that the parts took which are no compilations, on the machine that the costs were measured on: libgo's
 #: configure, one package's list of imports, linking with installing.
 _CONFIGURING, _IMPORTS, _LINKING = 12.0, 0.15, 7.0
+#: What libtool and the shell take of a step, beside the compiler that was measured.
+_LIBTOOL = 0.15
 #: Bytes of libgo's config.log when configure has ended (GCC 12.2).
 _CONFIG_LOG = 185_000
 #: Seconds, or a part of the work, after which this machine's speed is known well enough to speak of the time to go.
