@@ -946,7 +946,10 @@ def _bisect(request: bisects.Request, resume: int | None, output: Path | None, w
 
 @main.command("doctor")
 def doctor_() -> None:
-    """Say what is missing on this machine and how to get it; exit status 1 if `make matrix` would fail."""
+    """Say what is missing on this machine and how to get it.
+
+    Exit status: 0 `make matrix` would work here, 1 it would fail.
+    """
     text, status = doctor.report()
     click.echo(text)
     sys.exit(status)

@@ -99,7 +99,7 @@ def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristin
 def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
     said = []
     libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), cache, said.append)
-    assert said[-1] == "compiling what the patches touch", "make was left to find the new file"
+    assert not any("what it exports differs" in text for text in said), "make was left to find the new file"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,8 @@ def test_a_c_file_alone(tools, cache, write):
     made = libgo.build(
         tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "__attribute__ ((noinline))")),)), cache, said.append
     )
-    assert said == ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
+    steps = ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
+    assert said[:3] == steps and not any("what it exports differs" in text for text in said)
     plain = libgo.build(tools, libgo.Recipe(), cache)
     assert made.interface == plain.interface, "programs are compiled to the same bytes"
     assert made.library.name == plain.library.name

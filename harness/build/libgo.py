@@ -246,12 +246,13 @@ def _patched(toolchain: Toolchain, recipe: Recipe, pristine: Path, tree: Path, l
     touched = {str(home) for home in _homes(recipe.patches).values()}
     speed = _speed(pristine)
     plan = Plan({name: step for name, step in known().items() if name in touched}, _jobs())
-    with estimated(folder, plan, progress, speed):
+    progress("compiling what the patches touch")
+    with estimated(folder, plan, progress, speed, "compiling what the patches touch"):
         same = _incremental(toolchain, recipe.patches, pristine, tree, log)
     if not same:
         progress("what it exports differs: compiling what imports it")
         plan = Plan({name: step for name, step in dependents(touched).items() if name not in touched}, _jobs())
-        with estimated(folder, plan, progress, speed):
+        with estimated(folder, plan, progress, speed, "what it exports differs: compiling what imports it"):
             _make(tree, log)
 
 

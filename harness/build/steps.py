@@ -200,13 +200,16 @@ class estimated:
         plan: what is to be done.
         progress: told "compiling: 34%, 95 of 272, about 1:44 to go".
         speed: this machine's, if it is known.
+        compiling: what the compilations are called.
 
     Attributes:
         clock: knows this machine's speed when the block has ended.
     """
 
-    def __init__(self, build: Path, plan: Plan, progress: Progress, speed: float | None = None) -> None:
-        self._build, self._plan, self._progress = build, plan, progress
+    def __init__(
+        self, build: Path, plan: Plan, progress: Progress, speed: float | None = None, compiling: str = "compiling"
+    ) -> None:
+        self._build, self._plan, self._progress, self._compiling = build, plan, progress, compiling
         self.clock = Clock(plan.whole, speed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -257,7 +260,7 @@ class estimated:
         elif not compiled and listed < self._plan.listings:
             what, count = "listing imports", f", {listed} of {self._plan.listings}"
         elif compiled < len(self._plan.steps):
-            what, count = "compiling", f", {compiled} of {len(self._plan.steps)}"
+            what, count = self._compiling, f", {compiled} of {len(self._plan.steps)}"
         else:
             what, count = "linking", ""
         text = f"{what}: {max(0.0, part):.0%}{count}"

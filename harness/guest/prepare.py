@@ -28,7 +28,7 @@ from uuid import UUID
 from pydantic import Field
 
 from harness import conf
-from harness.errors import DownloadError, GuestError, ImageError, ToolMissing
+from harness.errors import DownloadError, GuestError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import debian, disk, download, grub, host
 from harness.guest import recipe as recipes
 from harness.guest.install import InImage, Install, install
@@ -182,9 +182,9 @@ def _install(
         _set_password(system, passwords, user, before)
         if still := _missing(system, recipe):
             raise GuestError(f"all commands have succeeded, and there still is no {still[0]}")
-    except GuestError as error:
+    except (GuestError, QemuRefusal) as error:
         text = f"the image has no {missing}, and it could not be installed: {error}\n{by_hand}"
-        raise GuestError(text, error.console) from error
+        raise GuestError(text, error.console if isinstance(error, GuestError) else []) from error
 
 
 def _set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:
