@@ -142,12 +142,12 @@ def test_files_come_by_disk_from_the_boot_on(guest_of, with_agent, write, cache)
 
 
 def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(guest_of, with_agent, write):
-    guest_of({})
-    first, said, trouble = guest_of(with_agent, AGENT)
+    guest_of({}, memory=532)
+    first, said, trouble = guest_of(with_agent, AGENT, memory=532)
     assert not trouble and (said[0], said[2:]) == ("restoring", ["saving", "restoring"])
     assert by_disk(first, with_agent) == set(with_agent)
     more = with_agent | {"/tmp/harness/lib/more": write("more", "more")}
-    second, said, _ = guest_of(more, AGENT)
+    second, said, _ = guest_of(more, AGENT, memory=532)
     assert (said[0], said[2:]) == ("restoring", ["saving", "restoring"]) and "12.6 MB" in said[1]
     assert by_disk(second, more) == set(more)
 
@@ -390,7 +390,7 @@ def test_a_boot_that_stood_still_and_then_worked_is_counted(guest_of, monkeypatc
         return wait(machine)
 
     monkeypatch.setattr(boot, "wait", wait_)
-    got, said, trouble = guest_of({}, memory=480)
+    got, said, trouble = guest_of({}, memory=536)
     assert said == ["booting", "booting", "saving", "restoring"] and ask(got, "uname -s") == "Linux"
     assert trouble == ["it stands still at `start ext2fs:`\nIt is booted once more.", f"{FAILED_BOOTS}1"]
     assert waited[0] == waited[1], "there is no boot loader on its disk"

@@ -60,7 +60,7 @@ def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
     ("words", "said"),
     [
         (["demo", "--guest", "linux-i368"], "no guest named linux-i368; did you mean linux-i386?"),
-        (["demo", "--variant", "netpoll-off"], "variant netpoll-off is for i686-gnu only"),
+        (["demo", "--variant", "netpoll-off"], "variant netpoll-off is for i686-gnu, x86_64-gnu only"),
         (["demo", "--trials", "0"], "must be 1 or more, not 0"),
         (["demo", "--harness-conf", "none.yaml"], "none.yaml: cannot be read"),
         (["demo", "--harness-work", "demo/ok.go"], "demo/ok.go is no folder"),
