@@ -171,9 +171,9 @@ def test_what_happens_to_qemu_and_to_the_results_costs_a_trial_at_most(slow):
 
     def hit(fault, troubles):
         before = stored(work)
-        until(lambda: stored(work) > before + 1)
+        until(lambda: stored(work) > before + 1, 300)  # two guests may wait for a minute each, and be restored
         fault()
-        until(lambda: len(Store(work / "results.sqlite").events(1)) == troubles)
+        until(lambda: len(Store(work / "results.sqlite").events(1)) == troubles, 300)
 
     def locked():
         database = sqlite3.connect(work / "results.sqlite", isolation_level=None)
