@@ -11,7 +11,8 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_origin
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -278,6 +279,6 @@ def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[s
         options = [
             one for one in getattr(model, "__args__", ()) if isinstance(one, type) and issubclass(one, BaseModel)
         ]
-        if options and getattr(model, "__origin__", None) is None:
+        if options and get_origin(model) in (Union, UnionType):
             model = options[0]
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
