@@ -25,7 +25,10 @@ def gnumach():
     def make(folder):
         apt = debian._Apt(folder / "apt", "i386")
         names = host.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
-        name = max(name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name))
+        fitting = [name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name)]
+        if not fitting:
+            pytest.skip("this release of Debian has no GNU Mach in its i386 archive, as Debian 12 has")
+        name = max(fitting)
         (deb,) = apt.kernel([f"{name}:i386"])
         host.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
         (packed,) = (folder / "x" / "boot").glob("gnumach-*.gz")
