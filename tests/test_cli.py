@@ -44,6 +44,13 @@ def call(*words, **env):
         (("merge", "none", "--html", "/proc/version/x"), "there is no folder /proc/version"),
         (("run", "--resume=-5"), "-5 is no run's number"),
         (("suite", "show", "goroutine"), "no suite named goroutine; did you mean goroutines?"),
+        (("run", "goroutines", "--trace", "threads/lock-ring"), "--trace threads/lock-ring: is not among the programs"),
+        (("run", "threads", "--trace", "threads/lock-rng"), "did you mean threads/lock-ring?"),
+        (
+            ("run", "threads", "--variant", "distro", "--trace", "threads/lock-ring"),
+            "distro is prebuilt and cannot be traced",
+        ),
+        (("run", "threads", "--trace", ""), "an empty word selects nothing"),
     ],
 )
 def test_bad_input(words, said, tmp_path):
@@ -107,6 +114,23 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     assert got["cells"][0]["passed"] == 1
     assert "s" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
+
+
+def test_trials_that_only_count_threads_are_in_no_cell(tmp_path):
+    store = Store(tmp_path / "results.sqlite")
+    plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
+    run = store.begin(plan)
+    for variant, verdict in (("pristine", "pass"), ("pristine+trace", "crash")):
+        store.add(run, Trial(0, "g", variant, "s/p", 1, 1, verdict, "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
+    got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
+    assert [(cell["variant"], cell["passed"], cell["trials"]) for cell in got["cells"]] == [("pristine", 1, 1)]
+    assert "crash trial 2 of run 1" in call("open", "2", "--work", str(tmp_path)).output
+    assert call("show", "--format", "html", "--work", str(tmp_path)).exit_code == 0
+
+
+def test_a_trace_is_no_job_s(tmp_path):
+    got = call("run", "threads", "--trace", "threads/lock-ring", "--shard", "1/2", "--work", str(tmp_path))
+    assert got.exit_code == 2 and "--trace and --shard do not go together" in got.output
 
 
 def test_a_width_of_nothing_is_none(tmp_path):
