@@ -44,7 +44,8 @@ LINES = 12
 #: Seconds between two lines about the progress where there is no terminal to keep one up to date.
 PAUSE = 60.0
 #: Enters a root: `sh -c ENTER enter ROOT [FROM TO]... -- COMMAND...`. By pivot_root(2) and not by chroot(2), since in a
-#: chroot nobody may make user namespaces. The shell stays, as the init that reaps what loses its parent.
+#: chroot nobody may make user namespaces. The shell stays, as the init that reaps what loses its parent. The devices
+#: are debootstrap's, not this machine's, whose rights may be its own; gid 5 is tty (Debian's base-passwd).
 ENTER = """
 set -e
 root=$1
@@ -52,8 +53,10 @@ shift
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
-mount --rbind /dev "$root/dev"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"
+mount --bind "$root/dev/pts/ptmx" "$root/dev/ptmx"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+[ ! -e /dev/kvm ] || mount --bind /dev/kvm "$root/dev/kvm"
 while [ "$1" != -- ]; do
   mount --rbind "$1" "$2"
   shift 2
@@ -171,6 +174,7 @@ class Fresh:
         failure = self._log("debootstrap", [*namespaces(), *words])
         if failure:
             return failure
+        (self._root / "dev/kvm").touch()  # this machine's, if it has one, is bound there
         for name in ("hosts", "resolv.conf"):
             shutil.copy(Path("/etc") / name, self._root / "etc" / name)
         (self._root / "etc/apt/apt.conf.d/90host").write_text(apt_settings())

@@ -32,8 +32,10 @@ def started(*words, **more):
 def root(tmp_path):
     """A root that has this machine's /usr, and how it is entered."""
     folder = tmp_path / "root"
-    for name in ("proc", "sys", "dev", "mnt", "usr", "tmp"):
+    for name in ("proc", "sys", "dev/pts", "dev/shm", "mnt", "usr", "tmp"):
         (folder / name).mkdir(parents=True)
+    for name in ("kvm", "ptmx"):
+        (folder / "dev" / name).touch()
     for name in ("bin", "lib", "lib64", "sbin"):
         (folder / name).symlink_to(f"usr/{name}")
     return folder, [*fresh.namespaces(), "sh", "-c", fresh.ENTER, "enter", folder, "/usr", folder / "usr", "--"]
@@ -73,11 +75,11 @@ def test_it_needs_root_and_debootstrap(tmp_path):
 @pytest.mark.skipif(not NAMESPACES, reason="needs root that may make namespaces")
 def test_a_root_is_entered_and_left_without_a_trace(root):
     folder, enter = root
-    told = run(*enter, "sh", "-c", "ls /; ls /mnt /proc/1/status /dev/null; exit 7")
+    told = run(*enter, "sh", "-c", "ls /; ls /mnt /proc/1/status /dev/ptmx; script -qc tty /tmp/typescript; exit 7")
     assert told.returncode == 7, told.stderr
     assert told.stdout.split() == [
         "bin", "dev", "lib", "lib64", "mnt", "proc", "sbin", "sys", "tmp", "usr",
-        "/dev/null", "/proc/1/status", "/mnt:",
+        "/dev/ptmx", "/proc/1/status", "/mnt:", "/dev/pts/0",
     ]  # fmt: skip
     assert str(folder) not in mounts()
 

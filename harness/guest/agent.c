@@ -161,6 +161,7 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
 {
   size_t count, variables;
   int outs[2], errs[2], failure[2];
+  sigset_t ends, before;
   char **list;
 
   list = words (text, text + size, &count);
@@ -175,11 +176,18 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   if (pipe (outs) < 0 || pipe (errs) < 0 || pipe (failure) < 0)
     leave (1);
   fcntl (failure[1], F_SETFD, FD_CLOEXEC);
+  /* On a busy machine the command may run, and end us, before fork has told us its number: on_end comes after that.  */
+  sigemptyset (&ends);
+  sigaddset (&ends, SIGHUP);
+  sigaddset (&ends, SIGINT);
+  sigaddset (&ends, SIGTERM);
+  sigprocmask (SIG_BLOCK, &ends, &before);
   child = fork ();
   if (child == 0)
     {
       int null = open ("/dev/null", O_RDONLY);
       no_signal_ignored ();
+      sigprocmask (SIG_SETMASK, &before, NULL);
       setpgid (0, 0);
       dup2 (null, 0);
       dup2 (outs[1], 1);
@@ -198,9 +206,10 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   close (outs[1]);
   close (errs[1]);
   close (failure[1]);
+  int reason = errno;
   if (child > 0)
     setpgid (child, child); /* here too, so that it is done before a kill can come */
-  int reason = errno;
+  sigprocmask (SIG_SETMASK, &before, NULL);
   if (child < 0 || read (failure[0], &reason, sizeof reason) > 0)
     {
       if (child > 0)
