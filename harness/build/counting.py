@@ -70,5 +70,10 @@ def describe(count: int, before: int, total: int, seconds: float) -> str:
     here, left = count - before, max(0, total - count)
     if here < _ENOUGH * total:
         return text
-    to_go = round(seconds / here * left)
-    return f"{text}, about {to_go // 60}:{to_go % 60:02} to go"
+    return f"{text}, {time_to_go(seconds / here * left)}"
+
+
+def time_to_go(seconds: float) -> str:
+    """The time to go in words: `about 1:44 to go`."""
+    whole = round(seconds)
+    return f"about {whole // 60}:{whole % 60:02} to go"

@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.build import command, export, patches, source
+from harness.build.counting import Progress
 from harness.build.patches import Patch
-from harness.build.steps import Plan, Progress, dependents, estimated, known
+from harness.build.steps import Plan, dependents, estimated, known
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError

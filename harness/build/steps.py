@@ -14,12 +14,11 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Told each step in a few words.
-Progress = Callable[[str], None]
+from harness.build.counting import Progress, time_to_go
 
 #: Seconds that the parts took which are no compilations, on the machine that the costs were measured on: libgo's
 #: configure, one package's list of imports, linking with installing.
@@ -266,4 +265,4 @@ class estimated:
         text = f"{what}: {max(0.0, part):.0%}{count}"
         if to_go is None:
             return text
-        return f"{text}, about {round(to_go) // 60}:{round(to_go) % 60:02} to go"
+        return f"{text}, {time_to_go(to_go)}"
