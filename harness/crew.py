@@ -112,6 +112,7 @@ class Job:
         files: what each guest boots from, by name.
         cores: where core files go, or None if none are wanted.
         options: what the command that runs a trial again needs besides the trial's own cell.
+        failed_boots: by guest, how many of its boots have failed already.
     """
 
     configuration: conf.Configuration
@@ -122,6 +123,7 @@ class Job:
     isolation: Isolation
     cores: Path | None
     options: tuple[str, ...] = ()
+    failed_boots: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -245,7 +247,8 @@ class Crew(Makers):
         trouble = partial(self._tell, name)
         agent = self._job.built[guest.toolchain].agent_target(guest)
         screens = self._job.work / SCREENS
-        return Pool(name, guest, self._job.files[name], contents, self._job.cache, trouble, screens, agent)
+        files, failed_boots = self._job.files[name], self._job.failed_boots.get(name, 0)
+        return Pool(name, guest, files, contents, self._job.cache, trouble, screens, agent, failed_boots)
 
     def _contents(self, name: str, variants: Sequence[str]) -> dict[str, Path]:
         """The files that a fresh guest is to have."""
@@ -380,7 +383,7 @@ class Crew(Makers):
         env["LD_LIBRARY_PATH"] = str(Path(library).parent)
 
         def run(program: Path, keep: int = KEEP) -> _Ran:
-            executable = f"{said.folder}/bin/{program.parent.name}/{slot.program.source.stem}"
+            executable = f"{said.folder}/bin/{program.parent.name}/{cores.executable(slot.program.source.stem)}"
             argv = [guest.ship(agent, program, executable), *slot.program.args]
             folder = str(Path(executable).parent / ("test" if slot.program.made.package else ""))
             if self._job.cores:

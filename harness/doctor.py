@@ -75,7 +75,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at. `state` is ok, MISSING or PROBLEM; `fatal` if `make matrix` fails for it."""
+    """What was looked at. `state` is ok, note, MISSING or PROBLEM; `fatal` if `make matrix` fails for it."""
 
     state: str
     text: str
@@ -312,11 +312,11 @@ def _qemu() -> list[Check]:
 
 def _kvm() -> Check:
     if problem := kvm.problem():
-        return Check("PROBLEM", f"KVM: {problem}. Guests run by emulation, several times slower")
+        return Check("note", f"KVM: {problem}. Guests run by emulation, several times slower")
     record = paths.cache_dir() / "kvm-fails"  # written by harness/guest/machine.py
     if record.is_file() and record.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text():
         text = f"KVM: a guest failed under it since this machine booted; to have it tried again: rm {record}"
-        return Check("PROBLEM", f"{text}. Guests run by emulation, several times slower")
+        return Check("note", f"{text}. Guests run by emulation, several times slower")
     return Check("ok", "KVM runs a guest")
 
 

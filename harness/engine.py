@@ -460,12 +460,14 @@ class Provided:
     Attributes:
         described: the plan of a run that is made with it.
         troubles: those of guests on the way, to be stored with the run: the guest and what happened.
+        failed_boots: by guest, how many boots failed on the way with none that worked after them.
     """
 
     files: dict[str, Files]
     built: dict[str, Built]
     described: dict[str, Any]
     troubles: list[tuple[str, str]] = field(default_factory=list)
+    failed_boots: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(request: Request) -> Asked:
@@ -539,7 +541,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
     files = {name: boot.files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
     for name in booted:
         dry_start.check(name, configuration, files[name])
-    with _booting_meanwhile(booted, files, request.work, cache, report) as troubles:
+    with _booting_meanwhile(booted, files, request.work, cache, report) as meanwhile:
         built: dict[str, Built] = {}
         for name, found in tools.items():
             fitting = [variant for variant in asked.variants if configuration.variant(variant).fits(found.triple)]
@@ -547,7 +549,7 @@ def provide(asked: Asked, report: Reporter, door: Door | None = None, boot_here:
             built[name] = _build(programs, found, configuration, cache, report, named, stopped)
     described = _describe(request, asked.guests, asked.programs, built, files, configuration, tools)
     described["facts"] |= _versions(asked, tools, files, boot_here)
-    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}), troubles)
+    return Provided(files, built, described | ({"shard": asked.whole} if asked.whole else {}), *meanwhile)
 
 
 def attend(request: Request, report: Reporter, visit: Visit) -> dict[str, Any]:
@@ -597,6 +599,7 @@ def _job(asked: Asked, provided: Provided, kept: Path | None) -> Job:
         request.isolation,
         kept,
         (*options, *["--cores"] * request.cores),
+        provided.failed_boots,
     )
 
 
@@ -1026,14 +1029,16 @@ def _held(folder: Path, number: int) -> Iterator[None]:
 @contextmanager
 def _booting_meanwhile(
     guests: Mapping[str, conf.Guest], files: Mapping[str, Files], work: Path, cache: Cache, report: Reporter
-) -> Iterator[list[tuple[str, str]]]:
+) -> Iterator[tuple[list[tuple[str, str]], dict[str, int]]]:
     """Boot and save guests that are not saved yet for the time of the block, in which other things are made.
 
-    What goes wrong ends nothing, for it may go right when guests are needed. It is logged, and in the list that is the
-    value of the block, with the guest's name; after the block the list is whole.
+    What goes wrong ends nothing, for it may go right when guests are needed. It is logged. The value of the block is a
+    list of it with the guests' names, and by guest how many boots failed with none that worked after them; both are
+    whole after the block.
     """
     given_up = threading.Event()
     troubles: list[tuple[str, str]] = []
+    failed_boots: dict[str, int] = {}
 
     def prepare(name: str) -> None:
         say = partial(report.step, f"guest {name}")
@@ -1042,9 +1047,9 @@ def _booting_meanwhile(
             _log.warning("guest %s, saved while other things are made: %s", name, text)
             troubles.append((name, text))
 
+        pool = Pool(name, guests[name], files[name], {}, cache, tell, work / SCREENS)
         try:
             with folder_for_guest(work) as folder:
-                pool = Pool(name, guests[name], files[name], {}, cache, tell, work / SCREENS)
                 pool.prepare(folder, say, given_up.is_set)
             say(READY)
         except HarnessError as error:
@@ -1053,12 +1058,14 @@ def _booting_meanwhile(
                 return
             tell(error.whole() if isinstance(error, GuestError) else str(error))
             say("not saved")
+        finally:
+            failed_boots[name] = pool.failed_boots
 
     threads = [threading.Thread(target=prepare, args=(name,), daemon=True) for name in guests]
     for thread in threads:
         thread.start()
     try:
-        yield troubles
+        yield troubles, failed_boots
     except BaseException:
         given_up.set()
         raise

@@ -46,7 +46,7 @@ def test_this_machine_has_what_its_tests_need():
     assert got.exit_code == 0, got.output
     assert got.output.rstrip().endswith("`make matrix` works here")
     lines = [line for line in got.output.splitlines() if line and not line.startswith("`")]
-    assert all(line.startswith(("ok       ", "PROBLEM  ")) for line in lines)
+    assert all(line.startswith(("ok       ", "note     ", "PROBLEM  ")) for line in lines)
     assert "ok       QEMU version" in got.output and "KVM" in got.output and "memory: " in got.output
 
 
@@ -114,7 +114,7 @@ def test_kvm_under_which_a_guest_failed_is_not_called_good(own, monkeypatch):
     assert doctor._kvm().state == "ok"
     machine._kvm_fails().parent.mkdir(parents=True)
     machine._kvm_fails().write_text(machine._boot_id())
-    assert doctor._kvm().state == "PROBLEM" and f"rm {machine._kvm_fails()}" in doctor._kvm().text
+    assert doctor._kvm().state == "note" and f"rm {machine._kvm_fails()}" in doctor._kvm().text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")

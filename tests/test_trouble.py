@@ -103,7 +103,7 @@ func main() {
 
 def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tmp_path):
     write("demo/dies.go", DIES)
-    write("demo/crashes.go", CRASHES)
+    write("demo/core.go", CRASHES)
     write("demo/policy.go", POLICY)
     write("demo/policy.out", "/servers/crash-dump-core")
     write("demo/stuck.go", "// run\n// timeout: 2s\n\npackage main\n\nfunc main() {\n\tfor {\n\t}\n}\n")
@@ -128,11 +128,12 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
     assert any("panic: sysrq triggered crash; its screen: " in one and "console: " in one for one in told)
     assert len(list((work / "screens").iterdir())) == 3
 
-    (crash,) = trials["demo/crashes"]
-    core = work / "runs" / "1" / "cores" / "linux-i386" / "pristine-demo-crashes-1.core"
+    (crash,) = trials["demo/core"]
+    core = work / "runs" / "1" / "cores" / "linux-i386" / "pristine-demo-core-1.core"
     assert (crash.verdict, crash.signal) == ("crash", "SIGABRT") and crash.signature.startswith("panic: no in main.")
     assert crash.reason == f"ended by SIGABRT, expected exit status 0; core: {core}"
-    assert core.read_bytes().startswith(b"\x7fELF")
+    header = core.read_bytes()[:18]
+    assert header[:4] == b"\x7fELF" and header[16:] == b"\x04\x00", "a core by elf(5), not the program of that name"
     said = core.with_suffix(".txt").read_text()
     if shutil.which("gdb-multiarch") or shutil.which("gdb"):
         assert "terminated with signal SIGABRT" in said and "main.deeper" in said, said

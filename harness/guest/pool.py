@@ -128,6 +128,10 @@ class Pool:
             worked, in a sentence each.
         screens: the folder for screenshots of guests in trouble.
         agent: the path in the guest of the agent, if it is among the contents: it is what reads a data disk.
+        failed_boots: how many boots failed in another pool of this guest.
+
+    Attributes:
+        failed_boots: how many boots failed since the last one that worked.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class Pool:
         trouble: Callable[[str], None],
         screens: Path | None = None,
         agent: str = "",
+        failed_boots: int = 0,
     ) -> None:
         self._agent, self._by_disk = agent, guest.data_interface is not None
         self._screens = screens
@@ -147,7 +152,7 @@ class Pool:
         self._cache, self._trouble = cache, trouble
         self._ways = files.ways()  # the one to try next comes first
         self._failures = 0
-        self._failed_boots = 0  # since the last one that worked
+        self.failed_boots = failed_boots
 
     def fresh(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Guest:
         """A fresh guest. One whose boot stands still is booted once more: the other way, if there are two.
@@ -279,15 +284,15 @@ class Pool:
             machine.start(data=data)
             guest = Guest(machine, boot.wait(machine), set())
         except boot.StoodStill:
-            self._failed_boots += 1
+            self.failed_boots += 1
             self._ways = sorted(self._ways, key=lambda way: way == machine.files)
             raise
         except GuestError as error:
-            self._failed_boots += 1
+            self.failed_boots += 1
             raise _DoesNotBoot(str(error), error.console) from error
-        if self._failed_boots:
-            self._trouble(f"{FAILED_BOOTS}{self._failed_boots}")
-            self._failed_boots = 0
+        if self.failed_boots:
+            self._trouble(f"{FAILED_BOOTS}{self.failed_boots}")
+            self.failed_boots = 0
         return guest
 
     def _comes_by_disk(self, contents: Mapping[str, Path]) -> bool:

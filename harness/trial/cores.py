@@ -35,6 +35,11 @@ def allowed(argv: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", _START, "sh", *argv]
 
 
+def executable(stem: str) -> str:
+    """The name of a program's file in the guest: one that is named as its core would be gets another name."""
+    return f"{stem}-program" if stem == "core" else stem
+
+
 def place(folder: Path, guest: str, variant: str, program: str, number: int) -> Path:
     """Where the core of a trial goes, below the folder for a run's cores; gdb's words lie beside it, as `.txt`."""
     return folder / guest / f"{'-'.join([variant, *Path(program).parts, str(number)])}.core"
