@@ -11,9 +11,9 @@ import sys
 def main() -> None:
     """Run a command. Imports take a second, in which a ctrl-C is told like any other."""
     try:
-        from harness import cli
+        from harness.cli import app
 
-        cli.main()
+        app.main()
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -27,10 +27,10 @@ import pytest
 
 if TYPE_CHECKING:
     from harness import conf
-    from harness.engine import Batch
-    from harness.plan import Program, Slot
+    from harness.programs.model import Program, TrialSpec
     from harness.results.expected import Entry
     from harness.results.matrix import Cell, Trial
+    from harness.run.job import Batch
 
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
 _ENDING = 5.0
@@ -110,11 +110,11 @@ class _Plugin:
 
 
 def _is_test(path: Path) -> bool:
-    from harness import plan
     from harness.errors import ProgramError
+    from harness.programs.header import read_program
 
     try:
-        program = plan.read(path)
+        program = read_program(path)
     except ProgramError:
         return True  # it is told when the file is collected
     return program.marked and program.kind == "run"
@@ -129,11 +129,11 @@ class GoFile(pytest.File):
 
     def collect(self) -> Iterable[pytest.Item]:
         """An item for each guest and variant; one that cannot be run there is skipped."""
-        from harness import plan
         from harness.errors import ProgramError
+        from harness.programs.select import select_programs
 
         try:
-            (program,) = plan.programs([str(self.path)])
+            (program,) = select_programs([str(self.path)])
         except ProgramError as error:
             raise self.CollectError(str(error)) from error
         for guest, variant in self._run.columns():
@@ -231,8 +231,10 @@ class _Run:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        from harness import engine, paths
+        from harness import paths
+        from harness.build.variants import check_variants, load_configuration
         from harness.errors import StoreError
+        from harness.run.manifest import known_failures
 
         said = config.option
         self._config = config
@@ -242,15 +244,15 @@ class _Run:
         there = next(one for one in (self._work, *self._work.parents) if one.exists())
         if not there.is_dir():
             raise StoreError(f"the work directory {self._work} cannot be made: {there} is no folder")
-        self._configuration = engine.load(said.harness_conf, self._work)
+        self._configuration = load_configuration(said.harness_conf, self._work)
         self._guests = {name: self._configuration.guest(name) for name in said.guest or ["linux-i386"]}
         names = dict.fromkeys(said.variant or self._configuration.usual)
         self._triples = {
             name: self._configuration.toolchain(guest.toolchain).triple for name, guest in self._guests.items()
         }
-        engine.check_variants(list(names), self._triples.values(), self._configuration)
+        check_variants(list(names), self._triples.values(), self._configuration)
         self._variants = {name: self._configuration.variant(name) for name in names}
-        self._expected: list[Entry] = engine.expected(self._configuration)
+        self._expected: list[Entry] = known_failures(self._configuration)
         self._thread: threading.Thread | None = None
         self._orders: SimpleQueue[list[GoItem] | None] = SimpleQueue()
         self._stopped = threading.Event()
@@ -317,11 +319,11 @@ class _Run:
     def _made(self, key: tuple[str, str, str]) -> bool:
         return len(self._trials.get(key, ())) == self._count
 
-    def _slots(self, guest: str, variant: str, program: Program) -> Iterator[Slot]:
-        from harness import plan
+    def _slots(self, guest: str, variant: str, program: Program) -> Iterator[TrialSpec]:
+        from harness.programs.select import trial_specs
 
         one: dict[str, conf.Guest] = {guest: self._guests[guest]}
-        return plan.slots(one, self._triples, {variant: self._variants[variant]}, [program], self._count)
+        return trial_specs(one, self._triples, {variant: self._variants[variant]}, [program], self._count)
 
     def _order(self, items: list[GoItem], selected: list[GoItem]) -> None:
         self._ordered |= set(map(_key, items))
@@ -332,10 +334,12 @@ class _Run:
 
     def _work_off(self, selected: list[GoItem]) -> None:
         """The thread: what is needed for the selected items is built, then trials are made as they are ordered."""
-        from harness import engine
+        from harness.run.conductor import run_request
+        from harness.run.job import RunHooks
+        from harness.run.request import Request
 
         said = self._config.option
-        request = engine.Request(
+        request = Request(
             selection=tuple(dict.fromkeys(str(item.path) for item in selected)),
             guests=tuple(dict.fromkeys(item.guest for item in selected)),
             variants=tuple(dict.fromkeys(item.variant for item in selected)),
@@ -346,8 +350,8 @@ class _Run:
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:
-            door = engine.Door(self._batches(), self._finished, self._stopped)
-            _, run = engine.run(request, _steps(self._steps.put), door=door)
+            door = RunHooks(self._batches(), self._finished, self._stopped)
+            _, run = run_request(request, _steps(self._steps.put), door=door)
             self.told = f"Trials are in {self._work}; `harness show {run.id}` shows them"
         except BaseException as error:  # it is raised again by those who wait
             failure = error
@@ -358,10 +362,10 @@ class _Run:
     def _batches(self) -> Iterator[Batch]:
         from functools import partial
 
-        from harness.engine import Batch
+        from harness.run.job import Batch
 
         while items := self._orders.get():
-            slots: dict[str, list[Slot]] = {}
+            slots: dict[str, list[TrialSpec]] = {}
             for item in items:
                 slots.setdefault(item.guest, []).extend(self._slots(item.guest, item.variant, item.program))
             yield Batch({guest: partial(list[Any], each) for guest, each in slots.items()})

@@ -25,16 +25,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness import conf, engine, paths, plan
+from harness import conf, paths
 from harness.build import libgo, source, toolchain
+from harness.build.artifacts import Artifacts
+from harness.build.variants import build_variants, variant_recipe
 from harness.cache import Cache
-from harness.crew import Built, Crew, Job
 from harness.guest import datadisk
-from harness.plan import Program, Slot
+from harness.programs.header import read_program
+from harness.programs.model import Program, TrialSpec
 from harness.progress import READY, Reporter
 from harness.results import page
+from harness.results.load import load_matrix
 from harness.results.matrix import Matrix, Trial
 from harness.results.store import Store
+from harness.run.job import RunContext
+from harness.run.workers import WorkerPool
 from tests import bisects, dejagnu, runs
 from tests.setting import GUEST, Setting, setting
 
@@ -98,11 +103,13 @@ class Bench:
 class Trials:
     """Guests that make trials in the harness's own way, to which trials can be given again and again."""
 
-    def __init__(self, said: Setting, built: Built, guests: int) -> None:
+    def __init__(self, said: Setting, built: Artifacts, guests: int) -> None:
         self._guests = guests
         files = {GUEST: said.files}
-        job = Job(said.configuration, files, {said.guest.toolchain: built}, said.folder, said.cache, "on-trouble", None)
-        self._crew = Crew(job, said.report)
+        job = RunContext(
+            said.configuration, files, {said.guest.toolchain: built}, said.folder, said.cache, "on-trouble", None
+        )
+        self._crew = WorkerPool(job, said.report)
         self._store = Store(said.folder / f"results-{guests}.sqlite")
         self._run = self._store.begin({})
         self._numbers = itertools.count(1)
@@ -110,7 +117,7 @@ class Trials:
 
     def make(self, programs: Iterable[Program]) -> list[Trial]:
         """Make one trial of each program: as in a run, a guest's next one is given out once its last one is stored."""
-        slots = (Slot(GUEST, VARIANT, one, number) for one, number in zip(programs, self._numbers, strict=False))
+        slots = (TrialSpec(GUEST, VARIANT, one, number) for one, number in zip(programs, self._numbers, strict=False))
         open_ = 0
         for slot in itertools.islice(slots, self._guests):
             self._crew.put(slot)
@@ -134,7 +141,7 @@ class Trials:
 
 
 @contextmanager
-def trials(said: Setting, built: Built, guests: int) -> Iterator[Trials]:
+def trials(said: Setting, built: Artifacts, guests: int) -> Iterator[Trials]:
     """So many guests that make trials."""
     made = Trials(said, built, guests)
     try:
@@ -148,7 +155,7 @@ def samples(folder: Path) -> list[Program]:
     hello = folder / "bench" / "hello.go"
     hello.parent.mkdir()
     hello.write_text('package main\n\nimport "os"\n\nfunc main() {\n\tos.Stdout.WriteString("hello\\n")\n}\n')
-    return [plan.read(hello), plan.read(paths.DATA / "suites" / "threads" / "lock-exit-once.go")]
+    return [read_program(hello), read_program(paths.DATA / "suites" / "threads" / "lock-exit-once.go")]
 
 
 def trial_overhead() -> Bench:
@@ -227,7 +234,7 @@ def files_by_disk() -> Bench:
     )
     with setting() as said:
         built = said.built([])
-        built.libgos.update(engine.build_variants([OTHER], said.tools, said.configuration, said.cache, said.report))
+        built.libgos.update(build_variants([OTHER], said.tools, said.configuration, said.cache, said.report))
         contents = built.contents(said.guest, [VARIANT, OTHER])
         agent, mount = built.agent_target(said.guest), f"{said.guest.folder}/data"
         for _ in range(LONG_TURNS):
@@ -341,7 +348,7 @@ def libgo_builds() -> Bench:
         " Python, in caches of their own. Full: configure and make of the unpatched source. Whole: the same of the"
         " patched source.",
     )
-    recipes = {name: engine.recipe(name, configuration) for name in ("pristine", go, c)}
+    recipes = {name: variant_recipe(name, configuration) for name in ("pristine", go, c)}
     with caches(2) as (cache, other), Reporter() as report:
 
         def make(name: str, into: Cache = cache, whole: bool = False) -> libgo.Libgo:
@@ -419,7 +426,7 @@ def report_of_many() -> Bench:
             store.add(run_, trial)
         file = Path(folder) / "report.html"
         made: list[Matrix] = []
-        bench.measure("count the trials", lambda: made.append(engine.matrix(store, store.run(run_))))
+        bench.measure("count the trials", lambda: made.append(load_matrix(store, store.run(run_))))
         bench.measure("write the page", lambda: page.write(file, made[0], store.trials(run_), (), store.collected))
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
         for _ in range(TURNS):

@@ -23,11 +23,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness import gccsuites
 from harness.build import source
-from harness.build.gotags import Target
 from harness.guest.pool import Guest
-from harness.plan import Program
+from harness.programs import gcc_suites
+from harness.programs.gotags import Target
+from harness.programs.model import Program
 from harness.results.matrix import JUDGED, Trial
 from harness.results.store import Store
 from tests.setting import GUEST, Setting, setting
@@ -165,7 +165,7 @@ class DejaGnu:
 def go_tests(said: Setting) -> list[Program]:
     """The programs of suite gcc-go that are for the guest."""
     gcc = source.unpack(said.tools, said.cache)
-    found = gccsuites.contents("gcc-go", gccsuites.suites()["gcc-go"], gcc).programs
+    found = gcc_suites.contents("gcc-go", gcc_suites.suites()["gcc-go"], gcc).programs
     target, variant = Target.of(said.tools.triple), said.configuration.variant(said.variant)
     return [one for one in found if one.fits(target, variant) and set(one.needs) <= set(said.guest.provides)]
 

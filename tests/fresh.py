@@ -27,7 +27,7 @@ import click
 from rich.console import Console
 
 from harness import paths
-from harness.guest import debian
+from harness.images import debian
 
 #: Debian's releases, by the names that people use.
 SUITES = {"12": "bookworm", "13": "trixie", "sid": "sid"}

@@ -22,9 +22,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import engine, paths
+from harness import paths
 from harness.progress import Reporter
 from harness.results.matrix import Trial
+from harness.run.conductor import run_request
+from harness.run.request import Request
 from harness.trial.signature import of_crash, of_hang
 
 FOLDER = paths.DATA / "tests" / "data" / "signatures"
@@ -87,8 +89,8 @@ def main(names: list[str]) -> None:
     """Run the programs, all or those that are named, and write their golden files."""
     chosen = tuple(str(FOLDER / "src" / f"{name}.go") for name in names) or (str(FOLDER / "src"),)
     with tempfile.TemporaryDirectory() as work, Reporter() as report:
-        request = engine.Request(chosen, ("linux-i386",), ("pristine",), 1, 1, (), Path(work))
-        store, run = engine.run(request, report)
+        request = Request(chosen, ("linux-i386",), ("pristine",), 1, 1, (), Path(work))
+        store, run = run_request(request, report)
         for trial in store.trials(run.id):
             if trial.verdict == "error":
                 continue

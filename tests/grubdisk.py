@@ -10,7 +10,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from harness.guest.disk import FileSystem
+from harness.images.disk import FileSystem
 
 MIB = 1 << 20
 _FILES = Path("/usr/lib/grub/i386-pc")

@@ -22,7 +22,8 @@ import yaml
 
 from harness import conf, paths
 from harness.cache import Cache, digest
-from harness.guest import boot, disk
+from harness.images import disk
+from harness.images.bootfiles import find_boot_files
 
 NAME = "linux-i386"
 #: Microseconds for which a packet is held back.
@@ -49,7 +50,7 @@ _QEMU = '#!/bin/sh\nexec nice -n {nice} {qemu} "$@"\n'
 def description() -> dict[str, object]:
     """What differs from the control guest, as YAML has it; the disk and a QEMU that is niced are made in the cache."""
     own = conf.load()
-    guest, files = own.guest(NAME), boot.files(NAME, own, print)
+    guest, files = own.guest(NAME), find_boot_files(NAME, own, print)
     base = files.disk
     assert base is not None
 

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import conf, engine, paths
+from harness import conf, paths
 from harness.build import program, toolchain
+from harness.build.artifacts import AGENT_SOURCE, Artifacts
+from harness.build.variants import build_variants
 from harness.cache import Cache
-from harness.crew import Built, folder_for_guest
 from harness.guest import boot
 from harness.guest.machine import Machine
 from harness.guest.pool import Guest, Pool
 from harness.guest.shell import Shell
-from harness.plan import Program
+from harness.guest.workspace import guest_folder
+from harness.images.bootfiles import find_boot_files
+from harness.programs.model import Program
 from harness.progress import Reporter
 
 #: The guest that all is measured on.
@@ -40,22 +43,22 @@ class Setting:
         self.guest = self.configuration.guest(GUEST)
         self.tools = toolchain.find(self.guest.toolchain, self.configuration)
         self.cache = Cache(paths.cache_dir())
-        self.files = boot.files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
-        self.libgo = engine.build_variants([variant], self.tools, self.configuration, self.cache, report)[variant]
-        self.agent = program.build_agent(engine.AGENT, self.tools, self.cache)
+        self.files = find_boot_files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
+        self.libgo = build_variants([variant], self.tools, self.configuration, self.cache, report)[variant]
+        self.agent = program.build_agent(AGENT_SOURCE, self.tools, self.cache)
 
     def say(self, text: str) -> None:
         """Tell what is done about the guest."""
         self.report.step(f"guest {GUEST}", text)
 
-    def built(self, programs: Iterable[Program]) -> Built:
+    def built(self, programs: Iterable[Program]) -> Artifacts:
         """What a crew needs to run programs."""
         files = {(self.variant, one.name): program.build(one, self.tools, self.libgo, self.cache) for one in programs}
 
         def compile_output(variant: str, one: Program, output: bytes) -> Path:
             return program.build_output(one, output, self.tools, self.libgo, self.cache)
 
-        return Built(self.agent, {self.variant: self.libgo}, files, {}, compile_output)
+        return Artifacts(self.agent, {self.variant: self.libgo}, files, {}, compile_output)
 
     @contextmanager
     def fresh(self) -> Iterator[Guest]:
@@ -65,7 +68,7 @@ class Setting:
         saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
         agent = built.agent_target(self.guest)
         pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say, agent=agent)
-        with folder_for_guest(self.folder) as folder:
+        with guest_folder(self.folder) as folder:
             guest = pool.fresh(folder, self.say)
             try:
                 yield guest
@@ -75,7 +78,7 @@ class Setting:
     @contextmanager
     def boot(self, data: Path | None = None) -> Iterator[Shell]:
         """A booted guest that has answered, with a file system on its data disk."""
-        with folder_for_guest(self.folder) as folder:
+        with guest_folder(self.folder) as folder:
             machine = Machine(GUEST, self.guest, self.files, folder)
             try:
                 self.say("booting")

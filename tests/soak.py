@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.errors import GuestError
-from harness.guest import image
 from harness.guest.shell import Shell
+from harness.images import image
 from harness.results.matrix import JUDGED
 from harness.results.store import Store
 from tests import faults

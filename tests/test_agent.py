@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import harness.trial.run
+import harness.trial.observe
+from harness.conf.system import LINUX
 from harness.errors import GuestError
 from harness.guest.shell import Agent
-from harness.guest.system import LINUX
-from harness.trial.run import observe
+from harness.trial.observe import observe
 from tests.faults import until
 
 
@@ -100,7 +100,7 @@ def test_both_streams_at_once_are_bounded_and_counted(agent):
 
 
 def test_the_limit_brings_sigquit_then_sigkill_to_the_whole_group(agent, monkeypatch, tmp_path):
-    monkeypatch.setattr(harness.trial.run, "GRACE", 3.0)
+    monkeypatch.setattr(harness.trial.observe, "GRACE", 3.0)
 
     def when_its_trap_is_set(pid):
         until((tmp_path / "set").exists)

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 from harness import conf, paths
 from harness.build import program, toolchain
-from harness.build.gotags import Target
+from harness.build.artifacts import AGENT_SOURCE
 from harness.cache import Cache
-from harness.cli import main
-from harness.engine import AGENT
+from harness.cli.app import main
 from harness.errors import ToolMissing
+from harness.programs.gotags import Target
 from harness.results.store import Store
 
 NAME = "linux-amd64"
@@ -62,5 +62,5 @@ def test_the_workflow_s_suite_passes_and_crashes_have_the_same_titles(tools, wri
 
 def test_what_runs_there_is_made_of_64_bits(tools):
     assert Target.of(tools.triple) == Target("linux", "amd64")
-    head = program.build_agent(AGENT, tools, Cache(paths.cache_dir())).read_bytes()[:20]
+    head = program.build_agent(AGENT_SOURCE, tools, Cache(paths.cache_dir())).read_bytes()[:20]
     assert (head[:5], head[18]) == (b"\x7fELF\x02", 62), "ELFCLASS64 and EM_X86_64 (elf(5))"

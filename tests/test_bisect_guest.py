@@ -5,9 +5,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from harness import engine
-from harness.cli import main
+from harness.cli.app import main
 from harness.results.store import Store
+from harness.run.resolve import repeat_request, resolve
 
 DATA = Path(__file__).parent / "data" / "bisect"
 
@@ -30,5 +30,5 @@ def test_the_hunk_that_crashes_a_thread_that_ends(write, tmp_path):
     assert crash.signature.startswith("fatal error: a thread ends at a bad time")
     opened = CliRunner().invoke(main, ["open", str(crash.id), "--work", work])
     assert opened.exit_code == 0 and crash.signature in opened.output
-    again = engine.read(engine.again(store, crash.id, tmp_path / "work"))
+    again = resolve(repeat_request(store, crash.id, tmp_path / "work"))
     assert again.configuration.patches(crash.variant) and again.cell().variant == crash.variant, "it can be made again"

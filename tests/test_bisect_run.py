@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from harness import engine
-from harness.bisect import run as bisects
+from harness.bisect import driver
+from harness.bisect.driver import check_built
 from harness.build import patches
-from harness.cli import main
-from harness.crew import Crew
-from harness.engine import Provided
-from harness.errors import BuildError
+from harness.cli.app import main
+from harness.errors import BuildError, PatchError
 from harness.results.matrix import Trial
 from harness.results.store import Store
+from harness.run.manifest import describe
+from harness.run.prepare import PreparedRun
+from harness.run.workers import WorkerPool
 
 DATA = Path(__file__).parent / "data" / "bisect"
 ONE, TWO = DATA / "one-hunk.patch", DATA / "two-hunks.patch"
@@ -55,12 +56,12 @@ class World:
                 raise BuildError("libgo: make failed: proc.c:1:1: error: it is not declared (whole log: x)")
         self.built.append(name)
 
-    def provide(self, asked, report):
+    def prepare_run(self, asked, report):
         for name in asked.request.variants:
             self.build(name, asked)
         libgos = {name: SimpleNamespace(key=name, library=None) for name in asked.request.variants}
-        described = engine._describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration, {})
-        return Provided({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, described)
+        described = describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration, {})
+        return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, described)
 
     def add_variant(self, name, asked, provided, report, stopped=None):
         self.build(name, asked)
@@ -87,18 +88,18 @@ class World:
                 door.finished(trial)
 
 
-class Holding(Crew):
+class Holding(WorkerPool):
     """A crew without guests, which is told what they should hold."""
 
 
 @pytest.fixture
 def bisect(gcc, tmp_path, monkeypatch):
     """Run a command of a bisect in a stand-in world."""
-    monkeypatch.setattr(bisects, "_check_built", lambda *words: None)
+    monkeypatch.setattr(driver, "check_built", lambda *words: None)
 
     def make(world, *words):
-        for name in ("provide", "add_variant", "conduct"):
-            monkeypatch.setattr(engine, name, getattr(world, name))
+        for name in ("prepare_run", "add_variant", "conduct"):
+            monkeypatch.setattr(driver, name, getattr(world, name))
         return CliRunner().invoke(main, ["bisect", *map(str, words), "--work", str(tmp_path / "work")])
 
     return make
@@ -240,8 +241,8 @@ def test_bad_requests(bisect, words, said):
 def test_what_changes_nothing_that_is_built(write):
     same = SimpleNamespace(library=write("libgo.so", "same"))
     built = SimpleNamespace(broken={}, libgos={"pristine": same, "bisect-x": same})
-    with pytest.raises(bisects.PatchError, match="changes nothing in the libgo that is built"):
-        bisects._check_built(None, Provided({}, {"x": built}, {}), "pristine", "bisect-x")
+    with pytest.raises(PatchError, match="changes nothing in the libgo that is built"):
+        check_built(None, PreparedRun({}, {"x": built}, {}), "pristine", "bisect-x")
 
 
 # Commits.

@@ -13,9 +13,9 @@ from harness import conf
 from harness.errors import GuestError
 from harness.guest import boot
 from harness.guest.console import Console
-from harness.guest.image import ssh_key
 from harness.guest.machine import Machine
 from harness.guest.shell import Shell
+from harness.images.image import ssh_key
 
 
 class Clock:
@@ -38,7 +38,7 @@ def guest(tmp_path, monkeypatch):
     """A stand-in whose console says lines at given times, waited for with given readiness; the times of its probes."""
     clock = Clock()
     monkeypatch.setattr(boot, "time", clock)
-    monkeypatch.setattr("harness.steady.time", clock.time)
+    monkeypatch.setattr("harness.clock.time", clock.time)
     console = Console(tmp_path / "console.log")
     console.restart()
     probes = []

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, engine, paths, plan
+from harness import conf, paths
 from harness.build import libgo, patches, program
+from harness.build.variants import build_variants
 from harness.cache import Cache, tree_digest
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import BuildError
+from harness.programs.header import read_program
 from harness.progress import Reporter
 
 RING = """--- a/libgo/go/container/ring/ring.go
@@ -66,7 +68,7 @@ def pristine(tools):
     """The unpatched libgo's tree and GCC's source in the user's cache, made if they are not there."""
     cache = Cache(paths.cache_dir())
     with Reporter() as report:
-        engine.build_variants(["pristine"], tools, conf.load(), cache, report)
+        build_variants(["pristine"], tools, conf.load(), cache, report)
         tree = libgo._tree(tools, libgo.Recipe(), cache, paths.cache_dir() / "logs" / "x", lambda text: None)
     return tree
 
@@ -91,7 +93,7 @@ def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristin
     said = []
     made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
     assert "what it exports differs: compiling what imports it" in said
-    assert program.build(plan.read(write("x.go", PROGRAM)), tools, made, cache).is_file()
+    assert program.build(read_program(write("x.go", PROGRAM)), tools, made, cache).is_file()
     assert not (made.folder / "tree").exists()
     assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
 
@@ -176,7 +178,7 @@ def test_the_distribution_s_own_libgo(tools, cache, write):
     made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
     assert made.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
-    assert program.build(plan.read(source), tools, made, cache).is_file()
+    assert program.build(read_program(source), tools, made, cache).is_file()
 
 
 def test_a_compiler_that_is_ended_says_nothing_of_the_program(tools, cache, write, tmp_path):
@@ -186,6 +188,6 @@ def test_a_compiler_that_is_ended_says_nothing_of_the_program(tools, cache, writ
         "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{says}" >&2\nexit 1\n'
     )
     stand_in.chmod(0o755)
-    source = plan.read(write("z.go", "package main\n\nfunc main() {}\n"))
+    source = read_program(write("z.go", "package main\n\nfunc main() {}\n"))
     with pytest.raises(BuildError, match=f"could not be compiled: {says}"):
         program.build(source, replace(tools, gccgo=str(stand_in)), made, cache)

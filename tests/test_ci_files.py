@@ -12,9 +12,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import engine, paths
-from harness.cli import main
+from harness import paths
+from harness.cli.app import main
 from harness.results.store import Store
+from harness.run.request import request_of_run
+from harness.run.resolve import resolve
 
 GITHUB = paths.DATA / ".github" / "workflows" / "harness.yml"
 FRESH = [paths.DATA / name for name in (".github/workflows/fresh.yml", ".gitlab/fresh.yml")]
@@ -86,7 +88,7 @@ def github(tmp_path):
 def assert_it_goes_on_as_the_same_shard(work, shard):
     """What `--resume` would make: the trials that the run has, and no others."""
     store = Store(work / "results.sqlite")
-    asked = engine.read(engine._request(store.run(1), work))
+    asked = resolve(request_of_run(store.run(1), work))
     assert f"{asked.request.shard[0]}/{asked.request.shard[1]}" == shard
     made = {(trial.program, trial.variant, trial.number) for trial in store.trials(1)}
     assert made == {(slot.program.name, slot.variant, slot.number) for slot in asked.slots(asked.guests, 1)}

@@ -9,9 +9,12 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, gccsuites, paths, plan
-from harness.cli import main
-from harness.plan import Expectation
+import harness.cli.build
+from harness import paths
+from harness.cli.app import main
+from harness.programs import gcc_suites
+from harness.programs.model import Expectation
+from harness.programs.select import own_suites
 from harness.results.matrix import Trial
 from harness.results.store import Store
 
@@ -227,7 +230,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job has
 
 class Finder:
     def find_spec(self, name, *rest):
-        if name == "harness.engine":
+        if name == "harness.cli":
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
@@ -245,7 +248,7 @@ def test_a_ctrl_c_during_the_imports_is_told_like_any_other():
 
 
 def test_another_files_error_is_not_taken_for_one_of_standard_output(monkeypatch):
-    monkeypatch.setattr(cli.plan, "suites", lambda: os.stat("/none"))
+    monkeypatch.setattr(harness.cli.build, "own_suites", lambda: os.stat("/none"))
     assert isinstance(call("suite", "list").exception, FileNotFoundError)
 
 
@@ -299,10 +302,10 @@ def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path,
 
 def test_suites_say_what_they_and_their_programs_are_for():
     listed = call("suite", "list", COLUMNS="200").output
-    for name in gccsuites.suites():
+    for name in gcc_suites.suites():
         assert any(line.split()[:2] == [name, "GCC's"] for line in listed.splitlines()), name
     assert "go-runtime/GCZombie: not run: gccgo's garbage collector" in call("suite", "show", "go-runtime").output
-    for folder in plan.suites().values():
+    for folder in own_suites().values():
         count = len(list(folder.glob("*.go")))
         assert count >= 6, folder
         assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder

@@ -15,15 +15,21 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client, get_worker
 
-from harness import cluster, conf, engine
+from harness import conf
+from harness.build.artifacts import Artifacts
 from harness.build.libgo import Libgo
 from harness.cache import Cache
-from harness.cli import main
-from harness.crew import Built, Job
+from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
-from harness.plan import Made, Program
+from harness.programs.model import BuildSpec, Program
 from harness.progress import Reporter
+from harness.results.load import load_matrix
 from harness.results.store import Store
+from harness.run import cluster
+from harness.run.conductor import _check_for_cluster
+from harness.run.job import RunContext
+from harness.run.request import Request
+from harness.run.resolve import ResolvedRequest
 from tests.faults import until
 
 SELECTION = ("threads/lock-ring", "threads/lock-nested", "threads/lock-unlock-exit")
@@ -91,7 +97,7 @@ def test_a_worker_that_is_killed_loses_nothing(started, scheduler, tmp_path):
     assert passed(work) == {(program, number): 1 for program in SELECTION for number in range(1, 6)}
     store = Store(work / "results.sqlite")
     assert store.run(1).finished and not store.events(1)
-    matrix = engine.matrix(store, store.run(1))
+    matrix = load_matrix(store, store.run(1))
     assert [(cell.passed, cell.trials, cell.errors) for cell in matrix.cells] == [(5, 5, 0)] * 3
     assert guests
     until(lambda: not any(guest.exists() for guest in guests))  # its guest went with it
@@ -126,8 +132,8 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
         file.seek(30 << 20)
         file.write(b"ends")
         file.truncate(40 << 20)
-    built = Built(agent, {"pristine": Libgo("key", lib.parent.parent)}, {}, {}, lambda *any: agent)
-    job = Job(conf.load(), {}, {"linux-i386": built}, tmp_path, Cache(tmp_path), "on-trouble", None)
+    built = Artifacts(agent, {"pristine": Libgo("key", lib.parent.parent)}, {}, {}, lambda *any: agent)
+    job = RunContext(conf.load(), {}, {"linux-i386": built}, tmp_path, Cache(tmp_path), "on-trouble", None)
     worker(started, scheduler, tmp_path / "w", XDG_CACHE_HOME=str(tmp_path / "cache"))
     makers = cluster.Cluster(job, Reporter(lambda line: None), scheduler, 1)
     try:
@@ -202,7 +208,7 @@ def test_a_scheduler_s_address_is_read_before_it_is_called(monkeypatch, address,
 def test_what_a_cluster_cannot_do(tmp_path):
     got = CliRunner().invoke(main, ["run", "threads/lock-ring", "--cores", "--scheduler", "--work", str(tmp_path)])
     assert got.exit_code == 2 and "--cores and --scheduler do not go together" in got.output
-    prints = Program("s/p", tmp_path / "p.go", made=Made(output_flags=("-O2",)))
-    request = engine.Request((), (), (), 1, None, (), tmp_path)
+    prints = Program("s/p", tmp_path / "p.go", made=BuildSpec(output_flags=("-O2",)))
+    request = Request((), (), (), 1, None, (), tmp_path)
     with pytest.raises(ConfigError, match="s/p prints a program"):
-        engine._check_for_cluster(engine.Asked(request, conf.load(), {}, {}, [prints]), cluster.LOCAL)
+        _check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, [prints]), cluster.LOCAL)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare

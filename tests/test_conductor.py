@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import conf, plan
-from harness.crew import Outcome
-from harness.engine import Batch, Interrupted, _check_decidable, _Conductor, _rounds
+from harness import conf
 from harness.errors import ConfigError
-from harness.plan import Program
+from harness.programs.model import Program, TrialSpec
+from harness.programs.select import trial_specs
 from harness.progress import Reporter
 from harness.results import matrix
 from harness.results.sequential import least_rounds
 from harness.results.store import Store
+from harness.run.conductor import Conductor, Interrupted
+from harness.run.job import Batch
+from harness.run.rounds import check_decidable, rounds
+from harness.trial.execute import Outcome
 
 GUEST, VARIANT = "linux-i386", "pristine"
 FIELDS = dict.fromkeys(("reason", "signature", "signal", "started", "command"), "") | {
@@ -55,11 +58,11 @@ def conduct(folder, trials, crew=None, resume=False):
     configuration = conf.load()
     chosen = [Program(f"s/{name}", Path(name)) for name in "abcd"]
     guests = {GUEST: configuration.guest(GUEST)}
-    slots = {GUEST: partial(plan.slots, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
+    slots = {GUEST: partial(trial_specs, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
     store = Store(folder / "results.sqlite")
     store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
     run = 1 if resume else store.begin({})
-    _Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}, None).conduct([Batch(slots)], resume)
+    Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}, None).conduct([Batch(slots)], resume)
     return matrix.build({}, [GUEST], [VARIANT], [one.name for one in chosen], VARIANT, store.trials(run), [])
 
 
@@ -105,9 +108,9 @@ def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guest
             behind.append(self.made - len(list(store.trials(1))))  # made, and not stored yet
             super().put(slot)
 
-    slots = [plan.Slot("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
+    slots = [TrialSpec("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
     with Reporter() as report:
-        conductor = _Conductor(Watching(), store, store.begin({}), report, {"g": guests}, None)
+        conductor = Conductor(Watching(), store, store.begin({}), report, {"g": guests}, None)
         conductor.conduct([Batch({"g": lambda: slots})], False)
     assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
     assert max(behind) == guests - 1
@@ -133,14 +136,14 @@ def until_sure(folder, crews, most=12):
     """Make a run until it is sure, resumed with each further crew. Returns its outcomes by cell."""
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     variants = {VARIANT: conf.Variant(), "other": conf.Variant()}
-    cells = list(plan.slots({GUEST: conf.load().guest(GUEST)}, {GUEST: ""}, variants, chosen, 1))
+    cells = list(trial_specs({GUEST: conf.load().guest(GUEST)}, {GUEST: ""}, variants, chosen, 1))
     store = Store(folder / "results.sqlite")
     run = store.begin({})
     for place, crew in enumerate(crews):
         report = Reporter(lambda line: None)
-        batches = _rounds(cells, most, partial(store.outcomes, run), report)
+        batches = rounds(cells, most, partial(store.outcomes, run), report)
         try:
-            _Conductor(crew, store, run, report, {GUEST: 2}, None).conduct(batches, place > 0)
+            Conductor(crew, store, run, report, {GUEST: 2}, None).conduct(batches, place > 0)
         except RuntimeError:
             continue
     return store.outcomes(run)
@@ -165,9 +168,9 @@ def test_a_run_until_it_is_sure_goes_on_as_it_would_have(tmp_path, killed_at):
 def test_what_cannot_be_decided_is_refused():
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     guests = {GUEST: conf.load().guest(GUEST)}
-    both = list(plan.slots(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
-    _check_decidable(both, least_rounds(3))
+    both = list(trial_specs(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
+    check_decidable(both, least_rounds(3))
     with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
-        _check_decidable(both, least_rounds(3) - 1)
+        check_decidable(both, least_rounds(3) - 1)
     with pytest.raises(ConfigError, match="nothing to be sure of"):
-        _check_decidable([slot for slot in both if slot.variant == "other"], 20)
+        check_decidable([slot for slot in both if slot.variant == "other"], 20)

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import ImageError
 from harness.guest import datadisk
-from harness.guest.host import which
+from harness.host import which
 
 MIB = 1 << 20
 

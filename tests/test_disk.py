@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ImageError
-from harness.guest import disk
-from harness.guest.disk import FileSystem, Partition
+from harness.images import disk
+from harness.images.disk import FileSystem, Partition
 
 MIB = 1 << 20
 needs_ext2 = pytest.mark.skipif(

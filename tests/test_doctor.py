@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import doctor, packages, paths
-from harness.cli import main
+from harness.cli.app import main
 from harness.guest import machine
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.conf.system import LINUX
 from harness.errors import GuestError
-from harness.guest.system import LINUX
-from harness.trial import dossier
+from harness.trial import diagnostics
 
 DATA = Path(__file__).parent / "data" / "registers"
 SPINNING, WAITING = ((DATA / f"{name}.txt").read_text() for name in ("spinning", "waiting"))
@@ -42,7 +42,7 @@ LONG = "CPU#0\nRIP=ffffffff81c3f8ae RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=
     ],
 )
 def test_registers_in_words(samples, words):
-    told = dossier.registers(samples)
+    told = diagnostics.registers(samples)
     for word in words:
         assert word in told
     for shown in samples[:1] + samples[-1:]:
@@ -51,17 +51,17 @@ def test_registers_in_words(samples, words):
 
 def test_where_a_processor_was():
     moved = SPINNING.replace("EIP=00464b6e", "EIP=00464b90")
-    assert "at addresses 00464b6e to 00464b90" in dossier.registers([moved, SPINNING])
+    assert "at addresses 00464b6e to 00464b90" in diagnostics.registers([moved, SPINNING])
 
 
 @given(st.lists(st.text(), max_size=3))
 def test_any_answer_of_qemu_makes_a_part(samples):
-    assert dossier.registers(samples)
+    assert diagnostics.registers(samples)
 
 
 @given(st.binary(max_size=200), st.integers(10, 100))
 def test_a_part_is_bounded_and_keeps_its_ends(data, size):
-    got = dossier.bounded(data, size)
+    got = diagnostics.bounded(data, size)
     if len(data) <= size:
         assert got == data
     else:
@@ -85,7 +85,7 @@ def test_linux_tells_of_threads_and_files_of_a_real_process(tmp_path):
     with subprocess.Popen([odd, "60"]) as process:
         parts = {"dossier/threads": b""}
         while b"state S" not in parts["dossier/threads"] and process.poll() is None:  # it may be starting yet
-            parts = dossier.inside(Here(), LINUX.looks, process.pid)
+            parts = diagnostics.inside(Here(), LINUX.looks, process.pid)
         process.kill()
     assert set(parts) >= {f"dossier/{name}" for name in ("threads", "processes", "memory", "files", "stacks")}
     line = parts["dossier/threads"].decode().splitlines()[0]
@@ -95,11 +95,11 @@ def test_linux_tells_of_threads_and_files_of_a_real_process(tmp_path):
 
 
 def test_what_cannot_be_had_is_said_and_takes_its_time_only(monkeypatch):
-    monkeypatch.setattr(dossier, "EACH", 3.0)
+    monkeypatch.setattr(diagnostics, "EACH", 3.0)
     looks = {"absent": "no-such-tool {pid}", "slow": "sleep 60", "loud": "head -c 200000 /dev/zero | tr '\\0' {pid}"}
-    parts = dossier.inside(Here(), looks, 7)
+    parts = diagnostics.inside(Here(), looks, 7)
     assert parts["dossier/absent"].startswith(b"the guest has no such tool: ")
     assert parts["dossier/slow"] == b"could not be had: no end in time\n"
-    assert len(parts["dossier/loud"]) < dossier.LARGEST + 100 and parts["dossier/loud"].endswith(b"777")
-    monkeypatch.setattr(dossier, "TOTAL", -1.0)
-    assert dossier.inside(Here(), looks, 7)["dossier/loud"].startswith(b"no time was left")
+    assert len(parts["dossier/loud"]) < diagnostics.LARGEST + 100 and parts["dossier/loud"].endswith(b"777")
+    monkeypatch.setattr(diagnostics, "TOTAL", -1.0)
+    assert diagnostics.inside(Here(), looks, 7)["dossier/loud"].startswith(b"no time was left")

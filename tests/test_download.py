@@ -17,7 +17,7 @@ import pytest
 import tenacity
 
 from harness.errors import DownloadError
-from harness.guest import download
+from harness.images import download
 
 DATA = os.urandom(3_000_000)
 SUM = hashlib.sha512(DATA).hexdigest()

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from harness import conf
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import ConfigError, GuestError, QemuRefusal, ToolMissing
 from harness.guest import dry_start
-from harness.guest.image import ssh_key
-from harness.guest.machine import Files, Machine, _Failure
+from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine, _Failure
+from harness.images.image import ssh_key
 
 REAL = 'exec qemu-system-x86_64 "$@"\n'
 
@@ -84,7 +85,7 @@ def test_the_files_are_tried_when_they_are_there(cache, described, write):
     kernel = write("kernel", "no kernel" * 1000)
     dry_start.check("linux-i386", configuration)
     disk = write("disk", bytes(1 << 20))
-    files = Files(disk, kernel, "", None, (), ssh_key(), None)
+    files = BootFiles(disk, kernel, "", None, (), ssh_key(), None)
     with pytest.raises(ConfigError, match=re.escape(f"{file}:4: guests.linux-i386.kernel: qemu-system-i386 does not")):
         dry_start.check("linux-i386", configuration, files)
 
@@ -176,7 +177,7 @@ def test_what_a_start_raises(described, before_qemu, tmp_path, says, kind, text)
     script, _ = before_qemu(f"{says}\n")
     configuration, _ = described(f"qemu: {script}")
     guest = configuration.guest("linux-i386").model_copy(update={"disk": None})
-    machine = Machine("g", guest, Files(None, None, "", None, (), ssh_key(), None), tmp_path / "m")
+    machine = Machine("g", guest, BootFiles(None, None, "", None, (), ssh_key(), None), tmp_path / "m")
     with pytest.raises(kind) as caught:
         machine.start()
     assert type(caught.value) is kind and text in str(caught.value) and "warning" not in str(caught.value)

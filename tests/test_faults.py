@@ -13,13 +13,13 @@ import time
 import pytest
 from click.testing import CliRunner
 
-import harness.crew
-import harness.engine
 import harness.guest.machine
 import harness.guest.pool
-import harness.trial.run
-from harness.cli import main
-from harness.guest import image
+import harness.run.conductor
+import harness.run.workers
+import harness.trial.observe
+from harness.cli.app import main
+from harness.images import image
 from harness.results.store import Store
 from tests import faults
 from tests.faults import (
@@ -62,9 +62,9 @@ def harmed(tmp_path_factory):
         programs = suites["traps" if name in TRAPS else "others"]
         programs |= {f"{index:02}-{name}": fault, f"{index:02}-then": HEALTHY}
     with pytest.MonkeyPatch.context() as patch:  # what is waited for is the same, for a shorter time
-        patch.setattr(harness.trial.run, "GRACE", 1.0)
-        patch.setattr(harness.trial.run, "PATIENCE", 4.0)
-        patch.setattr(harness.engine, "ATTEMPTS", 2)
+        patch.setattr(harness.trial.observe, "GRACE", 1.0)
+        patch.setattr(harness.trial.observe, "PATIENCE", 4.0)
+        patch.setattr(harness.run.conductor, "ATTEMPTS", 2)
         words = ("--variant", "pristine", "--jobs", 2, "--work", folder / "w")
         ends = [run(faults.write(folder / place / "harm", programs), *words) for place, programs in suites.items()]
     trials = {}
@@ -290,7 +290,7 @@ def test_a_port_that_somebody_has_is_passed_over(slow, monkeypatch):
 def test_a_guest_that_cannot_be_had_ends_the_run_at_once(slow, write, monkeypatch):
     work, words = slow
     monkeypatch.setattr(harness.guest.pool, "RESTORES", 1)
-    monkeypatch.setattr(harness.crew, "ATTEMPTS", 1)
+    monkeypatch.setattr(harness.run.workers, "ATTEMPTS", 1)
     mine = write("mine.yaml", "guests:\n  linux-i386: {ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA}}\n")
     done = run(*words(1)[1:], "--conf", mine)
     assert done.exit_code == 3 and "SSH: the guest shows another host key" in done.output, done.output

@@ -6,19 +6,21 @@ from fnmatch import fnmatch
 
 import pytest
 
-from harness import conf, gccsuites, paths, plan
-from harness.build import gotags, gotest, patches
-from harness.build.gotags import Target
+from harness import conf, paths
+from harness.build import gotest, patches
 from harness.errors import ConfigError, ProgramError
-from harness.gccsuites import Header
 from harness.guest import pool
+from harness.programs import gcc_suites, gotags
+from harness.programs.gcc_suites import Header
+from harness.programs.gotags import Target
+from harness.programs.select import fitting_programs, own_suites, select_programs
 
 LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
 
 
 @pytest.fixture
 def contents(gcc):
-    return {name: gccsuites.contents(name, suite, gcc) for name, suite in gccsuites.suites().items()}
+    return {name: gcc_suites.contents(name, suite, gcc) for name, suite in gcc_suites.suites().items()}
 
 
 def by_name(contents, suite):
@@ -37,9 +39,9 @@ def test_gcc_s_tests_by_kind(contents):
     # 26 of them are for another compiler, by their `+build` lines.
     for target in (LINUX, HURD):
         assert sum(one.fits(target, conf.Variant()) for one in programs) == 653
-    assert len(plan.fitting(programs, ["i686-linux-gnu"], [conf.Variant()])) == 653
+    assert len(fitting_programs(programs, ["i686-linux-gnu"], [conf.Variant()])) == 653
     with pytest.raises(ProgramError, match="gcc-go/fixedbugs/bug302: for another system or compiler"):
-        plan.fitting([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
+        fitting_programs([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
     assert sum(one.expected.output is not None for one in programs) == 28
     assert all(one.expected.gcc and one.timeout >= 300 for one in programs)
 
@@ -69,7 +71,7 @@ def test_the_other_suites(contents):
     assert len(packages) + len(contents["libgo-packages"].skipped) == 196
     assert packages["sync"].args == ("-test.short", "-test.v", "-test.timeout=600s")
     assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
-    for name, said in gccsuites.suites().items():
+    for name, said in gcc_suites.suites().items():
         assert all(one.word == one.name for one in contents[name].programs)
         known = {*by_name(contents, name), *contents[name].skipped}
         for special in said.programs:
@@ -97,29 +99,29 @@ def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
     ],
 )
 def test_headers(text, line, constraints):
-    assert gccsuites.header(text) == Header(line, constraints)
+    assert gcc_suites.header(text) == Header(line, constraints)
 
 
 def test_single_programs_are_selected_by_name(contents):
     others = {name: lambda name=name: contents[name].programs for name in contents}
-    (one,) = plan.programs(["gcc-go/chan/select3"], others)
+    (one,) = select_programs(["gcc-go/chan/select3"], others)
     assert one.source.name == "select3.go"
-    assert {one.name for one in plan.programs(["gcc-go/ken/cplx?"], others)} == {
+    assert {one.name for one in select_programs(["gcc-go/ken/cplx?"], others)} == {
         f"gcc-go/ken/cplx{n}" for n in range(6)
     }
-    assert {one.name.split("/")[0] for one in plan.programs([], others)} <= set(plan.suites()), "only what is small"
-    assert len(plan.programs([str(paths.DATA / "suites/gcc-go-torture")], others)) == 256
+    assert {one.name.split("/")[0] for one in select_programs([], others)} <= set(own_suites()), "only what is small"
+    assert len(select_programs([str(paths.DATA / "suites/gcc-go-torture")], others)) == 256
     with pytest.raises(ProgramError, match="no program chan/selekt3 that is run; did you mean gcc-go/chan/select3"):
-        plan.programs(["gcc-go/chan/selekt3"], others)
+        select_programs(["gcc-go/chan/selekt3"], others)
     with pytest.raises(ProgramError, match="did you mean gcc-go"):
-        plan.programs(["gcc-gos"], others)
+        select_programs(["gcc-gos"], others)
 
 
 def test_a_wrong_suite_is_named(write, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
     write("suites/x/suite.yaml", "about: a\nkind: torture\nsource: gcc\ntimeout: 1s\nprograms:\n  a: {skipp: b}\n")
     with pytest.raises(ConfigError, match=r"suite.yaml:6: programs.a.skipp: unknown key; did you mean skip"):
-        gccsuites.suites()
+        gcc_suites.suites()
 
 
 def test_a_package_s_name_is_no_comment_s(write):

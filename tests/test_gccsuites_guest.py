@@ -5,7 +5,7 @@ import re
 
 from click.testing import CliRunner
 
-from harness.cli import main
+from harness.cli.app import main
 from harness.results.store import Store
 
 SELECTION = [

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.build import gotags
-from harness.build.gotags import Target
+from harness.programs import gotags
+from harness.programs.gotags import Target
 
 LINUX, HURD = Target.of("i686-linux-gnu"), Target.of("i686-gnu")
 LINUX_64, HURD_64 = Target.of("x86_64-linux-gnu"), Target.of("x86_64-gnu")

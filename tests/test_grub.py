@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ImageError
-from harness.guest import grub
-from harness.guest.grub import Module
+from harness.images import grub
+from harness.images.grub import Module
 
 EXT2FS = (
     "--multiboot-command-line=${kernel-command-line} --host-priv-port=${host-port} "

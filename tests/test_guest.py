@@ -9,12 +9,13 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, engine
-from harness.cli import main
-from harness.engine import fresh_guest
+from harness import conf
+from harness.cli.app import main
 from harness.guest.shell import Shell
 from harness.progress import Reporter
+from harness.results.load import load_life_cycles
 from harness.results.store import Store
+from harness.run.prepare import fresh_guest
 
 PROGRAMS = {
     "nil": ("crash", "", "func main() {\n\tvar f func()\n\tf()\n}\n"),
@@ -75,7 +76,7 @@ def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_p
     done = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
     assert done.exit_code == 1, done.output
     store = Store(tmp_path / "work" / "results.sqlite")
-    cycles = engine.life_cycles(store, store.run(None))
+    cycles = load_life_cycles(store, store.run(None))
     assert {cycle.program: dict(cycle.columns["pristine"].verdicts) for cycle in cycles} == {
         "demo/crash": {"crash": 1},
         "demo/hang": {"hang": 1},

@@ -7,14 +7,16 @@ import zlib
 import pytest
 import yaml
 
-import harness.trial.run
-from harness import conf, engine, paths, steady
+import harness.trial.observe
+from harness import clock, conf, paths
 from harness.build import program, toolchain
+from harness.build.artifacts import AGENT_SOURCE
 from harness.cache import Cache
 from harness.guest import boot, ciphers
 from harness.guest.openssh import CIPHER
 from harness.guest.pool import Pool
-from harness.trial.run import observe
+from harness.images.bootfiles import find_boot_files
+from harness.trial.observe import observe
 from tests import hostile
 
 LARGE, AGENT = "/tmp/harness/large", "/tmp/harness/agent"
@@ -31,20 +33,20 @@ def configuration(write, calm):
 def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
     configuration, write, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(harness.trial.run, "GRACE", 20.0)
+    monkeypatch.setattr(harness.trial.observe, "GRACE", 20.0)
     tools = toolchain.find("linux-i386", configuration)
     large = os.urandom(6 << 20)
     contents = {
         LARGE: write("large", large),
-        AGENT: program.build_agent(engine.AGENT, tools, Cache(paths.cache_dir())),
+        AGENT: program.build_agent(AGENT_SOURCE, tools, Cache(paths.cache_dir())),
     }
-    files = boot.files(hostile.NAME, configuration, lambda text: None)
+    files = find_boot_files(hostile.NAME, configuration, lambda text: None)
     cache, said, trouble = Cache(tmp_path / "cache"), [], []
     pool = Pool(hostile.NAME, configuration.guest(hostile.NAME), files, {}, cache, trouble.append)
     (tmp_path / "first").mkdir()
     pool.prepare(tmp_path / "first", said.append, lambda: False)
     pool.hold(contents)
-    monkeypatch.setattr(steady, "QUIET", 20.0)  # the large file takes longer than that
+    monkeypatch.setattr(clock, "QUIET", 20.0)  # the large file takes longer than that
     guest = pool.fresh(tmp_path / "guest", said.append)
     try:
         steps = [text.partition(",")[0] for text in said if not text.startswith("SSH by ")]

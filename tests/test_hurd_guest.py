@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from harness import conf
-from harness.cli import main
-from harness.guest import image
+from harness.cli.app import main
+from harness.images import image
 
 YAML = """
 guests:

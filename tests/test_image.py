@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from harness import paths
+from harness import host, paths
 from harness.errors import ImageError, ToolMissing
-from harness.guest import debian, host, image
+from harness.images import debian, image
 
 needs_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 

@@ -19,8 +19,10 @@ import yaml
 
 from harness import conf, paths
 from harness.errors import GuestError
-from harness.guest import boot, disk, image
+from harness.guest import boot
 from harness.guest.machine import Machine
+from harness.images import disk, image
+from harness.images.bootfiles import find_boot_files
 from tests import grubdisk
 
 pytestmark = pytest.mark.skipif(
@@ -130,7 +132,7 @@ def test_an_ssh_server_is_installed_on_the_console(tmp_path: Path, control: dict
     assert not [path for path in found.folder.iterdir() if path.is_dir()], "nothing of the boot is left"
 
     configuration = conf.load()
-    files = boot.files("by-grub", configuration, lambda text: None)
+    files = find_boot_files("by-grub", configuration, lambda text: None)
     machine = Machine("by-grub", configuration.guest("by-grub"), files, tmp_path / "machine")
     machine.start()
     try:

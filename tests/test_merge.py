@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from harness import engine, shards
-from harness.cli import main
-from harness.crew import SCREENS
+from harness.cli.app import main
 from harness.errors import StoreError
+from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
+from harness.results.load import load_matrix
 from harness.results.matrix import Trial
 from harness.results.store import Store
-from harness.shards import Times
+from harness.run import shards
+from harness.run.request import stored_request
+from harness.run.shards import Times
 from harness.trial import cores
 
 GUESTS, VARIANTS, PROGRAMS = ["g1", "g2"], ["pristine", "other"], [f"s/p{n}" for n in range(6)]
@@ -93,7 +95,7 @@ def merged(folders, work):
 
 def cells(store, run):
     """The matrix without what differs by right: numbers of trials, and facts of the run."""
-    found = engine.matrix(store, run).to_json()
+    found = load_matrix(store, run).to_json()
     for cell in found["cells"]:
         cell["ids"] = len(cell["ids"])
         for finding in cell["findings"]:
@@ -138,7 +140,7 @@ def test_trials_that_were_made_again_all_count(tmp_path):
     assert done.further == 1
     rows = [(one.number, one.attempt, one.verdict) for one in store.trials(run.id)]
     assert rows == [(1, 1, "error"), (1, 2, "fail"), (TRIALS + 1, 1, "pass"), (TRIALS, 1, "fail")]
-    cell = engine.matrix(store, run).cells[0]
+    cell = load_matrix(store, run).cells[0]
     assert (cell.passed, cell.trials, cell.errors, cell.lost) == (1, 3, 1, 0)
 
 
@@ -278,4 +280,4 @@ def test_a_merged_run_does_not_go_on_by_itself(tmp_path):
     folders, _ = sharded(tmp_path)
     merged(folders[:2], tmp_path / "merged")
     with pytest.raises(StoreError, match="put together of others"):
-        engine.request_of(tmp_path / "merged", 1)
+        stored_request(tmp_path / "merged", 1)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import paths
-from harness.cli import main
+from harness.cli.app import main
 
 #: What a wheel must carry besides the package.
 CARRIED = ("conf", "images", "suites")
@@ -82,7 +82,7 @@ def test_the_command_works_outside_the_clone(installed):
 
 
 def test_an_image_is_the_same_one(installed):
-    from harness.guest import image
+    from harness.images import image
 
     assert installed(
         "python", "-c", "from harness.guest import image; print(image.key('linux-i386'))"

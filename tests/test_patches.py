@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import conf, engine, paths
+from harness import conf, paths
 from harness.build import patches
 from harness.build.toolchain import GCC_VERSIONS
+from harness.build.variants import TRACE_PATCH, variant_recipe
 from harness.errors import PatchError
 
 GOOD = "--- a/libgo/f.go\n+++ b/libgo/f.go\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
@@ -114,15 +115,15 @@ def test_there_is_a_source_to_try_patches_on():
 @pytest.mark.parametrize("name", [name for name, one in conf.load().variants.items() if one.patches])
 def test_each_variant_s_patches_apply_and_the_trace_after_them(libgo_source, tmp_path, name):
     shutil.copytree(libgo_source, tmp_path / "gcc")
-    for patch in [*engine.recipe(name, conf.load()).patches, patches.read(engine.TRACE_PATCH)]:
+    for patch in [*variant_recipe(name, conf.load()).patches, patches.read(TRACE_PATCH)]:
         patches.apply(patch, tmp_path / "gcc")
 
 
 def test_each_given_patch_says_what_it_is_for():
     used = {file.name for name in conf.load().variants for file in conf.load().patches(name)}
     found = sorted((paths.DATA / "conf" / "patches").glob("*.patch"))
-    assert used | {engine.TRACE_PATCH.name} == {file.name for file in found}
+    assert used | {TRACE_PATCH.name} == {file.name for file in found}
     for path in found:
         header = path.read_text().partition("\n--- ")[0]
-        words = ["Touches:"] if path == engine.TRACE_PATCH else ["Touches:", "Separates:"]
+        words = ["Touches:"] if path == TRACE_PATCH else ["Touches:", "Separates:"]
         assert all(word in header for word in words), path.name

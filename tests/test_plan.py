@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import conf, plan
+from harness import conf
 from harness.errors import ProgramError
-from harness.plan import Expectation, Made
+from harness.programs.header import parse_expectation, read_program
+from harness.programs.model import TIMEOUT, BuildSpec, Expectation
+from harness.programs.select import fitting_programs, select_programs, trial_specs
 
 BODY = "\npackage main\n\nfunc main() {}\n"
 
@@ -22,40 +24,40 @@ def test_a_header_with_everything(write):
         "// run\n// args: 64 'a b'\n// env: GOMAXPROCS=4 A=b\n// timeout: 2m\n// needs: split-stack\n"
         '// expect: exit 2, stderr ~ "all goroutines, \\"asleep\\""\n' + BODY,
     )
-    got = plan.read(source)
+    got = read_program(source)
     assert (got.name, got.args, got.env) == ("s/p", ("64", "a b"), {"GOMAXPROCS": "4", "A": "b"})
     assert (got.timeout, got.needs) == (120, ("split-stack",))
-    assert got.expected == plan.Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
+    assert got.expected == Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
 
 
-@given(st.builds(plan.Expectation, st.integers(0, 255), st.text(), st.none() | st.binary(), st.text(), st.text()))
+@given(st.builds(Expectation, st.integers(0, 255), st.text(), st.none() | st.binary(), st.text(), st.text()))
 def test_an_expectation_is_the_same_after_it_was_stored(expected):
-    assert plan.Expectation.from_json(json.loads(json.dumps(expected.to_json()))) == expected
+    assert Expectation.from_json(json.loads(json.dumps(expected.to_json()))) == expected
 
 
 def test_the_prose_of_a_header_is_kept(write):
-    program = plan.read(
+    program = read_program(
         write("p.go", "// run\n// timeout: 5s\n\n// It shows: this.\n// And that.\n" + BODY + "// not this\n")
     )
     assert (program.about, program.timeout) == ("It shows: this. And that.", 5)
 
 
 def test_gcc_s_own_directives(write):
-    assert plan.read(write("a.go", "// +build linux\n\n// run 5\n" + BODY)).args == ("5",)
-    assert plan.read(write("b.go", "// run -gcflags=-l=4\n" + BODY)).args == ()
-    assert plan.read(write("c.go", "// errorcheck\n" + BODY)).kind == "errorcheck"
-    assert plan.read(write("d.go", "// Copyright\n" + BODY)).kind == "run"
-    assert plan.read(write("e.go", "// run\n" + BODY + "// timeout: nonsense\n")).timeout == plan.TIMEOUT
+    assert read_program(write("a.go", "// +build linux\n\n// run 5\n" + BODY)).args == ("5",)
+    assert read_program(write("b.go", "// run -gcflags=-l=4\n" + BODY)).args == ()
+    assert read_program(write("c.go", "// errorcheck\n" + BODY)).kind == "errorcheck"
+    assert read_program(write("d.go", "// Copyright\n" + BODY)).kind == "run"
+    assert read_program(write("e.go", "// run\n" + BODY + "// timeout: nonsense\n")).timeout == TIMEOUT
 
 
 def test_a_signal_is_expected_by_either_name(write):
     for name in ("SEGV", "SIGSEGV"):
-        assert plan.read(write("a.go", f"// run\n// expect: signal {name}\n" + BODY)).expected.signal == "SIGSEGV"
+        assert read_program(write("a.go", f"// run\n// expect: signal {name}\n" + BODY)).expected.signal == "SIGSEGV"
 
 
 def test_the_highest_status_and_any_system_s_signals_are_expected():
-    assert plan.expectation(Expectation(), "exit 255").exit_status == 255
-    assert [plan.expectation(Expectation(), f"signal {name}").signal for name in ("LOST", "PWR")] == [
+    assert parse_expectation(Expectation(), "exit 255").exit_status == 255
+    assert [parse_expectation(Expectation(), f"signal {name}").signal for name in ("LOST", "PWR")] == [
         "SIGLOST",
         "SIGPWR",
     ]
@@ -80,49 +82,49 @@ def test_the_highest_status_and_any_system_s_signals_are_expected():
 )
 def test_a_wrong_header_is_named(write, line, said):
     with pytest.raises(ProgramError) as caught:
-        plan.read(write("p.go", f"// run\n{line}\n{BODY}"))
+        read_program(write("p.go", f"// run\n{line}\n{BODY}"))
     assert said in str(caught.value)
 
 
 def test_a_first_line_that_no_shell_can_read(write):
     with pytest.raises(ProgramError, match=r"p\.go:1: No closing quotation"):
-        plan.read(write("p.go", '// run "unclosed\n' + BODY))
+        read_program(write("p.go", '// run "unclosed\n' + BODY))
 
 
 def test_an_expectation_in_words():
     said = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
-    whole = replace(plan.expectation(Expectation(), said), stdout=b"", output=b"one\ntwo\n")
+    whole = replace(parse_expectation(Expectation(), said), stdout=b"", output=b"one\ntwo\n")
     assert str(whole) == f"{said.replace('SEGV', 'SIGSEGV')}, no output, output of 2 lines"
     assert str(Expectation(exit_status=3, stdout=b"a\n")) == "exit 3, stdout of 1 lines"
 
 
 def test_programs_that_fit_no_target(write):
-    tagged = replace(plan.read(write("s/a.go", BODY)), constraints=(("plan9",),))
-    package = replace(plan.read(write("s/b.go", BODY)), made=Made(package="sync"))
+    tagged = replace(read_program(write("s/a.go", BODY)), constraints=(("plan9",),))
+    package = replace(read_program(write("s/b.go", BODY)), made=BuildSpec(package="sync"))
     for program, variant in [(tagged, conf.Variant()), (package, conf.Variant(prebuilt=True))]:
         with pytest.raises(ProgramError, match="for another system or compiler"):
-            plan.fitting([program], ["i686-linux-gnu"], [variant])
-    assert plan.fitting([package], ["i686-linux-gnu"], [conf.Variant()]) == [package]
+            fitting_programs([program], ["i686-linux-gnu"], [variant])
+    assert fitting_programs([package], ["i686-linux-gnu"], [conf.Variant()]) == [package]
 
 
 def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
-    listed = [replace(plan.read(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", foreign=True)]
     write("other/suite.yaml", "about: x\n")
     for word in ("other", "other/a", "other/*", str(tmp_path / "other")):
-        assert plan.programs([word], {"other": lambda: listed}) == listed
+        assert select_programs([word], {"other": lambda: listed}) == listed
     assert listed[0].word == "other/a"
     with pytest.raises(ProgramError, match="suite other has no program zzzzzzzz that is run; it has 1 others"):
-        plan.programs(["other/zzzzzzzz"], {"other": lambda: listed})
+        select_programs(["other/zzzzzzzz"], {"other": lambda: listed})
     with pytest.raises(ProgramError, match=r"are both named s/a"):
-        plan.programs([str(write("one/s/a.go", "// run\n" + BODY)), str(write("two/s/a.go", "// run\n" + BODY))])
+        select_programs([str(write("one/s/a.go", "// run\n" + BODY)), str(write("two/s/a.go", "// run\n" + BODY))])
 
 
 def test_selections(write, tmp_path):
     write("mine/a.go", "// run\n" + BODY)
     write("skipped/b.go", "// skip\n" + BODY)
     write("mine/b.go", "// skip\n" + BODY)
-    assert [one.name for one in plan.programs([str(tmp_path / "mine")])] == ["mine/a"]
-    assert {one.name.split("/")[0] for one in plan.programs(["goroutines", "threads"])} == {"goroutines", "threads"}
+    assert [one.name for one in select_programs([str(tmp_path / "mine")])] == ["mine/a"]
+    assert {one.name.split("/")[0] for one in select_programs(["goroutines", "threads"])} == {"goroutines", "threads"}
     for wrong, said in (
         ("goroutine", "did you mean goroutines"),
         (str(tmp_path / "none.go"), "cannot be read"),
@@ -132,31 +134,31 @@ def test_selections(write, tmp_path):
         (str(tmp_path / "mine" / "b.go"), "only `run` tests are run"),
     ):
         with pytest.raises(ProgramError, match=said):
-            plan.programs([wrong])
+            select_programs([wrong])
 
 
 def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no folder has its name
-    listed = [replace(plan.read(write("x/a.go", BODY)), name="other/a", foreign=True)]
-    assert plan.programs(["other/"], {"other": lambda: listed}) == listed
-    assert plan.programs(["threads/"]) == plan.programs(["threads"])
+    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    assert select_programs(["other/"], {"other": lambda: listed}) == listed
+    assert select_programs(["threads/"]) == select_programs(["threads"])
     with pytest.raises(ProgramError, match=r"no suite, folder or \.go file named thread/; did you mean threads\?"):
-        plan.programs(["thread/"])
+        select_programs(["thread/"])
 
 
 def test_an_empty_word_selects_nothing():
     with pytest.raises(ProgramError, match="an empty word selects nothing"):
-        plan.programs([""])
+        select_programs([""])
 
 
 def test_a_pipe_or_device_is_not_waited_for(tmp_path):
     (tmp_path / "a.go").symlink_to("/dev/null")  # one that has an end, so that this test has one too
     with pytest.raises(ProgramError, match=r"a\.go: cannot be read: it is no regular file"):
-        plan.read(tmp_path / "a.go")
+        read_program(tmp_path / "a.go")
 
 
 def test_the_given_suites_say_what_they_show():
-    found = plan.programs([])
+    found = select_programs([])
     assert len(found) >= 12
     for one in found:
         header = one.source.read_text().split("package main")[0].splitlines()
@@ -171,9 +173,9 @@ def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
         "y": conf.Variant(lacks=["split-stack"]),
         "z": conf.Variant(only=["i686-gnu"]),
     }
-    needy = plan.read(write("s/b.go", "// needs: split-stack\n" + BODY))
-    chosen = [plan.read(write("s/a.go", BODY)), needy, plan.read(write("s/c.go", "// needs: wings\n" + BODY))]
-    found = plan.slots(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
+    needy = read_program(write("s/b.go", "// needs: split-stack\n" + BODY))
+    chosen = [read_program(write("s/a.go", BODY)), needy, read_program(write("s/c.go", "// needs: wings\n" + BODY))]
+    found = trial_specs(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
     got = [(slot.number, slot.program.name, slot.variant) for slot in found]
     assert got == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]
 
@@ -182,4 +184,4 @@ def test_a_file_whose_name_is_no_text(tmp_path):
     file = tmp_path / os.fsdecode(b"a\xff.go")
     file.write_text("package main\n")
     with pytest.raises(ProgramError, match=r"a\\xff\.go: its name is not UTF-8"):
-        plan.read(file)
+        read_program(file)

@@ -16,16 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from harness import conf, engine, steady
+from harness import clock, conf
 from harness.build import program, toolchain
+from harness.build.artifacts import AGENT_SOURCE
 from harness.cache import Cache, file_digest
 from harness.errors import GuestError
 from harness.guest import boot, datadisk
 from harness.guest import machine as machine_module
 from harness.guest.machine import Machine
 from harness.guest.pool import _KEEPER, _PROOF, FAILED_BOOTS, KEPT, KEPT_IN_ALL, RESTORES, Pool
+from harness.images.bootfiles import find_boot_files
 from harness.progress import Reporter
-from harness.trial.run import observe
+from harness.run.prepare import booting_meanwhile
+from harness.trial.observe import observe
 
 NAME = "linux-i386"
 
@@ -39,7 +42,7 @@ def cache(tmp_path_factory):
 def guest_of(tmp_path, cache):
     """A pool, what it said and complained of, and a way to get a guest of it in a folder of its own."""
     configuration = conf.load()
-    files = boot.files(NAME, configuration, lambda text: None)
+    files = find_boot_files(NAME, configuration, lambda text: None)
     machines = []
 
     def get(contents, agent="", failed_boots=0, **changes):
@@ -84,7 +87,7 @@ def test_the_saved_machines_that_were_used_last_are_kept(tmp_path):
         base = "own" if number % 4 == 0 else "another"
         (folder / "saved.json").write_text(json.dumps({"base": base, "contents": [], "sizes": {}}))
         os.utime(folder, (number, number))
-    files = boot.files(NAME, conf.load(), lambda text: None)
+    files = find_boot_files(NAME, conf.load(), lambda text: None)
     Pool(NAME, conf.load().guest(NAME), files, {}, cache, print)._prune("own", cache.path("machines", "0"))
     kept = {int(path.name) for path in (tmp_path / "machines").iterdir()}
     assert kept == {0, *(number for number in range(5, KEPT_IN_ALL + 5) if number % 4 or number >= 4 * KEPT)}
@@ -108,7 +111,7 @@ def with_agent(tmp_path_factory):
     tools = toolchain.find(NAME, conf.load())
     folder = tmp_path_factory.mktemp("contents")
     (folder / "large").write_bytes(os.urandom(12 << 20))
-    agent = program.build_agent(engine.AGENT, tools, Cache(folder / "cache"))
+    agent = program.build_agent(AGENT_SOURCE, tools, Cache(folder / "cache"))
     return {AGENT: agent, "/tmp/harness/lib/large": folder / "large"}
 
 
@@ -296,7 +299,7 @@ def test_a_saved_machine_does_not_need_the_one_it_was_made_from(guest_of, write,
 
 def test_a_machine_saved_by_another_qemu_is_another(tmp_path, write):
     configuration = conf.load()
-    files = boot.files(NAME, configuration, lambda text: None)
+    files = find_boot_files(NAME, configuration, lambda text: None)
     guest = configuration.guest(NAME).model_copy(update={"qemu": str(write("qemu", "#!/bin/sh\n"))})
     (tmp_path / "qemu").chmod(0o755)
     before = Machine(NAME, guest, files, tmp_path / "m").identity
@@ -308,7 +311,7 @@ def test_a_machine_saved_by_another_qemu_is_another(tmp_path, write):
 def test_a_machine_saved_with_another_folder_is_another(tmp_path):
     """What a saved guest was given lies in that folder, and so does what proves that it was restored."""
     configuration = conf.load()
-    files = boot.files(NAME, configuration, lambda text: None)
+    files = find_boot_files(NAME, configuration, lambda text: None)
     guest = configuration.guest(NAME)
     other = guest.model_copy(update={"folder": "/var/harness"})
     assert Machine(NAME, other, files, tmp_path / "m").identity != Machine(NAME, guest, files, tmp_path / "m").identity
@@ -366,10 +369,10 @@ PRINTS = b"\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for lett
 
 
 def test_a_boot_that_stands_still_is_tried_once_the_other_way(tmp_path, cache, write, monkeypatch):
-    monkeypatch.setattr(steady, "QUIET", 15.0)
+    monkeypatch.setattr(clock, "QUIET", 15.0)
     configuration, told = conf.load(), []
     bootable = write("boot.img", (PRINTS.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
-    files = boot.files(NAME, configuration, lambda text: None)
+    files = find_boot_files(NAME, configuration, lambda text: None)
     files = replace(files, disk=bootable, append="console=ttyS0 rdinit=/bin/busybox -- sleep 9999")
     pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, told.append)
     with pytest.raises(GuestError, match="stands still at `disk`: nothing has moved for 15 s"):
@@ -399,8 +402,8 @@ def test_a_boot_that_stood_still_and_then_worked_is_counted(guest_of, monkeypatc
 def test_a_guest_is_saved_while_other_things_are_made(tmp_path, cache):
     configuration = conf.load()
     guests = {NAME: configuration.guest(NAME).model_copy(update={"memory": 470})}
-    files = {NAME: boot.files(NAME, configuration, lambda text: None)}
-    with Reporter() as report, engine._booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, failed_boots):
+    files = {NAME: find_boot_files(NAME, configuration, lambda text: None)}
+    with Reporter() as report, booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, failed_boots):
         pass
     assert not troubles and failed_boots == {NAME: 0}
     said = []
@@ -412,8 +415,8 @@ def test_a_guest_is_saved_while_other_things_are_made(tmp_path, cache):
 def test_what_goes_wrong_while_other_things_are_made_is_told(tmp_path, cache, caplog):
     configuration = conf.load()
     guests = {NAME: configuration.guest(NAME).model_copy(update={"qemu_args": ["-device", "no-such-device"]})}
-    files = {NAME: boot.files(NAME, configuration, lambda text: None)}
-    with Reporter() as report, engine._booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, failed_boots):
+    files = {NAME: find_boot_files(NAME, configuration, lambda text: None)}
+    with Reporter() as report, booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, _):
         pass
     ((name, told),) = troubles
     assert name == NAME and "no-such-device" in told
@@ -429,7 +432,7 @@ def test_a_guest_that_does_not_boot_says_so_once(guest_of):
 def test_a_machine_is_gone_when_it_was_saved(tmp_path):
     configuration = conf.load()
     machine = Machine(
-        NAME, configuration.guest(NAME), boot.files(NAME, configuration, lambda text: None), tmp_path / "m"
+        NAME, configuration.guest(NAME), find_boot_files(NAME, configuration, lambda text: None), tmp_path / "m"
     )
     (tmp_path / "saved").mkdir()
     machine.start()
@@ -442,7 +445,11 @@ def test_a_machine_is_gone_when_it_was_saved(tmp_path):
 def test_a_monitor_that_broke_off_is_the_guest_s_trouble(tmp_path):
     configuration = conf.load()
     machine = Machine(
-        NAME, configuration.guest(NAME), boot.files(NAME, configuration, lambda text: None), tmp_path / "m", tmp_path
+        NAME,
+        configuration.guest(NAME),
+        find_boot_files(NAME, configuration, lambda text: None),
+        tmp_path / "m",
+        tmp_path,
     )
     machine.start()
     shell = machine._process.pid

@@ -28,11 +28,14 @@ import tenacity
 import yaml
 from click.testing import CliRunner
 
-from harness import cli, conf, paths
+from harness import conf, paths
+from harness.cli.app import main
 from harness.conf.read import read
 from harness.errors import DownloadError, GuestError, HarnessError, ImageError, StoreError
-from harness.guest import boot, debian, disk, download, image, prepare
+from harness.guest import boot
 from harness.guest.machine import Machine
+from harness.images import debian, disk, download, image, prepare
+from harness.images.bootfiles import find_boot_files
 from tests import grubdisk
 
 PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -203,7 +206,7 @@ def test_a_guest_boots_what_its_image_brings_unless_it_says_otherwise(
     )
     (tmp_path / "mach").write_bytes(KERNEL)
     configuration = conf.load([tmp_path / "my.yaml"])
-    files = boot.files("hurd-i386", configuration, say_nothing)
+    files = find_boot_files("hurd-i386", configuration, say_nothing)
     assert files.kernel and files.kernel.read_bytes() == KERNEL
     assert files.append == "root=part:2:device:wd0 noide console=com0"
     assert [path.read_bytes() for path, _ in files.modules] == [b"pci", b"acpi", b"rumpdisk", b"ext2fs", b"loader"]
@@ -214,7 +217,7 @@ def test_a_guest_boots_what_its_image_brings_unless_it_says_otherwise(
     ]
     assert files.disk and files.disk.name == "root.img"
     assert files.host_key and files.host_key.startswith("ssh-ed25519 ")
-    mine = boot.files("mine", configuration, say_nothing)
+    mine = find_boot_files("mine", configuration, say_nothing)
     assert (mine.kernel, mine.append, mine.modules) == (tmp_path / "mach", "-x", files.modules)
 
 
@@ -222,13 +225,13 @@ def test_a_guest_whose_files_are_all_the_users_own_needs_no_image(release: Relea
     for name in ("mine.img", "mach", "ext2fs", "key"):
         (tmp_path / name).write_bytes(KERNEL)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd, disk: {file: ./mine.img}, ssh: {key: ./key}}}")
-    files = boot.files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
+    files = find_boot_files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
     assert (files.disk, files.kernel, files.modules) == (tmp_path / "mine.img", None, ())
     (tmp_path / "my.yaml").write_text(
         "guests: {hurd-i386: {image: hurd, disk: {file: ./mine.img}, ssh: {key: ./key}, kernel: ./mach, append: a,\n"
         "  modules: [{file: ./ext2fs, args: b}]}}"
     )
-    files = boot.files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
+    files = find_boot_files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
     assert (files.kernel, files.append, files.modules) == (tmp_path / "mach", "a", ((tmp_path / "ext2fs", "b"),))
     assert (files.ssh_key, files.host_key) == (tmp_path / "key", None)
     assert release.asked == []
@@ -312,7 +315,7 @@ def test_a_wrong_image_is_one_sentence_and_loses_nothing(
 ) -> None:
     good = image.fetch("hurd", say_nothing, file=image_file)
     harm(image_file)
-    done = CliRunner().invoke(cli.main, ["image", "fetch", "hurd", "--file", str(image_file)])
+    done = CliRunner().invoke(main, ["image", "fetch", "hurd", "--file", str(image_file)])
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].startswith("harness: ")
     assert image.find("hurd") == good
@@ -389,7 +392,7 @@ def test_an_image_that_qemu_cannot_boot_by_itself_is_booted_by_grub(
     assert found.manifest["boot"] is None
     assert any("booted by GRUB" in line and why in line for line in said)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
-    files = boot.files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
+    files = find_boot_files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
     assert (files.kernel, files.modules) == (None, ())
     assert b"console=com0" in file_system(found).read("/boot/grub/grub.cfg")
 
@@ -443,7 +446,7 @@ def test_a_full_disk_is_said_before_anything_is_downloaded(
     ],
 )
 def test_bad_input(release: Release, words: list[str], told: str) -> None:
-    done = CliRunner().invoke(cli.main, ["image", "fetch", *words])
+    done = CliRunner().invoke(main, ["image", "fetch", *words])
     assert done.exit_code == 2
     assert told in done.stderr
 
@@ -470,7 +473,7 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     image.fetch("hurd", say_nothing, file=make_image(tmp_path, gnumach))
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     configuration = conf.load([tmp_path / "my.yaml"])
-    files = boot.files("hurd-i386", configuration, say_nothing)
+    files = find_boot_files("hurd-i386", configuration, say_nothing)
     machine = Machine("hurd-i386", configuration.guest("hurd-i386"), files, tmp_path / "machine")
     machine.start()
     try:
@@ -510,7 +513,7 @@ def test_gnu_mach_is_booted_by_grub_from_the_disk_where_qemu_cannot(
     assert any("booted by GRUB" in line for line in lines)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     configuration = conf.load([tmp_path / "my.yaml"])
-    files = boot.files("hurd-i386", configuration, say_nothing)
+    files = find_boot_files("hurd-i386", configuration, say_nothing)
     machine = Machine("hurd-i386", configuration.guest("hurd-i386"), files, tmp_path / "machine")
     machine.start()
     try:

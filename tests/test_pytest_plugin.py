@@ -5,12 +5,13 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from harness import engine, paths
+import harness.run.conductor
+from harness import paths
 
 pytest_plugins = ["pytester"]
 
 #: Loaded before pytester notes which modules there are: what a session in this process loads, it forgets again.
-assert engine
+assert harness.run.conductor
 #: Pytester gives sessions another home, which has nothing built.
 CACHE = str(paths.cache_dir().parent)
 
@@ -50,7 +51,7 @@ def test_a_folder_of_programs_has_an_item_for_each_cell(pytester, demo):
 
 
 def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
-    pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'harness.engine' not in sys.modules\n")
+    pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'harness.run' not in sys.modules\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=1)
     assert collected(pytester, ".")[0] == ["test_sessions_that_ask_for_no_go_file_are_left_alone.py::test_light"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from harness import conf, paths, plan
-from harness.cli import main
+from harness import conf, paths
+from harness.cli.app import main
+from harness.programs.header import read_program
 
 TEXT = (paths.DATA / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -81,7 +82,7 @@ def test_the_life_cycle_is_what_harness_trace_prints(ran):
 
 
 def test_the_program_s_header(write):
-    program = plan.read(write("demo/x.go", block("go") + "package main\n"))
+    program = read_program(write("demo/x.go", block("go") + "package main\n"))
     assert (program.args, program.env, program.timeout) == (("64",), {"GOMAXPROCS": "4"}, 30.0)
     assert program.expected.exit_status == 2 and program.needs == ("split-stack",)
 

@@ -9,12 +9,15 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness import ci, engine, shards
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
-from harness.plan import Slot, read
+from harness.programs.header import read_program
+from harness.programs.model import TrialSpec
 from harness.results.store import Store
-from harness.shards import Times
+from harness.run import ci, shards
+from harness.run.request import Request
+from harness.run.resolve import resolve
+from harness.run.shards import Times
 from tests.test_store import TRIAL
 
 VARIANTS = ("pristine", "other")
@@ -75,13 +78,13 @@ def test_a_job_that_would_only_boot_is_empty():
 
 
 def test_a_shard_holds_its_trials_with_every_variant(write):
-    program = read(write("s/0.go", "package main\n"))
+    program = read_program(write("s/0.go", "package main\n"))
     first, second = shards.cut([("g0", variant, "s/0") for variant in VARIANTS], 4, Times(), 2)
     for number in range(1, 5):
-        has = {variant: first.has(Slot("g0", variant, program, number)) for variant in VARIANTS}
+        has = {variant: first.has(TrialSpec("g0", variant, program, number)) for variant in VARIANTS}
         assert set(has.values()) == {number <= 2}
-        assert second.has(Slot("g0", "pristine", program, number)) == (number > 2)
-    assert not first.has(Slot("g1", "pristine", program, 1))
+        assert second.has(TrialSpec("g0", "pristine", program, number)) == (number > 2)
+    assert not first.has(TrialSpec("g1", "pristine", program, 1))
 
 
 def test_what_is_not_known_is_the_median_of_its_suite_on_its_guest():
@@ -115,7 +118,7 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
     )
     made = []
     for place, job in enumerate(planned, start=1):
-        request = engine.Request(
+        request = Request(
             ("threads",),
             ("linux-i386",),
             ("pristine",),
@@ -126,10 +129,10 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
             shard=(place, 3),
             times=ci.read_times(times),
         )
-        asked = engine.read(request)
+        asked = resolve(request)
         assert job["seconds"] == round(asked.part.seconds)
         made += [(slot.program.name, slot.number) for slot in asked.slots(asked.guests, 2)]
-    whole = engine.read(engine.Request(("threads",), ("linux-i386",), ("pristine",), 2, None, (), tmp_path))
+    whole = resolve(Request(("threads",), ("linux-i386",), ("pristine",), 2, None, (), tmp_path))
     assert sorted(made) == sorted((slot.program.name, slot.number) for slot in whole.slots(whole.guests, 2))
 
 
@@ -144,7 +147,7 @@ def test_a_plan_for_github_and_for_gitlab():
 
 
 def test_github_s_limit():
-    job = ci.Job("1/300", "", 1, "")
+    job = ci.ShardJob("1/300", "", 1, "")
     with pytest.raises(ConfigError, match="at most 256 jobs"):
         ci.text([job] * 257, "github")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.guest.system import HURD, LINUX, POSIX, SYSTEMS, Process, family, read_ps, read_stat
+from harness.conf.system import HURD, LINUX, POSIX, SYSTEMS, Process, family, read_ps, read_stat
 
 RECORDED = (Path(__file__).parent / "data" / "ps-crash-suspended.txt").read_text()
 

@@ -18,7 +18,7 @@ from harness import conf, packages
 from harness.build import counting, gcc, toolchain
 from harness.build.sysroot import Folder
 from harness.cache import Cache
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import BuildError, ToolMissing
 
 CONFIGURE = r"""#!/bin/sh

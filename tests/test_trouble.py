@@ -8,14 +8,15 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, paths
+from harness import conf, host, paths
 from harness.cache import Cache
-from harness.cli import main
-from harness.engine import fresh_guest
+from harness.cli.app import main
 from harness.errors import GuestError
-from harness.guest import boot, debian, host
+from harness.guest import boot
+from harness.images import debian
 from harness.progress import Reporter
 from harness.results.store import Store
+from harness.run.prepare import fresh_guest
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.plan import Expectation
-from harness.trial.run import Observation
+from harness.programs.model import Expectation
+from harness.trial.observe import Observation
 from harness.trial.verdict import judge, signal_name, suspended
 
 LINUX, HURD = {10: "SIGUSR1", 11: "SIGSEGV"}, {10: "SIGBUS", 11: "SIGSEGV"}

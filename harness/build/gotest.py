@@ -14,14 +14,15 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.build import gotags, libgo, patches, source
-from harness.build.gotags import Target
+from harness.build import libgo, patches, source
 from harness.build.libgo import Libgo, Recipe
 from harness.build.program import compile_
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ProgramError
-from harness.plan import Program
+from harness.programs import gotags
+from harness.programs.gotags import Target
+from harness.programs.model import Program
 
 #: Files that the build writes for a package, and tags that hold for it (libgo/Makefile.am, extra_go_files_* and
 #: matchargs_*). A file that a target does not have is left out.

@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.build import command, gotags
-from harness.build.gotags import Target
+from harness.build import command
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ProgramError
-from harness.plan import Program
+from harness.programs import gotags
+from harness.programs.gotags import Target
+from harness.programs.model import Program
 
 #: Flags for packages that a program of several imports, as GCC's go-test.exp compiles them.
 PACKAGE_FLAGS = ("-O", "-g")

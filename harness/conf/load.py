@@ -21,8 +21,8 @@ from harness import paths
 from harness.conf import naming
 from harness.conf.model import Expected, Guest, Toolchain, Variant
 from harness.conf.read import Location, Mark, Marks, read
+from harness.conf.system import SYSTEMS
 from harness.errors import ConfigError
-from harness.guest.system import SYSTEMS
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.conf import naming
+from harness.conf.system import SYSTEMS, OperatingSystem
 from harness.conf.units import seconds
-from harness.guest.system import SYSTEMS, System
 
 
 def _regex(value: str) -> str:
@@ -149,7 +149,7 @@ class Guest(Model):
     """A machine that can be booted.
 
     `memory` is in MiB. `signals` are names by number, or a system's by its name; `system` names the operating system
-    whose ways the guest has (harness/guest/system.py), by default the one that `signals` names.
+    whose ways the guest has (harness/conf/system.py), by default the one that `signals` names.
     """
 
     image: str | None = None
@@ -178,7 +178,7 @@ class Guest(Model):
     provides: list[str] = []
 
     @property
-    def ways(self) -> System:
+    def ways(self) -> OperatingSystem:
         """The operating system's ways; those of POSIX alone if the description names none that is known."""
         named = self.system or (self.signals if isinstance(self.signals, str) else None)
         return SYSTEMS.get(named or "", SYSTEMS["posix"])

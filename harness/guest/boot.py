@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from harness import conf, steady
+from harness import clock
 from harness.errors import GuestError
-from harness.guest import image
 from harness.guest.console import FATAL_AT_BOOT
-from harness.guest.machine import Files, Machine, remember_that_kvm_fails
+from harness.guest.machine import Machine, remember_that_kvm_fails
 from harness.guest.openssh import Client
 from harness.guest.shell import Pair, Shell, WrongHostKey
 
@@ -34,51 +32,6 @@ class StoodStill(GuestError):
     """A guest whose boot stands still; the text says at what. Another boot may work."""
 
 
-def files(name: str, configuration: conf.Configuration, progress: Callable[[str], None]) -> Files:
-    """Find what a guest boots from; its image is built if a file of it is named and it is not there yet. Kernel,
-    arguments and modules that the guest does not name are those that the image comes with, if it does.
-
-    Raises:
-        ConfigError: there is no such guest.
-        ImageError, DownloadError, ToolMissing: the image cannot be built, or a file is missing.
-    """
-    guest = configuration.guest(name)
-    named: dict[tuple[str | int, ...], str | None] = {
-        ("disk", "file"): guest.disk.file if guest.disk else None,
-        ("kernel",): guest.kernel,
-        ("initrd",): guest.initrd,
-        ("ssh", "key"): guest.ssh.key,
-        **{("modules", i, "file"): one.file for i, one in enumerate(guest.modules)},
-    }
-    own = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
-    built = None
-    if guest.image and None in own.values():  # else all its files are the user's own
-        built = image.find(guest.image) or image.build(guest.image, progress)
-
-    def path(at: tuple[str | int, ...]) -> Path:
-        value = str(named[at])
-        return own[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
-
-    found = {at: path(at) for at in own}
-    kernel, append = found.get(("kernel",)), guest.append
-    modules = [(found["modules", i, "file"], one.args) for i, one in enumerate(guest.modules)]
-    if built and (boots := built.manifest.get("boot")):
-        kernel, append = kernel or built.folder / boots["kernel"], append or boots["append"]
-        if not modules and not guest.initrd:
-            modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
-    result = Files(
-        disk=found.get(("disk", "file")),
-        kernel=kernel,
-        append=append,
-        initrd=found.get(("initrd",)),
-        modules=tuple(modules),
-        ssh_key=found.get(("ssh", "key")) or image.ssh_key(),
-        host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
-    )
-    result.check()
-    return result
-
-
 def client(machine: Machine) -> Client:
     """OpenSSH's client for a running machine."""
     files = machine.files
@@ -90,7 +43,7 @@ def connect(machine: Machine, quiet: float | None = None, pair: Pair | None = No
     a panic or the like.
 
     Args:
-        quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
+        quiet: seconds in which nothing comes before it is given up; None means clock.QUIET.
         pair: as of `Shell.connect`.
     """
     files = machine.files
@@ -105,42 +58,42 @@ def wait(machine: Machine) -> Shell:
     reason one probe is made at a time, with more and more time between them.
 
     Raises:
-        StoodStill: for steady.QUIET its console has said nothing, and it has read nothing from its disk.
+        StoodStill: for clock.QUIET its console has said nothing, and it has read nothing from its disk.
         GuestError: it died, panicked, did not answer in time or showed a wrong host key; the error has the console's
             last lines and its screen.
     """
     ready = machine.guest.ready
 
-    def clock() -> float:
+    def guest_time() -> float:
         """The seconds that the guest had: a busy machine may keep QEMU waiting for a processor."""
-        return steady.time() - machine.waited()
+        return clock.time() - machine.waited()
 
-    deadline = clock() + ready.timeout
+    deadline = guest_time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"
-    begun, pause = steady.time(), _PAUSES[0]
-    still = steady.Deadline(clock=clock)
+    begun, pause = clock.time(), _PAUSES[0]
+    still = clock.Deadline(clock=guest_time)
     due: float | None = None  # when the next probe is
-    while clock() < deadline:
+    while guest_time() < deadline:
         machine.check_wanted()
         if said := machine.trouble(FATAL_AT_BOOT):
             if machine.restart_if_kvm_fails():
-                begun, due = steady.time(), None
-                deadline, still = clock() + ready.timeout, steady.Deadline(clock=clock)
+                begun, due = clock.time(), None
+                deadline, still = guest_time() + ready.timeout, clock.Deadline(clock=guest_time)
                 continue
             raise machine.failure(f"it does not boot: {said}")
         if due is None and _may_probe(machine, begun):
-            due = steady.time()
+            due = clock.time()
         if still.passed(machine.activity()) and (ready.console or machine.console.last_lines()):
             if shell := _without_silent_kvm(machine):
                 return shell
             raise _stood_still(machine, still, why)
-        if due is None or steady.time() < due:
+        if due is None or clock.time() < due:
             time.sleep(0.1)
             continue
-        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - clock())))
+        shell, why = _probe(machine, max(1.0, min(_PROBE, deadline - guest_time())))
         if shell:
             return shell
-        due, pause = steady.time() + pause, min(2 * pause, _PAUSES[1])
+        due, pause = clock.time() + pause, min(2 * pause, _PAUSES[1])
     if shell := _without_silent_kvm(machine):
         return shell
     raise machine.failure(f"not ready within {ready.timeout:.0f} s: {why}")
@@ -179,7 +132,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         raise
 
 
-def _stood_still(machine: Machine, still: steady.Deadline, why: str) -> StoodStill:
+def _stood_still(machine: Machine, still: clock.Deadline, why: str) -> StoodStill:
     """What is told of a boot that stands still."""
     last = machine.console.last_lines(1)
     at = f"at `{last[0]}`" if last else "before its console has said a word"
@@ -191,7 +144,7 @@ def _may_probe(machine: Machine, begun: float) -> bool:
     """Whether probes may begin: the console gave its sign or, without one, is silent or has had time enough."""
     if sign := machine.guest.ready.console:
         return machine.console.says(sign)
-    now = steady.time()
+    now = clock.time()
     return now > max(begun, machine.console.heard) + _QUIET or now > begun + _ENOUGH
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness import steady
+from harness import clock
 from harness.cache import Cache, digest
 from harness.errors import GuestError
 from harness.guest import boot
@@ -112,9 +112,9 @@ def _measure(machine: Machine) -> Choice:
             failure = error
             continue
         for _ in range(ROUNDS):
-            begun = steady.time()
+            begun = clock.time()
             shell.run("cat >/dev/null", stdin=data, what=f"measuring {pair}")
-            rates[str(pair)] = max(rates.get(str(pair), 0.0), SIZE / (steady.time() - begun))
+            rates[str(pair)] = max(rates.get(str(pair), 0.0), SIZE / (clock.time() - begun))
         shell.close()
     if not rates:
         raise failure or GuestError(f"guest {machine.name}: no connection")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness import steady
+from harness import clock
 
 
 class Kind(StrEnum):
@@ -189,7 +189,7 @@ class Console:
     Attributes:
         file: where QEMU writes it.
         events: all that it said so far.
-        heard: when it last said anything, by steady.time().
+        heard: when it last said anything, by clock.time().
     """
 
     def __init__(self, file: Path) -> None:
@@ -203,7 +203,7 @@ class Console:
 
     def _forget(self) -> None:
         self.events: list[Event] = []
-        self.heard = steady.time()
+        self.heard = clock.time()
         self._parser = Parser()
         self._at = 0
 
@@ -217,7 +217,7 @@ class Console:
             data = b""
         if data:
             self._at += len(data)
-            self.heard = steady.time()
+            self.heard = clock.time()
             self.events += self._parser.feed(data)
         return self.events
 

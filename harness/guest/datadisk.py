@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.errors import GuestError, ImageError
-from harness.guest.host import run
 from harness.guest.shell import Shell
+from harness.host import run
 
 #: The size of the disk, in bytes. It is the same for all file systems, so that a machine which was saved before its
 #: files were known goes on with any of them; and it is small enough for every system's driver: 32 bits with a sign can

@@ -18,20 +18,23 @@ from harness import conf, paths
 from harness.cache import Cache, digest
 from harness.errors import GuestError, QemuRefusal
 from harness.guest import qemu
-from harness.guest.machine import Files, Machine, find_qemu
+from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine, find_qemu
 
 _KIND = "dry-starts"
 #: Bytes of the empty disk that stands in for one that is not there yet.
 _DISK = 64 << 20
 #: What a guest boots from before anything of it is there.
-_NOTHING = Files(disk=None, kernel=None, append="", initrd=None, modules=(), ssh_key=Path(os.devnull), host_key=None)
+_NOTHING = BootFiles(
+    disk=None, kernel=None, append="", initrd=None, modules=(), ssh_key=Path(os.devnull), host_key=None
+)
 #: The keys of a description that are QEMU's business, those most often wrong first.
 _KEYS = ("qemu_args", "cpu", "nic", "machine", "memory", "cpus")
 
 _log = logging.getLogger(__name__)
 
 
-def check(name: str, configuration: conf.Configuration, files: Files | None = None) -> None:
+def check(name: str, configuration: conf.Configuration, files: BootFiles | None = None) -> None:
     """See to it that QEMU starts a guest. What is a passing trouble is logged, and no error.
 
     Args:
@@ -62,7 +65,7 @@ def check(name: str, configuration: conf.Configuration, files: Files | None = No
         _log.warning("%s; it is started again when it is needed", error)
 
 
-def _start(name: str, guest: conf.Guest, files: Files | None, folder: Path) -> None:
+def _start(name: str, guest: conf.Guest, files: BootFiles | None, folder: Path) -> None:
     """Start a guest, paused, and end it. Leaves nothing in the folder. Raises what `Machine.start` raises."""
     if files is None:
         files = _NOTHING
@@ -85,7 +88,7 @@ def _words(name: str, error: GuestError | QemuRefusal) -> str:
     return str(error).removeprefix(f"guest {name}: ")
 
 
-def _refused_key(name: str, guest: conf.Guest, files: Files | None) -> tuple[str, ...]:
+def _refused_key(name: str, guest: conf.Guest, files: BootFiles | None) -> tuple[str, ...]:
     """The key of a guest's description that QEMU refuses, as a location below the guest; empty if no single one is.
 
     It is the one without which QEMU starts the guest; QEMU's words would not tell, as each version has others.
@@ -101,8 +104,8 @@ def _refused_key(name: str, guest: conf.Guest, files: Files | None) -> tuple[str
 
 
 def _without_one_key(
-    guest: conf.Guest, files: Files | None
-) -> Iterator[tuple[tuple[str, ...], conf.Guest, Files | None]]:
+    guest: conf.Guest, files: BootFiles | None
+) -> Iterator[tuple[tuple[str, ...], conf.Guest, BootFiles | None]]:
     """A guest as it would be if its description did not have one of its keys, for each that it has."""
     for key in _KEYS:
         default = conf.Guest.model_fields[key].default

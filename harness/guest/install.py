@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness import conf
+from harness import conf, host
 from harness.conf.model import Regex, Seconds
 from harness.errors import GuestError
-from harness.guest import host
+from harness.guest.bootfiles import BootFiles
 from harness.guest.console import FATAL_AT_BOOT
-from harness.guest.machine import Files, Machine, remember_that_kvm_fails
+from harness.guest.machine import Machine, remember_that_kvm_fails
 from harness.guest.terminal import Terminal
 
 #: A path in the image.
@@ -65,7 +65,7 @@ def install(
         ImageError: what has changed cannot be written.
     """
     folder = image.parent
-    files = Files(
+    files = BootFiles(
         disk=image,
         kernel=folder / boot["kernel"] if boot else None,
         append=boot["append"] if boot else "",

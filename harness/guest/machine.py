@@ -21,13 +21,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness import conf, paths, steady
+from harness import clock, conf, paths
 from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
+from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 
@@ -73,43 +74,6 @@ _PASSING = re.compile("|".join([_PORT_TAKEN, *(re.escape(os.strerror(number)) fo
 _SCREENS = 100
 #: Seconds that a QEMU whose monitor does not answer may take to end.
 _ENDING = 5.0
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files that a guest boots from, found on this machine, and how to reach its shell."""
-
-    disk: Path | None
-    kernel: Path | None
-    append: str
-    initrd: Path | None
-    modules: tuple[tuple[Path, str], ...]
-    ssh_key: Path
-    host_key: str | None
-
-    def all(self) -> list[Path | None]:
-        """The files, None for what the guest does without."""
-        return [self.disk, self.kernel, self.initrd, *(path for path, _ in self.modules), self.ssh_key]
-
-    def ways(self) -> list[Files]:
-        """The ways to boot the guest: as described, and by the boot loader on its disk where QEMU loads the kernel and
-        there is one: code, and the signature at the end of the first sector that a PC's BIOS looks for."""
-        if self.disk is None or self.kernel is None:
-            return [self]
-        with self.disk.open("rb") as file:
-            sector = file.read(512)
-        if sector[510:] != b"\x55\xaa" or not any(sector[:440]):
-            return [self]
-        return [self, replace(self, kernel=None, append="", initrd=None, modules=())]
-
-    def check(self) -> None:
-        """Raise ImageError if a file is not there or is empty."""
-        for path in self.all():
-            if path is not None and not (path.is_file() and path.stat().st_size):
-                raise ImageError(f"{path}: is not there or is empty")
-        for path, _ in self.modules:
-            if " " in str(path):  # QEMU takes what follows for arguments (its hw/i386/multiboot.c)
-                raise ImageError(f"{path}: QEMU cannot load a Multiboot module from a path with a space in it")
 
 
 @dataclass(frozen=True)
@@ -168,7 +132,7 @@ class Machine:
         self,
         name: str,
         guest: conf.Guest,
-        files: Files,
+        files: BootFiles,
         folder: Path,
         screens: Path | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -280,7 +244,7 @@ class Machine:
         """Save the machine into a folder and end it.
 
         Raises:
-            GuestError: QEMU cannot save it, or nothing was written for steady.QUIET.
+            GuestError: QEMU cannot save it, or nothing was written for clock.QUIET.
         """
         assert self.monitor is not None and self._process is not None
         saved = Saved.at(folder)
@@ -316,7 +280,7 @@ class Machine:
         try:
             with contextlib.suppress(GuestError):  # it may have ended by itself
                 self.monitor.execute("quit")
-            status = self._process.wait(steady.QUIET)
+            status = self._process.wait(clock.QUIET)
             reason = self.monitor.ended()
         except subprocess.TimeoutExpired as error:
             self.stop()
@@ -342,9 +306,9 @@ class Machine:
         Raises:
             GuestError: it does not halt.
         """
-        begun = steady.time()
+        begun = clock.time()
         while self.alive() and not (sign and self.console.says(sign)):
-            if steady.time() > max(begun, self.console.heard) + timeout:
+            if clock.time() > max(begun, self.console.heard) + timeout:
                 raise self.failure(f"`{command}` has not halted it within {timeout:.0f} s")
             time.sleep(0.1)
             self.console.poll()
@@ -566,7 +530,7 @@ class Machine:
     def _until(self, question: str, good: str, bad: tuple[str, ...], progress: Callable[[], object]) -> None:
         """Ask QEMU again and again until its status is the good one, for as long as there is progress."""
         assert self.monitor is not None
-        deadline = steady.Deadline()
+        deadline = clock.Deadline()
         status = ""
         while not deadline.passed(progress()) and status not in bad:
             try:
@@ -656,7 +620,7 @@ def qemu_version(name: str, guest: conf.Guest) -> str:
 def arguments(
     name: str,
     guest: conf.Guest,
-    files: Files,
+    files: BootFiles,
     drive: str,
     by_kvm: bool,
     port: str,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import steady
+from harness import clock
 from harness.errors import GuestError
 
 #: What is made of additions and rotations alone, which a processor without instructions for AES does well, emulated or
@@ -58,7 +58,7 @@ class Client:
             The seconds it took from the moment when the connection was open.
 
         Raises:
-            GuestError: it failed, or nothing moved for steady.QUIET.
+            GuestError: it failed, or nothing moved for clock.QUIET.
         """
         with tempfile.TemporaryDirectory() as folder:
             known, errors = Path(folder) / "known_hosts", Path(folder) / "errors"
@@ -90,7 +90,7 @@ class Client:
     def _feed(self, process: subprocess.Popen[bytes], data: bytes, what: str) -> float:
         assert process.stdin and process.stdout
         begun: float | None = None
-        at, deadline = 0, steady.Deadline()
+        at, deadline = 0, clock.Deadline()
         os.set_blocking(process.stdin.fileno(), False)
         while True:
             sends = [process.stdin] if begun is not None and not process.stdin.closed else []
@@ -98,7 +98,7 @@ class Client:
             if readable:
                 if not os.read(process.stdout.fileno(), _PIECE):
                     break
-                begun = begun or steady.time()  # the line that says that the connection is open
+                begun = begun or clock.time()  # the line that says that the connection is open
             if writable:
                 try:
                     at += os.write(process.stdin.fileno(), data[at : at + _PIECE])
@@ -116,4 +116,4 @@ class Client:
             if deadline.passed(at):
                 raise GuestError(f"{what}: ssh does not end")
             select.select([], [], [], 0.01)
-        return steady.time() - (begun or 0.0)
+        return clock.time() - (begun or 0.0)

@@ -24,7 +24,8 @@ from harness import conf
 from harness.cache import Cache, digest
 from harness.errors import GuestError, HarnessError
 from harness.guest import boot, ciphers, datadisk
-from harness.guest.machine import Files, Machine, Saved
+from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine, Saved
 from harness.guest.shell import LARGE, Agent, Shell
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ class Pool:
         self,
         name: str,
         guest: conf.Guest,
-        files: Files,
+        files: BootFiles,
         contents: Mapping[str, Path],
         cache: Cache,
         trouble: Callable[[str], None],

@@ -22,7 +22,7 @@ from pathlib import Path
 import paramiko
 from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
-from harness import steady
+from harness import clock
 from harness.errors import GuestError
 from harness.guest.openssh import Client
 
@@ -113,17 +113,17 @@ class Shell:
             user: to log in as.
             key: the private key's file.
             host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
-            quiet: seconds in which nothing comes before it is given up; None means steady.QUIET.
+            quiet: seconds in which nothing comes before it is given up; None means clock.QUIET.
             watch: asked now and then, here and later on.
             pair: the cipher and the MAC; None means those of paramiko's own order that the guest has.
         """
-        deadline = steady.Deadline(quiet)
+        deadline = clock.Deadline(quiet)
         with _as_guest_error("SSH"):
             link = _Link(fileno=socket.create_connection(("127.0.0.1", port), timeout=deadline.quiet).detach())
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # SSH's small packets would wait for each other
             # paramiko writes to the connection for as long as nobody takes it. The kernel gives up (tcp(7)) when
             # nothing was taken for that long.
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * steady.QUIET))
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * clock.QUIET))
             transport = _Transport(link)
             try:
                 transport.use_compression(True)  # a libgo is 30 MB, and the line is slow
@@ -163,7 +163,7 @@ class Shell:
 
         Args:
             command: for the guest's shell.
-            quiet: seconds in which it neither takes nor prints a byte before it is given up; None means steady.QUIET.
+            quiet: seconds in which it neither takes nor prints a byte before it is given up; None means clock.QUIET.
             stdin: what the command reads.
             limit: seconds for all of it, for a command that may print for ever.
             what: what an error calls it, if not by its own words.
@@ -171,8 +171,8 @@ class Shell:
         Returns:
             Exit status, standard output, standard error.
         """
-        deadline = steady.Deadline(quiet, limit)
-        asked = steady.time()
+        deadline = clock.Deadline(quiet, limit)
+        asked = clock.time()
         what = what or f"`{command}`"
         with _as_guest_error(what):
             channel = self._begin(command, deadline.quiet)
@@ -200,19 +200,19 @@ class Shell:
                         open_ = False
                     if not moved:
                         if exited is None and channel.status_event.is_set():
-                            exited = steady.time()
+                            exited = clock.time()
                         # OpenSSH may tell the status before the last data (its session.c, session_exit_message); a
                         # process in the background may keep the output open for ever.
-                        if exited is not None and (ended or steady.time() > exited + _LAST):
+                        if exited is not None and (ended or clock.time() > exited + _LAST):
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
                                 raise GuestError(f"{what}: it was killed, or the connection was closed")
                             return status, bytes(out), bytes(err)
                         if deadline.passed((at, channel.out_window_size, len(out), len(err))):
                             sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
                             raise GuestError(f"{what}: nothing came of it for {deadline.quiet:.0f} s{sent}")
-                        if steady.time() > asked + _TICK:
+                        if clock.time() > asked + _TICK:
                             self._watch()
-                            asked = steady.time()
+                            asked = clock.time()
                         time.sleep(0.005)
             finally:
                 channel.close()
@@ -242,7 +242,7 @@ class Shell:
     def agent(self, path: str) -> Agent:
         """Start the agent that was put at a path."""
         with _as_guest_error("the agent"):
-            return Agent(self._begin(f"exec {shlex.quote(path)}", steady.QUIET), self._watch)
+            return Agent(self._begin(f"exec {shlex.quote(path)}", clock.QUIET), self._watch)
 
     def _begin(self, command: str, timeout: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
@@ -283,14 +283,14 @@ class Agent:
     """The agent's end of the line. Every method raises GuestError when the line is dead.
 
     Attributes:
-        heard: when anything came of it last, by steady.time().
+        heard: when anything came of it last, by clock.time().
     """
 
     def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
         self._channel, self._watch = channel, watch
         self._buffer = bytearray()
         self._keep = 0
-        self.heard = steady.time()
+        self.heard = clock.time()
 
     def keep(self, size: int) -> None:
         """Have so many bytes of each output stream kept of the commands from now on."""
@@ -301,7 +301,7 @@ class Agent:
     def send(self, type_: str, data: bytes = b"") -> None:
         """Send one message."""
         message = memoryview(type_.encode() + len(data).to_bytes(4, "big") + data)
-        deadline = steady.Deadline()
+        deadline = clock.Deadline()
         with _as_guest_error("the agent"):
             self._channel.settimeout(_TICK)
             while message:
@@ -323,8 +323,8 @@ class Agent:
         for at in range(0, len(data), _PIECE):
             self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
         self.send("W", path.encode() + b"\0")
-        deadline = steady.Deadline()
-        while (answer := self.receive(steady.time() + _TICK)) is None:
+        deadline = clock.Deadline()
+        while (answer := self.receive(clock.time() + _TICK)) is None:
             # What is on its way yet is at most what the guest's SSH server takes before it says that it was read.
             if deadline.passed(self._window()):
                 raise GuestError(f"upload of {path}: for {deadline.quiet:.0f} s nothing more was taken of it")
@@ -334,7 +334,7 @@ class Agent:
             raise GuestError(f"the agent talks nonsense: {answer.type!r} {answer.data[:100]!r}")
 
     def receive(self, deadline: float) -> Message | None:
-        """The next message, or None when steady.time() reaches the deadline first."""
+        """The next message, or None when clock.time() reaches the deadline first."""
         while True:
             if len(self._buffer) >= 5:
                 size = int.from_bytes(self._buffer[1:5], "big")
@@ -342,7 +342,7 @@ class Agent:
                     message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
                     del self._buffer[: 5 + size]
                     return message
-            left = deadline - steady.time()
+            left = deadline - clock.time()
             if left <= 0:
                 return None
             with _as_guest_error("the agent"):
@@ -355,7 +355,7 @@ class Agent:
                 if not data:
                     raise GuestError("the agent: the connection was closed")
                 self._buffer += data
-                self.heard = steady.time()
+                self.heard = clock.time()
 
     def _window(self) -> int:
         """How many bytes the guest takes before it must say that it has read some: it changes while they are read."""
@@ -363,7 +363,7 @@ class Agent:
 
 
 def _wait(
-    done: threading.Event, transport: paramiko.Transport, link: _Link, deadline: steady.Deadline, watch: Watch
+    done: threading.Event, transport: paramiko.Transport, link: _Link, deadline: clock.Deadline, watch: Watch
 ) -> None:
     """Wait for a step that paramiko does in its own thread."""
     while not done.wait(_TICK):

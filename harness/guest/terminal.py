@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from harness import steady
+from harness import clock
 from harness.errors import GuestError
 from harness.guest.console import Console
 
@@ -106,8 +106,8 @@ class Terminal:
 
     def _shell_answers(self, refused: str) -> bool:
         """Whether a shell reads what is typed. It is asked again and again, since what logs in may drop lines."""
-        begun = steady.time()
-        while steady.time() < max(begun, self._console.heard) + self._silence:
+        begun = clock.time()
+        while clock.time() < max(begun, self._console.heard) + self._silence:
             self._count += 1
             self._send(f's=0; echo "har""{self._word}-{self._count}:$s"')
             if match := self._settle(rf"{self._answer}|{refused}"):
@@ -137,7 +137,7 @@ class Terminal:
 
     def _look(self, pattern: str, silence: float, again: str) -> re.Match[str] | None:
         lines: set[str] = set()
-        heard, latest = -1.0, steady.time()
+        heard, latest = -1.0, clock.time()
         while True:
             self._check()
             self._console.poll()
@@ -149,12 +149,12 @@ class Terminal:
                 # Progress is what was not said before: a message that comes every minute for ever is none.
                 new = [line for line in map(str.strip, text.splitlines()) if line and line not in lines]
                 if new:
-                    latest = steady.time()
+                    latest = clock.time()
                     lines.update(new)
                     self._say(new[-1])
-            if again and steady.time() > latest + silence / 2:
+            if again and clock.time() > latest + silence / 2:
                 self._type(f"{again}\r".encode())
                 again = ""
-            if steady.time() > latest + silence:
+            if clock.time() > latest + silence:
                 return None
             time.sleep(0.1)

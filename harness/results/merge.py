@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.clock import now
 from harness.errors import StoreError
 from harness.results.matrix import Trial
-from harness.results.store import Run, Store, now
+from harness.results.store import Run, Store
 from harness.trial import cores
 
 #: What runs of one matrix have been asked for alike, and how it is called.

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.clock import now
 from harness.errors import StoreError
 from harness.results.matrix import Trial
 
@@ -44,11 +44,6 @@ CREATE TABLE times (
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
-
-
-def now() -> str:
-    """The time, UTC, ISO 8601, whole seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)

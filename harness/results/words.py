@@ -12,7 +12,7 @@ from typing import Any
 from harness.guest.pool import FAILED_BOOTS
 from harness.results.matrix import Cell, Difference, Finding, Matrix
 from harness.results.statistics import LEVEL
-from harness.trial.dossier import PREFIX, SCREEN
+from harness.trial.diagnostics import PREFIX, SCREEN
 
 #: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
 #: differ in shape, so that colour is never the only carrier.

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.plan import Expectation
+from harness.programs.model import Expectation
 from harness.trial import gotests
-from harness.trial.run import Observation
+from harness.trial.observe import Observation
 from harness.trial.signature import of_crash, of_hang
 
 _LATE = "it did not end within its time limit"

@@ -1,0 +1,342 @@
+"""Drives a bisect: asks the course what to do and has it done.
+
+The next libgo is built while trials run. Every trial is in the store like one of any run. What is known follows from
+the trials and the builds, so a bisect that was interrupted goes on. Knows nothing of how it is shown.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from harness.bisect.commits import Commits
+from harness.bisect.course import NOTHING, Case, Course, Question, Seen
+from harness.bisect.report import Story
+from harness.bisect.request import BisectInterrupted, BisectRequest
+from harness.bisect.search import Costs, Subset
+from harness.bisect.variants import PreparedBisect, Units, prepare_bisect
+from harness.build import command
+from harness.cache import file_digest
+from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
+from harness.programs.model import TrialSpec
+from harness.progress import READY, Reporter
+from harness.results.matrix import Trial
+from harness.results.store import Run, Store
+from harness.results.words import one_line
+from harness.run.conductor import Interrupted, conduct
+from harness.run.job import ATTEMPTS, Batch, Executor, RunHooks
+from harness.run.manifest import check_same
+from harness.run.prepare import PreparedRun, add_variant, prepare_run
+from harness.run.request import Request
+from harness.run.resolve import ResolvedRequest, resolve
+from harness.run.workers import WorkerPool
+
+#: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
+#: a libgo that they had not at once before.
+_BUILD, _TRIAL, _SHIP = 60.0, 1.0, 15.0
+#: Units whose bars are shown.
+_BARS = 12
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A bisect that is over; `patch` is the smallest that changes what the program does."""
+
+    request: BisectRequest
+    run: Run
+    units: Units
+    course: Course
+    patch: bytes
+
+    @property
+    def exit_status(self) -> int:
+        """0 if the answer is as sure as was asked for, else 1."""
+        result = self.course.result
+        return 0 if result and result.answer and result.decided else 1
+
+    def story(self) -> Story:
+        """What there is to tell."""
+        request = self.request
+        what = "commit" if request.repository else "block" if request.blocks else "hunk"
+        return Story(self.course, self.units.units, what, request.program, request.guest, request.baseline)
+
+
+def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = None) -> Finished:
+    """Make a bisect.
+
+    Args:
+        resume: the number of the run that it is, if it was begun before.
+
+    Raises:
+        HarnessError: bad input, before anything boots; or trouble, with all finished trials stored.
+        Interrupted: the user's doing; all finished trials are stored.
+    """
+    prepared = prepare_bisect(request)
+    whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
+    conf_files = (*request.conf_files, prepared.variants.file)
+    one = Request(
+        (request.program,), (request.guest,), (request.baseline, whole), 1, request.jobs, conf_files, request.work
+    )
+    asked = resolve(one)
+    if len(asked.programs) != 1:
+        raise ConfigError(f"{request.program} is {len(asked.programs)} programs, and a bisect is of one")
+    asked.cell()
+    prepared.variants.configuration = asked.configuration
+    store = Store(request.work / "results.sqlite")
+    provided = prepare_run(asked, report)
+    check_built(asked, provided, request.baseline, whole)
+    plan = {**provided.described, "resumable": False, "bisect": _described(request, prepared)}
+    if resume is None:
+        number = store.begin(plan)
+    else:
+        number = resume
+        before = store.run(number)
+        check_same(before, plan, f"bisect {number} cannot go on", whole=False)
+        if before.plan["bisect"]["made of"] != plan["bisect"]["made of"]:
+            raise StoreError(f"bisect {number} cannot go on: the patch is not what it was when it was begun")
+        plan = before.plan
+    driver = Driver(request, prepared, asked, provided, store, number, plan, report)
+    try:
+        if resume is not None:
+            driver.replay()
+        door = RunHooks((), driver.finished, threading.Event())
+        conduct(asked, provided, store, number, report, driver.batches, door=door)
+    except (KeyboardInterrupt, Interrupted) as error:
+        raise BisectInterrupted(number, len(driver.course.seen)) from error
+    finally:
+        driver.stop()
+    store.finish(number)
+    return Finished(request, store.run(number), prepared.units, driver.course, _patch(prepared.units, driver.course))
+
+
+def check_built(asked: ResolvedRequest, provided: PreparedRun, baseline: str, whole: str) -> None:
+    """Raise HarnessError if the program does not compile, or both ends are the same."""
+    (built,) = provided.built.values()
+    for words in built.broken.values():
+        raise ProgramError(words)
+    libraries = [built.libgos[name].library for name in (baseline, whole)]
+    if file_digest(libraries[0]) == file_digest(libraries[1]):
+        raise PatchError(f"the patch changes nothing in the libgo that is built: it is the one of {baseline}")
+
+
+def _described(request: BisectRequest, prepared: PreparedBisect) -> dict[str, Any]:
+    return {
+        "request": request.to_json(),
+        "made of": [prepared.variants.key, [unit.name for unit in prepared.units.units]],
+        "units": [{"name": unit.name, "about": unit.about} for unit in prepared.units.units],
+        "built": {},
+        "failed": [],
+    }
+
+
+def _patch(units: Units, course: Course) -> bytes:
+    """The smallest patch that an answer comes to: of commits their own."""
+    if not course.result or not course.result.answer:
+        return b""
+    sets = course.result.answer.alternatives
+    return units.between(min(sets[0]), max(sets[-1])) if isinstance(units, Commits) else units.compose(sets[0])
+
+
+class Driver:
+    """Asks the course what to do and has it done.
+
+    Attributes:
+        course: what is known.
+    """
+
+    def __init__(
+        self,
+        request: BisectRequest,
+        prepared: PreparedBisect,
+        asked: ResolvedRequest,
+        provided: PreparedRun,
+        store: Store,
+        number: int,
+        plan: dict[str, Any],
+        report: Reporter,
+    ) -> None:
+        units = prepared.units
+        self._units, self._variants = units, prepared.variants
+        self._asked, self._provided, self._report = asked, provided, report
+        self._store, self._number, self._plan = store, number, plan
+        self.course = Course(
+            Case(
+                len(units.units),
+                request.repository is not None,
+                frozenset(units.needs),
+                units.likely,
+                request.confidence,
+                request.trials,
+                Question.parse(request.outcome) if request.outcome else None,
+            )
+        )
+        self._slot = asked.cell()
+        self._numbers: Counter[Subset] = Counter()
+        self._current: Subset | None = None
+        self._held: Subset | None = None
+        self._times: list[float] = []
+        self._builds: list[float] = []
+        self._wanted: Subset | None = None
+        self._building: tuple[Subset, float, Future[None]] | None = None
+        self._builder = ThreadPoolExecutor(1)
+        self._stopped = threading.Event()
+        self._crew: WorkerPool | None = None
+
+    def replay(self) -> None:
+        """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
+        said = self._plan["bisect"]
+        by_name = {}
+        for name, units in said["built"].items():
+            subset = frozenset(units)
+            if self._variants.add(subset) != name:
+                raise StoreError(f"bisect {self._number} cannot go on: {name} is not what it was")
+            add_variant(name, self._asked, self._provided, self._report)
+            by_name[name] = subset
+        by_name |= {name: subset for subset, name in self._variants.names.items()}
+        failed = [(one["after"], frozenset(one["units"]), one["why"]) for one in said["failed"]]
+        for trial in self._store.trials(self._number):
+            subset = by_name[trial.variant]
+            self._numbers[subset] = max(self._numbers[subset], trial.number)
+            if trial.verdict == "error" and trial.attempt == ATTEMPTS:
+                self._lost(subset, trial)
+            if trial.verdict != "error":
+                while failed and failed[0][0] <= len(self.course.seen):
+                    self.course.fails(*failed.pop(0)[1:])
+                if subset not in self.course.built:
+                    self.course.builds(subset)
+                self._saw(subset, trial)
+        for _, subset, why in failed:
+            self.course.fails(subset, why)
+        for subset in by_name.values():
+            self.course.builds(subset)
+
+    def batches(self, makers: Executor, interrupted: Callable[[], bool]) -> Iterator[Batch]:
+        """The trials: as many as can be made until a libgo is wanted that is not built yet, and so on."""
+        self._crew = makers if isinstance(makers, WorkerPool) else None
+        self._hold()
+        while not self.course.result:
+            yield Batch({self._slot.guest: self._slots}, expected=lambda: self.course.to_go(self._costs()))
+            if interrupted():
+                raise KeyboardInterrupt
+            if not self.course.result and self._wanted is not None:
+                self._build(self._wanted)
+                while self._building and not self._building[2].done():
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    time.sleep(0.1)
+                self._collect()
+
+    def stop(self) -> None:
+        """End a build that nobody waits for any more."""
+        self._stopped.set()
+        self._builder.shutdown(cancel_futures=True)
+
+    def finished(self, trial: Trial) -> None:
+        """A trial is stored."""
+        subset = next(subset for subset, name in self._variants.names.items() if name == trial.variant)
+        self.course.pending[subset] -= 1
+        if trial.verdict == "error":
+            self._lost(subset, trial)
+            return
+        self._saw(subset, trial)
+        self._times.append(trial.seconds + _TRIAL)
+        self._show()
+
+    def _lost(self, subset: Subset, trial: Trial) -> None:
+        """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
+        if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
+            raise GuestError(f"no trial with {trial.variant} can be made, the last time so: {trial.reason}")
+
+    def _saw(self, subset: Subset, trial: Trial) -> None:
+        self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))
+
+    def _slots(self) -> Iterator[TrialSpec]:
+        while (subset := self._next()) is not None:
+            if subset not in (self._held, NOTHING, self.course.case.whole):
+                self._held = subset
+                self._hold(subset)
+            self._current = subset
+            self._numbers[subset] += 1
+            self.course.pending[subset] += 1
+            yield replace(self._slot, variant=self._variants.names[subset], number=self._numbers[subset])
+
+    def _hold(self, *subsets: Subset) -> None:
+        """Have fresh guests come with the libgos of the ends and of some sets: so a guest with all but one new libgo is
+        saved already, and is given that one only."""
+        if self._crew:
+            everything = (NOTHING, self.course.case.whole, *subsets)
+            self._crew.hold([self._variants.names[subset] for subset in everything])
+
+    def _next(self) -> Subset | None:
+        """The set of the next trial; None if there is none, or it has to be built first and no other one tells much."""
+        self._collect()
+        costs = self._costs()
+        subset = self.course.next(costs)
+        self._wanted = None
+        if subset is None:
+            return None
+        if subset in self.course.built:
+            if ahead := self.course.ahead(subset, costs):
+                self._build(ahead)
+            return subset
+        self._wanted = subset
+        self._build(subset)
+        return self.course.meanwhile(costs)
+
+    def _costs(self) -> Costs:
+        trial = sum(self._times[-20:]) / len(self._times[-20:]) if self._times else 2 * _TRIAL
+        build = sum(self._builds) / len(self._builds) if self._builds else _BUILD
+        built = {subset: 0.0 if subset == self._current else _SHIP for subset in self.course.built}
+        return Costs(trial, build + _SHIP, built)
+
+    def _build(self, subset: Subset) -> None:
+        """Begin to build a set, unless something is being built."""
+        if self._building is None:
+            name = self._variants.add(subset)
+            job = partial(add_variant, name, self._asked, self._provided, self._report, self._stopped.is_set)
+            self._building = subset, time.monotonic(), self._builder.submit(job)
+
+    def _collect(self) -> None:
+        """Learn what came of the build that has ended, if one has."""
+        if self._building is None or not self._building[2].done():
+            return
+        subset, begun, job = self._building
+        self._building = None
+        said = self._plan["bisect"]
+        name = self._variants.names[subset]
+        try:
+            job.result()
+        except (BuildError, ProgramError) as error:
+            if command.TROUBLE.search(str(error)):
+                raise
+            self._report.step(f"libgo {name}", READY)
+            self.course.fails(subset, str(error).splitlines()[0])
+            said["failed"].append({"units": sorted(subset), "why": str(error), "after": len(self.course.seen)})
+        else:
+            self._builds.append(time.monotonic() - begun)
+            self.course.builds(subset)
+            said["built"][name] = sorted(subset)
+            (built,) = self._provided.built.values()
+            self._plan["variants"] = list(dict.fromkeys([*self._plan["variants"], name]))
+            self._plan["facts"]["libgo"][name] = built.libgos[name].key
+        self._store.replan(self._number, self._plan)
+        self._show()
+
+    def _show(self) -> None:
+        """Say what is known."""
+        course, units = self.course, self._units.units
+        made = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
+        if not course.question:
+            self._report.step("bisect", f"{made}; comparing both ends")
+            return
+        blame = course.search.blame()
+        order = sorted(range(len(units)), key=lambda unit: -blame[unit])
+        told = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
+        self._report.step("bisect", f"{made}; {one_line(str(course.question))}: {told}")
+        self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])

@@ -1,0 +1,85 @@
+"""What a user asks of a bisect, and the request of a stored one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.conf.load import BASELINE
+from harness.errors import StoreError
+from harness.results.store import Store
+
+
+@dataclass(frozen=True)
+class BisectRequest:
+    """What a user asks for.
+
+    Attributes:
+        files: the patches, in their order; or else `repository` and `commits`, a range GOOD..BAD of it.
+        outcome: a verdict or a text of the title that is looked for; "" means what differs most.
+        confidence: how probable the answer must be.
+        trials: of each end at most, until they are seen to differ.
+    """
+
+    program: str
+    guest: str
+    work: Path
+    baseline: str = BASELINE
+    files: tuple[Path, ...] = ()
+    repository: Path | None = None
+    commits: str = ""
+    blocks: bool = False
+    outcome: str = ""
+    confidence: float = 0.95
+    trials: int = 40
+    jobs: int | None = None
+    conf_files: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; the work directory is where it is stored."""
+        said = {name: value for name, value in asdict(self).items() if name != "work"}
+        for name in ("files", "conf_files"):
+            said[name] = [str(Path(file).absolute()) for file in said[name]]
+        return {**said, "repository": self.repository and str(self.repository.absolute())}
+
+    @classmethod
+    def from_json(cls, said: dict[str, Any], work: Path) -> BisectRequest:
+        """A request that was stored."""
+        files = {name: tuple(map(Path, said[name])) for name in ("files", "conf_files")}
+        return cls(**{**said, **files, "repository": said["repository"] and Path(said["repository"]), "work": work})
+
+
+class BisectInterrupted(Exception):
+    """The user stopped a bisect. What has finished is stored."""
+
+    def __init__(self, number: int, trials: int) -> None:
+        super().__init__(
+            f"interrupted: {trials} trials of bisect {number} are stored; `harness bisect resume {number}` goes on"
+        )
+
+
+def stored_bisect(work: Path, number: int | None) -> tuple[BisectRequest, int]:
+    """The request of a bisect that did not finish, and the number of its run.
+
+    Args:
+        number: the run; None is the newest that has not finished.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = work / "results.sqlite"
+    if not path.is_file():
+        raise StoreError(f"{work}: no bisect has been made here")
+    store = Store(path)
+    if number is None:
+        unfinished = [one for one in store.runs() if one.finished is None and "bisect" in one.plan]
+        if not unfinished:
+            raise StoreError(f"{work}: all bisects have finished; there is nothing to resume")
+        number = unfinished[-1].id
+    found = store.run(number)
+    if "bisect" not in found.plan:
+        raise StoreError(f"run {number} is no bisect")
+    if found.finished is not None:
+        raise StoreError(f"bisect {number} has finished; there is nothing to resume")
+    return BisectRequest.from_json(found.plan["bisect"]["request"], work), number

@@ -1,0 +1,130 @@
+"""Sets of units as variants, and the preparation of a bisect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from harness import conf, paths
+from harness.bisect import hunks
+from harness.bisect.commits import Commits
+from harness.bisect.course import NOTHING
+from harness.bisect.hunks import Unit
+from harness.bisect.request import BisectRequest
+from harness.bisect.search import Subset
+from harness.build import patches, source, toolchain
+from harness.build.patches import Patch
+from harness.build.variants import check_variants, load_configuration, variant_recipe
+from harness.cache import Cache, digest, lock
+from harness.errors import ConfigError, StoreError
+
+
+class Units(Protocol):
+    """What a bisect is of: hunks.Series or commits.Commits."""
+
+    units: list[Unit]
+    needs: set[tuple[int, int]]
+    likely: dict[tuple[int, int], float]
+
+    def compose(self, chosen: Collection[int]) -> bytes:
+        """The patch of some of the units."""
+
+
+@dataclass(frozen=True)
+class PreparedBisect:
+    units: Units
+    variants: BisectVariants
+
+
+def prepare_bisect(request: BisectRequest) -> PreparedBisect:
+    """Read and check what is bisected. Raises HarnessError."""
+    configuration = load_configuration(request.conf_files, request.work)
+    guest = configuration.guest(request.guest)
+    tools = toolchain.find(guest.toolchain, configuration)
+    check_variants([request.baseline], [tools.triple], configuration)
+    if configuration.variant(request.baseline).prebuilt:
+        raise ConfigError(f"variant {request.baseline} is prebuilt: it has no source to patch")
+    cache = Cache(paths.cache_dir())
+    base = variant_recipe(request.baseline, configuration).patches
+    override: dict[str, Any] = {}
+    units: Units
+    if request.repository:
+        commits = Commits(request.repository, request.commits)
+        unpacked = commits.source(cache)
+        version = (unpacked / "gcc" / "BASE-VER").read_text().strip()
+        if version.split(".")[0] != str(tools.major):
+            raise ConfigError(
+                f"{request.repository} at {commits.good[:12]} is GCC {version}, and toolchain {tools.name} is GCC"
+                f" {tools.version}, which compiles the libgo of its own major version only"
+            )
+        patches.parse(commits.compose(range(len(commits.units))), request.repository)
+        override = {guest.toolchain: {"source": str(unpacked)}}
+        units = commits
+    else:
+        series = [patches.read(file) for file in request.files]
+        units = hunks.split(series, source.unpack(tools, cache), base, request.blocks)
+    return PreparedBisect(
+        units, BisectVariants(request, configuration.variant(request.baseline), base, units, override)
+    )
+
+
+class BisectVariants:
+    """Sets of units as variants, in a folder of their own with a YAML file that describes them.
+
+    Attributes:
+        file: the YAML file.
+        configuration: where variants are added too, once there is one.
+        names: the variants, by their sets.
+    """
+
+    def __init__(
+        self, request: BisectRequest, like: conf.Variant, base: Sequence[Patch], units: Units, override: dict[str, Any]
+    ) -> None:
+        everything = range(len(units.units))
+        self.key = digest(
+            [request.baseline, [patch.key for patch in base], units.compose(everything).decode("latin-1")]
+        )
+        self.folder = request.work / "bisects" / self.key
+        self.file = self.folder / "variants.yaml"
+        self.configuration: conf.Configuration | None = None
+        self.names: dict[Subset, str] = {NOTHING: request.baseline}
+        self._like, self._units = like, units
+        self._override = {"toolchains": override} if override else {}
+        self._base = [self._write(f"baseline-{place}.patch", patch.text) for place, patch in enumerate(base)]
+
+    def add(self, subset: Subset) -> str:
+        """The name of the variant with these units. Raises StoreError if it cannot be written."""
+        if subset not in self.names:
+            text = self._units.compose(subset)
+            name = f"bisect-{digest([self.key, text.decode('latin-1')])[:8]}"
+            file = self._write(f"{name}.patch", text)
+            about = ", ".join(self._units.units[unit].name for unit in sorted(subset))
+            variant = self._like.model_copy(
+                update={"about": about, "patches": [*map(str, self._base), str(file)], "tree": None, "trace": False}
+            )
+            said = variant.model_dump(exclude_defaults=True, exclude_none=True)
+            with lock(self.folder / ".lock"):  # a bisect of the same patch may be made side by side
+                known = yaml.safe_load(self.file.read_text()) if self.file.is_file() else {}
+                whole = {**self._override, "variants": {**known.get("variants", {}), name: said}}
+                text_ = f"# Made by `harness bisect`.\n{yaml.safe_dump(whole, sort_keys=False, width=200)}"
+                self._write("variants.yaml", text_.encode())
+            if self.configuration:
+                self.configuration.add(name, variant)
+            self.names[subset] = name
+        return self.names[subset]
+
+    def _write(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
+        part = path.with_name(f".{name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            os.replace(part, path)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        return path

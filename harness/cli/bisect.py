@@ -1,0 +1,143 @@
+"""The command bisect."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+from harness import paths
+from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
+from harness.cli.options import CONF, NUMBER, WORK, WORKERS, WholeNumber
+from harness.cli.output import work_option, write_report
+from harness.conf.load import BASELINE
+from harness.errors import HarnessError
+from harness.progress import Reporter
+from harness.results.load import load_matrix
+from harness.results.store import Store
+
+
+@click.group("bisect")
+def bisect_() -> None:
+    """Find the hunk or commit that changes what a program does."""
+
+
+_PATCH = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
+)
+_BISECT_OPTIONS = (
+    click.option("--program", required=True, metavar="SUITE/PROGRAM|FILE.go", help="What is run."),
+    click.option("--guest", default="linux-i386", show_default=True, help="Where it is run."),
+    click.option(
+        "--outcome",
+        default="",
+        metavar="VERDICT|TEXT",
+        help="A verdict, or a text of the signature, that is looked for. [default: what differs]",
+    ),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0.5, 0.999),
+        default=0.95,
+        show_default=True,
+        help="How probable the answer must be.",
+    ),
+    click.option(
+        "--trials",
+        type=WholeNumber(1, 1000),
+        default=40,
+        show_default=True,
+        help="Trials of each end at most, until they are seen to differ.",
+    ),
+    WORKERS,
+)
+
+
+def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what bisects of patches and of commits have; named as the fields of the bisect's Request."""
+    for option in reversed(_BISECT_OPTIONS):
+        function = option(function)
+    return function
+
+
+@bisect_.command("patch")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@_bisect_options
+@click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
+@click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
+@_PATCH
+@CONF
+@WORK
+def bisect_patch(output: Path | None, work: str | None, **asked: Any) -> None:
+    """Find the hunks that change what a program does.
+
+    FILE... are applied one after the other. Their hunks are left out and put in until it is known, as surely as
+    --confidence says, which one, or which together, bring about what the program does with all of them and not without.
+    Outcomes may come now and then only. Exit status: 0 it is found, 1 nothing differs or it stays uncertain, 2 bad
+    input, 3 trouble with a guest, 130 interrupted.
+    """
+    _bisect(BisectRequest(work=paths.work_dir(work), **asked), None, output, work)
+
+
+@bisect_.command("git")
+@click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
+@click.argument("commits", metavar="GOOD..BAD")
+@_bisect_options
+@_PATCH
+@CONF
+@WORK
+def bisect_git(output: Path | None, work: str | None, **asked: Any) -> None:
+    """Find the commit of GCC's that changes what a program does.
+
+    REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
+    after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Exit status as
+    of `harness bisect patch`.
+    """
+    _bisect(BisectRequest(work=paths.work_dir(work), **asked), None, output, work)
+
+
+@bisect_.command("resume")
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@_PATCH
+@WORK
+def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
+    """Go on with a bisect that did not finish, by default the newest."""
+    request, number = stored_bisect(paths.work_dir(work), number)
+    _bisect(request, number, output, work)
+
+
+def _bisect(request: BisectRequest, resume: int | None, output: Path | None, work: str | None) -> NoReturn:
+    """Make a bisect, show it, and end with its exit status."""
+    # NumPy takes as long to import as most commands take.
+    from harness.bisect import report as bisect_reports
+    from harness.bisect.driver import run_bisect
+
+    try:
+        with Reporter() as report:
+            done = run_bisect(request, report, resume)
+    except BisectInterrupted as error:
+        click.echo(f"harness: {error}", err=True)
+        sys.exit(130)
+    store = Store(request.work / "results.sqlite")
+    write_report(store, done.run, load_matrix(store, done.run), work, None)
+    folder = request.work / "runs" / str(done.run.id)
+    told = done.story()
+    bisect_reports.print_(told, Console())
+    try:
+        bisect_reports.write_html(
+            folder / "bisect.html", told, done.patch, {"command": done.run.plan["facts"]["command"]}
+        )
+        if done.patch:
+            target = output or folder / "culprit.patch"
+            target.write_bytes(told.header().encode(errors="backslashreplace") + done.patch)
+            click.echo(f"The patch: {target}")
+    except OSError as error:
+        raise HarnessError(f"what was found cannot be written: {error}; all trials are stored") from error
+    click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}{work_option(work)}")
+    sys.exit(done.exit_status)

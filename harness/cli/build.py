@@ -1,0 +1,242 @@
+"""Commands on what is built: build, suite, variant, toolchain."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness import conf, paths
+from harness.build import gcc, sysroot, toolchain, worktree
+from harness.build.variants import build_variants, check_variants, gcc_source, new_variant
+from harness.cache import Cache
+from harness.cli import complete
+from harness.cli.options import CONF, TOOLCHAIN, WORK
+from harness.cli.output import load_work_configuration, write_bytes
+from harness.conf.load import BASELINE
+from harness.errors import BuildError, ConfigError, HarnessError, ToolMissing
+from harness.images import image as images
+from harness.programs import gcc_suites
+from harness.programs.select import find_suite, own_suites, select_programs
+from harness.progress import Reporter
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[VARIANT]...", shell_complete=complete.variants)
+@TOOLCHAIN
+@CONF
+@WORK
+def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Build libgo variants.
+
+    By default all that are for the toolchain's target. `harness run` builds what it needs by itself.
+    """
+    configuration = load_work_configuration(conf_files, work)
+    tools = toolchain.find(toolchain_name, configuration)
+    check_variants(names, [tools.triple], configuration)
+    chosen = names or [name for name, one in configuration.variants.items() if one.fits(tools.triple)]
+    with Reporter() as report:
+        built = build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
+    for name, one in built.items():
+        click.echo(f"{name}: {one.library}")
+
+
+@click.group()
+def suite() -> None:
+    """The suites that come with the harness."""
+
+
+@suite.command("list")
+def suite_list() -> None:
+    """List the suites: our own, and those that lie in GCC's source."""
+    table = Table("suite", "programs", "what it is about", box=None)
+    for name in own_suites():
+        table.add_row(name, str(len(select_programs([str(find_suite(name).folder)]))), find_suite(name).about)
+    for name, one in gcc_suites.suites().items():
+        table.add_row(name, "GCC's", one.about)
+    Console().print(table)
+
+
+@suite.command("show")
+@click.argument("name", shell_complete=complete.suites)
+@TOOLCHAIN
+@CONF
+@WORK
+def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Show what each program of a suite is for, and what is expected of it."""
+    others = gcc_suites.suites()
+    if name in others:
+        gcc_ = gcc_source(toolchain_name, load_work_configuration(conf_files, work))
+        found = gcc_suites.contents(name, others[name], gcc_)
+        about, programs, skipped = others[name].about, found.programs, found.skipped
+    else:
+        own = find_suite(name, others)
+        about, programs, skipped = own.about, select_programs([str(own.folder)]), {}
+    click.echo(f"{name}: {about}")
+    for one in programs:
+        click.echo(f"\n{one.name}: expects {one.expected}")
+        for what, words in (
+            ("args", one.args),
+            ("needs", one.needs),
+            ("env", [f"{k}={v}" for k, v in one.env.items()]),
+        ):
+            if words:
+                click.echo(f"  {what}: {' '.join(words)}")
+        if one.about:
+            click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
+    for program, why in skipped.items():
+        click.echo(f"\n{name}/{program}: not run: {why}")
+
+
+@click.group()
+def variant() -> None:
+    """libgo variants: list, try an idea, make its patch."""
+
+
+@variant.command("list")
+@CONF
+@WORK
+def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
+    """List the variants and what they are."""
+    table = Table("variant", "what it is", "made of", box=None)
+    for name, one in load_work_configuration(conf_files, work).variants.items():
+        made = [Path(file).name for file in one.patches] + (["its work tree"] if one.tree else []) + one.flags
+        made += ["the toolchain's own"] * one.prebuilt + [f"{key}={value}" for key, value in one.env.items()]
+        table.add_row(name, one.about + (f" ({', '.join(one.only)} only)" if one.only else ""), " ".join(made))
+    Console().print(table)
+
+
+@variant.command("new")
+@click.argument("name")
+@click.option(
+    "--from",
+    "like",
+    default=BASELINE,
+    show_default=True,
+    metavar="VARIANT",
+    shell_complete=complete.variants,
+    help="The variant to begin from.",
+)
+@TOOLCHAIN
+@CONF
+@WORK
+def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Open a work tree of libgo's source.
+
+    What is edited there is the variant NAME at once; `harness variant diff NAME` makes the patch.
+    """
+    folder = new_variant(name, like, toolchain_name, load_work_configuration(conf_files, work), paths.work_dir(work))
+    click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
+
+
+@variant.command("diff")
+@click.argument("name", shell_complete=complete.variants)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file. [default: standard output]"
+)
+@CONF
+@WORK
+def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Make the patch of what differs in a work tree from GCC's own libgo."""
+    configuration = load_work_configuration(conf_files, work)
+    tree = configuration.tree(name)
+    if tree is None:
+        raise HarnessError(f"variant {name} has no work tree; `harness variant new` makes one")
+    text = worktree.difference(tree).text
+    if output is None:
+        write_bytes(text)
+        return
+    try:
+        output.write_bytes(text)
+    except OSError as error:
+        raise HarnessError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+@click.group("toolchain")
+def toolchain_() -> None:
+    """Compilers for the guests: list, build, use."""
+
+
+@toolchain_.command("list")
+@CONF
+def toolchain_list(conf_files: tuple[Path, ...]) -> None:
+    """List the toolchains, what is there of them, and how to get what is not."""
+    configuration = conf.load(conf_files)
+    for name, said in configuration.toolchains.items():
+        try:
+            found = toolchain.find(name, configuration)
+        except ToolMissing:
+            state = f"is not there; {toolchain.how_to_get(name, said)}"
+        else:
+            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
+        click.echo(f"{name:12}  {said.triple:14}  {state}")
+
+
+@toolchain_.command("build")
+@click.argument("name", shell_complete=complete.toolchains)
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="A folder like the root of the target.")
+@click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
+@click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
+@click.option("--compilers-only", is_flag=True, help="Without a sysroot: they compile, and link nothing.")
+@CONF
+def toolchain_build(
+    name: str,
+    folder: Path | None,
+    image_file: str | None,
+    debs: tuple[Path, ...],
+    compilers_only: bool,
+    conf_files: tuple[Path, ...],
+) -> None:
+    """Build gccgo and gcc for a triple, and take them for NAME from now on.
+
+    Headers and C library come from one of --sysroot, --sysroot-image and --deb, or else from the image of a guest that
+    uses the toolchain, if it has been fetched. A build that was interrupted goes on.
+    """
+    configuration = conf.load(conf_files)
+    said = configuration.toolchain(name)
+    if said.unavailable:
+        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, said)}")
+    origins: list[sysroot.Origin] = []
+    origins += [sysroot.Folder(folder)] if folder else []
+    origins += [sysroot.Image.parse(image_file)] if image_file else []
+    origins += [sysroot.Packages(debs)] if debs else []
+    if not origins and not compilers_only:
+        origins += _images_with(name, configuration)[:1]
+    if len(origins) + compilers_only != 1:
+        raise ConfigError(
+            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+        )
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        origin = origins[0] if origins else None
+        built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
+    if built.sysroot:
+        toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
+    click.echo(built.folder)
+
+
+def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
+    """The disks of the built images of the guests that use a toolchain."""
+    return [
+        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        for guest in configuration.guests.values()
+        if guest.toolchain == name and guest.disk and guest.image
+        if (found := images.find(guest.image)) and "partition" in found.manifest
+    ]
+
+
+@toolchain_.command("use")
+@click.argument("name", shell_complete=complete.toolchains)
+@click.argument("prefix")
+@click.option("--sysroot", "folder", type=click.Path(path_type=Path), help="The target's headers and libraries.")
+@click.option("--source", type=click.Path(path_type=Path), help="GCC's source, if it is not Debian's.")
+@CONF
+def toolchain_use(
+    name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
+) -> None:
+    """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
+    found = toolchain.use(name, prefix, folder, source, conf_files)
+    click.echo(f"{name}: {found.gccgo}, GCC {found.version}")

@@ -1,0 +1,54 @@
+"""What a shell may complete: the names of guests, libgos, programs and the like, as the configuration has them.
+
+A completion never fails: where a configuration cannot be read, nothing is offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import click
+from click.shell_completion import CompletionItem
+
+from harness import conf, paths
+from harness.build.variants import load_configuration
+from harness.conf.load import TRACED
+from harness.errors import HarnessError
+from harness.images import image
+from harness.programs import gcc_suites
+from harness.programs.select import own_suites, select_programs
+
+#: What click calls: gives what an unfinished word may become.
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _of(names: Callable[[conf.Configuration], Iterable[str]]) -> Complete:
+    """What completes names that the configuration of a command line has."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        with suppress(HarnessError):
+            said = context.params
+            configuration = load_configuration(said.get("conf_files") or (), paths.work_dir(said.get("work")))
+            return [CompletionItem(name) for name in names(configuration) if name.startswith(begun)]
+        return []
+
+    return complete
+
+
+guests = _of(lambda configuration: configuration.guests)
+toolchains = _of(lambda configuration: configuration.toolchains)
+variants = _of(lambda configuration: [each for name in configuration.variants for each in (name, name + TRACED)])
+images = _of(lambda configuration: image.recipes())
+suites = _of(lambda configuration: [*own_suites(), *gcc_suites.suites()])
+
+
+def selection(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Suites and, once a suite is named, its programs; the shell completes folders and files."""
+    suite, slash, _ = begun.partition("/")
+    with suppress(HarnessError):
+        if slash and suite in own_suites():
+            names = [one.name for one in select_programs([suite])]
+            return [CompletionItem(name) for name in names if name.startswith(begun)]
+    found = suites(context, parameter, begun)
+    return found or [CompletionItem(begun, type="file")]

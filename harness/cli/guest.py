@@ -1,0 +1,130 @@
+"""Commands on guests and this machine: shell, image, doctor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness import doctor, paths
+from harness.cli import complete
+from harness.cli.options import CONF, WORK
+from harness.cli.output import load_work_configuration
+from harness.errors import HarnessError
+from harness.guest.machine import Machine
+from harness.images import image as images
+from harness.progress import Reporter
+from harness.run.prepare import fresh_guest
+
+
+@click.command()
+@click.argument("guest", shell_complete=complete.guests)
+@CONF
+@WORK
+def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """A shell in a fresh guest, gone when you leave it."""
+    configuration = load_work_configuration(conf_files, work)
+    configuration.guest(guest)
+    with contextlib.ExitStack() as stack:
+        with Reporter() as report:
+            machine = stack.enter_context(fresh_guest(guest, configuration, paths.work_dir(work), report))
+        status = log_in(machine)
+    sys.exit(status)
+
+
+def log_in(machine: Machine) -> int:
+    """Have the user log in to a guest. Returns the shell's exit status."""
+    known = machine.folder / "known_hosts"
+    strict = "no"
+    if machine.files.host_key:
+        known.write_text(f"[127.0.0.1]:{machine.port} {machine.files.host_key}\n")
+        strict = "yes"
+    command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
+    command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
+    return subprocess.run([*command, f"{machine.guest.ssh.user}@127.0.0.1"], check=False).returncode
+
+
+@click.command("doctor")
+def doctor_() -> None:
+    """Say what is missing on this machine and how to get it.
+
+    Exit status: 0 `make matrix` would work here, 1 it would fail.
+    """
+    text, status = doctor.report()
+    click.echo(text)
+    sys.exit(status)
+
+
+@click.group()
+def image() -> None:
+    """Guests' images: list, build, fetch, show, rm."""
+
+
+@image.command("list")
+def image_list() -> None:
+    """List the recipes, and what is built of them."""
+    table = Table("image", "state", "built", box=None)
+    for row in images.listing():
+        table.add_row(row["name"], row["state"], str(row.get("manifest", {}).get("built", "")))
+    Console().print(table)
+
+
+@image.command("build")
+@click.argument("name", shell_complete=complete.images)
+@click.option("--force", is_flag=True, help="Build it again, from the archive's packages of today.")
+def image_build(name: str, force: bool) -> None:
+    """Build an image."""
+    with Reporter() as report:
+        built = images.build(name, partial(report.step, f"image {name}"), force)
+    click.echo(built.folder)
+
+
+@image.command("fetch")
+@click.argument("name", shell_complete=complete.images)
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
+)
+@click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
+def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
+    """Download an operating system's own image and prepare it for the harness.
+
+    The file's name and SHA-512 are read from the release's list at the first fetch, recorded in a lock file in the
+    cache, and required from then on. A download that broke off goes on where it was.
+    """
+    if sha512 is not None and not re.fullmatch(r"[0-9a-fA-F]{128}", sha512):
+        raise click.BadParameter("must be 128 hexadecimal digits", param_hint="--sha512")
+    try:
+        with Reporter() as report:
+            fetched = images.fetch(name, partial(report.step, f"image {name}"), file, sha512 and sha512.lower())
+    except KeyboardInterrupt:
+        click.echo("harness: interrupted; what was downloaded is kept, the same command goes on with it", err=True)
+        sys.exit(130)
+    click.echo(fetched.folder)
+
+
+@image.command("show")
+@click.argument("name", shell_complete=complete.images)
+@click.option("--verify", is_flag=True, help="Compare the files with the manifest's hashes.")
+def image_show(name: str, verify: bool) -> None:
+    """Print an image's manifest: packages, versions, hashes."""
+    found = images.find(name)
+    if found is None:
+        raise HarnessError(f"image {name} is not built; `harness image build {name}` does it")
+    if verify:
+        images.verify(found)
+    click.echo(json.dumps({"folder": str(found.folder), **found.manifest}, indent=2))
+
+
+@image.command("rm")
+@click.argument("name", shell_complete=complete.images)
+def image_rm(name: str) -> None:
+    """Remove what was built of an image."""
+    click.echo(f"removed {images.remove(name)}")

@@ -1,0 +1,85 @@
+"""What several commands print and write."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from harness import conf, paths
+from harness.build.variants import load_configuration
+from harness.errors import HarnessError
+from harness.results import formats, page, terminal
+from harness.results import words as sentences
+from harness.results.load import load_life_cycles, load_matrix, matrix_trials
+from harness.results.matrix import Matrix
+from harness.results.store import Run, Store
+
+
+def show_run(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+    """Show the matrix of a run, write its pages, and end with its exit status."""
+    matrix = load_matrix(store, run_)
+    terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, run_))
+    pages = write_report(store, run_, matrix, work, html)
+    click.echo(f"\nJSON and HTML: {pages}")
+    sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
+
+
+def work_option(work: str | None) -> str:
+    """What a command needs that works on the same results."""
+    return f" --work {shlex.quote(work)}" if work else ""
+
+
+def write_report(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
+    """Write a run's JSON and HTML, and say where they are."""
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matrix.json").write_text(formats.json_text(matrix))
+        cycles = load_life_cycles(store, run_)
+        for file in filter(None, [folder / "report.html", also]):
+            page.write(file, matrix, matrix_trials(store, run_), cycles, store.collected, work_option(work))
+    except OSError as error:
+        raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
+    return f"{folder / 'matrix.json'} {folder / 'report.html'}"
+
+
+def unfinished_note(run_: Run, matrix: Matrix, work: str | None) -> str:
+    """That a run has not finished, and what goes on with it; '' if it has."""
+    if run_.finished:
+        return ""
+    made = sum(cell.trials for cell in matrix.cells)
+    said = f"Not finished, with {sentences.count(made, 'trial')} made"
+    if "bisect" in run_.plan:
+        return f"{said}; `harness bisect resume {run_.id}{work_option(work)}` goes on with it."
+    if "request" not in run_.plan or not run_.plan.get("resumable", True):
+        return f"{said}."
+    most = sentences.count(run_.plan["trials"] * len(matrix.cells), "trial")
+    command = f"harness run --resume {run_.id}{work_option(work)}"
+    return f"Not finished, with {made} of at most {most} made; `{command}` goes on with it."
+
+
+def print_text(text: str) -> None:
+    """Print text for another program: UTF-8 whatever the locale says, half surrogate pairs spelt out."""
+    write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(data: bytes) -> None:
+    """Write to standard output, as it is and at once."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def load_work_configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Configuration:
+    return load_configuration(conf_files, paths.work_dir(work))
+
+
+def open_store(work: str | None) -> Store:
+    path = paths.work_dir(work) / "results.sqlite"
+    if not path.is_file():
+        raise HarnessError(f"{path.parent}: no run has been made here; `harness run` makes one")
+    return Store(path)

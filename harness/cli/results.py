@@ -1,0 +1,186 @@
+"""Commands on stored results: show, compare, open, capsule, rejudge, list."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import paths
+from harness.cli.options import NUMBER, WORK
+from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
+from harness.progress import Reporter
+from harness.results import compare as comparisons
+from harness.results import formats, page, terminal
+from harness.results.load import find_matrix, load_life_cycles, load_matrix, matrix_trials
+from harness.results.rejudge import rejudge_run
+from harness.run import capsule
+from harness.trial import cores as cores_
+from harness.trial import diagnostics
+
+
+@click.command()
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "junit", "json", "csv", "html"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, its test report, or other programs.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and show no run.")
+@WORK
+def show(number: int | None, format_: str, schema: bool, work: str | None) -> None:
+    """Show the matrix of a run, by default of the newest.
+
+    Markdown is for the summary of a CI job, at most 1 MiB of it. JUnit XML has a test suite for each guest and variant,
+    and a test case for each cell, skipped if all that went wrong is known. CSV has a line for each cell.
+    """
+    if schema:
+        click.echo(formats.schema(), nl=False)
+        return
+    store = open_store(work)
+    run_ = store.run(number)
+    matrix = load_matrix(store, run_)
+    match format_:
+        case "table":
+            cycles = load_life_cycles(store, run_)
+            terminal.print_table(matrix, Console(), work_option(work), unfinished_note(run_, matrix, work), cycles)
+        case "html":
+            cycles = load_life_cycles(store, run_)
+            for piece in page.html(matrix, matrix_trials(store, run_), cycles, store.collected, work_option(work)):
+                print_text(piece)
+        case "markdown":
+            cycles = load_life_cycles(store, run_)
+            print_text(formats.markdown(matrix, unfinished=unfinished_note(run_, matrix, work), cycles=cycles))
+        case "junit":
+            print_text(formats.junit(matrix, lambda number: store.trial(number)[1]))
+        case "json":
+            print_text(formats.json_text(matrix))
+        case "csv":
+            print_text(formats.csv_text(matrix))
+
+
+@click.command()
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, the summary of a CI job, or other programs.",
+)
+@WORK
+def compare(before: str, after: str, format_: str, work: str | None) -> None:
+    """Show what changed from one run to another one; a gate for CI.
+
+    Each change is shown with its evidence.
+
+    RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
+    is taken, or that of a number: FOLDER#N.
+
+    A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
+    or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
+    Exit status: 0 nothing got worse, 1 something did, 2 bad input.
+    """
+    folder = paths.work_dir(work)
+    found = comparisons.compare(*(find_matrix(said, folder) for said in (before, after)))
+    match format_:
+        case "table":
+            terminal.print_comparison(found, Console())
+        case "markdown":
+            print_text(formats.comparison_markdown(found))
+        case "json":
+            print_text(formats.comparison_json(found))
+    sys.exit(int(found.worse))
+
+
+@click.command("open")
+@click.argument("number", type=NUMBER, metavar="TRIAL")
+@WORK
+def open_(number: int, work: str | None) -> None:
+    """Show all that is known of a trial.
+
+    That is why it came to what it did, its output, its dossier and its files. TRIAL is the number that the matrix and
+    the HTML page name. What a program wrote is shown with its control characters spelt out, and at most 64 KiB of each
+    stream.
+    """
+    store = open_store(work)
+    run_, trial = store.trial(number)
+    folder = paths.work_dir(work) / "runs" / str(run_.id)
+    core = cores_.place(folder / "cores", trial.guest, trial.variant, trial.program, trial.number)
+    files = [file for file in (core, core.with_suffix(".txt")) if file.is_file()]
+    parts = store.collected(number)
+    if picture := parts.get(diagnostics.SCREEN):
+        screen = folder / f"trial-{number}-screen.png"
+        with contextlib.suppress(OSError):  # where nothing can be written it is seen in the HTML page
+            folder.mkdir(parents=True, exist_ok=True)
+            screen.write_bytes(picture)
+            files.append(screen)
+    words = f" {number}{work_option(work)}"
+    commands = [trial.command + work_option(work), f"harness rerun{words}", f"harness rerun{words} --shell"]
+    commands.append(f"harness capsule{words}")
+    terminal.print_trial(run_.id, trial, parts, files, commands, Console())
+
+
+@click.command("capsule")
+@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
+)
+@click.option(
+    "--image", "with_image", is_flag=True, help="Pack the guest's image too, in a copy with a key of its own."
+)
+@WORK
+def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
+    """Pack a trial for somebody who has no harness.
+
+    The file holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a
+    shell.
+    """
+    target = output or Path(f"trial-{number}.tar.gz")
+    with Reporter() as report:
+        capsule.pack(open_store(work), number, paths.work_dir(work), target, with_image, report)
+    click.echo(target)
+
+
+@click.command()
+@click.argument("number", type=NUMBER, metavar="RUN")
+@WORK
+def rejudge(number: int, work: str | None) -> None:
+    """Judge a stored run again, by today's rules, and say what changed.
+
+    What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
+    """
+    store = open_store(work)
+    run_ = store.run(number)
+    changed = rejudge_run(store, run_)
+    counts = Counter(tuple(f"{one.verdict}: {one.signature or one.reason}" for one in pair) for pair in changed)
+    table = Table("trials", "was", "is now", box=None)
+    for (old, new), count in counts.most_common():
+        table.add_row(str(count), Text(old), Text(new))
+    if changed:
+        Console().print(table)
+    pages = write_report(store, run_, load_matrix(store, run_), work, None)
+    click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
+
+
+@click.command("list")
+@WORK
+def list_(work: str | None) -> None:
+    """List the runs of the work directory."""
+    for one in open_store(work).runs():
+        said = one.plan
+        cells = len(said["guests"]) * len(said["variants"]) * len(said["programs"])
+        state = "finished" if one.finished else "unfinished"
+        names = f"{', '.join(said['guests'])} x {', '.join(said['variants'])}"
+        click.echo(f"{one.id:4}  {one.created}  {state:10}  {cells} cells, {said['trials']} trials of each; {names}")

@@ -1,0 +1,234 @@
+"""Commands that make trials: run, trace, rerun."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from harness import paths
+from harness.cli import complete
+from harness.cli.guest import log_in
+from harness.cli.options import (
+    CONF,
+    CORES,
+    COUNT,
+    GUESTS,
+    HTML,
+    ISOLATION,
+    NEWEST,
+    NUMBER,
+    SELECTION,
+    TIMES,
+    TRIALS,
+    VARIANTS,
+    WORK,
+    WORKERS,
+    ResumedRun,
+    ResumingCommand,
+    ShardNumber,
+)
+from harness.cli.output import open_store, show_run, write_report
+from harness.errors import HarnessError
+from harness.guest.machine import Machine
+from harness.progress import Reporter
+from harness.results import terminal
+from harness.results.load import load_life_cycles, load_matrix
+from harness.results.store import Run, Store
+from harness.run import ci
+from harness.run.conductor import Interrupted, run_interactive, run_request
+from harness.run.request import Isolation, Request, stored_request, traced_request
+from harness.run.resolve import repeat_request
+from harness.run.shards import Times
+
+
+@click.command(cls=ResumingCommand)
+@SELECTION
+@GUESTS
+@VARIANTS
+@TRIALS
+@click.option(
+    "--until-sure",
+    is_flag=True,
+    help="Make trials of a cell only while they can decide whether it differs from the baseline's.",
+)
+@click.option(
+    "--trace",
+    "traced",
+    multiple=True,
+    metavar="SUITE/PROGRAM",
+    shell_complete=complete.selection,
+    help="Count this program's threads with each libgo, in one more trial that is in no cell; repeatable.",
+)
+@WORKERS
+@CORES
+@ISOLATION
+@click.option(
+    "--shard", type=ShardNumber(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
+)
+@TIMES
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=NEWEST,
+    type=ResumedRun(),
+    metavar="[RUN]",
+    help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
+)
+@click.option(
+    "--scheduler",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
+)
+@HTML
+@CONF
+@WORK
+@click.pass_context
+def run(
+    context: click.Context,
+    selection: tuple[str, ...],
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int | None,
+    until_sure: bool,
+    traced: tuple[str, ...],
+    jobs: int | None,
+    cores: bool,
+    isolation: Isolation,
+    shard: tuple[int, int] | None,
+    times: Path | None,
+    resume: int | None,
+    scheduler: str | None,
+    html: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Run programs and show the matrix.
+
+    Builds what is missing, boots the guests, runs the suites, folders or files selected (all suites by default).
+    Each trial is stored as it ends: a run that is stopped, or killed, goes on with --resume.
+
+    \b
+    harness run                                    all suites, the usual libgos
+    harness run 'threads/lock-*' --trials 20       some programs of a suite
+    harness run my.go --variant pristine           a program of your own
+    harness run threads --guest hurd-i386 --variant pristine --variant thread-churn
+    harness run --resume                           the run that was stopped
+
+    Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
+    """
+    folder = paths.work_dir(work)
+    if resume is None:
+        most = trials or (20 if until_sure else 1)
+        if times and not shard:
+            raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
+        if traced and shard:
+            raise click.UsageError("--trace and --shard do not go together: trace a program in a run of its own")
+        known = ci.read_times(times) if times else Times()
+        request = Request(
+            selection,
+            guests,
+            variants,
+            most,
+            jobs,
+            conf_files,
+            folder,
+            cores,
+            isolation,
+            until_sure,
+            shard,
+            known,
+            traced,
+        )
+    else:
+        given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
+            raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
+        request, resume = stored_request(folder, None if resume == NEWEST else resume)
+    _run_and_show(request, resume, html, work, scheduler)
+
+
+def _run_and_show(
+    request: Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
+) -> NoReturn:
+    """Make a run, show its matrix, and end with its exit status."""
+    show_run(*_run_request(request, resume, scheduler), html, work)
+
+
+@click.command()
+@click.argument("program", metavar="SUITE/PROGRAM|FILE.go", shell_complete=complete.selection)
+@GUESTS
+@VARIANTS
+@click.option("--trials", default=3, show_default=True, type=COUNT, help="Trials, with the trace and without.")
+@WORKERS
+@HTML
+@CONF
+@WORK
+def trace(
+    program: str,
+    guests: tuple[str, ...],
+    variants: tuple[str, ...],
+    trials: int,
+    jobs: int,
+    html: Path | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Count how threads and goroutines of a program live and end.
+
+    Runs it with each libgo as it is, and with the same libgo made to count threads and goroutines made, parked, reused
+    and ended; shows the counts side by side, says whether any was destroyed, and what the counting costs. The report
+    plots threads and goroutines over time. Exit status: 0 it was traced, 2 bad input, 3 trouble with a guest.
+    """
+    request = Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
+    store, done = _run_request(traced_request(request))
+    matrix = load_matrix(store, done)
+    terminal.print_life_cycles(load_life_cycles(store, done), Console())
+    click.echo(f"JSON and HTML: {write_report(store, done, matrix, work, html)}")
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
+
+
+def _run_request(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
+    try:
+        with Reporter() as report:
+            return run_request(request, report, resume, scheduler=scheduler)
+    except Interrupted as error:
+        click.echo(f"harness: {error}", err=True)
+    sys.exit(130)
+
+
+@click.command()
+@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.option("--trials", default=1, show_default=True, type=COUNT, help="Trials to make.")
+@click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
+@HTML
+@WORK
+def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
+    """Make a trial again.
+
+    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
+    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
+    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
+    """
+    store = open_store(work)
+    request = repeat_request(store, number, paths.work_dir(work), trials)
+    if not shell_:
+        _run_and_show(request, None, html, work)
+    if trials > 1 or html:
+        raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
+    with Reporter() as report:
+
+        def visit(machine: Machine, told: str) -> None:
+            with report.paused():
+                click.echo(f"{told}\nThe guest is gone when this shell ends.", err=True)
+                log_in(machine)
+
+        trial = run_interactive(request, report, visit)
+    click.echo(f"{trial['verdict']}: {trial['reason']}", err=True)
+    sys.exit(int(trial["verdict"] != "pass"))

@@ -1,0 +1,204 @@
+"""Operating systems' ways: signal numbers, process listing, crash policy, halting. Whatever else differs between guests
+stands in their descriptions, and no other module may ask which system a guest has.
+
+Knows nothing of machines, shells or Go: commands are text, and so is what they print.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Process:
+    """A row of a process listing. `group` is None where the listing does not tell; `threads` counts all."""
+
+    pid: int
+    ppid: int
+    group: int | None
+    state: str
+    threads: int
+    command: str
+
+
+@dataclass(frozen=True)
+class OperatingSystem:
+    """An operating system.
+
+    Attributes:
+        signals: its names of signals by number, without SIG.
+        listing: a shell command that prints all processes, and does not wait for one that hangs.
+        read: makes processes of what it prints; what cannot be read is left out.
+        crashed: letters of a state that mean that a crash was suspended.
+        kill: environment with which a crash ends a program, and no more.
+        core: environment with which it leaves a core file in the program's folder.
+        core_setup: a shell command that makes core files go there, run once a guest.
+        looks: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
+            for the process. Each prints for people, and leaves the process as it was.
+        creator: the system that a file system for it is made by, as mke2fs(8) names it.
+        mount: a shell command that mounts an ext2 file system for reading; `{device}` stands for the disk, `{folder}`
+            for the folder where it is to be seen.
+        second_disks: what the second disk of a machine may be called, by QEMU's interface.
+        halt: a shell command that ends the system in good order.
+        halted: what the console says when the machine may be switched off, a regular expression.
+    """
+
+    signals: Mapping[int, str]
+    listing: str = ""
+    read: Callable[[str], list[Process]] = lambda text: []
+    crashed: str = ""
+    kill: Mapping[str, str] = field(default_factory=dict)
+    core: Mapping[str, str] = field(default_factory=dict)
+    core_setup: str = ":"
+    looks: Mapping[str, str] = field(default_factory=dict)
+    creator: str = "linux"
+    mount: str = ""
+    second_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    halt: str = ""
+    halted: str = ""
+
+    def environment(self, own: Mapping[str, str], cores: bool) -> dict[str, str]:
+        """A guest's environment for programs, with what decides on their crashes.
+
+        Args:
+            own: what its description says, which wins over the default.
+            cores: whether crashes are to leave core files, which wins over both.
+        """
+        return {**self.kill, **own, **(self.core if cores else {})}
+
+    def suspended(self, listing: str, pid: int) -> str:
+        """The state of a process, or of one that comes from it, whose crash was suspended; '' if none was.
+
+        Args:
+            listing: what `listing` printed.
+            pid: the process.
+        """
+        processes = family(self.read(listing), pid)
+        return next((one.state for one in processes if set(one.state) & set(self.crashed)), "")
+
+
+def family(processes: Iterable[Process], pid: int) -> list[Process]:
+    """A process, all that descend from it, and all of its process group, it first."""
+    rest = list(processes)
+    found = [one for one in rest if one.pid == pid]
+    rest = [one for one in rest if one.pid != pid]
+    known = {pid}
+    while more := [one for one in rest if one.ppid in known or one.group == pid]:
+        found += more
+        known |= {one.pid for one in more}
+        rest = [one for one in rest if one.pid not in known]
+    return found
+
+
+#: proc(5), /proc/pid/stat: pid, (command), state, ppid, pgrp, and the number of threads as field 20. A command may hold
+#: anything, ends of lines too.
+_STAT = re.compile(r"^(\d+) \((.*?)\) ([A-Za-z]) (\d+) (\d+)((?: -?\d+){14}) (\d+) ", re.MULTILINE | re.DOTALL)
+
+
+def read_stat(text: str) -> list[Process]:
+    """The processes in /proc/*/stat of Linux, one after the other."""
+    return [
+        Process(int(pid), int(ppid), int(group), state, int(threads), command)
+        for pid, command, state, ppid, group, _, threads in _STAT.findall(text)
+    ]
+
+
+def read_ps(text: str) -> list[Process]:
+    """The processes that `ps -l` of the Hurd prints, by the names of its columns."""
+    lines = text.splitlines()
+    columns = lines[0].split() if lines else []
+    if not {"PID", "PPID", "TH", "STAT", "COMMAND"} <= set(columns):
+        return []
+    result = []
+    for line in lines[1:]:
+        row = dict(zip(columns, line.split(maxsplit=len(columns) - 1), strict=False))
+        if len(row) == len(columns) and all(row[name].isdigit() for name in ("PID", "PPID", "TH")):
+            numbers = (int(row["PID"]), int(row["PPID"]))
+            result.append(Process(*numbers, None, row["STAT"], int(row["TH"]), row["COMMAND"]))
+    return result
+
+
+def _numbered(names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), start=1))
+
+
+#: The threads of a process, by proc(5): a line each, and below it where it is in the kernel, as root may see. The shell
+#: does it all, since a process a thread would take seconds of a slow guest. The times are fields 14 and 15 of stat.
+_LINUX_THREADS = r"""
+cd /proc/{pid}/task && for thread in [0-9]*; do
+  wchan= call=
+  read -r stat <$thread/stat || continue
+  read -r wchan <$thread/wchan
+  read -r call <$thread/syscall
+  name=${stat#*(}
+  set -- ${stat##*) }
+  echo "thread $thread (${name%)*}): state $1, waits in ${wchan:-?}, ticks ${12} user ${13} kernel, system call $call"
+  while read -r line; do echo "    $line"; done <$thread/stack
+done 2>/dev/null
+"""
+_GDB = "gdb -batch -nx -p {pid} -ex 'thread apply all bt 50'"
+
+#: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
+#: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
+LINUX = OperatingSystem(
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU "
+        "URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+    ),
+    listing="cat /proc/[0-9]*/stat 2>/dev/null",
+    read=read_stat,
+    core_setup="echo core >/proc/sys/kernel/core_pattern; echo 0 >/proc/sys/kernel/core_uses_pid",
+    looks={
+        "threads": _LINUX_THREADS,
+        "processes": "ps -A -o pid,ppid,stat,args",
+        "memory": "cat /proc/{pid}/status /proc/{pid}/maps",
+        "files": "ls -l /proc/{pid}/fd",
+        "stacks": _GDB,
+    },
+    mount="mount -t ext2 -o ro {device} {folder}",
+    second_disks={"virtio": ("/dev/vdb",), "ide": ("/dev/sdb",), "scsi": ("/dev/sdb",)},
+    halt="poweroff -f",
+    halted=r"reboot: (Power down|System halted)",
+)
+
+#: Signals: glibc's sysdeps/mach/hurd/bits/signum-arch.h, BSD numbers. The crash server is the node that CRASHSERVER
+#: names, else /servers/crash, which may suspend the program (glibc's hurd/hurdsig.c, the Hurd's trans/crash.c). T in a
+#: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
+#: process that hangs; without it, and from msgport, one learns whether the process still answers messages, and what its
+#: threads wait for (utils/ps.c and utils/msgport.c of the Hurd). The last lines of the kernel and of startup:
+#: i386/i386at/model_dep.c of gnumach. A disk is hdN by the kernel's own IDE driver, wdN by rumpdisk (sutils/MAKEDEV.sh
+#: of the Hurd).
+HURD = OperatingSystem(
+    signals=_numbered(
+        "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
+        "XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2 LOST"
+    ),
+    listing="ps -A -M -l",
+    read=read_ps,
+    crashed="T",
+    kill={"CRASHSERVER": "/servers/crash-kill"},
+    core={"CRASHSERVER": "/servers/crash-dump-core"},
+    looks={
+        "threads": "ps -M -T -l {pid}",
+        "processes": "ps -A -M -l",
+        "memory": "vminfo {pid}",
+        "ports": "portinfo -v {pid}",
+        "waits": "ps -T -l {pid}",
+        "messages": "msgport --pwd {pid}",
+        "stacks": _GDB,
+    },
+    creator="hurd",
+    mount="settrans -a {folder} /hurd/ext2fs --readonly {device}",
+    second_disks={"ide": ("/dev/hd1", "/dev/wd1")},
+    halt="halt",
+    halted=r"now in tight loop",
+)
+
+#: A system of which nothing is known beyond POSIX; its signals stand in the guest's description.
+POSIX = OperatingSystem(signals={})
+
+SYSTEMS = {"linux": LINUX, "hurd": HURD, "posix": POSIX}
+#: The names of all systems' signals.
+SIGNALS = frozenset(name for system in SYSTEMS.values() for name in system.signals.values())

@@ -1,0 +1,295 @@
+"""Images: a guest's disk and kernel, made by a recipe, kept in the cache and checked before use.
+
+A recipe is a folder below images/ with a recipe.yaml, whose `kind` names the builder; with `base` it says only what
+differs from another recipe's. Knows nothing of what is in an image beyond the manifest that lies beside its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import cache, host, paths
+from harness.conf.load import nearest
+from harness.conf.read import read
+from harness.errors import ImageError
+from harness.images import debian, prepare
+
+#: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
+BUILDER = 1
+
+#: MiB that building an image takes on its way, where its recipe has no `room_mib`.
+_ROOM = 400
+
+#: A builder: takes what recipe.yaml says, the recipe's folder and the folder to fill, gives the manifest's part.
+Builder = Callable[..., dict[str, Any]]
+
+#: The builders by their recipes' `kind`.
+_KINDS: dict[str, Builder] = {"debian": debian.build, "download": prepare.build}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A whole image.
+
+    Attributes:
+        name: the recipe's name.
+        folder: where its files are.
+        manifest: name, key, built, files {name: {sha256, size}}, and what the builder tells, such as host_key.
+    """
+
+    name: str
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def recipes() -> dict[str, Path]:
+    """The folders of all recipes, by name."""
+    return {path.parent.name: path.parent for path in sorted((paths.DATA / "images").glob("*/recipe.yaml"))}
+
+
+def ssh_key() -> Path:
+    """The private key that the harness logs in with, made when it is first needed; `.pub` beside it is the public one.
+
+    Raises:
+        ToolMissing: ssh-keygen is not installed.
+        ImageError: it failed.
+    """
+    folder = paths.cache_dir() / "ssh"
+    key_file, public = folder / "id_ed25519", folder / "id_ed25519.pub"
+    with cache.lock(paths.cache_dir() / "locks" / "ssh.lock"):
+        if not (key_file.is_file() and public.is_file()):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            with tempfile.TemporaryDirectory(dir=folder) as new:
+                made = Path(new) / key_file.name
+                host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
+                os.replace(f"{made}.pub", public)
+                os.replace(made, key_file)
+    return key_file
+
+
+def key(name: str) -> str:
+    """The cache's key of an image: the hash of all that makes it.
+
+    Raises:
+        ImageError: there is no such recipe.
+    """
+    said, folders = _read(name)
+    parts = {"builder": BUILDER, "recipe": [cache.tree_digest(one) for one in folders], "ssh": _public_key()}
+    if said.get("kind") == "debian":
+        parts["host"] = debian.codename()  # what it is made of comes from the host's archive
+    return cache.digest(parts)
+
+
+def find(name: str) -> Image | None:
+    """The image of a recipe if it has been built.
+
+    Raises:
+        ImageError: there is no such recipe, or the image is damaged.
+    """
+    folder = _cache().path("images", key(name))
+    return _load(name, folder) if folder.is_dir() else None
+
+
+def build(name: str, progress: Callable[[str], None], force: bool = False) -> Image:
+    """The image of a recipe, built if need be.
+
+    Args:
+        name: the recipe's name.
+        progress: is told what is being done.
+        force: whether to build again what is there. If that fails, what is there stays.
+
+    Raises:
+        ImageError: there is no such recipe, it cannot be built, or what is there is damaged.
+        DownloadError: what it is made of cannot be downloaded.
+        ToolMissing: a program that is needed is not installed.
+        ConfigError: recipe.yaml is not valid YAML.
+    """
+    return _build(name, _builder(name), progress, force)
+
+
+def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, sha512: str | None = None) -> Image:
+    """The image of a recipe of kind `download`; if it is there and is what is asked for, nothing is done.
+
+    Args:
+        name: the recipe's name.
+        progress: is told what is being done.
+        file: a disk image to prepare instead of the release's, as `.img` or `.img.tar.xz`.
+        sha512: what the SHA-512 of the file, or of the release's file, must be, in hexadecimal.
+
+    Raises:
+        Whatever `build` raises.
+    """
+    said, _ = _read(name)
+    if said.get("kind") != "download":
+        raise ImageError(f"the image {name} is not downloaded but built; `harness image build {name}` does it")
+    builder = functools.partial(_builder(name), file=file, sha512=sha512)
+    try:
+        found = find(name)
+    except ImageError:
+        return _build(name, builder, progress, force=True)
+    if found and file is None and sha512 in (None, found.manifest["source"]["sha512"]):
+        return found
+    return _build(name, builder, progress, force=found is not None)
+
+
+def _builder(name: str) -> Builder:
+    said, folders = _read(name)
+    kind = str(said.get("kind"))
+    if kind not in _KINDS:
+        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
+    if kind == "download":
+        return functools.partial(_KINDS[kind], downloads=_downloads())
+    return functools.partial(_KINDS[kind], bases=folders[1:]) if folders[1:] else _KINDS[kind]
+
+
+def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:
+    said, folders = _read(name)
+    image_key = key(name)
+
+    def fill(out: Path) -> None:
+        told = builder(said, folders[0], out, public_key=_public_key(), progress=progress)
+        progress("reading what was built")
+        manifest = {
+            "name": name,
+            "key": image_key,
+            "built": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": {path.name: _describe(path) for path in sorted(out.iterdir())},
+            **told,
+        }
+        (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+    room = said.get("room_mib")
+    folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force)
+    return _load(name, folder)
+
+
+def remove(name: str) -> int:
+    """Remove all images of a recipe, those of its earlier states too, and what was downloaded for it. Its lock file
+    stays. Returns how many images there were.
+
+    Raises:
+        ImageError: there is no such recipe.
+    """
+    lock = prepare.lock_file(_downloads(), name)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
+        for path in (archive, archive.with_name(f"{archive.name}.part")):
+            path.unlink(missing_ok=True)
+    mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
+    return sum(_cache().discard("images", one) for one in dict.fromkeys(mine))
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row for each recipe: name, state (`built`, `not built` or `damaged`), folder, and its manifest if built."""
+    rows = []
+    for name in recipes():
+        row: dict[str, Any] = {"name": name, "folder": _cache().path("images", key(name))}
+        try:
+            found = find(name)
+        except ImageError:
+            row["state"] = "damaged"
+        else:
+            row |= {"state": "built", "manifest": found.manifest} if found else {"state": "not built"}
+        rows.append(row)
+    return rows
+
+
+def contents(image: Image) -> str:
+    """The hash of what an image is made of, without what each build makes anew, such as its host key."""
+    return cache.digest({key: image.manifest.get(key) for key in ("packages", "source")})
+
+
+def told_digest(path: Path) -> str | None:
+    """The SHA-256 of a file as the manifest beside it says, if there is one; a disk takes long to be read whole."""
+    try:
+        said = json.loads(path.with_name("manifest.json").read_text())["files"][path.name]
+        return str(said["sha256"]) if said["size"] == path.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def verify(image: Image) -> None:
+    """Compare all files of an image with the hashes in its manifest.
+
+    Raises:
+        ImageError: one differs, or cannot be read.
+    """
+    for name, told in image.manifest["files"].items():
+        try:
+            whole = cache.file_digest(image.folder / name) == told["sha256"]
+        except OSError as error:
+            raise _damaged(image.name, f"{name} cannot be read: {error.strerror}") from error
+        if not whole:
+            raise _damaged(image.name, f"{name} is not what was built")
+
+
+def _cache() -> cache.Cache:
+    return cache.Cache(paths.cache_dir())
+
+
+def _downloads() -> Path:
+    return paths.cache_dir() / "downloads"
+
+
+def _read(name: str) -> tuple[dict[str, Any], list[Path]]:
+    """What a recipe says, with what its base says, and their folders, its own first."""
+    known = recipes()
+    if name not in known:
+        raise ImageError(f"no image named {name}; {nearest(name, known)}")
+    said, _ = read(known[name] / "recipe.yaml")
+    base = said.pop("base", None)
+    if base is None:
+        return said, [known[name]]
+    more, folders = _read(str(base))
+    return {**more, **said}, [known[name], *folders]
+
+
+def _public_key() -> str:
+    return ssh_key().with_suffix(".pub").read_text().strip()
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    path.chmod(0o444)  # guests write to overlays of their own
+    return {"sha256": cache.file_digest(path), "size": path.stat().st_size}
+
+
+def _load(name: str, folder: Path) -> Image:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        sizes = {file: told["size"] for file, told in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(name, "its manifest cannot be read") from error
+    for file, size in sizes.items():
+        path = folder / file
+        if not path.is_file():
+            raise _damaged(name, f"{file} is missing")
+        if path.stat().st_size != size:
+            raise _damaged(name, f"{file} has {path.stat().st_size} bytes instead of {size}")
+    return Image(name, folder, manifest)
+
+
+def _damaged(name: str, why: str) -> ImageError:
+    return ImageError(f"the image {name} is damaged: {why}; build it again with `harness image build {name} --force`")
+
+
+def _folders() -> list[Path]:
+    root = _cache().root / "images"
+    return [path for path in root.iterdir() if not path.name.startswith(".")] if root.is_dir() else []
+
+
+def _name(folder: Path) -> str | None:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return manifest.get("name") if isinstance(manifest, dict) else None

@@ -1,0 +1,130 @@
+"""Reads a program's header: its kind, directives and expectation."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from harness import paths
+from harness.conf import naming
+from harness.conf.load import nearest
+from harness.conf.system import SIGNALS
+from harness.conf.units import seconds
+from harness.errors import ProgramError
+from harness.programs.model import Expectation, Program
+
+#: Kinds of test that GCC's go-test.exp knows; of them only `run` is run so far.
+_KINDS = (
+    "run", "runoutput", "rundir", "errorcheck", "errorcheckdir", "errorcheckoutput", "errorcheckandrundir", "compile",
+    "compiledir", "build", "builddir", "buildrun", "buildrundir", "skip", "cmpout",
+)  # fmt: skip
+_DIRECTIVES = ("args", "env", "timeout", "expect", "needs")
+_TERM = re.compile(
+    r"""\s*(?:exit\s+(?P<exit>\d+)|signal\s+(?P<signal>[A-Z0-9]+)
+    |(?P<stream>stdout|stderr|output)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
+    re.VERBOSE,
+)
+
+
+def read_program(source: Path) -> Program:
+    """Read a program's header and its `.out` file.
+
+    Raises:
+        ProgramError: it is missing or no regular file, its name is no text, or a directive cannot be understood; the
+            text names file and line.
+    """
+    try:
+        lines = paths.content(source).decode(errors="replace").splitlines()
+    except OSError as error:
+        raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
+    try:
+        str(source.absolute()).encode()
+    except UnicodeEncodeError as error:  # neither a guest's shell nor a report could be told of it
+        told = os.fsencode(source).decode(errors="backslashreplace")
+        raise ProgramError(f"{told}: its name is not UTF-8") from error
+    program = Program(f"{source.absolute().parent.name}/{source.stem}", source.absolute())
+    first = True
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith("//"):
+            if line.strip():
+                break  # the package clause: the header is over
+            continue
+        text = line[2:].strip()
+        try:
+            if first and text and not text.startswith(("+build", "go:build")):
+                first = False
+                words = text.split()
+                if words[0] in _KINDS:
+                    args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
+                    # `run -gcflags=...` carries flags of another compiler
+                    args = () if args and args[0].startswith("-") else args
+                    program = replace(program, kind=words[0], args=args, marked=True)
+                    continue
+            program = _directive(program, text)
+        except ValueError as error:
+            raise ProgramError(f"{source}:{number}: {error}") from error
+    out = source.with_suffix(".out")
+    if out.is_file():
+        program = replace(program, expected=replace(program.expected, stdout=out.read_bytes()))
+    return program
+
+
+def _directive(program: Program, text: str) -> Program:
+    match = re.match(r"([A-Za-z]+):(?:\s+|$)(.*)", text)
+    if not match:
+        return replace(program, about=f"{program.about} {text}".strip())
+    word, value = match[1], match[2].strip()
+    if word not in _DIRECTIVES:
+        if word.islower() and "did you mean" in nearest(word, _DIRECTIVES):
+            raise ValueError(f"unknown directive {word}:; {nearest(word, _DIRECTIVES)}")
+        return replace(program, about=f"{program.about} {text}".strip())
+    if not value:
+        raise ValueError(f"{word}: says nothing")
+    match word:
+        case "args":
+            return replace(program, args=tuple(shlex.split(value)))
+        case "env":
+            pairs = [pair.partition("=") for pair in shlex.split(value)]
+            if not all(name and equals for name, equals, _ in pairs):
+                raise ValueError(f"env: {value!r} is not NAME=VALUE")
+            more = naming.environment({name: text for name, _, text in pairs})
+            return replace(program, env={**program.env, **more})
+        case "timeout":
+            return replace(program, timeout=seconds(value))
+        case "needs":
+            return replace(program, needs=(*program.needs, *value.replace(",", " ").split()))
+    return replace(program, expected=parse_expectation(program.expected, value))
+
+
+def parse_expectation(expected: Expectation, text: str) -> Expectation:
+    """Add what an `expect` directive says to an expectation. Raises ValueError."""
+    at = 0
+    while at < len(text):
+        match = _TERM.match(text, at)
+        if not match:
+            raise ValueError(
+                f"expect: cannot understand {text[at:].strip()!r}; "
+                'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex", output ~ "regex" (both streams)'
+            )
+        if match["exit"]:
+            if len(match["exit"]) > 3 or int(match["exit"]) > 255:
+                raise ValueError(f"expect: exit {match['exit']} cannot be: an exit status is 0 to 255")
+            expected = replace(expected, exit_status=int(match["exit"]))
+        elif match["signal"]:
+            name = match["signal"].removeprefix("SIG")
+            if name not in SIGNALS:
+                raise ValueError(f"expect: no signal named {name}; {nearest(name, SIGNALS)}")
+            expected = replace(expected, signal=f"SIG{name}")
+        else:
+            try:
+                pattern = json.loads(match["pattern"])
+                re.compile(pattern)
+            except (ValueError, re.error) as error:
+                raise ValueError(f"expect: {match['pattern']} is not a regular expression: {error}") from error
+            expected = replace(expected, **{f"{match['stream']}_pattern": pattern})
+        at = match.end()
+    return expected

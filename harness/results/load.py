@@ -1,0 +1,73 @@
+"""Matrices and life cycles of stored runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from harness.conf.load import BASELINE, TRACED
+from harness.errors import StoreError
+from harness.results import lifecycle
+from harness.results import matrix as matrices
+from harness.results.expected import Entry
+from harness.results.lifecycle import LifeCycle
+from harness.results.matrix import Matrix, Trial
+from harness.results.merge import source as source_of
+from harness.results.store import Run, Store
+from harness.trial import lifetrace
+from harness.trial.execute import LIFETRACE
+
+
+def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:
+    """The trials of a stored run that are in its matrix: not those that were made besides, to count threads."""
+    variants = run_.plan["variants"]
+    return (trial for trial in store.trials(run_.id) if trial.variant in variants or not trial.variant.endswith(TRACED))
+
+
+def load_matrix(store: Store, run_: Run) -> Matrix:
+    """The matrix of a stored run."""
+    said = run_.plan
+    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **said["facts"]}
+    return matrices.build(
+        facts,
+        said["guests"],
+        said["variants"],
+        said["programs"],
+        BASELINE,
+        matrix_trials(store, run_),
+        store.events(run_.id),
+        said["trials"] if said.get("request", {}).get("until_sure") else None,
+        [Entry.from_json(one) for one in said.get("expected", [])],
+        date.fromisoformat(run_.created[:10]),
+        store.times(run_.id),
+    )
+
+
+def find_matrix(said: str, work: Path) -> Matrix:
+    """The matrix of a run that is named in words.
+
+    Args:
+        said: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
+            another work directory or its database, with `#N` behind it for another run than the newest.
+
+    Raises:
+        StoreError: there is no such run, or the file is no such file.
+    """
+    file = Path(said)
+    if file.is_file() and file.suffix == ".json":
+        try:
+            return Matrix.from_json(json.loads(file.read_bytes()))
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreError(f"{file}: cannot be read: {error}") from error
+        except StoreError as error:
+            raise StoreError(f"{file}: {error}") from error
+    found = source_of(said, work, others="no JSON of one, ")
+    return load_matrix(found.store, found.run)
+
+
+def load_life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
+    """The life cycles of the traced programs of a stored run."""
+    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE)}
+    return lifecycle.collect(store.trials(run_.id), traces, TRACED) if traces else []

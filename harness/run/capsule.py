@@ -1,0 +1,274 @@
+"""A capsule: one trial in one file, with which somebody else sees it without the harness.
+
+It holds the program, its libgo, what was observed, and a POSIX shell script that boots the guest with QEMU and runs the
+program over SSH. The guest's image comes with it, in a copy that a new key opens, or is named by its hashes. No key of
+the user's own ever gets into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jinja2
+
+from harness import conf, host
+from harness.cache import file_digest
+from harness.errors import GuestError, HarnessError
+from harness.guest import boot, machine
+from harness.guest.bootfiles import BootFiles
+from harness.programs.model import TrialSpec
+from harness.progress import Reporter
+from harness.results.matrix import Trial
+from harness.results.store import Store
+from harness.run.manifest import check_same
+from harness.run.prepare import PreparedRun, fresh_guest, prepare_run
+from harness.run.resolve import ResolvedRequest, repeat_request, resolve
+from harness.trial.diagnostics import PREFIX
+from harness.trial.execute import program_environment
+
+_README = """\
+{program} on {guest} with the libgo {variant} came to: {verdict}
+{reason}
+{signature}
+
+    ./run.sh{arguments}
+
+boots the guest with QEMU and runs the program there. It needs {qemu}, ssh, sha256sum and
+a POSIX shell. Standard output and standard error are the program's own; what run.sh says of itself begins with
+`run.sh:`. Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit:.0f} s, 125
+if the guest or this machine is in trouble. PORT=N chooses another port of 127.0.0.1 than 10022.
+
+{image}
+
+program, {source}, {library}: what was run, its source, and the libgo that it was run with
+observed/: what the trial wrote, and the dossier that was collected of it
+manifest.json: the trial, the guest's description, hashes, the environment, QEMU's version
+SHA256SUMS: the files that the guest boots from
+"""
+_WITH = "image/ holds the guest's image, in a copy that only image/key may log in to."
+_WITHOUT = """\
+The guest's image is not in here: IMAGE_FOLDER must hold the files that SHA256SUMS names, and PRIVATE_KEY must be one
+that may log in. An image that the harness built is in the folder that `harness image show {name}` prints,
+and its key is ~/.cache/harness/ssh/id_ed25519."""
+
+
+@dataclass(frozen=True)
+class _Boot:
+    """What a capsule's guest boots from: `names` are the files by the names that the script knows them by."""
+
+    names: dict[str, Path]
+    files: BootFiles
+    drive: str
+
+
+def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, report: Reporter) -> None:
+    """Write the capsule of a trial.
+
+    Args:
+        target: the file to write, a tar archive packed by gzip.
+        with_image: whether the guest's image comes with it.
+
+    Raises:
+        StoreError: there is no such trial.
+        HarnessError: what it ran is not to be had any more, or the file cannot be written.
+        GuestError: the guest, which is booted for its image to get a new key, is in trouble.
+    """
+    run_, trial = store.trial(number)
+    if not target.parent.is_dir():
+        raise HarnessError(f"{target}: there is no such folder to write to")
+    asked = resolve(repeat_request(store, number, work))
+    slot = asked.cell()
+    provided = prepare_run(asked, report)
+    check_same(run_, provided.described, f"trial {number} cannot be packed", whole=False)
+    part = target.with_name(target.name + ".part")
+    say = partial(report.step, f"capsule of trial {number}")
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as new:
+            folder = Path(new)
+            made = _named(trial.guest, asked, provided)
+            if with_image:
+                made = _image(trial.guest, made, asked, folder, report)
+            _fill(folder, slot, trial, asked, provided, made, store.collected(number), with_image)
+            say("packing")
+            with tarfile.open(part, "w:gz", compresslevel=6) as archive:
+                archive.add(folder, f"trial-{number}", filter=_nobody)
+            os.replace(part, target)
+    except OSError as error:
+        raise HarnessError(f"{target}: cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """An archive's entry without this machine's names."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    entry.mode |= 0o755 if entry.isdir() else 0
+    return entry
+
+
+def _fill(
+    folder: Path,
+    slot: TrialSpec,
+    trial: Trial,
+    asked: ResolvedRequest,
+    provided: PreparedRun,
+    made: _Boot,
+    collected: dict[str, bytes],
+    with_image: bool,
+) -> None:
+    """Put everything but the image into a folder."""
+    guest = asked.guests[trial.guest]
+    built = provided.built[guest.toolchain]
+    library, source = built.libgos[slot.variant].library, slot.program.source
+    executable = built.programs[slot.variant, slot.program.name]
+    for name, file in (("program", executable), (source.name, source), (library.name, library)):
+        shutil.copyfile(file, folder / name)
+    (folder / "program").chmod(0o755)
+    observed = {"stdout": trial.stdout, "stderr": trial.stderr}
+    observed |= {name: data for name, data in collected.items() if name.startswith(PREFIX)}
+    for name, data in observed.items():
+        path = folder / "observed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    sums = {name: file_digest(file) for name, file in made.names.items()}
+    (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
+    by_kvm = machine.kvm_may_work()
+    words = machine.arguments(trial.guest, guest, made.files, made.drive, by_kvm, "@PORT@", "file:console.log")
+    words = [Path(guest.qemu).name, *words]
+    env = program_environment(asked.configuration, slot, cores_=False)
+    there = f"{guest.folder}/capsule"
+    script = _script(
+        command=shlex.join(words).replace("@PORT@", "$port"),
+        env={**env, "LD_LIBRARY_PATH": there},
+        folder=there,
+        guest=guest,
+        files=made.files,
+        library=library.name,
+        slot=slot,
+        told=f"{trial.verdict}, {trial.reason}",
+    )
+    (folder / "run.sh").write_text(script)
+    (folder / "run.sh").chmod(0o755)
+    said = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
+    hashes = {name: file_digest(folder / name) for name in ("program", source.name, library.name)}
+    manifest = {
+        "trial": said,
+        "guest": guest.model_dump(mode="json"),
+        "image": sums,
+        "sha256": hashes,
+        "environment": env,
+        "qemu": machine.qemu_version(trial.guest, guest),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    readme = _README.format(
+        program=trial.program,
+        guest=trial.guest,
+        variant=trial.variant,
+        verdict=trial.verdict,
+        reason=trial.reason,
+        signature=trial.signature,
+        arguments="" if with_image else " IMAGE_FOLDER PRIVATE_KEY",
+        qemu=words[0],
+        limit=slot.program.timeout,
+        image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),
+        source=source.name,
+        library=library.name,
+    )
+    (folder / "README.txt").write_text(readme)
+
+
+def _script(
+    command: str,
+    env: dict[str, str],
+    folder: str,
+    guest: conf.Guest,
+    files: BootFiles,
+    library: str,
+    slot: TrialSpec,
+    told: str,
+) -> str:
+    """The script that boots the guest and runs the program."""
+    name = slot.program.source.stem
+    words = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *slot.program.args]
+    # The shell around it makes an exit status of a signal, which SSH would not tell.
+    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(words)}')}; exit $?"
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    templates.filters["quote"] = lambda value: shlex.quote(str(value))
+    return templates.get_template("capsule.sh.j2").render(
+        command=command,
+        folder=folder,
+        library=library,
+        name=name,
+        start=run,
+        quit=f"kill -QUIT $(cat {shlex.quote(folder)}/pid)",
+        kill=f"kill -KILL $(cat {shlex.quote(folder)}/pid)",
+        qemu=command.split()[0],
+        guest=slot.guest,
+        user=guest.ssh.user,
+        host_key=files.host_key or "",
+        ready_console=guest.ready.console or "",
+        ready_command=guest.ready.command,
+        ready_expect=guest.ready.expect,
+        boot_seconds=int(guest.ready.timeout),
+        limit=int(slot.program.timeout),
+        told=told,
+    )
+
+
+def _named(name: str, asked: ResolvedRequest, provided: PreparedRun) -> _Boot:
+    """The files of a guest as they are, by names that differ."""
+    files, disk = provided.files[name], asked.guests[name].disk
+    names: dict[str, Path] = {}
+    for file in (files.disk, files.kernel, files.initrd, *(path for path, _ in files.modules)):
+        if file is not None and file not in names.values():
+            names[file.name if file.name not in names else f"{len(names)}-{file.name}"] = file
+    by_file = {file: Path("image") / known for known, file in names.items()}
+    moved = replace(
+        files,
+        disk=by_file.get(files.disk) if files.disk else None,
+        kernel=by_file.get(files.kernel) if files.kernel else None,
+        initrd=by_file.get(files.initrd) if files.initrd else None,
+        modules=tuple((by_file[path], args) for path, args in files.modules),
+    )
+    return _Boot(names, moved, f"file={moved.disk},format={disk.format},snapshot=on" if disk else "")
+
+
+def _image(name: str, plain: _Boot, asked: ResolvedRequest, folder: Path, report: Reporter) -> _Boot:
+    """Copy what a guest boots from. The disk is that of a guest which was booted for it, and given a new key."""
+    say: Callable[[str], None] = partial(report.step, f"image {name}")
+    image = folder / "image"
+    image.mkdir()
+    if plain.files.disk is None:
+        raise HarnessError(f"guest {name} has no disk that a new key could be put on; leave out --image")
+    host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "capsule", "-f", image / "key", what="SSH key")
+    public = (image / "key.pub").read_bytes()
+    with fresh_guest(name, asked.configuration, asked.request.work, report) as running:
+        shell = boot.connect(running)
+        status, _, err = shell.run("cat >.ssh/authorized_keys", stdin=public)
+        if status:
+            raise GuestError(f"guest {name}: the new key cannot be written: {err.decode(errors='replace').strip()}")
+        say("halting the guest that has the new key")
+        overlay = boot.halt(running, shell)
+        say("packing its disk")
+        words = ["qemu-img", "convert", "-c", "-O", "qcow2", str(overlay), str(image / "disk.qcow2")]
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(done.stderr.split())}")
+    names = {"disk.qcow2": image / "disk.qcow2"}
+    for known, file in plain.names.items():
+        if known != plain.files.disk.name:
+            names[known] = image / known
+            shutil.copyfile(file, names[known])
+    return _Boot(names, plain.files, "file=image/disk.qcow2,format=qcow2,snapshot=on")

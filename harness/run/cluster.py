@@ -1,0 +1,527 @@
+"""More than one machine: the trials of a run made by the workers of a dask.distributed cluster.
+
+Stands where a worker pool stands (harness/run/workers.py): it is given trials, and puts outcomes to a queue as they
+come. Each worker has a pool of its own, which keeps its guests from one trial to the next. A trial is a task: one that
+a worker dies with is made by another, and what had come back before is stored.
+
+A worker needs nothing but the harness and QEMU. Images, libgos and programs it fetches when it first needs them, by the
+SHA-256 of what is in them, through the scheduler from the cache of the machine that runs the matrix, and keeps them in
+its own. All that goes this way may also be had by everybody who can reach the scheduler, and dask's workers run what
+they are sent: docs/cluster.md says how to keep others out. Needs the extra `cluster`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import queue
+import secrets
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, Worker, WorkerPlugin, get_worker
+from distributed.comm.addressing import get_address_host_port
+
+from harness import __version__, clock, conf, paths
+from harness.build.artifacts import Artifacts
+from harness.cache import Cache, digest, file_digest
+from harness.clock import now
+from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
+from harness.guest import dry_start
+from harness.guest.bootfiles import BootFiles
+from harness.images.image import told_digest
+from harness.programs.model import Program, TrialSpec
+from harness.progress import Reporter
+from harness.run.job import Executor, RunContext
+from harness.run.workers import WorkerPool
+from harness.trial.execute import Outcome, infra_error
+
+#: What stands for a cluster on this machine, for this run alone.
+LOCAL = "local"
+#: Trials that the scheduler is given at a time: enough for its workers to have the next at hand.
+AT_ONCE = 1000
+#: Bytes of a file that are sent at a time.
+CHUNK = 4 << 20
+#: Seconds that a worker waits for the next of them, that guests without work are kept, and that a scheduler may take to
+#: answer.
+DELIVERY, IDLE, ANSWER = 120.0, 60.0, 20.0
+_KIND = "fetched"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder of files, each by its path in the folder and its SHA-256."""
+
+    files: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> str:
+        """What it is called in a worker's cache."""
+        return digest(self.files)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a worker gets of a run.
+
+    Attributes:
+        job: with paths of the machine that runs the matrix.
+        places: by such a path, the bundle that the file is in, and its path there.
+    """
+
+    name: str
+    job: RunContext
+    places: Mapping[Path, tuple[Bundle, str]]
+
+
+class Cluster(Executor):
+    """The workers, as whoever conducts a run sees them.
+
+    Args:
+        job: what they work on.
+        address: a scheduler's, or LOCAL.
+        workers: how many a cluster on this machine has.
+
+    Attributes:
+        results: what they report.
+
+    Raises:
+        ConfigError: no scheduler answers, or its workers have another version of the harness.
+    """
+
+    def __init__(self, job: RunContext, report: Reporter, address: str, workers: int) -> None:
+        self._report = report
+        self._name = f"harness-{secrets.token_hex(8)}"
+        self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._slots: dict[str, TrialSpec] = {}  # by the task's key: those that are not done
+        self._futures: dict[str, Future] = {}
+        self._numbers = itertools.count()
+        self._options = job.options
+        report.step("cluster", "collecting what workers may need")
+        places, self._goods = _goods(job)
+        self._senders = ThreadPoolExecutor(4)
+        self._over = threading.Event()
+        self._local = _local(workers) if address == LOCAL else None
+        self._client = _client(self._local or address)
+        try:
+            self._begin(_Order(self._name, replace(job, built=_portable(job.built)), places))
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self, guests: Mapping[str, int]) -> None:
+        """Guests are the workers' own business."""
+
+    def put(self, slot: TrialSpec) -> None:
+        """Have a trial made."""
+        key = f"{self._name}-{next(self._numbers)}"
+        self._slots[key] = slot
+        future = self._client.submit(_make, self._name, slot, key=key, pure=False)
+        self._futures[key] = future
+        future.add_done_callback(self._done)
+
+    def drain(self) -> list[TrialSpec]:
+        """Take back the slots that no worker has. Trials that are being made go on."""
+        taken = {key for keys in self._client.processing().values() for key in keys}
+        return self._take_back([key for key in self._slots if key not in taken])
+
+    def stop(self) -> None:
+        """End all guests, and what they do, and leave the cluster."""
+        self._over.set()
+        with suppress(Exception):  # a scheduler that is gone takes its workers with it
+            self._take_back(list(self._slots))
+            self._client.unregister_worker_plugin(self._name)
+        self._client.close()
+        if self._local:
+            self._local.close()
+        self._senders.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, order: _Order) -> None:
+        """Wait for workers, and make each of them, and those to come, ready for the run."""
+        while not self._client.nthreads():
+            self._report.step("cluster", "waiting for workers")
+            time.sleep(0.5)
+        _check_versions(self._client)
+        self._client.subscribe_topic(self._name, self._hear)
+        self._client.register_plugin(_Bench(order), name=self._name)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Tell how many workers there are, until the run is over."""
+        before: dict[str, int] = {}
+        with suppress(Exception):  # the client is closed meanwhile
+            while not self._over.wait(2.0 if before else 0.0):
+                threads = self._client.nthreads()
+                if threads != before:
+                    before = threads
+                    told = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    self._report.step("cluster", told if threads else "waiting for workers")
+
+    def _take_back(self, keys: list[str]) -> list[TrialSpec]:
+        found = [(self._slots.pop(key, None), self._futures.pop(key, None)) for key in keys]
+        self._client.cancel([future for slot, future in found if slot and future])
+        return [slot for slot, _ in found if slot]
+
+    def _done(self, future: Future) -> None:
+        slot = self._slots.pop(future.key, None)
+        self._futures.pop(future.key, None)
+        if slot is None:
+            return  # taken back
+        try:
+            outcome = future.result()
+        except KilledWorker:
+            why = "each worker that made it died, several times"
+            outcome = Outcome(slot, infra_error(slot, why, now(), self._options))
+        except CancelledError:
+            outcome = Outcome(failure=GuestError("the scheduler is gone"))
+        except Exception as error:
+            outcome = Outcome(failure=error)
+        self.results.put(outcome)
+
+    def _hear(self, event: tuple[float, dict[str, str]]) -> None:
+        """Take what a worker tells. Must not wait: the client does nothing else meanwhile."""
+        said = event[1]
+        match said["what"]:
+            case "want":
+                self._senders.submit(self._send, said["worker"], said["text"], said["order"])
+            case "trouble":
+                self.results.put(Outcome(trouble=(said["guest"], f"{said['text']} (on worker {said['worker']})")))
+            case "step":
+                self._report.step(f"worker {said['worker']}", said["text"])
+            case "leaves":
+                self._report.step(f"worker {said['worker']}", f"leaves: {said['text']}")
+                self._senders.submit(self._without, said["worker"], said["text"])
+
+    def _send(self, worker: str, hash_: str, order: str) -> None:
+        """Send a file to a worker. One that is gone meanwhile wants it no more."""
+        deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
+        with suppress(Exception), self._goods[hash_].open("rb") as file:
+            for at, chunk in _chunks(file):
+                deliver(at=at, data=zlib.compress(chunk, 1))
+            deliver(at=os.fstat(file.fileno()).st_size, data=b"")
+
+    def _without(self, worker: str, why: str) -> None:
+        """Go on without a worker, if there is another."""
+        until = clock.time() + ANSWER
+        while worker in self._client.nthreads() and clock.time() < until:
+            time.sleep(0.2)
+        if not self._client.nthreads():
+            self.results.put(Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left so: {why}")))
+
+
+def _local(workers: int) -> LocalCluster:
+    """A cluster on this machine. A ctrl-C is for the harness alone, which lets the trials that are being made end."""
+    with _deaf():
+        return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Have processes that are started in the block not hear a ctrl-C. The main thread alone can do that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check(address: str, configuration: conf.Configuration, guests: Sequence[str]) -> None:
+    """See to it that a cluster can have guests, as far as its workers are there already.
+
+    Args:
+        address: its scheduler's.
+        configuration: where the guests are described.
+        guests: their names.
+
+    Raises:
+        ConfigError: the address is none, no scheduler answers there, or a worker has another version of the harness.
+        HarnessError: no worker's QEMU starts the guests; the text is one worker's.
+    """
+    try:  # a Client whose address cannot be read waits 40 s for itself when it is dropped
+        get_address_host_port(address)
+    except ValueError as error:
+        raise ConfigError(f"no scheduler answers at {address}: {error}") from error
+    client = _client(address)
+    try:
+        _check_versions(client)
+        refusals = client.run(_refusal, configuration, guests)
+    finally:
+        client.close()
+    for worker, refusal in refusals.items():
+        if refusal:
+            _log.warning("worker %s cannot be used: %s", worker, refusal)
+    if refusals and all(refusals.values()):
+        worker, refusal = next(iter(refusals.items()))
+        raise HarnessError(f"no worker can have the guests; {worker}: {refusal}")
+
+
+async def _refusal(configuration: conf.Configuration, guests: Sequence[str]) -> str:
+    """Why guests do not start on this worker; '' if they do."""
+
+    def check_all() -> None:
+        for name in guests:
+            dry_start.check(name, configuration)
+
+    try:
+        await asyncio.to_thread(check_all)  # dask's own thread must not wait, and has an event loop of its own
+    except HarnessError as error:
+        return str(error)
+    return ""
+
+
+def _check_versions(client: Client) -> None:
+    """Raise ConfigError if a worker has another version of the harness."""
+    for worker, version in client.run(_version).items():
+        if version != __version__:
+            raise ConfigError(f"worker {worker} has harness {version}, and this is {__version__}")
+
+
+def _client(scheduler: LocalCluster | str) -> Client:
+    try:
+        return Client(scheduler, timeout=ANSWER, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:  # the last when TLS is asked for and there is no certificate
+        raise ConfigError(f"no scheduler answers at {scheduler}: {error}") from error
+
+
+def _portable(built: Mapping[str, Artifacts]) -> dict[str, Artifacts]:
+    """What was built, without the compiler."""
+    return {name: replace(one, compile_output=_no_compiler) for name, one in built.items()}
+
+
+def _no_compiler(variant: str, program: Program, output: bytes) -> Path:
+    raise ProgramError(f"{program.name} prints a program, which a worker cannot compile")
+
+
+def _hash(file: Path) -> str:
+    return told_digest(file) or file_digest(file)
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """What is in a file, without its holes: where each part begins, and the part. An image is mostly holes."""
+    at = 0
+    with suppress(OSError):  # ENXIO: there is nothing but a hole to the end
+        while chunk := os.pread(file.fileno(), CHUNK, at := os.lseek(file.fileno(), at, os.SEEK_DATA)):
+            yield at, chunk
+            at += len(chunk)
+
+
+def _goods(job: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:
+    """The bundle and the place in it of each file that a worker may need, and the files by their hashes."""
+    places: dict[Path, tuple[Bundle, str]] = {}
+    goods: dict[str, Path] = {}
+
+    def add(*files: Path, folder: str = "") -> None:
+        """Make a bundle of files, the first of which is asked for."""
+        if files[0] in places:
+            return
+        hashes = {file: _hash(file) for file in files}
+        goods.update({hash_: file for file, hash_ in hashes.items()})
+        bundle = Bundle(tuple((folder + file.name, hash_) for file, hash_ in hashes.items()))
+        places[files[0]] = (bundle, folder + files[0].name)
+
+    for files in job.files.values():
+        for path in filter(None, files.all()):
+            add(path)
+    for built in job.built.values():
+        add(built.agent)
+        for lib in built.libgos.values():
+            add(lib.library, folder="lib/")
+        for program in built.programs.values():
+            beside = program.with_name("files.tar")
+            add(program, *[beside] * beside.is_file())
+    return places, goods
+
+
+class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
+    """A worker's place to make the trials of one run."""
+
+    def __init__(self, order: _Order) -> None:
+        self._order = order
+
+    def setup(self, worker: Worker) -> None:
+        """Begin, on the worker. Dask waits for it, so nothing is fetched yet."""
+        self._worker = worker
+        self._cache = Cache(paths.cache_dir())
+        self._lock = threading.Lock()
+        self._crew: WorkerPool | None = None
+        self._built: dict[str, Artifacts] = {}
+        self._waiting: dict[TrialSpec, queue.SimpleQueue[Outcome]] = {}
+        self._inbox: dict[str, queue.SimpleQueue[tuple[int, bytes]]] = {}  # by order
+        self._work = Path(worker.local_directory) / "harness"
+        self._left = False
+
+    def teardown(self, worker: Worker) -> None:
+        """End the guests, without keeping dask waiting."""
+        self._left = True
+        if self._crew:
+            threading.Thread(target=self._crew.stop).start()
+
+    def make(self, slot: TrialSpec) -> Outcome:
+        """Make a trial. Whatever keeps this worker from it is no reason that no other should: it leaves then."""
+        answer: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        if self._left:
+            time.sleep(0.2)
+            raise Reschedule
+        try:
+            with self._lock:
+                crew = self._crew = self._crew or self._manned()
+                self._waiting[slot] = answer
+            toolchain = self._order.job.configuration.guest(slot.guest).toolchain
+            self._stock(toolchain, slot)
+        except (HarnessError, OSError, queue.Empty) as error:
+            self._waiting.pop(slot, None)
+            self._leave(str(error) or "what it asked for did not come")
+            raise Reschedule from error
+        crew.start({slot.guest: self._worker.state.nthreads})
+        crew.put(slot)
+        outcome = answer.get()
+        if outcome.failure:
+            self._leave(str(outcome.failure))
+            raise Reschedule
+        return outcome
+
+    def receive(self, order: str, at: int, data: bytes) -> None:
+        """Take a part of a file that was ordered, and its place; the last one is empty, and its place is the end."""
+        if box := self._inbox.get(order):
+            box.put((at, data))
+
+    def _manned(self) -> WorkerPool:
+        """A crew with all that its guests need from the start."""
+        job = self._order.job
+        files = {name: self._files(one) for name, one in job.files.items()}
+        self._built = {
+            name: replace(
+                one,
+                agent=self._here(one.agent),
+                libgos={
+                    variant: replace(lib, folder=self._here(lib.library).parent.parent)
+                    for variant, lib in one.libgos.items()
+                },
+                programs={},
+            )
+            for name, one in job.built.items()
+        }
+        own = replace(job, files=files, built=self._built, work=self._work, cache=self._cache)
+        crew = WorkerPool(own, Reporter(partial(self._say, "step")))
+        threading.Thread(target=self._listen, args=(crew,), daemon=True).start()
+        return crew
+
+    def _files(self, files: BootFiles) -> BootFiles:
+        def here(path: Path | None) -> Path | None:
+            return path and self._here(path)
+
+        modules = tuple((self._here(path), args) for path, args in files.modules)
+        return replace(
+            files,
+            disk=here(files.disk),
+            kernel=here(files.kernel),
+            initrd=here(files.initrd),
+            modules=modules,
+            ssh_key=self._here(files.ssh_key),
+        )
+
+    def _stock(self, toolchain: str, slot: TrialSpec) -> None:
+        """See to it that a trial's program is here."""
+        key = (slot.variant, slot.program.name)
+        if there := self._order.job.built[toolchain].programs.get(key):
+            self._built[toolchain].programs[key] = self._here(there)
+
+    def _here(self, path: Path) -> Path:
+        """A file of the other machine, fetched if it is not here. Raises StoreError, OSError and queue.Empty.
+
+        If it lies at the same place here, this is the same machine, or has the same files.
+        """
+        bundle, name = self._order.places[path]
+        same = {path.with_name(Path(place).name): hash_ for place, hash_ in bundle.files}
+        if all(file.is_file() and _hash(file) == hash_ for file, hash_ in same.items()):
+            return path
+        return self._cache.make(_KIND, bundle.key, partial(self._fetch, bundle)) / name
+
+    def _fetch(self, bundle: Bundle, folder: Path) -> None:
+        for name, hash_ in bundle.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch(0o600)
+            order = secrets.token_hex(8)
+            box = self._inbox[order] = queue.SimpleQueue()
+            self._say("want", hash_, order=order)
+            with target.open("r+b") as file:
+                while (part := box.get(timeout=DELIVERY))[1]:
+                    file.seek(part[0])
+                    file.write(zlib.decompress(part[1]))
+                file.truncate(part[0])
+            del self._inbox[order]
+            if file_digest(target) != hash_:
+                raise StoreError(f"{name}: what came is not what was asked for")
+
+    def _listen(self, crew: WorkerPool) -> None:
+        """Hand on what a crew reports; a crew without work goes home."""
+        since = clock.time()
+        while True:
+            try:
+                outcome = crew.results.get(timeout=1.0)
+            except queue.Empty:
+                with self._lock:
+                    if self._waiting:
+                        since = clock.time()
+                    elif clock.time() > since + IDLE or self._left:
+                        self._crew = None
+                        break
+                continue
+            if outcome.trouble:
+                guest, text = outcome.trouble
+                self._say("trouble", text, guest=guest)
+            if outcome.failure:
+                for slot in list(self._waiting):
+                    self._waiting.pop(slot).put(outcome)
+            if outcome.slot:
+                self._waiting.pop(outcome.slot).put(outcome)
+        crew.stop()
+
+    def _say(self, what: str, text: str, **more: str) -> None:
+        self._worker.log_event(self._order.name, {"what": what, "worker": self._worker.address, "text": text, **more})
+
+    def _leave(self, why: str) -> None:
+        """Leave the cluster: what goes wrong here goes right elsewhere, or nowhere."""
+        if not self._left:
+            self._left = True
+            self._say("leaves", why)
+            self._worker.loop.add_callback(self._worker.close_gracefully, reason=why)
+
+
+def _bench(worker: Worker, name: str) -> _Bench | None:
+    found: Any = worker.plugins.get(name)
+    return found if isinstance(found, _Bench) else None
+
+
+def _make(name: str, slot: TrialSpec) -> Outcome:
+    """The task."""
+    bench = _bench(get_worker(), name)
+    if bench is None:
+        raise Reschedule
+    return bench.make(slot)
+
+
+def _deliver(name: str, order: str, at: int, data: bytes, dask_worker: Worker) -> None:
+    if bench := _bench(dask_worker, name):
+        bench.receive(order, at, data)
+
+
+def _version() -> str:
+    return __version__

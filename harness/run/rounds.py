@@ -1,0 +1,63 @@
+"""The rounds of a run that goes on until every comparison is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from harness.conf.load import BASELINE
+from harness.errors import ConfigError
+from harness.programs.model import TrialSpec
+from harness.progress import Reporter
+from harness.results import sequential
+from harness.run.job import Batch
+from harness.run.shards import CellKey
+
+
+def _comparisons(cells: Iterable[TrialSpec]) -> list[tuple[CellKey, CellKey]]:
+    """The cells that have a baseline, each with it."""
+    keys = [(cell.guest, cell.variant, cell.program.name) for cell in cells]
+    known = set(keys)
+    pairs = [(key, (key[0], BASELINE, key[2])) for key in keys]
+    return [(key, base) for key, base in pairs if key != base and base in known]
+
+
+def check_decidable(cells: Sequence[TrialSpec], most: int) -> None:
+    """Raise ConfigError if a run until it is sure could decide nothing."""
+    comparisons = len(_comparisons(cells))
+    if not comparisons:
+        raise ConfigError(f"there is nothing to be sure of: no program is run with {BASELINE} and another variant")
+    if most < (least := sequential.least_rounds(comparisons)):
+        raise ConfigError(
+            f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"
+            f" it takes --trials {least} or more"
+        )
+
+
+def rounds(
+    cells: Sequence[TrialSpec],
+    most: int,
+    outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]],
+    report: Reporter,
+) -> Iterator[Batch]:
+    """A round after the other, each with one trial of each cell that can still decide something.
+
+    What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
+    have.
+    """
+    pairs = _comparisons(cells)
+    for done in range(most):
+        seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
+        compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]
+        still = [pair for pair, open_ in zip(pairs, sequential.undecided(compared, done, most), strict=True) if open_]
+        wanted = {key for pair in still for key in pair}
+        if not wanted:
+            return
+        report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
+        slots: dict[str, list[TrialSpec]] = {}
+        for cell in cells:
+            if (cell.guest, cell.variant, cell.program.name) in wanted:
+                slots.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+        made = {name: partial(list[TrialSpec], each) for name, each in slots.items()}
+        yield Batch(made, further=(most - done - 1) * len(wanted))

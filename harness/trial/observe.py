@@ -1,0 +1,128 @@
+"""One trial's run: a command in a guest, watched under one deadline. Says what was seen, not what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from harness import clock
+from harness.errors import GuestError
+from harness.guest.shell import Agent
+
+#: Bytes kept of each output stream; the rest is counted.
+KEEP = 1 << 20
+#: Seconds without output between SIGQUIT, at which Go prints its goroutines and ends, and SIGKILL: a guest may be ten
+#: times slower than another.
+GRACE = 20.0
+#: Seconds in which nothing comes of the guest, not even a program's output, before it counts as dead. It is also how
+#: long SIGQUIT is given at most to a program that goes on printing.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that was seen of a trial.
+
+    Attributes:
+        exit_status: None if a signal ended it.
+        signal: the signal's number in the guest, or None.
+        seconds: from the request to the report of the end, by the host's clock.
+        stdout, stderr: the first bytes of each, KEEP unless more were asked for; the totals count all.
+        timed_out: it was stopped at its limit.
+        suspended: its state in the guest's list of processes, if that says that it had crashed and been suspended.
+    """
+
+    exit_status: int | None
+    signal: int | None
+    seconds: float
+    stdout: bytes
+    stderr: bytes
+    stdout_total: int
+    stderr_total: int
+    timed_out: bool
+    suspended: str = ""
+
+
+def observe(
+    agent: Agent,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    folder: str,
+    limit: float,
+    at_limit: Callable[[int], str] = lambda pid: "",
+    keep: int = KEEP,
+) -> Observation:
+    """Run a command in a guest, to its end or its limit.
+
+    Args:
+        argv: the program and its arguments.
+        env: variables to add to the agent's environment.
+        folder: the folder to run in.
+        limit: seconds; then come SIGQUIT, GRACE, which begins anew while it prints, and SIGKILL to the whole process
+            group.
+        at_limit: called at the limit, with the process's id in the guest, before the program is touched. It may take
+            its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
+            killed at once, as it would not answer SIGQUIT.
+        keep: bytes kept of each output stream.
+
+    Raises:
+        GuestError: it could not be started, or the guest stopped answering.
+    """
+    words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
+    begun = clock.time()
+    agent.keep(keep)
+    agent.send("R", b"".join(word.encode() + b"\0" for word in words))
+    out, err, timed_out, state = bytearray(), bytearray(), False, ""
+    deadline, order = begun + limit, "P"  # what is sent next, and when
+    wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
+    while True:
+        message = agent.receive(deadline)
+        if message is None:
+            if (later := min(agent.heard + wait, last)) > deadline:
+                deadline = later
+                continue
+            if not order:
+                raise GuestError("the guest does not answer: a killed program's end was not reported")
+            timed_out = True
+            agent.send(order)
+            wait, last = PATIENCE, inf  # what the guest keeps of an output, and so what comes, is bounded
+            if order == "Q":
+                wait, last = GRACE, clock.time() + PATIENCE
+            deadline = clock.time() + wait
+            order = "K" if order == "Q" else ""
+        elif message.type == "P":
+            (pid,) = _numbers(message.data.split(), 1)
+            paused = clock.time()
+            state = at_limit(pid)
+            begun += clock.time() - paused
+            wait, last = 0.0, 0.0
+            deadline, order = clock.time(), "K" if state else "Q"
+        elif message.type == "O":
+            out += message.data
+        elif message.type == "E":
+            err += message.data
+        elif message.type == "F":
+            raise GuestError(f"the program could not be started: {message.data.decode(errors='replace')}")
+        elif message.type == "X":
+            how, *rest = message.data.split() or [b""]
+            number, out_dropped, err_dropped = _numbers(rest, 3)
+            return Observation(
+                exit_status=number if how == b"exit" else None,
+                signal=number if how == b"signal" else None,
+                seconds=clock.time() - begun,
+                stdout=bytes(out),
+                stderr=bytes(err),
+                stdout_total=len(out) + out_dropped,
+                stderr_total=len(err) + err_dropped,
+                timed_out=timed_out,
+                suspended=state,
+            )
+
+
+def _numbers(words: Sequence[bytes], count: int) -> list[int]:
+    """The first words of a message as numbers. Raises GuestError: a program may have written where the agent does."""
+    try:
+        return [int(words[index]) for index in range(count)]
+    except (ValueError, IndexError) as error:
+        raise GuestError(f"the agent talks nonsense: {b' '.join(words)[:100]!r}") from error
