@@ -31,4 +31,4 @@ setup:
 # Ratios measured side by side; takes about half an hour. Needs Debian's dejagnu besides what setup installs.
 bench: setup
 	@$(MAKE) -s .venv/stamp-test
-	.venv/bin/python -m tests.bench
+	.venv/bin/python -m tools.bench

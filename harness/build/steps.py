@@ -1,6 +1,6 @@
 """The steps of a libgo's build, what each costs, and from that how far a build is and how long it has to go.
 
-What a step costs was measured once (libgo-steps.json, by tests/weigh.py), in seconds of processor time. With that a
+What a step costs was measured once (libgo-steps.json, by tools/weigh.py), in seconds of processor time. With that a
 build is played through on as many processors as there are, each step after those it needs: near the start all wait for
 package runtime, so a sum of costs would say too little. How fast this machine is shows in what it has done so far.
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import paths
 from harness.errors import ImageError
 from harness.images import grub
 from harness.images.grub import Module
@@ -17,7 +17,7 @@ EXT2FS = (
     "--multiboot-command-line=${kernel-command-line} --host-priv-port=${host-port} "
     "--device-master-port=${device-port} --exec-server-task=${exec-task} -T typed ${root} $(task-create) $(task-resume)"
 )
-RUMPDISK = (Path(__file__).parent / "data/grub/rumpdisk.cfg").read_text()
+RUMPDISK = (paths.DATA / "tests/data/grub/rumpdisk.cfg").read_text()
 
 
 def entry(*lines: str) -> grub.Entry:

@@ -205,7 +205,7 @@ class Fresh:
         """Run a command of the README. Returns what failed, or nothing."""
         account = USER if self._ordinary else "root"
         words = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"TERM={os.environ.get('TERM', 'dumb')}"]
-        words += ["sh", "-c", f"cd /{CLONE} && exec sh tests/account.sh {account} {command}"]
+        words += ["sh", "-c", f"cd /{CLONE} && exec sh tools/account.sh {account} {command}"]
         return self._log(command, [*namespaces(), *self._enter(), *words])
 
     def _log(self, name: str, words: list[str]) -> str:

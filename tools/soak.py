@@ -1,6 +1,6 @@
 """A soak: many trials with faults at random, then the same trials in peace; both must end in the same matrix.
 
-Run on demand: `python -m tests.soak [TRIALS [SEED]]`, by default 2,000 trials and a seed of its own, which is printed.
+Run on demand: `python -m tools.soak [TRIALS [SEED]]`, by default 2,000 trials and a seed of its own, which is printed.
 It takes one to two seconds a trial on two cores without KVM, both runs together. A fault comes every ten seconds or so
 and hits a few trials in a hundred. Ends with status 1 if a cell differs, a trial is lost or made twice, or anything is
 left behind.

@@ -3,7 +3,7 @@
 What runs is what the harness compiled, or DejaGnu compiles it first with the same words; what a `runoutput` program
 prints is compiled here. A test is judged as GCC's go-torture-execute does: by the exit status alone.
 
-`python -m tests.dejagnu [VARIANT...]` runs the whole suite gcc-go both ways on the same kind of guest, and shows the
+`python -m tools.dejagnu [VARIANT...]` runs the whole suite gcc-go both ways on the same kind of guest, and shows the
 counts side by side and every program on which the two differ. It takes half an hour a variant.
 """
 
@@ -30,7 +30,7 @@ from harness.programs.gotags import Target
 from harness.programs.model import Program
 from harness.results.matrix import JUDGED, Trial
 from harness.results.store import Store
-from tests.setting import GUEST, Setting, setting
+from tools.setting import GUEST, Setting, setting
 
 #: What DejaGnu loads: its way to the guest. The guest has neither scp nor an SFTP server, so that files go through
 #: `cat`. What is run is named without the change of folder that remote_exec puts before it: ssh_exec, which removes

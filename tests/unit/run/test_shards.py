@@ -8,6 +8,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.test_store import TRIAL
 
 from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
@@ -18,7 +19,6 @@ from harness.run import ci, shards
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.run.shards import Times
-from tests.test_store import TRIAL
 
 VARIANTS = ("pristine", "other")
 

@@ -2,17 +2,17 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import paths
 from harness.conf.system import LINUX
 from harness.errors import GuestError
 from harness.trial import diagnostics
 
-DATA = Path(__file__).parent / "data" / "registers"
+DATA = paths.DATA / "tests" / "data" / "registers"
 SPINNING, WAITING = ((DATA / f"{name}.txt").read_text() for name in ("spinning", "waiting"))
 TWO = (DATA / "two-processors.txt").read_text()
 #: As QEMU prints a processor in 64-bit mode (target/i386/cpu-dump.c).

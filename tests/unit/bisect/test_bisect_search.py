@@ -18,7 +18,7 @@ def test_as_right_as_claimed_with_half_the_trials_of_a_plain_bisect(kind, number
     made = bisects.many(kind, number)
     assert made.right >= made.claimed - made.spread, made
     assert made.found >= 0.95 * number, made
-    # Half, on the whole: tests/bench.py has the figures of thousands; of these few some take longer by chance. The
+    # Half, on the whole: tools/bench.py has the figures of thousands; of these few some take longer by chance. The
     # plain bisect is told the chances, and what cannot be built; of commits there is but one to blame.
     assert made.trials <= {"needs": 0.65, "prefixes": 0.7}.get(kind, 0.55) * made.plain, made
 

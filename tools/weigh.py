@@ -1,6 +1,6 @@
 """Measures what each step of a libgo's build costs, and writes harness/build/libgo-steps.json, which estimates go by.
 
-    python -m tests.weigh
+    python -m tools.weigh
 
 Takes one whole build, a few minutes. What is measured is the processor's time of each compiler, so other work on the
 machine does not matter much; what it means is relative, and the same for all versions of GCC near enough (all carry

@@ -3,15 +3,15 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import paths
 from harness.conf.system import HURD, LINUX, POSIX, SYSTEMS, Process, family, read_ps, read_stat
 
-RECORDED = (Path(__file__).parent / "data" / "ps-crash-suspended.txt").read_text()
+RECORDED = (paths.DATA / "tests" / "data" / "ps-crash-suspended.txt").read_text()
 
 
 def test_the_recorded_listing_of_a_hurd():

@@ -3,10 +3,10 @@
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from harness import paths
 from harness.errors import StoreError
 from harness.results.matrix import Trial
 from harness.results.store import Store
@@ -34,7 +34,7 @@ def test_what_was_added_outlives_a_process_that_is_killed(tmp_path):
     path = tmp_path / "results.sqlite"
     script = "import os, sys, tests.test_store as t\nstore = t.Store(t.Path(sys.argv[1]))\nrun = store.begin({})\n"
     script += "for _ in range(50): store.add(run, t.TRIAL)\nos.kill(os.getpid(), 9)\n"
-    folder = Path(__file__).parent.parent
+    folder = paths.DATA
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=folder, check=False)
     assert done.returncode == -9
     assert len(list(Store(path).trials(1))) == 50

@@ -1,15 +1,15 @@
 """The console's reader: recorded logs and the events they must give, whole, torn anywhere, and among noise."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness import paths
 from harness.guest.console import FATAL, Console, Kind, Parser
 
-DATA = Path(__file__).parent / "data" / "console"
+DATA = paths.DATA / "tests" / "data" / "console"
 PANIC = b"panic ../kern/bootstrap.c:182: bootstrap_create: No bootstrap code loaded with the kernel!\n"
 
 

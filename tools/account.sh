@@ -1,6 +1,6 @@
 # Runs a command in this clone by a login of an account: root, or an ordinary user with sudo, who is made if need be.
-# For machines that are thrown away: the containers of the workflows, and the roots of tests/fresh.py.
-# usage: sh tests/account.sh ACCOUNT COMMAND...
+# For machines that are thrown away: the containers of the workflows, and the roots of tools/fresh.py.
+# usage: sh tools/account.sh ACCOUNT COMMAND...
 set -eu
 account=$1
 shift

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from harness import paths
 from harness.bisect import driver
 from harness.bisect.driver import check_built
 from harness.build import patches
@@ -21,7 +22,7 @@ from harness.run.manifest import describe
 from harness.run.prepare import PreparedRun
 from harness.run.workers import WorkerPool
 
-DATA = Path(__file__).parent / "data" / "bisect"
+DATA = paths.DATA / "tests" / "data" / "bisect"
 ONE, TWO = DATA / "one-hunk.patch", DATA / "two-hunks.patch"
 PROGRAM = "threads/lock-exit-once"
 NOTHING = {"exit_status": 0, "signal": "", "seconds": 0.5, "stdout": b"", "stderr": b"", "stdout_total": 0}

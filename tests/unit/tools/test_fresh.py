@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from harness import paths
-from tests import faults, fresh
+from tests import faults
+from tools import fresh
 
 ROOT = os.geteuid() == 0
 #: In most containers root may not make namespaces.
@@ -25,7 +26,7 @@ def run(*words, **more):
 
 
 def started(*words, **more):
-    return run(sys.executable, "-m", "tests.fresh", *map(str, words), **more)
+    return run(sys.executable, "-m", "tools.fresh", *map(str, words), **more)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_bad_input_is_one_sentence(words, sentence):
 def test_it_needs_root_and_debootstrap(tmp_path):
     """Who is not root is told that first; root, who has no debootstrap on its PATH, that."""
     environment = {**os.environ, "PATH": str(tmp_path)}
-    code = "import shutil; shutil.which = lambda *_: None; from tests.fresh import main; main(['13'])"
+    code = "import shutil; shutil.which = lambda *_: None; from tools.fresh import main; main(['13'])"
     done = run(sys.executable, "-c", code, env=environment)
     assert done.returncode == 2
     assert ("there is no debootstrap" if ROOT else "only root can do this") in done.stderr
@@ -165,7 +166,7 @@ def test_last_lines(write, text, lines):
 
 
 def test_the_workflows_do_the_same():
-    """Their files' schemas are looked at in test_ci_files; the script that they call is run by tests/fresh.py."""
+    """Their files' schemas are looked at in test_ci_files; the script that they call is run by tools/fresh.py."""
     job = yaml.safe_load((paths.DATA / ".github/workflows/fresh.yml").read_text())["jobs"]["fresh"]
     matrix = job["strategy"]["matrix"]
     assert matrix == {"release": list(fresh.SUITES.values()), "account": ["root", fresh.USER]}
@@ -174,5 +175,5 @@ def test_the_workflows_do_the_same():
     assert other["parallel"]["matrix"] == [{name.upper(): values for name, values in matrix.items()}]
     gitlab = [line.replace('"$ACCOUNT"', "${{ matrix.account }}") for line in other["script"]]
     assert github == gitlab
-    commands = [f"sh tests/account.sh ${{{{ matrix.account }}}} {command}" for command in fresh.readme_commands()]
+    commands = [f"sh tools/account.sh ${{{{ matrix.account }}}} {command}" for command in fresh.readme_commands()]
     assert github[1:] == commands

@@ -1,15 +1,15 @@
 """A bisect for real: libgos are built, and a guest runs them."""
 
 import re
-from pathlib import Path
 
 from click.testing import CliRunner
 
+from harness import paths
 from harness.cli.app import main
 from harness.results.store import Store
 from harness.run.resolve import repeat_request, resolve
 
-DATA = Path(__file__).parent / "data" / "bisect"
+DATA = paths.DATA / "tests" / "data" / "bisect"
 
 
 def test_the_hunk_that_crashes_a_thread_that_ends(write, tmp_path):

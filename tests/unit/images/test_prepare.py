@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(
 needs_qemu = pytest.mark.skipif(not shutil.which("qemu-system-i386"), reason="qemu-system-i386 is not installed")
 needs_grub = pytest.mark.skipif(not grubdisk.available(), reason="GRUB (Debian: grub-pc-bin, grub-common) is missing")
 DATA = paths.DATA
-GRUB = (Path(__file__).parent / "data/grub/rumpdisk.cfg").read_text()
+GRUB = (paths.DATA / "tests/data/grub/rumpdisk.cfg").read_text()
 KERNEL = b"\x7fELF".ljust(4096, b"\0") + b"\x02\xb0\xad\x1b" + bytes(8192)
 MIB = 1 << 20
 

@@ -1,7 +1,7 @@
 """Benchmarks: ratios measured side by side in one run, each with its goal and its method. `make bench` runs them.
 
 What is compared is measured in turn, A B A B, so that a machine that grows busier does so for both. A ratio is the
-median of those of the pairs; its spread is from the smallest to the largest. `python -m tests.bench trial guests` runs
+median of those of the pairs; its spread is from the smallest to the largest. `python -m tools.bench trial guests` runs
 the named parts.
 """
 
@@ -40,8 +40,9 @@ from harness.results.matrix import Matrix, Trial
 from harness.results.store import Store
 from harness.run.job import RunContext
 from harness.run.workers import WorkerPool
-from tests import bisects, dejagnu, runs
-from tests.setting import GUEST, Setting, setting
+from tests import bisects, runs
+from tools import dejagnu
+from tools.setting import GUEST, Setting, setting
 
 #: The libgo that all is measured with.
 VARIANT = "pristine"

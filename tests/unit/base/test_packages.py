@@ -2,16 +2,15 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from harness import conf, packages
+from harness import conf, packages, paths
 from harness.build import source, toolchain
 from harness.cache import Cache
 from harness.errors import ToolMissing
 
-OUTPUTS = Path(__file__).parent / "data/apt"
+OUTPUTS = paths.DATA / "tests/data/apt"
 
 
 def simulation(name: str, status: int = 0) -> packages.Simulation:
