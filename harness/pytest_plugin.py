@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from harness import conf
     from harness.programs.model import Program, TrialSpec
     from harness.results.expected import Entry
-    from harness.results.matrix import Cell, Trial
+    from harness.results.matrix import Cell
+from harness.trial.record import Trial
     from harness.run.job import Batch
 
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.

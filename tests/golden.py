@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness import paths
 from harness.progress import Reporter
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.run.conductor import run_request
 from harness.run.request import Request
 from harness.trial.signature import of_crash, of_hang

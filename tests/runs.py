@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 
 #: Output that would like to be a script, to end one, to move a cursor, or to turn text around.
 HOSTILE = (

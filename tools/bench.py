@@ -36,7 +36,8 @@ from harness.programs.model import Program, TrialSpec
 from harness.progress import READY, Reporter
 from harness.results import page
 from harness.results.load import load_matrix
-from harness.results.matrix import Matrix, Trial
+from harness.results.matrix import Matrix
+from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.job import RunContext
 from harness.run.workers import WorkerPool
@@ -246,7 +247,7 @@ def files_by_disk() -> Bench:
                 bench.note("SSH", time.monotonic() - begun)
             image = said.folder / "data.img"
             begun = time.monotonic()
-            datadisk.make(contents, image, said.guest.ways.creator)
+            datadisk.make(contents, image, said.guest.os.creator)
             made = time.monotonic() - begun
             with said.boot(image) as shell:
                 begun = time.monotonic()
@@ -293,7 +294,7 @@ def against_dejagnu() -> Bench:
         " Only the harness compares output with .out files.",
     )
     with setting() as said, said.fresh() as guest:
-        plain = [one for one in dejagnu.go_tests(said) if one.kind == "run" and not one.made.packages]
+        plain = [one for one in dejagnu.go_tests(said) if one.kind == "run" and not one.build.packages]
         programs = plain[:: len(plain) // number][:number]
         built = said.built(programs)
         other = dejagnu.DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})

@@ -28,7 +28,7 @@ from harness.guest.pool import Guest
 from harness.programs import gcc_suites
 from harness.programs.gotags import Target
 from harness.programs.model import Program
-from harness.results.matrix import JUDGED, Trial
+from harness.trial.record import JUDGED, Trial
 from harness.results.store import Store
 from tools.setting import GUEST, Setting, setting
 
@@ -141,14 +141,14 @@ class DejaGnu:
         if compile_:
             target = self._folder / "made" / executable.parent.name / one.source.stem
             target.parent.mkdir(parents=True, exist_ok=True)
-            first = self._compiler(one.made.flags, target, one.source)
+            first = self._compiler(one.build.flags, target, one.source)
         environment = shlex.join(f"{key}={value}" for key, value in one.env.items())
         words = [one.name, str(target), first, shlex.join(one.args), environment]
-        if one.made.output_flags:
+        if one.build.output_flags:
             printed = self._folder / "printed" / f"{one.source.stem}.go"
             printed.parent.mkdir(exist_ok=True)
             made = printed.with_suffix(".exe")
-            words += [self._compiler(one.made.output_flags, made, printed), str(printed), str(made)]
+            words += [self._compiler(one.build.output_flags, made, printed), str(printed), str(made)]
         return " ".join(f"{{{word}}}" for word in words)
 
     def _compiler(self, flags: Collection[str], target: Path, source: Path) -> str:

@@ -29,7 +29,7 @@ from rich.table import Table
 from harness.errors import GuestError
 from harness.guest.shell import Shell
 from harness.images import image
-from harness.results.matrix import JUDGED
+from harness.trial.record import JUDGED
 from harness.results.store import Store
 from tests import faults
 from tests.faults import Fault

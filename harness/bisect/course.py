@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.bisect.search import Answer, Costs, Search, Subset, alike, least_shown
-from harness.results.matrix import JUDGED
+from harness.trial.record import JUDGED
 
 #: A difference between the ends is believed, and searched for, when it is so likely. The search goes on to doubt it.
 DIFFERS = 0.8

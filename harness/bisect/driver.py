@@ -26,7 +26,7 @@ from harness.cache import file_digest
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.results.words import one_line
 from harness.run.conductor import Interrupted, conduct

@@ -12,7 +12,7 @@ from harness import conf
 from harness.build import gotest, program
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
-from harness.build.variants import build_variants, variant_recipe
+from harness.build.variants import LibgoVariant, build_variants
 from harness.cache import Cache
 from harness.errors import ProgramError
 from harness.programs.gotags import Target
@@ -21,62 +21,6 @@ from harness.progress import Reporter
 
 #: The agent's source, compiled for each toolchain.
 AGENT_SOURCE = Path(__file__).parents[1] / "guest" / "agent.c"
-
-
-def build_artifacts(
-    programs: Mapping[str, Sequence[Program]],
-    tools: Toolchain,
-    configuration: conf.Configuration,
-    cache: Cache,
-    report: Reporter,
-    named: Collection[Path],
-    stopped: Callable[[], bool],
-) -> Artifacts:
-    """Build everything for one toolchain.
-
-    Args:
-        programs: by variant, what is run with it.
-        named: programs that the user named as files; a program of a suite may be one that does not compile.
-        stopped: as for `build_variants`.
-    """
-    variants = list(programs)
-    libgos = build_variants(variants, tools, configuration, cache, report, stopped)
-    executables: dict[tuple[str, str], Path] = {}
-    broken: dict[tuple[str, str], str] = {}
-    target = Target.of(tools.triple)
-    wanted = [
-        (name, test)
-        for name, chosen in programs.items()
-        for test in chosen
-        if test.fits(target, configuration.variant(name))
-    ]
-    recipes = {name: variant_recipe(name, configuration) for name in variants}
-
-    def make(variant: str, one: Program) -> Path:
-        if one.made.package:
-            return gotest.build(one, tools, libgos[variant], recipes[variant], cache)
-        return program.build(one, tools, libgos[variant], cache)
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        running = {threads.submit(make, *each): each for each in wanted}
-        try:
-            for done, job in enumerate(as_completed(running), start=1):
-                variant, one = running[job]
-                try:
-                    executables[variant, one.name] = job.result()
-                except ProgramError as error:
-                    if one.source in named:
-                        raise
-                    broken[variant, one.name] = str(error)
-                report.count("programs", done, len(wanted), f"compiled {one.name}")
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-
-    def compile_output(variant: str, one: Program, output: bytes) -> Path:
-        return program.build_output(one, output, tools, libgos[variant], cache)
-
-    return Artifacts(program.build_agent(AGENT_SOURCE, tools, cache), libgos, executables, broken, compile_output)
 
 
 @dataclass(frozen=True)
@@ -100,10 +44,69 @@ class Artifacts:
 
     def contents(self, guest: conf.Guest, variants: Iterable[str]) -> dict[str, Path]:
         """The files that a guest needs for trials with these variants, by where they lie in it."""
-        libraries = {self.library_target(guest, one): self.libgos[one].library for one in variants}
+        libraries = {self.library_target(guest, name): self.libgos[name].library for name in variants}
         return {self.agent_target(guest): self.agent, **libraries}
 
     def library_target(self, guest: conf.Guest, variant: str) -> str:
         """Where a variant's libgo lies in a guest."""
         lib = self.libgos[variant]
         return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
+
+
+def build_artifacts(
+    programs: Mapping[str, Sequence[Program]],
+    variants: Mapping[str, LibgoVariant],
+    tools: Toolchain,
+    cache: Cache,
+    report: Reporter,
+    required: Collection[Path],
+    stopped: Callable[[], bool],
+) -> Artifacts:
+    """Build everything for one toolchain.
+
+    Args:
+        programs: by variant, what is run with it.
+        variants: the variants by name.
+        required: source files of programs that must compile; of others, that they do not is a result.
+        stopped: as for `build_variants`.
+
+    Raises:
+        PatchError, BuildError, ToolMissing: a libgo cannot be built.
+        ProgramError: a required program does not compile.
+    """
+    libgos = build_variants([variants[name] for name in programs], tools, cache, report, stopped)
+    executables: dict[tuple[str, str], Path] = {}
+    broken: dict[tuple[str, str], str] = {}
+    target = Target.of(tools.triple)
+    pairs = [
+        (name, program)
+        for name, chosen in programs.items()
+        for program in chosen
+        if program.fits(target, variants[name].config)
+    ]
+
+    def compile_program(variant: str, source: Program) -> Path:
+        if source.build.package:
+            return gotest.build(source, tools, libgos[variant], variants[variant].recipe, cache)
+        return program.build(source, tools, libgos[variant], cache)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        futures = {threads.submit(compile_program, *pair): pair for pair in pairs}
+        try:
+            for count, future in enumerate(as_completed(futures), start=1):
+                variant, source = futures[future]
+                try:
+                    executables[variant, source.name] = future.result()
+                except ProgramError as error:
+                    if source.source in required:
+                        raise
+                    broken[variant, source.name] = str(error)
+                report.count("programs", count, len(pairs), f"compiled {source.name}")
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+    def compile_output(variant: str, source: Program, output: bytes) -> Path:
+        return program.build_output(source, output, tools, libgos[variant], cache)
+
+    return Artifacts(program.build_agent(AGENT_SOURCE, tools, cache), libgos, executables, broken, compile_output)

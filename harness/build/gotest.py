@@ -57,7 +57,7 @@ def build(program: Program, toolchain: Toolchain, made: Libgo, recipe: Recipe, c
         ProgramError: it does not compile, or has no tests.
         BuildError, ToolMissing, PatchError: libgo's build tree or source cannot be used.
     """
-    package = program.made.package
+    package = program.build.package
     gcc = source.unpack(toolchain, cache)
     extra = libgo.for_tests(toolchain, recipe, cache)
     folder = gcc / "libgo" / "go" / package
@@ -72,7 +72,7 @@ def build(program: Program, toolchain: Toolchain, made: Libgo, recipe: Recipe, c
             "files": [[name, file_digest(file)] for name, file in files],
             "generated": [[file.name, file_digest(file)] for file in generated],
             "patches": [patch.key for patch in touching],
-            "flags": [*program.made.flags, *made.flags],
+            "flags": [*program.build.flags, *made.flags],
             "interface": made.interface,
             "imports": extra.name,
             "toolchain": toolchain.identity,
@@ -103,7 +103,7 @@ class _Binary:
     ) -> None:
         self._package, self._toolchain, self._libgo, self._folder = package, toolchain, made, folder
         # The package with its tests is found in this folder, before the one of libgo.
-        self._words = [*program.made.flags, "-fno-toplevel-reorder", "-I.", *made.compile_flags, f"-I{extra / 'gox'}"]
+        self._words = [*program.build.flags, "-fno-toplevel-reorder", "-I.", *made.compile_flags, f"-I{extra / 'gox'}"]
 
     def make(self, sources: Sequence[Path], tests: Sequence[Path], target: Path) -> None:
         inner = [file for file in tests if not _package_of(file).endswith("_test")]

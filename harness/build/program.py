@@ -34,7 +34,7 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
     Raises:
         ProgramError: it does not compile; the text has the compiler's words.
     """
-    made = program.made
+    made = program.build
     packages = made.packages or ((program.source,),)
     if made.folder:
         packages = (tuple(gotags.files(made.folder, Target.of(toolchain.triple))),)
@@ -69,7 +69,7 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
     Raises:
         ProgramError: it does not compile.
     """
-    flags = program.made.output_flags
+    flags = program.build.output_flags
     printed = digest(output.decode("latin-1"))
     made_of = {"output": printed, "name": program.source.name, "flags": [*flags, *libgo.flags]}
     key = digest({**made_of, "interface": libgo.interface, "toolchain": toolchain.identity})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache as cached
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +27,6 @@ def load_configuration(conf_files: Sequence[Path], work: Path) -> conf.Configura
     return conf.load([*worktree.configurations(work), *conf_files])
 
 
-def check_variants(names: Sequence[str], triples: Collection[str], configuration: conf.Configuration) -> None:
-    """Raise ConfigError if there is no such variant, or one is for none of the target triples."""
-    for name in names:
-        variant = configuration.variant(name)
-        if not any(map(variant.fits, triples)):
-            raise ConfigError(f"variant {name} is for {', '.join(variant.only)} only, not for {', '.join(triples)}")
-
-
 def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.Configuration, work: Path) -> Path:
     """Make a work tree for a new variant that begins as another one. Returns its folder.
 
@@ -45,14 +39,65 @@ def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.C
     tools = toolchain.find(toolchain_name, configuration)
     if configuration.variant(like).prebuilt:
         raise ConfigError(f"variant {like} is prebuilt: it has no source to begin from")
-    source_ = source.unpack(tools, Cache(paths.cache_dir()))
-    return worktree.make(work, name, source_, variant_recipe(like, configuration).patches, like, tools.version)
+    gcc = source.unpack(tools, Cache(paths.cache_dir()))
+    base = read_variants([like], [tools.triple], configuration)[like]
+    return worktree.make(work, name, gcc, base.recipe.patches, like, tools.version)
+
+
+@dataclass(frozen=True)
+class LibgoVariant:
+    """A variant as it was read: what is built, stored and shown of it follows from this alone.
+
+    Attributes:
+        config: what the configuration says of it.
+        recipe: its patches, their text included, and its flags.
+    """
+
+    name: str
+    config: conf.Variant
+    recipe: libgo.Recipe
+
+
+def variant_configs(
+    names: Iterable[str], triples: Collection[str], configuration: conf.Configuration
+) -> dict[str, conf.Variant]:
+    """What the configuration says of variants. Raises ConfigError as `read_variants` does."""
+    configs = {name: configuration.variant(name) for name in names}
+    for name, config in configs.items():
+        if not any(map(config.fits, triples)):
+            raise ConfigError(f"variant {name} is for {', '.join(config.only)} only, not for {', '.join(triples)}")
+    return configs
+
+
+def read_variants(
+    names: Iterable[str], triples: Collection[str], configuration: conf.Configuration
+) -> dict[str, LibgoVariant]:
+    """Read variants by name. Each file and each work tree is read once, for whichever of them need it.
+
+    Args:
+        triples: the target triples, for one of which each must be.
+
+    Raises:
+        ConfigError: there is no such variant, or one is for none of the target triples.
+        PatchError, BuildError, ToolMissing: a patch or a work tree cannot be read.
+    """
+    configs = variant_configs(names, triples, configuration)
+    read_patch, read_tree = cached(patches.read), cached(worktree.difference)
+    variants = {}
+    for name, config in configs.items():
+        series = [read_patch(file) for file in configuration.patches(name)]
+        if tree := configuration.tree(name):
+            series.append(read_tree(tree))
+        if config.trace:
+            series.append(read_patch(TRACE_PATCH))
+        recipe = libgo.Recipe(tuple(series), tuple(config.configure), tuple(config.flags), config.prebuilt)
+        variants[name] = LibgoVariant(name, config, recipe)
+    return variants
 
 
 def build_variants(
-    names: Sequence[str],
+    variants: Collection[LibgoVariant],
     tools: Toolchain,
-    configuration: conf.Configuration,
     cache: Cache,
     report: Reporter,
     stopped: Callable[[], bool] = lambda: False,
@@ -62,45 +107,35 @@ def build_variants(
     Args:
         stopped: asked now and then whether to give up; if so, it is as if the user had interrupted it.
 
-    Raises:
-        ConfigError, PatchError, BuildError, ToolMissing: one cannot be built.
-    """
-    recipes = {name: variant_recipe(name, configuration) for name in names}
-    by_key: dict[str, list[str]] = {}
-    for name, one in recipes.items():
-        by_key.setdefault(libgo.key(tools, one), []).append(name)
+    Returns:
+        The libgos by the names of their variants.
 
-    def build(sharing: list[str]) -> Libgo:
-        what = f"libgo {', '.join(sharing)}"
-        made = libgo.build(tools, recipes[sharing[0]], cache, partial(report.step, what))
-        report.step(what, READY)
-        return made
+    Raises:
+        PatchError, BuildError, ToolMissing: one cannot be built.
+    """
+    sharing: dict[str, list[LibgoVariant]] = {}
+    for variant in variants:
+        sharing.setdefault(libgo.key(tools, variant.recipe), []).append(variant)
+
+    def build(variants: Sequence[LibgoVariant]) -> Libgo:
+        label = f"libgo {', '.join(variant.name for variant in variants)}"
+        library = libgo.build(tools, variants[0].recipe, cache, partial(report.step, label))
+        report.step(label, READY)
+        return library
 
     with ThreadPoolExecutor(os.cpu_count()) as threads, command.stoppable(threads):
-        jobs = {
-            name: job for sharing in by_key.values() for job in [threads.submit(build, sharing)] for name in sharing
-        }
-        while wait(jobs.values(), timeout=0.5, return_when=FIRST_EXCEPTION).not_done:
-            if any(job.done() and job.exception() for job in jobs.values()):
+        builds = {key: threads.submit(build, group) for key, group in sharing.items()}
+        while wait(builds.values(), timeout=0.5, return_when=FIRST_EXCEPTION).not_done:
+            if any(future.done() and future.exception() for future in builds.values()):
                 break
             if stopped():
                 raise KeyboardInterrupt
         # The first that failed, not one that was stopped for it.
-        for job in jobs.values():
-            if job.done():
-                job.result()
-        return {name: jobs[name].result() for name in names}
-
-
-def variant_recipe(name: str, configuration: conf.Configuration) -> libgo.Recipe:
-    """What a variant is made of. Raises ConfigError, PatchError, BuildError or ToolMissing."""
-    said = configuration.variant(name)
-    applied = [patches.read(file) for file in configuration.patches(name)]
-    if tree := configuration.tree(name):
-        applied.append(worktree.difference(tree))
-    if said.trace:
-        applied.append(patches.read(TRACE_PATCH))
-    return libgo.Recipe(tuple(applied), tuple(said.configure), tuple(said.flags), said.prebuilt)
+        for future in builds.values():
+            if future.done():
+                future.result()
+        libgos = {variant.name: builds[key].result() for key, group in sharing.items() for variant in group}
+    return {variant.name: libgos[variant.name] for variant in variants}
 
 
 def gcc_source(name: str, configuration: conf.Configuration) -> Path:

@@ -134,7 +134,7 @@ class Configuration:
         guest = self.guests[name]
         table = self._signals[guest.signals] if isinstance(guest.signals, str) else guest.signals
         if table is None:
-            table = guest.ways.signals
+            table = guest.os.signals
         return {number: signal if signal.startswith("SIG") else f"SIG{signal}" for number, signal in table.items()}
 
     def file(self, value: str, *location: str | int) -> Path | None:

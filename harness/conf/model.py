@@ -178,7 +178,7 @@ class Guest(Model):
     provides: list[str] = []
 
     @property
-    def ways(self) -> OperatingSystem:
+    def os(self) -> OperatingSystem:
         """The operating system's ways; those of POSIX alone if the description names none that is known."""
         named = self.system or (self.signals if isinstance(self.signals, str) else None)
         return SYSTEMS.get(named or "", SYSTEMS["posix"])
@@ -196,8 +196,8 @@ class Guest(Model):
             folder: where it is to be seen.
         """
         interface = self.data_disk.interface or (self.disk.interface if self.disk else "")
-        command = self.ways.mount if self.data_disk.mount is None else self.data_disk.mount
-        devices = self.ways.second_disks.get(interface, ()) if "{device}" in command else ("",)
+        command = self.os.mount if self.data_disk.mount is None else self.data_disk.mount
+        devices = self.os.second_disks.get(interface, ()) if "{device}" in command else ("",)
         return [command.format(device=device, folder=folder) for device in devices if command]
 
 

@@ -35,7 +35,7 @@ class OperatingSystem:
         kill: environment with which a crash ends a program, and no more.
         core: environment with which it leaves a core file in the program's folder.
         core_setup: a shell command that makes core files go there, run once a guest.
-        looks: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
+        probes: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
             for the process. Each prints for people, and leaves the process as it was.
         creator: the system that a file system for it is made by, as mke2fs(8) names it.
         mount: a shell command that mounts an ext2 file system for reading; `{device}` stands for the disk, `{folder}`
@@ -52,7 +52,7 @@ class OperatingSystem:
     kill: Mapping[str, str] = field(default_factory=dict)
     core: Mapping[str, str] = field(default_factory=dict)
     core_setup: str = ":"
-    looks: Mapping[str, str] = field(default_factory=dict)
+    probes: Mapping[str, str] = field(default_factory=dict)
     creator: str = "linux"
     mount: str = ""
     second_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ LINUX = OperatingSystem(
     listing="cat /proc/[0-9]*/stat 2>/dev/null",
     read=read_stat,
     core_setup="echo core >/proc/sys/kernel/core_pattern; echo 0 >/proc/sys/kernel/core_uses_pid",
-    looks={
+    probes={
         "threads": _LINUX_THREADS,
         "processes": "ps -A -o pid,ppid,stat,args",
         "memory": "cat /proc/{pid}/status /proc/{pid}/maps",
@@ -180,7 +180,7 @@ HURD = OperatingSystem(
     crashed="T",
     kill={"CRASHSERVER": "/servers/crash-kill"},
     core={"CRASHSERVER": "/servers/crash-dump-core"},
-    looks={
+    probes={
         "threads": "ps -M -T -l {pid}",
         "processes": "ps -A -M -l",
         "memory": "vminfo {pid}",

@@ -118,7 +118,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         GuestError: it does not halt. It was killed then, and its overlay is gone.
     """
     said = machine.guest.halt
-    command, sign = said.command or machine.guest.ways.halt, said.console or machine.guest.ways.halted
+    command, sign = said.command or machine.guest.os.halt, said.console or machine.guest.os.halted
     try:
         if not command:
             raise machine.failure("its description has no halt.command, and its system none that is known")

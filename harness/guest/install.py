@@ -82,10 +82,10 @@ def install(
             for command in wanted.commands:
                 _run(command, wanted, terminal)
             progress("halting")
-            halt = guest.halt.command or guest.ways.halt
+            halt = guest.halt.command or guest.os.halt
             terminal.run("sync")
             terminal.send(halt)
-            overlay = machine.halted(halt, guest.halt.console or guest.ways.halted, wanted.silence)
+            overlay = machine.halted(halt, guest.halt.console or guest.os.halted, wanted.silence)
         except GuestError as error:
             if error.console:
                 raise

@@ -163,7 +163,7 @@ class Machine:
         by_kvm = self._by_kvm if self.alive() else kvm_may_work()
         words = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
-        mounts = [self.guest.ways.creator, *self.guest.mounts("")]
+        mounts = [self.guest.os.creator, *self.guest.mounts("")]
         return {
             "files": stats,
             "arguments": words,

@@ -306,7 +306,7 @@ class Pool:
         target = machine.folder / "data.img"
         try:
             machine.folder.mkdir(parents=True, exist_ok=True)
-            datadisk.make(contents, target, self._guest.ways.creator)
+            datadisk.make(contents, target, self._guest.os.creator)
         except (HarnessError, OSError) as error:
             self._go_without_disk(error)
             return None

@@ -99,9 +99,9 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
             expected = parse_expectation(program.expected, said.expect) if said.expect else program.expected
         except ValueError as error:
             raise ProgramError(f"suite {name}: {program.name}: {error}") from error
-        made = program.made
+        build = program.build
         if said.flags:
-            made = replace(made, flags=(*made.flags, *said.flags))
+            build = replace(build, flags=(*build.flags, *said.flags))
         programs.append(
             replace(
                 program,
@@ -111,7 +111,7 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
                 timeout=said.timeout or suite.timeout,
                 needs=tuple(said.needs),
                 expected=expected,
-                made=made,
+                build=build,
                 foreign=True,
             )
         )
@@ -169,13 +169,13 @@ def _as_kind(program: Program, words: list[str]) -> Program:
         expected = replace(expected, output=out.read_bytes())
     program = replace(program, expected=expected)
     if program.kind == "rundir":
-        return replace(program, made=BuildSpec(packages=_packages_of(file.with_suffix(".dir"))))
+        return replace(program, build=BuildSpec(packages=_packages_of(file.with_suffix(".dir"))))
     made = BuildSpec(packages=((file, *files),)) if files else BuildSpec()
     if program.kind == "runoutput":
-        return replace(program, made=replace(made, output_flags=_OUTPUT_FLAGS))
+        return replace(program, build=replace(made, output_flags=_OUTPUT_FLAGS))
     # `run -gcflags=...` carries flags of another compiler.
     args = () if files or (words and words[0].startswith("-")) else tuple(words)
-    return replace(program, made=made, args=args)
+    return replace(program, build=made, args=args)
 
 
 def _packages_of(folder: Path) -> tuple[tuple[Path, ...], ...]:
@@ -191,12 +191,12 @@ def _torture(suite: Suite, folder: Path) -> Iterator[Program]:
     for file in sorted(folder.glob("*.go")):
         for option, flags in suite.options.items():
             made = BuildSpec(flags=tuple(flags))
-            yield Program(f"{option}/{file.stem}", file, made=made, expected=Expectation(gcc=True))
+            yield Program(f"{option}/{file.stem}", file, build=made, expected=Expectation(gcc=True))
 
 
 def _testprog(suite: Suite, folder: Path) -> Iterator[Program]:
     for name in suite.programs:
-        yield Program(name, folder, args=(name,), made=BuildSpec(folder=folder))
+        yield Program(name, folder, args=(name,), build=BuildSpec(folder=folder))
 
 
 def _packages(suite: Suite, file: Path) -> Iterator[Program]:
@@ -206,4 +206,4 @@ def _packages(suite: Suite, file: Path) -> Iterator[Program]:
         args = ("-test.short", "-test.v", f"-test.timeout={limit - 10:.0f}s")
         made = BuildSpec(package=package)
         folder = file.parent / "go" / package
-        yield Program(package, folder, "package", args, expected=Expectation(tests=True), made=made)
+        yield Program(package, folder, "package", args, expected=Expectation(tests=True), build=made)

@@ -108,7 +108,7 @@ class Program:
     expected: Expectation = Expectation()
     about: str = ""
     marked: bool = False
-    made: BuildSpec = BuildSpec()
+    build: BuildSpec = BuildSpec()
     constraints: tuple[tuple[str, ...], ...] = ()
     foreign: bool = False
 
@@ -119,7 +119,7 @@ class Program:
 
     def fits(self, target: Target, variant: conf.Variant) -> bool:
         """Whether it can be made for a target with a variant. A prebuilt libgo comes without its packages' sources."""
-        if self.made.package and variant.prebuilt:
+        if self.build.package and variant.prebuilt:
             return False
         return all(any_of(words, lambda tag: target.has(tag, ("gccgo",))) for words in self.constraints)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from harness.results import words
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import JUDGED, Cell, Matrix, Overall
+from harness.results.matrix import Cell, Matrix, Overall
+from harness.trial.record import JUDGED
 from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.

@@ -19,7 +19,8 @@ from harness.results import words
 from harness.results.answer import answer
 from harness.results.compare import Comparison
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import JUDGED, Cell, Finding, Matrix, Trial
+from harness.results.matrix import Cell, Finding, Matrix
+from harness.trial.record import JUDGED, Trial
 
 #: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
 #: for GitHub Actions, "Step isolation and limits").

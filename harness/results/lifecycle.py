@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from harness.results.matrix import JUDGED, Trial
+from harness.trial.record import JUDGED, Trial
 from harness.trial.lifetrace import EVENTS, Trace
 
 #: The size of a plot's drawing area, in the units of its SVG.

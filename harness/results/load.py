@@ -13,7 +13,8 @@ from harness.results import lifecycle
 from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Matrix, Trial
+from harness.results.matrix import Matrix
+from harness.trial.record import Trial
 from harness.results.merge import source as source_of
 from harness.results.store import Run, Store
 from harness.trial import lifetrace

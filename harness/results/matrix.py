@@ -17,52 +17,14 @@ from harness.errors import StoreError
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, stratified, wilson
+from harness.trial.record import JUDGED, Trial, Verdict
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
-#: What a trial can come to by the program's own doing.
-JUDGED = ("pass", "fail", "crash", "hang")
 #: What a trial can come to; `error` is the guest's or the harness's doing.
-TRIAL_VERDICTS = (*JUDGED, "error")
+TRIAL_VERDICTS = tuple(Verdict)
 #: What a cell can come to.
 CELL_VERDICTS = (*JUDGED, "flaky", "error", "none")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run of one program with one variant on one guest, judged.
-
-    Attributes:
-        number: which of its cell's trials this is, from 1.
-        attempt: which try at that number, from 1; only an `error` is tried again.
-        verdict: pass, fail, crash, hang or error.
-        reason: why, in words.
-        signature: a crash's or hang's identity, or ''.
-        exit_status: None if the program did not exit.
-        signal: the signal's name, or ''.
-        stdout: what was kept of the output; stdout_total is how many bytes the program wrote. So for stderr.
-        started: UTC, ISO 8601.
-        command: what runs it again.
-    """
-
-    id: int
-    guest: str
-    variant: str
-    program: str
-    number: int
-    attempt: int
-    verdict: str
-    reason: str
-    signature: str
-    exit_status: int | None
-    signal: str
-    seconds: float
-    stdout: bytes
-    stderr: bytes
-    stdout_total: int
-    stderr_total: int
-    started: str
-    command: str
 
 
 @dataclass(frozen=True)

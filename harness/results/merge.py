@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.trial import cores
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import ProgramError, StoreError
 from harness.programs.header import read_program
 from harness.programs.model import Expectation
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.trial.execute import NOT_RUN
 from harness.trial.observe import Observation

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 
 #: The version of the tables, kept as SQLite's user_version.
 VERSION = 3
@@ -222,7 +222,7 @@ class Store:
     def _trial(self, number: int) -> tuple[int, Trial]:
         query = f"SELECT run, {', '.join(_FIELDS)} FROM trials WHERE id = ?"
         for row in self._read(query, (number,)):
-            return row[0], Trial(*row[1:])
+            return row[0], _trial(row[1:])
         ((last,),) = self._read("SELECT max(id) FROM trials", ())
         known = f"the newest is {last}" if last else "none was made yet"
         raise StoreError(f"there is no trial {number}; {known}")
@@ -256,7 +256,7 @@ class Store:
         """The trials of a run in the order they ended, one at a time."""
         query = f"SELECT {', '.join(_FIELDS)} FROM trials WHERE run = ? ORDER BY id"
         for row in self._read(query, (run,)):
-            yield Trial(*row)
+            yield _trial(row)
 
     def seconds(self) -> Iterator[tuple[tuple[str, str, str], int, float, int]]:
         """Of each guest, variant and program in all runs: how many trials were judged, the seconds of all of them, and

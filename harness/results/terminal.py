@@ -18,7 +18,8 @@ from rich.text import Text
 from harness.results.answer import Paragraph, answer
 from harness.results.compare import Comparison
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix, Trial
+from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix
+from harness.trial.record import Trial
 from harness.results.words import (
     SIGNS,
     comparisons,

@@ -28,7 +28,7 @@ from harness.guest import boot, machine
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.manifest import check_same
 from harness.run.prepare import PreparedRun, fresh_guest, prepare_run

@@ -25,7 +25,7 @@ from harness.errors import ConfigError, StoreError, ToolMissing
 from harness.guest import dry_start
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
 from harness.run.manifest import check_same
@@ -138,7 +138,7 @@ def _check_for_cluster(asked: ResolvedRequest, address: str) -> None:
         raise ConfigError(
             "--cores and --scheduler do not go together: a core stays on the machine that it is written on"
         )
-    if printing := [one.name for one in asked.programs if one.made.output_flags]:
+    if printing := [one.name for one in asked.programs if one.build.output_flags]:
         raise ConfigError(
             f"{printing[0]} prints a program, which must be compiled here: --scheduler cannot be used with it"
         )

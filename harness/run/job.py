@@ -11,27 +11,26 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import conf
-from harness.build.artifacts import Artifacts
 from harness.cache import Cache
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.run.request import Isolation
-from harness.trial.execute import Outcome
+from harness.trial.execute import GuestSetup, Outcome, TrialOptions
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Trials that are made side by side; the next batch begins when all of them are stored.
+    """Trials that run side by side; the next batch begins when all of them are stored.
 
     Attributes:
-        slots: by guest, what makes its slots in their order, anew at each call.
+        trials: by guest, what gives its trials in their order, anew at each call.
         further: how many more the batches to come may ask for, at most.
-        expected: asked now and then how many more trials there will be, about. Then the slots are made one by one, each
-            when one before it is stored, and end when they like; all guests there may be make them.
+        expected: asked now and then how many more trials there will be, about. Then trials are taken one by one, each
+            when one before it is stored, and end when they like; all guests there may be run them.
     """
 
-    slots: Mapping[str, Callable[[], Iterable[TrialSpec]]]
+    trials: Mapping[str, Callable[[], Iterable[TrialSpec]]]
     further: int = 0
     expected: Callable[[], int] | None = None
 
@@ -42,7 +41,7 @@ class RunHooks:
 
     Attributes:
         batches: the trials that it wants of those that were asked for, in its own order. It may wait for the next.
-        finished: told of each trial that is stored and not made again.
+        finished: called with each trial that is stored and not tried again.
         stopped: when it is set, the run ends at once, as if interrupted.
     """
 
@@ -51,52 +50,51 @@ class RunHooks:
     stopped: threading.Event
 
 
-#: How often a trial that a guest spoilt is made again, and how often a guest may fail in a row.
+#: How often a trial that a guest spoilt is tried, and how often a guest may fail in a row.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a crew works on.
+    """What the workers of a run share.
 
     Attributes:
-        built: what was built, by toolchain.
+        guests: by name, each with what its trials need.
         files: what each guest boots from, by name.
-        cores: where core files go, or None if none are wanted.
-        options: what the command that runs a trial again needs besides the trial's own cell.
+        variants: what the configuration says of the variants, by name; a bisect adds some while trials run.
         failed_boots: by guest, how many of its boots have failed already.
     """
 
-    configuration: conf.Configuration
+    guests: Mapping[str, GuestSetup]
     files: Mapping[str, BootFiles]
-    built: Mapping[str, Artifacts]
+    variants: Mapping[str, conf.Variant]
     work: Path
     cache: Cache
     isolation: Isolation
-    cores: Path | None
-    options: tuple[str, ...] = ()
+    options: TrialOptions = TrialOptions()
     failed_boots: Mapping[str, int] = field(default_factory=dict)
 
 
 class Executor(Protocol):
-    """Whoever makes trials: the threads of this machine, or the workers of several (harness/run/cluster.py)."""
+    """Whoever runs trials: threads of this machine (harness/run/workers.py), or workers of several machines
+    (harness/run/cluster.py)."""
 
     results: queue.SimpleQueue[Outcome]
 
     def start(self, guests: Mapping[str, int]) -> None:
-        """See to it that so many guests of each name are there."""
+        """Have so many guests of each name."""
 
-    def put(self, slot: TrialSpec) -> None:
-        """Have a trial made."""
+    def put(self, spec: TrialSpec) -> None:
+        """Have a trial run."""
 
     def drain(self) -> list[TrialSpec]:
-        """Take back the slots that nobody has begun."""
+        """Take back the trials that nobody has begun."""
 
     def stop(self) -> None:
         """End all guests, and what they do."""
 
     def rest(self) -> Iterator[Outcome]:
-        """The results that nobody has taken, when all has ended; what failed does not matter any more."""
+        """The outcomes that nobody has taken, when all has ended; failures do not matter any more."""
         with suppress(queue.Empty):
             while True:
                 outcome = self.results.get_nowait()

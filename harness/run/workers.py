@@ -45,7 +45,7 @@ from harness.trial.execute import (
     program_environment,
 )
 from harness.trial.observe import KEEP, Observation, observe
-from harness.trial.verdict import Verdict, judge, signal_name
+from harness.trial.verdict import Judgement, judge, signal_name
 
 
 class WorkerPool(Executor):
@@ -171,7 +171,7 @@ class WorkerPool(Executor):
         said = self._job.configuration.guest(name)
         built = self._job.built[said.toolchain]
         if self._job.cores:
-            guest.shell.run(said.ways.core_setup)
+            guest.shell.run(said.os.core_setup)
         agent = guest.shell.agent(guest.put(built.agent, built.agent_target(said)))
         observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
         return agent
@@ -261,7 +261,7 @@ class WorkerPool(Executor):
         def run(program: Path, keep: int = KEEP) -> _ProgramRun:
             executable = f"{said.folder}/bin/{program.parent.name}/{cores.executable(slot.program.source.stem)}"
             argv = [guest.ship(agent, program, executable), *slot.program.args]
-            folder = str(Path(executable).parent / ("test" if slot.program.made.package else ""))
+            folder = str(Path(executable).parent / ("test" if slot.program.build.package else ""))
             if self._job.cores:
                 argv = cores.allowed(argv)
             words = shlex.join(["env", *(f"{key}={value}" for key, value in env.items()), *argv])
@@ -270,8 +270,8 @@ class WorkerPool(Executor):
             def at_limit(pid: int) -> str:
                 say("collecting a dossier")
                 made.parts.update(diagnostics.outside(guest.machine, made.mark))
-                state = _suspended(guest, said.ways, pid)
-                made.parts.update(diagnostics.inside(guest.shell, said.ways.looks, pid))
+                state = _suspended(guest, said.os, pid)
+                made.parts.update(diagnostics.inside(guest.shell, said.os.probes, pid))
                 if visit:
                     what = f"crashed and was suspended (state {state})" if state else "reached its time limit"
                     visit(guest.machine, f"{slot.program.name} {what}; it is there yet, as process {pid}. {how}")
@@ -281,7 +281,7 @@ class WorkerPool(Executor):
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
             return _ProgramRun(seen, executable, folder, how)
 
-        if slot.program.made.output_flags:
+        if slot.program.build.output_flags:
             # Only the guest is sure to run what prints the program; the compiler is here.
             printed = run(source, PRINTED)
             if wrong := _no_program(printed.seen, signal_name(printed.seen, names)):
@@ -316,7 +316,7 @@ class WorkerPool(Executor):
             attachments[LIFETRACE] = data
         return self._outcome(made, seen, signal, replace(verdict, reason=reason))
 
-    def _outcome(self, made: RunningTrial, seen: Observation, signal: str, verdict: Verdict) -> Outcome:
+    def _outcome(self, made: RunningTrial, seen: Observation, signal: str, verdict: Judgement) -> Outcome:
         fields = _fields(made.slot, made.started, self._job.options)
         told = {"verdict": verdict.verdict, "reason": verdict.reason, "signature": verdict.signature}
         return Outcome(made.slot, {**fields, **_seen(seen, signal), **told}, made.parts)
@@ -325,7 +325,7 @@ class WorkerPool(Executor):
         """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
         said = words.partition("\n")[2] or words
         nothing = Observation(None, None, 0.0, b"", said.encode(), 0, len(said.encode()), False)
-        return self._outcome(made, nothing, "", Verdict("fail", f"{NOT_RUN[0]}{first_error(said)}"))
+        return self._outcome(made, nothing, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(said)}"))
 
 
 class _InfraError(GuestError):

@@ -1,21 +1,33 @@
-"""One trial in a guest: ship the program, run it, watch it, stop it, and judge what was observed."""
+"""One trial in a guest: ship the program, run it, watch it, stop it, and judge what was observed.
+
+Knows nothing of who wants the trial, of how a guest is replaced, and of where results go.
+"""
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
 from harness import conf
+from harness.build.artifacts import Artifacts
+from harness.build.command import first_error
+from harness.clock import now
 from harness.conf.system import OperatingSystem
-from harness.errors import GuestError
+from harness.errors import GuestError, ProgramError
 from harness.guest.machine import Machine
 from harness.guest.pool import Guest
+from harness.guest.shell import Agent
 from harness.programs.gotags import Target
 from harness.programs.model import Expectation, TrialSpec
-from harness.trial.observe import Observation
-from harness.trial.verdict import Verdict, judge
+from harness.trial import cores, diagnostics, lifetrace
+from harness.trial.observe import KEEP, NOTHING, Observation, observe
+from harness.trial.record import Trial, Verdict
+from harness.trial.verdict import Judgement, judge, signal_name
+
+_log = logging.getLogger(__name__)
 
 #: Seconds that a guest may say nothing when it is asked for its processes, and for a sign of life, before trials and
 #: after one that went wrong.
@@ -26,75 +38,292 @@ PRINTED = 16 << 20
 NOT_RUN = ("does not compile: ", "printing a program: ")
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
-#: Called with the machine as a trial left it, a program that hangs still in it, and told of that in words.
+#: Called with the machine as a trial left it, a program that hangs still in it, and with a sentence about that.
 Inspect = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a thread reports: a trial that came of a slot, a guest's trouble, or a failure that ends the run.
+class GuestSetup:
+    """A guest of a run, with all that its trials need.
 
     Attributes:
-        trial: the fields of the stored trial, but for the attempt.
+        triple: its target triple.
+        signal_names: the names of its signals by its own numbers, such as {11: "SIGSEGV"}.
+        artifacts: what was built for its toolchain.
+    """
+
+    name: str
+    config: conf.Guest
+    triple: str
+    signal_names: Mapping[int, str]
+    artifacts: Artifacts
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What all trials of a run have in common.
+
+    Attributes:
+        cores: the folder for core files, or None if none are wanted.
+        command: what the command that runs a trial again needs besides the trial's own cell.
+    """
+
+    cores: Path | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker reports: a trial that has ended, a guest's trouble, or a failure that ends the run.
+
+    Attributes:
+        spec: the trial that was wanted.
+        trial: what came of it, as the first attempt; whoever stores it knows which attempt it was.
         attachments: what was collected of it, by name.
         trouble: the guest and what happened to it.
     """
 
-    slot: TrialSpec | None = None
-    trial: dict[str, Any] = field(default_factory=dict)
-    attachments: dict[str, bytes] = field(default_factory=dict)
+    spec: TrialSpec | None = None
+    trial: Trial | None = None
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
     trouble: tuple[str, str] | None = None
     failure: BaseException | None = None
 
 
 @dataclass
 class RunningTrial:
-    """A trial that is being made: `mark` is where the console was when it began, `parts` are those of its dossier."""
+    """A trial while it runs.
 
-    slot: TrialSpec
+    Attributes:
+        started: UTC, ISO 8601.
+        mark: where the console was when the trial began.
+        attachments: what has been collected of it, by name.
+    """
+
+    spec: TrialSpec
     started: str
     mark: int
-    parts: dict[str, bytes] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _ProgramRun:
-    """A program that ran in a guest: what was seen, where its file is, the folder it ran in, and how to start it."""
+class _Process:
+    """A program that ran in a guest.
 
-    seen: Observation
+    Attributes:
+        executable: its file in the guest.
+        folder: the folder that it ran in.
+        command: a sentence on how it was started.
+    """
+
+    observation: Observation
     executable: str
     folder: str
-    how: str
+    command: str
 
 
-def program_environment(configuration: conf.Configuration, slot: TrialSpec, cores_: bool) -> dict[str, str]:
-    """What the environment of a trial's program has besides the guest's own, and the way to its library.
+class Execution:
+    """Runs trials in one guest.
 
     Args:
-        cores_: whether core files are wanted.
+        setup: what the guest's trials need.
+        guest: the guest that runs them.
+        agent: the agent in the guest.
+        variants: the variants by name, as the configuration describes them.
+        say: told what is going on, in a word or two.
     """
-    said = configuration.guest(slot.guest)
-    own = said.ways.environment(said.env, cores_)
-    program = slot.program.env
-    if slot.program.foreign:
-        goarch = Target.of(configuration.toolchain(said.toolchain).triple).goarch
-        program = {name: value.replace("{goarch}", goarch) for name, value in program.items()}
-    return {**own, **program, **configuration.variant(slot.variant).env}
+
+    def __init__(
+        self,
+        setup: GuestSetup,
+        guest: Guest,
+        agent: Agent,
+        variants: Mapping[str, conf.Variant],
+        options: TrialOptions,
+        say: Callable[[str], None],
+    ) -> None:
+        self._setup, self._guest, self._agent = setup, guest, agent
+        self._variants, self._options, self._say = variants, options, say
+
+    def begin(self, spec: TrialSpec) -> RunningTrial:
+        """A trial that begins now."""
+        return RunningTrial(spec, now(), self._guest.machine.console.mark())
+
+    def run(self, running: RunningTrial, inspect: Inspect | None = None) -> Outcome:
+        """Run a trial and judge it.
+
+        Args:
+            running: the trial; what is collected of it is added to it, whatever happens.
+            inspect: called with the machine before the program is killed, or after it has ended.
+
+        Raises:
+            GuestError: the guest is in trouble; that says nothing of the program.
+        """
+        spec, artifacts = running.spec, self._setup.artifacts
+        if output := artifacts.broken.get((spec.variant, spec.program.name)):
+            return self._not_compiled(running, output)
+        variant = self._variants[spec.variant]
+        library = self._guest.put(
+            artifacts.libgos[spec.variant].library, artifacts.library_target(self._setup.config, spec.variant)
+        )
+        environment = program_environment(self._setup, spec, variant, self._options.cores is not None)
+        environment["LD_LIBRARY_PATH"] = str(Path(library).parent)
+        program = artifacts.programs[spec.variant, spec.program.name]
+        if spec.program.build.output_flags:
+            # Only the guest is sure to run what prints the program; the compiler is here.
+            printing = self._start(running, program, environment, inspect, PRINTED)
+            signal = signal_name(printing.observation, self._setup.signal_names)
+            if judgement := _printed_no_program(printing.observation, signal):
+                _check_guest(self._guest, library, printing.executable)
+                return self._outcome(running, printing.observation, signal, judgement)
+            self._say("compiling what a program printed")
+            try:
+                program = artifacts.compile_output(spec.variant, spec.program, printing.observation.stdout)
+            except ProgramError as error:
+                return self._not_compiled(running, str(error))
+        trace = f"{self._setup.config.folder}/lifetrace"
+        if variant.trace:
+            environment[lifetrace.VARIABLE] = trace
+        process = self._start(running, program, environment, inspect)
+        observation = process.observation
+        signal = signal_name(observation, self._setup.signal_names)
+        judgement = judge(observation, spec.program.expected, signal)
+        if judgement.verdict is not Verdict.PASS:
+            _check_guest(self._guest, library, process.executable)
+            running.attachments |= diagnostics.console(self._guest.machine, running.mark)
+        if self._options.cores and judgement.verdict is Verdict.CRASH:
+            judgement = self._with_core(judgement, spec, process, program)
+        if inspect and not observation.timed_out:
+            text = f"{spec.program.name} has ended: {judgement.verdict}, {judgement.reason}. {process.command}"
+            inspect(self._guest.machine, text)
+        if variant.trace:  # The library writes no file that is there already, so it goes at once.
+            _, data, _ = self._guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            running.attachments[LIFETRACE] = data
+        return self._outcome(running, observation, signal, judgement)
+
+    def _start(
+        self,
+        running: RunningTrial,
+        program: Path,
+        environment: Mapping[str, str],
+        inspect: Inspect | None,
+        keep: int = KEEP,
+    ) -> _Process:
+        """Run a program to its end, or to its time limit. `keep` is how many bytes of each stream are kept."""
+        spec, guest, config = running.spec, self._guest, self._setup.config
+        name = cores.executable(spec.program.source.stem)
+        executable = f"{config.folder}/bin/{program.parent.name}/{name}"
+        argv = [guest.ship(self._agent, program, executable), *spec.program.args]
+        folder = str(Path(executable).parent / ("test" if spec.program.build.package else ""))
+        if self._options.cores:
+            argv = cores.allowed(argv)
+        words = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
+        command = f"It was started so: cd {shlex.quote(folder)} && {words}"
+
+        def at_limit(pid: int) -> str:
+            self._say("collecting diagnostics")
+            running.attachments.update(diagnostics.outside(guest.machine, running.mark))
+            state = _suspended(guest, config.os, pid)
+            running.attachments.update(diagnostics.inside(guest.shell, config.os.probes, pid))
+            if inspect:
+                event = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
+                inspect(guest.machine, text)
+            return state
+
+        observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep)
+        guest.machine.check()  # what a program did while the kernel died says nothing of the program
+        return _Process(observation, executable, folder, command)
+
+    def _with_core(self, judgement: Judgement, spec: TrialSpec, process: _Process, program: Path) -> Judgement:
+        """The judgement on a crash, which says where its core file is, or why there is none."""
+        assert self._options.cores is not None
+        target = cores.place(self._options.cores, spec.guest, spec.variant, spec.program.name, spec.number)
+        library = self._setup.artifacts.libgos[spec.variant].library
+        text = cores.fetch(self._guest.shell, process.folder, target, program, [library], self._say)
+        return replace(judgement, reason=f"{judgement.reason}; {text}")
+
+    def _not_compiled(self, running: RunningTrial, output: str) -> Outcome:
+        """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
+        text = output.partition("\n")[2] or output
+        observation = replace(NOTHING, stderr=text.encode(), stderr_total=len(text.encode()))
+        return self._outcome(
+            running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}")
+        )
+
+    def _outcome(
+        self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement
+    ) -> Outcome:
+        trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
+        return Outcome(running.spec, trial, running.attachments)
 
 
-def _suspended(guest: Guest, ways: OperatingSystem, pid: int) -> str:
-    """The state of a program whose crash its guest suspended. A guest that does not say is no trouble yet."""
-    if not ways.crashed:
+def program_environment(
+    setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool
+) -> dict[str, str]:
+    """The environment of a trial's program, besides the guest's own and the path of its library.
+
+    Args:
+        with_cores: whether crashes are to leave core files.
+    """
+    environment = spec.program.env
+    if spec.program.foreign:
+        goarch = Target.of(setup.triple).goarch
+        environment = {name: value.replace("{goarch}", goarch) for name, value in environment.items()}
+    return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **variant.env}
+
+
+def infra_error(spec: TrialSpec, reason: str, started: str, options: Sequence[str]) -> Trial:
+    """A trial that says nothing of its program: its guest, or what makes guests, was in trouble."""
+    return _trial(spec, started, options, NOTHING, "", Judgement(Verdict.ERROR, reason))
+
+
+def _trial(
+    spec: TrialSpec,
+    started: str,
+    options: Sequence[str],
+    observation: Observation,
+    signal: str,
+    judgement: Judgement,
+) -> Trial:
+    """A trial to be stored, which gives it its id."""
+    words = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
+    return Trial(
+        id=0,
+        guest=spec.guest,
+        variant=spec.variant,
+        program=spec.program.name,
+        number=spec.number,
+        attempt=1,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        signature=judgement.signature,
+        exit_status=observation.exit_status,
+        signal=signal,
+        seconds=observation.seconds,
+        stdout=observation.stdout,
+        stderr=observation.stderr,
+        stdout_total=observation.stdout_total,
+        stderr_total=observation.stderr_total,
+        started=started,
+        command=shlex.join(words),
+    )
+
+
+def _suspended(guest: Guest, system: OperatingSystem, pid: int) -> str:
+    """The state of a program whose crash its guest suspended, or ''. A guest that does not say is no trouble yet."""
+    if not system.crashed:
         return ""
     try:
-        _, out, _ = guest.shell.run(ways.listing, LISTING)
-    except GuestError:
+        _, out, _ = guest.shell.run(system.listing, LISTING)
+    except GuestError as error:
+        _log.warning("guest %s: its processes cannot be listed: %s", guest.machine.name, error)
         return ""
-    return ways.suspended(out.decode(errors="replace"), pid)
+    return system.suspended(out.decode(errors="replace"), pid)
 
 
-def _examine(guest: Guest, library: str, executable: str) -> None:
-    """Look whether it may be a guest's doing that a trial went wrong.
+def _check_guest(guest: Guest, library: str, executable: str) -> None:
+    """Check whether it may be a guest's doing that a trial went wrong.
 
     Raises:
         GuestError: it gives no sign of life, its disk is full, or what it was given is gone.
@@ -109,42 +338,11 @@ def _examine(guest: Guest, library: str, executable: str) -> None:
         raise GuestError(f"the guest is not as it was: {err.decode(errors='replace').strip()}")
 
 
-def _fields(slot: TrialSpec, started: str, options: Sequence[str]) -> dict[str, Any]:
-    again = ["harness", "run", slot.program.word, "--guest", slot.guest, "--variant", slot.variant, *options]
-    return {
-        "id": 0,
-        "guest": slot.guest,
-        "variant": slot.variant,
-        "program": slot.program.name,
-        "number": slot.number,
-        "started": started,
-        "command": shlex.join(again),
-    }
-
-
-def _seen(seen: Observation, signal: str) -> dict[str, Any]:
-    return {
-        "exit_status": seen.exit_status,
-        "signal": signal,
-        "seconds": seen.seconds,
-        "stdout": seen.stdout,
-        "stderr": seen.stderr,
-        "stdout_total": seen.stdout_total,
-        "stderr_total": seen.stderr_total,
-    }
-
-
-def infra_error(slot: TrialSpec, why: str, started: str, options: Sequence[str]) -> dict[str, Any]:
-    """The fields of a stored trial that came to nothing, for no fault of its program's."""
-    nothing = Observation(None, None, 0.0, b"", b"", 0, 0, False)
-    return {**_fields(slot, started, options), **_seen(nothing, ""), "verdict": "error", "reason": why, "signature": ""}
-
-
-def _no_program(seen: Observation, signal: str) -> Verdict | None:
-    """The verdict on a program that should have printed a program and did not; None if it did."""
-    verdict = judge(seen, Expectation(), signal)
-    if verdict.verdict == "pass":
-        if seen.stdout_total == len(seen.stdout):
+def _printed_no_program(observation: Observation, signal: str) -> Judgement | None:
+    """The judgement on a program that should have printed a program and did not; None if it did."""
+    judgement = judge(observation, Expectation(), signal)
+    if judgement.verdict is Verdict.PASS:
+        if observation.stdout_total == len(observation.stdout):
             return None
-        verdict = Verdict("fail", f"it is {seen.stdout_total} bytes long, and {PRINTED} are kept")
-    return replace(verdict, reason=f"{NOT_RUN[1]}{verdict.reason}")
+        judgement = Judgement(Verdict.FAIL, f"it is {observation.stdout_total} bytes long, and {PRINTED} are kept")
+    return replace(judgement, reason=f"{NOT_RUN[1]}{judgement.reason}")

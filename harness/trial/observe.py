@@ -44,6 +44,10 @@ class Observation:
     suspended: str = ""
 
 
+#: What is seen of a program that was not run.
+NOTHING = Observation(None, None, 0.0, b"", b"", 0, 0, timed_out=False)
+
+
 def observe(
     agent: Agent,
     argv: Sequence[str],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from harness.programs.model import Expectation
 from harness.trial import gotests
 from harness.trial.observe import Observation
+from harness.trial.record import Verdict
 from harness.trial.signature import of_crash, of_hang
 
 _LATE = "it did not end within its time limit"
@@ -16,11 +17,11 @@ _SUSPENDED = "it crashed, and the crash server suspended it"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """`verdict` is pass, fail, crash or hang; `reason` says why in words; `signature` names a crash or hang, or the Go
     tests that failed."""
 
-    verdict: str
+    verdict: Verdict
     reason: str
     signature: str = ""
 
@@ -30,7 +31,7 @@ def signal_name(seen: Observation, signals: Mapping[int, str]) -> str:
     return "" if seen.signal is None else signals.get(seen.signal, f"signal {seen.signal}")
 
 
-def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
+def judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
     """Judge an observation.
 
     Args:
@@ -46,19 +47,19 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
     return verdict
 
 
-def _judge(seen: Observation, expected: Expectation, signal: str) -> Verdict:
+def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
     stderr = seen.stderr.decode(errors="replace")
     if seen.suspended:
         reason = f"{_SUSPENDED} (state {seen.suspended})"
-        return Verdict("crash", reason, of_crash(stderr, "suspended by the crash server"))
+        return Judgement(Verdict.CRASH, reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
-        return Verdict("hang", _LATE, of_hang(stderr, signal))
+        return Judgement(Verdict.HANG, _LATE, of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
-        return Verdict("pass", "as expected")
+        return Judgement(Verdict.PASS, "as expected")
     if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
-        return Verdict("crash", wrong, title)
-    return Verdict("fail", wrong)
+        return Judgement(Verdict.CRASH, wrong, title)
+    return Judgement(Verdict.FAIL, wrong)
 
 
 def suspended(reason: str) -> str:
@@ -72,14 +73,14 @@ def _gcc_says(seen: Observation) -> bool:
     return seen.exit_status == 0 and not seen.timed_out and b"BUG" not in seen.stdout + seen.stderr
 
 
-def _with_tests(verdict: Verdict, seen: Observation) -> Verdict:
+def _with_tests(verdict: Judgement, seen: Observation) -> Judgement:
     """A verdict on a binary of Go tests, with their names."""
     tests = gotests.parse(seen.stdout.decode(errors="replace"))
     reason = f"{verdict.reason}; {tests}"
     if seen.exit_status == 1 and tests.failed:  # what a test printed on stderr is no crash then
-        return Verdict("fail", reason, f"FAIL: {', '.join(tests.failed)}"[:200])
+        return Judgement(Verdict.FAIL, reason, f"FAIL: {', '.join(tests.failed)}"[:200])
     if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):  # their own limit, which comes before ours
-        return Verdict("hang", f"{_LATE}; {tests}", f"hang: tests {', '.join(tests.unfinished)}")
+        return Judgement(Verdict.HANG, f"{_LATE}; {tests}", f"hang: tests {', '.join(tests.unfinished)}")
     return replace(verdict, reason=reason)
 
 

@@ -208,7 +208,7 @@ def test_a_scheduler_s_address_is_read_before_it_is_called(monkeypatch, address,
 def test_what_a_cluster_cannot_do(tmp_path):
     got = CliRunner().invoke(main, ["run", "threads/lock-ring", "--cores", "--scheduler", "--work", str(tmp_path)])
     assert got.exit_code == 2 and "--cores and --scheduler do not go together" in got.output
-    prints = Program("s/p", tmp_path / "p.go", made=BuildSpec(output_flags=("-O2",)))
+    prints = Program("s/p", tmp_path / "p.go", build=BuildSpec(output_flags=("-O2",)))
     request = Request((), (), (), 1, None, (), tmp_path)
     with pytest.raises(ConfigError, match="s/p prints a program"):
         _check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, [prints]), cluster.LOCAL)

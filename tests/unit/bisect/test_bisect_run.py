@@ -16,7 +16,7 @@ from harness.bisect.driver import check_built
 from harness.build import patches
 from harness.cli.app import main
 from harness.errors import BuildError, PatchError
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.manifest import describe
 from harness.run.prepare import PreparedRun

@@ -15,7 +15,7 @@ from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
 from harness.programs.select import own_suites
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Store
 
 

@@ -215,7 +215,7 @@ def test_unknown_names_get_the_nearest():
 def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, crash):
     got = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {said}}}\n")])
     assert got.signal_names("h").get(10) == ten
-    assert got.guest("h").ways.kill == crash
+    assert got.guest("h").os.kill == crash
 
 
 @pytest.mark.parametrize(

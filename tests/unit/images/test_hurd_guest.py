@@ -67,7 +67,7 @@ def test_the_given_hurds_are_whole():
         assert guest.image in image.recipes()
         assert configuration.toolchain(guest.toolchain).triple == triple
         assert configuration.signal_names(name)[10] == "SIGBUS"
-        assert guest.ways.environment(guest.env, cores=False) == {"CRASHSERVER": "/servers/crash-kill"}
+        assert guest.os.environment(guest.env, cores=False) == {"CRASHSERVER": "/servers/crash-kill"}
         assert guest.ready.expect == "^GNU$" and guest.ready.console and guest.cpus == 1 and guest.memory <= 2048
 
 

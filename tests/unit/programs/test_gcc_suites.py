@@ -53,12 +53,12 @@ def test_what_gcc_says_of_single_tests(contents):
     assert found["fixedbugs/issue28688"].args == (), "-gcflags is for another compiler"
     for name in ("chan/select2", "stack", "peano", "nilptr2"):
         assert found[name].needs == ("split-stack",)
-    assert found["fixedbugs/bug348"].made.flags[-1] == "-O0"
-    assert [file.name for file in found["cmplxdivide"].made.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
-    index = found["index0"].made
+    assert found["fixedbugs/bug348"].build.flags[-1] == "-O0"
+    assert [file.name for file in found["cmplxdivide"].build.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
+    index = found["index0"].build
     assert [file.name for file in index.packages[0]] == ["index0.go", "index.go"]
     assert index.output_flags[0] == "-O0"
-    packages = found["fixedbugs/bug437"].made.packages
+    packages = found["fixedbugs/bug437"].build.packages
     assert [[file.name for file in package] for package in packages] == [["one.go"], ["two.go"], ["x.go"]]
 
 

@@ -100,7 +100,7 @@ def test_an_expectation_in_words():
 
 def test_programs_that_fit_no_target(write):
     tagged = replace(read_program(write("s/a.go", BODY)), constraints=(("plan9",),))
-    package = replace(read_program(write("s/b.go", BODY)), made=BuildSpec(package="sync"))
+    package = replace(read_program(write("s/b.go", BODY)), build=BuildSpec(package="sync"))
     for program, variant in [(tagged, conf.Variant()), (package, conf.Variant(prebuilt=True))]:
         with pytest.raises(ProgramError, match="for another system or compiler"):
             fitting_programs([program], ["i686-linux-gnu"], [variant])

@@ -13,7 +13,8 @@ from scipy import stats
 from harness.results import formats, page
 from harness.results.answer import answer
 from harness.results.lifecycle import Column, LifeCycle
-from harness.results.matrix import Trial, build
+from harness.results.matrix import build
+from harness.trial.record import Trial
 from harness.results.statistics import (
     LEVEL,
     POWER,

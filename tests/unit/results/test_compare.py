@@ -16,7 +16,8 @@ from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
-from harness.results.matrix import JUDGED, Trial, build
+from harness.results.matrix import build
+from harness.trial.record import JUDGED, Trial
 from harness.results.sequential import e_value
 from harness.results.statistics import fisher
 from harness.results.store import Store

@@ -11,7 +11,7 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.results import matrix, page, terminal
 from harness.results.expected import Entry
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.run.manifest import known_failures
 
 DAY = date(2026, 3, 1)

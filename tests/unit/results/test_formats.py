@@ -19,7 +19,8 @@ from markdown_it import MarkdownIt
 from harness.errors import StoreError
 from harness.results import formats
 from harness.results.expected import Entry
-from harness.results.matrix import JUDGED, Matrix, build
+from harness.results.matrix import Matrix, build
+from harness.trial.record import JUDGED
 from tests import runs
 
 PROGRAMS = runs.names(20)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import StoreError
-from harness.results.matrix import CELL_VERDICTS, JUDGED, TRIAL_VERDICTS, Trial, build
+from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, build
+from harness.trial.record import JUDGED, Trial
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
 
 EMPTY = Trial(1, "g", "base", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "", "again")

@@ -12,7 +12,7 @@ from harness.errors import StoreError
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
 from harness.results.load import load_matrix
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import stored_request

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results import matrix as matrices
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.statistics import fisher, holm, wilson
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness import paths
 from harness.errors import StoreError
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.results.store import Store
 
 TRIAL = Trial(

@@ -10,7 +10,8 @@ from rich.console import Console
 from harness.guest.pool import FAILED_BOOTS
 from harness.results import page, terminal, words
 from harness.results.lifecycle import Column, LifeCycle
-from harness.results.matrix import Trial, build
+from harness.results.matrix import build
+from harness.trial.record import Trial
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
 

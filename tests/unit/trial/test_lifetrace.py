@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results import lifecycle
-from harness.results.matrix import Trial
+from harness.trial.record import Trial
 from harness.trial.lifetrace import EVENTS, parse
 
 
