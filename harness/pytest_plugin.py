@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from harness.programs.model import Program, TrialSpec
     from harness.results.expected import Entry
     from harness.results.matrix import Cell
-from harness.trial.record import Trial
     from harness.run.job import Batch
+    from harness.trial.record import Trial
 
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
 _ENDING = 5.0
@@ -233,7 +233,7 @@ class _Run:
 
     def __init__(self, config: pytest.Config) -> None:
         from harness import paths
-        from harness.build.variants import check_variants, load_configuration
+        from harness.build.variants import load_configuration, variant_configs
         from harness.errors import StoreError
         from harness.run.manifest import known_failures
 
@@ -251,8 +251,7 @@ class _Run:
         self._triples = {
             name: self._configuration.toolchain(guest.toolchain).triple for name, guest in self._guests.items()
         }
-        check_variants(list(names), self._triples.values(), self._configuration)
-        self._variants = {name: self._configuration.variant(name) for name in names}
+        self._variants = variant_configs(names, self._triples.values(), self._configuration)
         self._expected: list[Entry] = known_failures(self._configuration)
         self._thread: threading.Thread | None = None
         self._orders: SimpleQueue[list[GoItem] | None] = SimpleQueue()
@@ -351,8 +350,8 @@ class _Run:
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:
-            door = RunHooks(self._batches(), self._finished, self._stopped)
-            _, run = run_request(request, _steps(self._steps.put), door=door)
+            hooks = RunHooks(self._batches(), self._finished, self._stopped)
+            _, run = run_request(request, _steps(self._steps.put), hooks=hooks)
             self.told = f"Trials are in {self._work}; `harness show {run.id}` shows them"
         except BaseException as error:  # it is raised again by those who wait
             failure = error

@@ -29,8 +29,8 @@ from rich.table import Table
 from harness.errors import GuestError
 from harness.guest.shell import Shell
 from harness.images import image
-from harness.trial.record import JUDGED
 from harness.results.store import Store
+from harness.trial.record import JUDGED
 from tests import faults
 from tests.faults import Fault
 

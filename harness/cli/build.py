@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness import conf, paths
 from harness.build import gcc, sysroot, toolchain, worktree
-from harness.build.variants import build_variants, check_variants, gcc_source, new_variant
+from harness.build.variants import build_variants, gcc_source, new_variant, read_variants
 from harness.cache import Cache
 from harness.cli import complete
 from harness.cli.options import CONF, TOOLCHAIN, WORK
@@ -36,12 +36,12 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
     """
     configuration = load_work_configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
-    check_variants(names, [tools.triple], configuration)
-    chosen = names or [name for name, one in configuration.variants.items() if one.fits(tools.triple)]
+    chosen = names or [name for name, variant in configuration.variants.items() if variant.fits(tools.triple)]
+    variants = read_variants(chosen, [tools.triple], configuration)
     with Reporter() as report:
-        built = build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
-    for name, one in built.items():
-        click.echo(f"{name}: {one.library}")
+        libgos = build_variants(variants.values(), tools, Cache(paths.cache_dir()), report)
+    for name, libgo in libgos.items():
+        click.echo(f"{name}: {libgo.library}")
 
 
 @click.group()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from harness.results import words
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, Matrix, Overall
-from harness.trial.record import JUDGED
 from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
+from harness.trial.record import JUDGED
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
 _DESTROYED = {"threads torn down by Go": "torn down by Go", "threads ended in libpthread": "ended in libpthread"}

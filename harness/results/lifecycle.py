@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from harness.trial.record import JUDGED, Trial
 from harness.trial.lifetrace import EVENTS, Trace
+from harness.trial.record import JUDGED, Trial
 
 #: The size of a plot's drawing area, in the units of its SVG.
 WIDTH, HEIGHT = 320, 90

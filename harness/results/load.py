@@ -14,11 +14,11 @@ from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix
-from harness.trial.record import Trial
 from harness.results.merge import source as source_of
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
 from harness.trial.execute import LIFETRACE
+from harness.trial.record import Trial
 
 
 def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:

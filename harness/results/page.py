@@ -25,8 +25,8 @@ from harness.results import lifecycle, words
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, Cell, Matrix
-from harness.trial.record import Trial
 from harness.trial.diagnostics import SCREEN
+from harness.trial.record import Trial
 
 #: The most entries of a list in the page; all the others are found through the matrix.
 LISTED = 100

@@ -9,10 +9,10 @@ from pathlib import Path
 from harness.errors import ProgramError, StoreError
 from harness.programs.header import read_program
 from harness.programs.model import Expectation
-from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.trial.execute import NOT_RUN
 from harness.trial.observe import Observation
+from harness.trial.record import Trial
 from harness.trial.verdict import judge, suspended
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
-from harness.trial.record import Trial
+from harness.trial.record import Trial, Verdict
 
 #: The version of the tables, kept as SQLite's user_version.
 VERSION = 3
@@ -93,6 +93,11 @@ def _open_as_it_is(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _trial(row: Sequence[Any]) -> Trial:
+    trial = Trial(*row)
+    return replace(trial, verdict=Verdict(trial.verdict))
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

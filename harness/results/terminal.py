@@ -19,7 +19,6 @@ from harness.results.answer import Paragraph, answer
 from harness.results.compare import Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix
-from harness.trial.record import Trial
 from harness.results.words import (
     SIGNS,
     comparisons,
@@ -37,6 +36,7 @@ from harness.results.words import (
     stream,
     suites,
 )
+from harness.trial.record import Trial
 
 #: How many of the troubles of a guest are told in full.
 TOLD = 3

@@ -14,9 +14,9 @@ from harness import conf
 from harness.cache import Cache
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
-from harness.trial.record import Trial
 from harness.run.request import Isolation
 from harness.trial.execute import GuestSetup, Outcome, TrialOptions
+from harness.trial.record import Trial
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class RunContext:
     work: Path
     cache: Cache
     isolation: Isolation
-    options: TrialOptions = TrialOptions()
+    options: TrialOptions = field(default_factory=TrialOptions)
     failed_boots: Mapping[str, int] = field(default_factory=dict)
 
 

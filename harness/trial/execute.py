@@ -247,20 +247,14 @@ class Execution:
         """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
         text = output.partition("\n")[2] or output
         observation = replace(NOTHING, stderr=text.encode(), stderr_total=len(text.encode()))
-        return self._outcome(
-            running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}")
-        )
+        return self._outcome(running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}"))
 
-    def _outcome(
-        self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement
-    ) -> Outcome:
+    def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
         trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
 
 
-def program_environment(
-    setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool
-) -> dict[str, str]:
+def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool) -> dict[str, str]:
     """The environment of a trial's program, besides the guest's own and the path of its library.
 
     Args:

@@ -16,11 +16,11 @@ from harness.bisect.driver import check_built
 from harness.build import patches
 from harness.cli.app import main
 from harness.errors import BuildError, PatchError
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.manifest import describe
 from harness.run.prepare import PreparedRun
 from harness.run.workers import WorkerPool
+from harness.trial.record import Trial
 
 DATA = paths.DATA / "tests" / "data" / "bisect"
 ONE, TWO = DATA / "one-hunk.patch", DATA / "two-hunks.patch"

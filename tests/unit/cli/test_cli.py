@@ -15,8 +15,8 @@ from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
 from harness.programs.select import own_suites
-from harness.trial.record import Trial
 from harness.results.store import Store
+from harness.trial.record import Trial
 
 
 def call(*words, **env):

@@ -17,10 +17,10 @@ from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
 from harness.results.matrix import build
-from harness.trial.record import JUDGED, Trial
 from harness.results.sequential import e_value
 from harness.results.statistics import fisher
 from harness.results.store import Store
+from harness.trial.record import JUDGED, Trial
 from tests import runs
 
 FLAKY = Entry("*", "*", "*", ("crash",), "", "r", date(2030, 1, 1), True, "here:1")

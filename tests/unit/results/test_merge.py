@@ -12,12 +12,12 @@ from harness.errors import StoreError
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
 from harness.results.load import load_matrix
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import stored_request
 from harness.run.shards import Times
 from harness.trial import cores
+from harness.trial.record import Trial
 
 GUESTS, VARIANTS, PROGRAMS = ["g1", "g2"], ["pristine", "other"], [f"s/p{n}" for n in range(6)]
 TRIALS = 4

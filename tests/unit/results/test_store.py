@@ -8,8 +8,8 @@ import pytest
 
 from harness import paths
 from harness.errors import StoreError
-from harness.trial.record import Trial
 from harness.results.store import Store
+from harness.trial.record import Trial
 
 TRIAL = Trial(
     0, "g", "v", "s/p", 1, 1, "crash", "why", "SIGSEGV", None, "SIGSEGV", 1.5, b"\xff\x00", b"e", 2, 9, "t", "c"
