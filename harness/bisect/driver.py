@@ -259,7 +259,7 @@ class Driver:
     def _lost(self, subset: Subset, trial: Trial) -> None:
         """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
         if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
-            raise GuestError(f"no trial with {trial.variant} can be made, the last time so: {trial.reason}")
+            raise GuestError(f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}")
 
     def _saw(self, subset: Subset, trial: Trial) -> None:
         self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))
@@ -338,12 +338,12 @@ class Driver:
     def _show(self) -> None:
         """Say what is known."""
         course, units = self.course, self._units.units
-        made = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
+        effort = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
         if not course.question:
-            self._report.step("bisect", f"{made}; comparing both ends")
+            self._report.step("bisect", f"{effort}; comparing both ends")
             return
         blame = course.search.blame()
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
-        told = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
-        self._report.step("bisect", f"{made}; {one_line(str(course.question))}: {told}")
+        suspects = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
+        self._report.step("bisect", f"{effort}; {one_line(str(course.question))}: {suspects}")
         self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])

@@ -123,7 +123,9 @@ def ci_plan(
     if times:
         ci.write_times(times, known)
     click.echo(
-        ci.text(ci.jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source"})]), format_)
+        ci.render(
+            ci.shard_jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source"})]), format_
+        )
     )
 
 

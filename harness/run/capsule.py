@@ -144,14 +144,16 @@ def _fill(
     sums = {name: file_digest(file) for name, file in boot_set.names.items()}
     (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
     by_kvm = machine.kvm_may_work()
-    words = machine.arguments(trial.guest, guest, boot_set.files, boot_set.drive, by_kvm, "@PORT@", "file:console.log")
-    words = [Path(guest.qemu).name, *words]
+    arguments = machine.arguments(
+        trial.guest, guest, boot_set.files, boot_set.drive, by_kvm, "@PORT@", "file:console.log"
+    )
+    command = [Path(guest.qemu).name, *arguments]
     variant = resolved.variants[spec.variant].config
     setup = guest_setups(resolved, prepared)[trial.guest]
     environment = program_environment(setup, spec, variant, with_cores=False)
     there = f"{guest.folder}/capsule"
     script = _script(
-        command=shlex.join(words).replace("@PORT@", "$port"),
+        command=shlex.join(command).replace("@PORT@", "$port"),
         env={**environment, "LD_LIBRARY_PATH": there},
         folder=there,
         guest=guest,
@@ -181,7 +183,7 @@ def _fill(
         reason=trial.reason,
         signature=trial.signature,
         arguments="" if with_image else " IMAGE_FOLDER PRIVATE_KEY",
-        qemu=words[0],
+        qemu=command[0],
         limit=spec.program.timeout,
         image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),
         source=source.name,
@@ -202,9 +204,9 @@ def _script(
 ) -> str:
     """The script that boots the guest and runs the program."""
     name = spec.program.source.stem
-    words = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *spec.program.args]
+    argv = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *spec.program.args]
     # The shell around it makes an exit status of a signal, which SSH would not tell.
-    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(words)}')}; exit $?"
+    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(argv)}')}; exit $?"
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
     templates.filters["quote"] = lambda value: shlex.quote(str(value))
@@ -264,10 +266,10 @@ def _image(name: str, plain: _Boot, resolved: ResolvedRequest, folder: Path, rep
         say("halting the guest that has the new key")
         overlay = boot.halt(running, shell)
         say("packing its disk")
-        words = ["qemu-img", "convert", "-c", "-O", "qcow2", str(overlay), str(image / "disk.qcow2")]
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode:
-            raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(done.stderr.split())}")
+        convert = ["qemu-img", "convert", "-c", "-O", "qcow2", str(overlay), str(image / "disk.qcow2")]
+        process = subprocess.run(convert, capture_output=True, text=True, errors="replace", check=False)
+        if process.returncode:
+            raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(process.stderr.split())}")
     names = {"disk.qcow2": image / "disk.qcow2"}
     for known, file in plain.names.items():
         if known != plain.files.disk.name:

@@ -166,13 +166,13 @@ class Cluster(Executor):
                 threads = self._client.nthreads()
                 if threads != before:
                     before = threads
-                    told = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
-                    self._report.step("cluster", told if threads else "waiting for workers")
+                    text = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    self._report.step("cluster", text if threads else "waiting for workers")
 
     def _take_back(self, keys: list[str]) -> list[TrialSpec]:
-        found = [(self._specs.pop(key, None), self._futures.pop(key, None)) for key in keys]
-        self._client.cancel([future for spec, future in found if spec and future])
-        return [spec for spec, _ in found if spec]
+        pairs = [(self._specs.pop(key, None), self._futures.pop(key, None)) for key in keys]
+        self._client.cancel([future for spec, future in pairs if spec and future])
+        return [spec for spec, _ in pairs if spec]
 
     def _done(self, future: Future) -> None:
         spec = self._specs.pop(future.key, None)
@@ -192,17 +192,19 @@ class Cluster(Executor):
 
     def _hear(self, event: tuple[float, dict[str, str]]) -> None:
         """Take what a worker tells. Must not wait: the client does nothing else meanwhile."""
-        said = event[1]
-        match said["what"]:
+        message = event[1]
+        match message["what"]:
             case "want":
-                self._senders.submit(self._send, said["worker"], said["text"], said["order"])
+                self._senders.submit(self._send, message["worker"], message["text"], message["order"])
             case "trouble":
-                self.results.put(Outcome(trouble=(said["guest"], f"{said['text']} (on worker {said['worker']})")))
+                self.results.put(
+                    Outcome(trouble=(message["guest"], f"{message['text']} (on worker {message['worker']})"))
+                )
             case "step":
-                self._report.step(f"worker {said['worker']}", said["text"])
+                self._report.step(f"worker {message['worker']}", message["text"])
             case "leaves":
-                self._report.step(f"worker {said['worker']}", f"leaves: {said['text']}")
-                self._senders.submit(self._without, said["worker"], said["text"])
+                self._report.step(f"worker {message['worker']}", f"leaves: {message['text']}")
+                self._senders.submit(self._without, message["worker"], message["text"])
 
     def _send(self, worker: str, hash_: str, order: str) -> None:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
@@ -508,8 +510,8 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
 
 
 def _runner(worker: Worker, name: str) -> _TrialRunner | None:
-    found: Any = worker.plugins.get(name)
-    return found if isinstance(found, _TrialRunner) else None
+    plugin: Any = worker.plugins.get(name)
+    return plugin if isinstance(plugin, _TrialRunner) else None
 
 
 def _make(name: str, spec: TrialSpec) -> Outcome:

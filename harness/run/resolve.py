@@ -56,7 +56,9 @@ class ResolvedRequest:
 
     def traced_trials(self, guest: str) -> Iterator[TrialSpec]:
         """The trials of a guest that count threads, and are in no cell of the matrix: one of each program."""
-        variants = {name: one.config for name, one in self.variants.items() if name not in self.request.variants}
+        variants = {
+            name: variant.config for name, variant in self.variants.items() if name not in self.request.variants
+        }
         return trial_specs({guest: self.guests[guest]}, self.triples, variants, self.traced, 1)
 
     def matrix_trials(self, guests: Iterable[str], trials: int) -> Iterator[TrialSpec]:

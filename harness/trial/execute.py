@@ -217,8 +217,8 @@ class Execution:
         folder = str(Path(executable).parent / ("test" if spec.program.build.package else ""))
         if self._options.cores:
             argv = cores.allowed(argv)
-        words = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
-        command = f"It was started so: cd {shlex.quote(folder)} && {words}"
+        command_line = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
+        command = f"It was started so: cd {shlex.quote(folder)} && {command_line}"
 
         def at_limit(pid: int) -> str:
             self._say("collecting diagnostics")
@@ -281,7 +281,7 @@ def _trial(
     judgement: Judgement,
 ) -> Trial:
     """A trial to be stored, which gives it its id."""
-    words = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
+    command = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
     return Trial(
         id=0,
         guest=spec.guest,
@@ -300,7 +300,7 @@ def _trial(
         stdout_total=observation.stdout_total,
         stderr_total=observation.stderr_total,
         started=started,
-        command=shlex.join(words),
+        command=shlex.join(command),
     )
 
 
