@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 
 def digest(thing: Any) -> str:

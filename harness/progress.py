@@ -5,6 +5,7 @@ Knows nothing of what it shows.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import threading
@@ -19,6 +20,10 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
+
+from harness import log
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two lines about the same thing where there is no terminal, and from which on it is worth a line on a
 #: terminal that a thing is ready.
@@ -63,7 +68,7 @@ class Reporter:
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: list[str] = []
-        if put is None and sys.stderr.isatty():
+        if put is None and sys.stderr.isatty() and not log.debugging():  # lines of the log would tear it
             console = Console(stderr=True)
             self._live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
@@ -104,6 +109,8 @@ class Reporter:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
         with self._lock:
             self._time(what, text)
+            if _name(text) != _name(self._said.get(what, (0.0, ""))[1]):
+                _log.info("%s: %s", what, text)
             if self._live:
                 self._show(self._live, what, text)
                 if text == READY:

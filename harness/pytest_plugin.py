@@ -43,7 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--guest", action="append", default=[], help="A guest; repeatable. [default: linux-i386]")
     group.addoption("--variant", action="append", default=[], help="A libgo; repeatable. [default: the usual ones]")
     group.addoption("--trials", type=_positive, default=1, metavar="N", help="Trials of each cell. [default: 1]")
-    group.addoption("--harness-jobs", type=_positive, metavar="N", help="Guests side by side; one a worker of xdist.")
+    group.addoption(
+        "--harness-workers",
+        "--harness-jobs",
+        dest="harness_jobs",
+        type=_positive,
+        metavar="N",
+        help="Guests side by side; one a worker of xdist.",
+    )
     group.addoption(
         "--harness-conf", action="append", default=[], type=Path, metavar="FILE", help="A YAML file; repeatable."
     )

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from harness import log
 from harness.bisect.commits import Commits
 from harness.bisect.course import NOTHING, Case, Course, Question, Seen
 from harness.bisect.report import Story
@@ -77,6 +79,13 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
         HarnessError: bad input, before anything boots; or trouble, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
+    with log.of_run() as log_to:
+        return _run_bisect(request, report, resume, log_to)
+
+
+def _run_bisect(
+    request: BisectRequest, report: Reporter, resume: int | None, log_to: Callable[[Path], None]
+) -> Finished:
     prepared = prepare_bisect(request)
     whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
     conf_files = (*request.conf_files, prepared.variants.file)
@@ -100,6 +109,7 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
         if before.plan["bisect"]["made of"] != plan["bisect"]["made of"]:
             raise StoreError(f"bisect {number} cannot go on: the patch has changed since it began")
         plan = before.plan
+    log_to(request.work / "runs" / str(number))
     driver = Driver(request, prepared, resolved, prepared_run, store, number, plan, report)
     try:
         if resume is not None:
@@ -259,7 +269,9 @@ class Driver:
     def _lost(self, subset: Subset, trial: Trial) -> None:
         """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
         if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
-            raise GuestError(f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}")
+            raise GuestError(
+                f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}"
+            )
 
     def _saw(self, subset: Subset, trial: Trial) -> None:
         self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))

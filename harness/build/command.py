@@ -7,17 +7,22 @@ another run has taken over.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import BuildError
+
+_log = logging.getLogger(__name__)
 
 #: What compilers, linkers, configure scripts and make print when they fail, most telling first.
 _ERRORS = (
@@ -86,7 +91,10 @@ def run(
         print("+", *command, file=file, flush=True)
         start = file.tell()
         environment = {**os.environ, "LC_ALL": "C", **(env or {})}
+        begun = time.monotonic()
         status = _watched([str(word) for word in command], file.fileno(), folder, environment, keep)
+        seconds = time.monotonic() - begun
+        _log.info("%s: status %d after %.1f s: %s", what, status, seconds, shlex.join(map(str, command)))
         if _stopped.is_set():
             raise BuildError(f"{what} was stopped")
         if status:

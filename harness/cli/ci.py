@@ -53,7 +53,9 @@ def ci_() -> None:
 
 @ci_.command("plan")
 @SELECTION
-@click.option("--jobs", required=True, type=WholeNumber(1, MOST_JOBS), metavar="N", help="How many jobs.")
+@click.option(
+    "--shards", "--jobs", "jobs", required=True, type=WholeNumber(1, MOST_JOBS), metavar="N", help="How many jobs."
+)
 @click.option(
     "--format",
     "format_",
@@ -110,8 +112,8 @@ def ci_plan(
     json    shard, name, seconds and command of each job
 
     \b
-    harness ci plan threads goroutines --trials 20 --jobs 4 --format github
-    harness ci plan --jobs 8 --from .harness --times times.json
+    harness ci plan threads goroutines --trials 20 --shards 4 --format github
+    harness ci plan --shards 8 --from .harness --times times.json
     """
     if bool(source) != bool(times):
         raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
@@ -124,7 +126,8 @@ def ci_plan(
         ci.write_times(times, known)
     click.echo(
         ci.render(
-            ci.shard_jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source"})]), format_
+            ci.shard_jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source", "debug"})]),
+            format_,
         )
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.text import Text
 from harness import paths
 from harness.cli.options import NUMBER, WORK
 from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
+from harness.log import ignored
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import formats, page, terminal
@@ -23,6 +24,8 @@ from harness.results.rejudge import rejudge_run
 from harness.run import capsule
 from harness.trial import cores as cores_
 from harness.trial import diagnostics
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -122,7 +125,7 @@ def open_(number: int, work: str | None) -> None:
     parts = store.collected(number)
     if picture := parts.get(diagnostics.SCREEN):
         screen = folder / f"trial-{number}-screen.png"
-        with contextlib.suppress(OSError):  # where nothing can be written it is seen in the HTML page
+        with ignored(_log, f"{screen}: writing the screen", OSError):  # the HTML page has it too
             folder.mkdir(parents=True, exist_ok=True)
             screen.write_bytes(picture)
             files.append(screen)

@@ -175,7 +175,7 @@ class Configuration:
     def _where(self, location: Location) -> str:
         """A value's file and line; a file that came with the harness is named from where it lies there."""
         mark = self._mark(location)
-        with suppress(ValueError):
+        with suppress(ValueError):  # it lies elsewhere
             return f"{mark.file.relative_to(paths.DATA)}:{mark.line}"
         return str(mark)
 

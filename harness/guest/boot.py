@@ -5,7 +5,7 @@ Knows nothing of Go.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
 import time
 from pathlib import Path
@@ -16,6 +16,9 @@ from harness.guest.console import FATAL_AT_BOOT
 from harness.guest.machine import Machine, remember_that_kvm_fails
 from harness.guest.openssh import Client
 from harness.guest.shell import Pair, Shell, WrongHostKey
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: Seconds in which nothing comes of a probe: a key exchange without KVM takes 3 of them on a machine that does nothing
 #: else.
@@ -123,7 +126,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         if not command:
             raise machine.failure("its description has no halt.command, and its system none that is known")
         shell.run("sync")
-        with contextlib.suppress(GuestError):  # the connection may end with the system
+        with ignored(_log, f"guest {machine.name}: {command}", GuestError):  # the connection may end with the system
             shell.run(command, _SHORT)
         shell.close()
         return machine.halted(command, sign, said.timeout)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -31,6 +33,9 @@ from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, the overlay as files 6 and 7, to write and to
 #: read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and once it has dropped root
@@ -212,6 +217,7 @@ class Machine:
             self.console.restart()
             keyboard = self._plug_keyboard() if self._maintained else None
             words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
+            _log.info("guest %s: %s", self.name, shlex.join(words))
             if saved:
                 failure = self._launch([*words, *incoming], saved.memory, disks)
             else:
@@ -219,6 +225,7 @@ class Machine:
             if failure is None:
                 self._look_for_kvm()
                 return self._restored() if saved else None
+            _log.warning("guest %s: QEMU did not start: %s", self.name, failure)
             if _PORT_TAKEN not in failure.words:
                 break
         assert failure is not None
@@ -278,7 +285,7 @@ class Machine:
         """
         assert self._process is not None and self.monitor is not None
         try:
-            with contextlib.suppress(GuestError):  # it may have ended by itself
+            with ignored(_log, f"guest {self.name}: ending QEMU", GuestError):  # it may have ended by itself
                 self.monitor.execute("quit")
             status = self._process.wait(clock.QUIET)
             reason = self.monitor.ended()
@@ -444,7 +451,7 @@ class Machine:
     def _look_for_kvm(self) -> None:
         """Ask QEMU whether it runs the guest by KVM: where it cannot, it emulates without a word (accel=kvm:tcg)."""
         if self._by_kvm and self.monitor is not None:
-            with contextlib.suppress(GuestError):  # it may have ended just now, which who waits for the guest will see
+            with ignored(_log, f"guest {self.name}: asking for KVM", GuestError):  # who waits for the guest will see it
                 self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
             if not self._by_kvm:
                 remember_that_kvm_fails()

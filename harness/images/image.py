@@ -6,9 +6,9 @@ differs from another recipe's. Knows nothing of what is in an image beyond the m
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,6 +22,9 @@ from harness.conf.load import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
 from harness.images import debian, prepare
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
 BUILDER = 1
@@ -181,7 +184,7 @@ def remove(name: str) -> int:
         ImageError: there is no such recipe.
     """
     lock = prepare.lock_file(_downloads(), name)
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with ignored(_log, f"image {name}: removing what was downloaded", OSError, ValueError, KeyError):
         archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
         for path in (archive, archive.with_name(f"{archive.name}.part")):
             path.unlink(missing_ok=True)

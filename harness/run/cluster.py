@@ -40,6 +40,7 @@ from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, 
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
 from harness.images.image import told_digest
+from harness.log import ignored
 from harness.programs.model import Program, TrialSpec
 from harness.progress import Reporter
 from harness.run.job import Executor, RunContext
@@ -140,7 +141,7 @@ class Cluster(Executor):
     def stop(self) -> None:
         """End all guests, and what they do, and leave the cluster."""
         self._over.set()
-        with suppress(Exception):  # a scheduler that is gone takes its workers with it
+        with ignored(_log, "leaving the cluster", Exception):  # a scheduler that is gone takes its workers with it
             self._take_back(list(self._specs))
             self._client.unregister_worker_plugin(self._name)
         self._client.close()
@@ -161,7 +162,7 @@ class Cluster(Executor):
     def _watch(self) -> None:
         """Tell how many workers there are, until the run is over."""
         before: dict[str, int] = {}
-        with suppress(Exception):  # the client is closed meanwhile
+        with ignored(_log, "watching the workers", Exception):  # the client is closed meanwhile
             while not self._over.wait(2.0 if before else 0.0):
                 threads = self._client.nthreads()
                 if threads != before:
@@ -209,7 +210,7 @@ class Cluster(Executor):
     def _send(self, worker: str, hash_: str, order: str) -> None:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
         deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
-        with suppress(Exception), self._goods[hash_].open("rb") as file:
+        with ignored(_log, f"sending a file to worker {worker}", Exception), self._goods[hash_].open("rb") as file:
             for at, chunk in _chunks(file):
                 deliver(at=at, data=zlib.compress(chunk, 1))
             deliver(at=os.fstat(file.fileno()).st_size, data=b"")

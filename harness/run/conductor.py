@@ -18,7 +18,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from harness import conf
+from harness import conf, log
 from harness.cache import lock
 from harness.errors import ConfigError, StoreError, ToolMissing
 from harness.guest import dry_start
@@ -57,6 +57,18 @@ def run_request(
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
+    with log.of_run() as log_to:
+        return _run_request(request, report, resume, hooks, scheduler, log_to)
+
+
+def _run_request(
+    request: Request,
+    report: Reporter,
+    resume: int | None,
+    hooks: RunHooks | None,
+    scheduler: str | None,
+    log_to: Callable[[Path], None],
+) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
     if request.until_sure:
@@ -69,6 +81,7 @@ def run_request(
     if resume is not None:
         check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
     number = store.begin(plan) if resume is None else resume
+    log_to(request.work / "runs" / str(number))
     batches: Iterable[Batch]
     if hooks:
         batches = hooks.batches

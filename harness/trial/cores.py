@@ -6,7 +6,7 @@ commands.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
 import shlex
 import shutil
@@ -17,6 +17,9 @@ from pathlib import Path
 
 from harness.errors import GuestError
 from harness.guest.shell import Shell
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: The largest core that is fetched, in bytes; a C program of a few lines leaves 25 MB on the Hurd.
 LARGEST = 128 << 20
@@ -78,7 +81,7 @@ def fetch(
         target.unlink(missing_ok=True)
         return f"its core could not be stored: {error.strerror}"
     finally:
-        with contextlib.suppress(GuestError):
+        with ignored(_log, "removing a core", GuestError):
             shell.run(f"rm -f {shlex.quote(core)}")
     return f"core: {target}"
 
@@ -124,7 +127,7 @@ def _library(shell: Shell, name: str, root: Path) -> None:
     target = root / name.lstrip("/")
     if target.exists() or ".." in target.parts:
         return
-    with contextlib.suppress(GuestError):
+    with ignored(_log, f"fetching {name} of the guest for gdb", GuestError):
         size = _size(shell, name)
         if size is not None and size <= LARGEST:
             data = _read(shell, name)

@@ -6,6 +6,7 @@ here changes the program. Knows nothing of who reads it.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from harness import clock
 from harness.errors import GuestError
 from harness.guest.machine import Machine
 from harness.guest.shell import Shell
+
+_log = logging.getLogger(__name__)
 
 #: What the names of the parts begin with, among all that is stored of a trial.
 PREFIX = "dossier/"
@@ -53,7 +56,8 @@ def console(machine: Machine, mark: int) -> dict[str, bytes]:
     """What the console said since a mark, if it said anything."""
     try:
         said = machine.console.since(mark)
-    except OSError:
+    except OSError as error:
+        _log.warning("guest %s: its console's log cannot be read: %s", machine.name, error)
         return {}
     return {f"{PREFIX}console": bounded(said)} if said.strip() else {}
 

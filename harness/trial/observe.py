@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -9,6 +10,8 @@ from math import inf
 from harness import clock
 from harness.errors import GuestError
 from harness.guest.shell import Agent
+
+_log = logging.getLogger(__name__)
 
 #: Bytes kept of each output stream; the rest is counted.
 KEEP = 1 << 20
@@ -111,6 +114,7 @@ def observe(
         elif message.type == "X":
             how, *rest = message.data.split() or [b""]
             number, out_dropped, err_dropped = _numbers(rest, 3)
+            _log.debug("%s: %s %d after %.2f s", argv[0], how.decode(), number, clock.time() - begun)
             return Observation(
                 exit_status=number if how == b"exit" else None,
                 signal=number if how == b"signal" else None,

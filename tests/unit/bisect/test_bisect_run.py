@@ -208,7 +208,9 @@ def test_a_program_that_fails_with_every_build(bisect):
 def test_a_libgo_that_no_guest_survives(bisect):
     done = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
     assert done.exit_code == 3
-    assert re.search("every trial with bisect-[0-9a-f]{8} ends in trouble with its guest; the last time: the guest died", done.output)
+    assert re.search(
+        "every trial with bisect-[0-9a-f]{8} ends in trouble with its guest; the last time: the guest died", done.output
+    )
 
 
 GOOD = ONE.read_text()

@@ -279,5 +279,5 @@ def test_bad_input(tmp_path, word, said):
 def test_a_merged_run_does_not_go_on_by_itself(tmp_path):
     folders, _ = sharded(tmp_path)
     merged(folders[:2], tmp_path / "merged")
-    with pytest.raises(StoreError, match="put together of others"):
+    with pytest.raises(StoreError, match="merged from other runs"):
         stored_request(tmp_path / "merged", 1)

@@ -8,7 +8,6 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.test_store import TRIAL
 
 from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
@@ -19,6 +18,7 @@ from harness.run import ci, shards
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.run.shards import Times
+from tests.unit.results.test_store import TRIAL
 
 VARIANTS = ("pristine", "other")
 
@@ -149,7 +149,7 @@ def test_a_plan_for_github_and_for_gitlab():
 def test_github_s_limit():
     job = ci.ShardJob("1/300", "", 1, "")
     with pytest.raises(ConfigError, match="at most 256 jobs"):
-        ci.text([job] * 257, "github")
+        ci.render([job] * 257, "github")
 
 
 @pytest.mark.parametrize(
