@@ -158,10 +158,10 @@ class Cache:
         """
         final = self.path(kind, key)
         with lock(self._lock(kind, key), wait):
-            there = final.is_dir()
+            existed = final.is_dir()
             for doomed in (self._set_aside(final), final.parent / f".{key}.new"):
                 shutil.rmtree(doomed, ignore_errors=True)
-        return there
+        return existed
 
     @staticmethod
     def _set_aside(final: Path) -> Path:

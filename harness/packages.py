@@ -128,7 +128,7 @@ def simulate(packages: Iterable[str], settings: Path | None = None) -> Simulatio
     return parse_simulation(output, status)
 
 
-def apt_get(*words: str, settings: Path | None = None, folder: Path | None = None) -> tuple[int, str]:
+def apt_get(*arguments: str, settings: Path | None = None, folder: Path | None = None) -> tuple[int, str]:
     """Run apt-get without root. Returns its exit status, and its standard output and error together.
 
     Raises:
@@ -137,7 +137,7 @@ def apt_get(*words: str, settings: Path | None = None, folder: Path | None = Non
     options = ["-c", str(settings)] if settings else ["-o", "Debug::NoLocking=true"]
     try:
         done = subprocess.run(
-            ["apt-get", "-q", *options, *words],
+            ["apt-get", "-q", *options, *arguments],
             cwd=folder,
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,

@@ -144,10 +144,10 @@ class Reporter:
         with self._lock:
             since, before = self._since.setdefault(what, (time.monotonic(), done))
             took = time.monotonic() - since
-            made = done - before  # since then; a run that goes on has some already
-            left = took / made * (total - done) if made and done < total else None
-            if made and done == total:
-                self._took[what, ""] = Took(what, "", made, took)
+            count_ = done - before  # since then; a run that goes on has some already
+            left = took / count_ * (total - done) if count_ and done < total else None
+            if count_ and done == total:
+                self._took[what, ""] = Took(what, "", count_, took)
             if self._live:
                 task = self._task(self._live, what)
                 self._live.update(task, completed=done, total=total, left=left, text=text)
@@ -216,8 +216,8 @@ class _Figures(ProgressColumn):
         so_far = "" if since is None else _clock(time.monotonic() - since)
         if task.total is None:
             return Text(so_far)
-        told = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
-        return Text(told if left is None else f"{told}, {_clock(left)} to go")
+        figures = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
+        return Text(figures if left is None else f"{figures}, {_clock(left)} to go")
 
 
 def _clock(seconds: float) -> str:

@@ -267,7 +267,7 @@ class Driver:
         self._show()
 
     def _lost(self, subset: Subset, trial: Trial) -> None:
-        """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
+        """A trial ended in an infrastructure error as often as it was tried. Raises GuestError if all do at an end."""
         if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
             raise GuestError(
                 f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}"

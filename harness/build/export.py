@@ -22,13 +22,13 @@ _NUMBERED = re.compile(r"<type (\d+)|\$ret(\d+)")
 _TYPE = re.compile(r"^type (\d+) ")
 
 
-def same(one: str, other: str) -> bool:
+def same(data: str, other: str) -> bool:
     """Whether two export data mean the same to all that import the package.
 
     Both are walked at once from what the package exports. Wherever one names a numbered thing the other must name one
     too, always the same pair of them. Types that nothing leads to do not count.
     """
-    ours, theirs = _Package(one), _Package(other)
+    ours, theirs = _Package(data), _Package(other)
     if len(ours.roots) != len(theirs.roots):
         return False
     pairs: dict[str, str] = {}

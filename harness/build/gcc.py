@@ -92,7 +92,7 @@ class Built:
 
 def build(
     name: str,
-    said: conf.Toolchain,
+    config: conf.Toolchain,
     origin: sysroot.Origin | None,
     cache: Cache,
     progress: Progress = lambda text: None,
@@ -101,7 +101,7 @@ def build(
 
     Args:
         name: the toolchain's name in the configuration.
-        said: what the configuration says of it.
+        config: what the configuration says of it.
         origin: where the sysroot is taken from. Without one only the compilers are built: they compile, and link
             nothing.
         cache: where it is kept.
@@ -112,48 +112,48 @@ def build(
         BuildError: it is not to be built, or the build failed; the text has the first error and the log's path.
         StoreError: there is not enough room.
     """
-    if said.build is None:
+    if config.build is None:
         raise BuildError(f"toolchain {name}: its description has no `build:` that says how it is built")
-    archive = _look_around(said)
-    patches = tuple(archive.parent / "patches" / patch for patch in said.build.patches)
+    archive = _look_around(config)
+    patches = tuple(archive.parent / "patches" / patch for patch in config.build.patches)
     for patch in patches:
         if not patch.is_file():
             raise BuildError(f"toolchain {name}: {patch.parent} has no patch {patch.name}")
-    root = sysroot.make(origin, said.build, cache) if origin else None
+    root = sysroot.make(origin, config.build, cache) if origin else None
     made_of = {
         "recipe": RECIPE,
-        "triple": said.triple,
+        "triple": config.triple,
         "source": source.digest_of(archive),
         "patches": [file_digest(patch) for patch in patches],
-        "configure": said.build.configure,
+        "configure": config.build.configure,
         "sysroot": str(root),
-        "binutils": _version(f"{said.triple}-ld"),
+        "binutils": _version(f"{config.triple}-ld"),
     }
     key = digest(made_of)
-    one = _Build(
+    build_ = _Build(
         key=key,
-        triple=said.triple,
+        triple=config.triple,
         archive=archive,
         patches=patches,
-        options=tuple(said.build.configure),
+        options=tuple(config.build.configure),
         sysroot=root,
         prefix=cache.path("toolchains", key),
         work=cache.path("toolchain-builds", key),
         logs=cache.root / "logs",
         progress=progress,
     )
-    made = cache.make("toolchains", key, lambda out: _build(one, out), ROOM)
-    shutil.rmtree(one.work, ignore_errors=True)  # only now: whoever is killed earlier goes on there
-    return Built(made, root)
+    folder_ = cache.make("toolchains", key, lambda out: _build(build_, out), ROOM)
+    shutil.rmtree(build_.work, ignore_errors=True)  # only now: whoever is killed earlier goes on there
+    return Built(folder_, root)
 
 
-def _look_around(said: conf.Toolchain) -> Path:
+def _look_around(config: conf.Toolchain) -> Path:
     """The archive of GCC's source, if it and all else that the build needs is there. Raises ToolMissing."""
-    majors = [said.gcc] if said.gcc else GCC_VERSIONS
-    archive = next((found for major in majors if (found := packages.gcc_source(major))), None)
-    missing = [] if archive else [f"gcc-{said.gcc or min(GCC_VERSIONS)}-source"]
-    if not all(shutil.which(f"{said.triple}-{tool}") for tool in _BINUTILS):
-        missing.append(f"binutils-{said.triple}")
+    majors = [config.gcc] if config.gcc else GCC_VERSIONS
+    archive = next((source_ for major in majors if (source_ := packages.gcc_source(major))), None)
+    missing = [] if archive else [f"gcc-{config.gcc or min(GCC_VERSIONS)}-source"]
+    if not all(shutil.which(f"{config.triple}-{tool}") for tool in _BINUTILS):
+        missing.append(f"binutils-{config.triple}")
     missing += [program for program in ("g++", "make", "patch") if shutil.which(program) is None]
     missing += [package for header, package in _LIBRARIES.items() if not _has_header(header)]
     if missing or archive is None:
@@ -162,9 +162,9 @@ def _look_around(said: conf.Toolchain) -> Path:
 
 
 def _has_header(header: str) -> bool:
-    asked = ["g++", "-E", "-x", "c++", "-include", header, os.devnull]
+    command = ["g++", "-E", "-x", "c++", "-include", header, os.devnull]
     try:
-        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
 
@@ -174,64 +174,66 @@ def _version(program: str) -> str:
     return done.stdout.partition("\n")[0]
 
 
-def _build(one: _Build, out: Path) -> None:
-    one.logs.mkdir(parents=True, exist_ok=True)
-    if one.work.is_dir():
-        one.progress("going on with a build that was interrupted")  # once the last of what it started has ended
+def _build(build_: _Build, out: Path) -> None:
+    build_.logs.mkdir(parents=True, exist_ok=True)
+    if build_.work.is_dir():
+        build_.progress("going on with a build that was interrupted")  # once the last of what it started has ended
     else:
-        for old in one.logs.glob(one.log("*").name):
+        for old in build_.logs.glob(build_.log("*").name):
             old.unlink()
     steps = {"unpack": _unpack, "configure": _configure, "compilers": _compilers}
-    if one.sysroot:
+    if build_.sysroot:
         steps["libgcc"] = _libgcc
-    with lock(one.work / "lock") as held:
-        one = replace(one, lock=held)
+    with lock(build_.work / "lock") as descriptor:
+        build_ = replace(build_, lock=descriptor)
         try:
             for name, step in steps.items():
-                stamp = one.work / f"{name}.done"
+                stamp = build_.work / f"{name}.done"
                 if not stamp.exists():
-                    step(one)
+                    step(build_)
                     stamp.touch()
-            _install(one, out)
+            _install(build_, out)
         except BuildError as error:
-            raise BuildError(f"{error}; the next call goes on in {one.work}, or begins anew if it is gone") from error
+            raise BuildError(
+                f"{error}; the next call goes on in {build_.work}, or begins anew if it is gone"
+            ) from error
 
 
-def _unpack(one: _Build) -> None:
-    one.progress("unpacking GCC's source")
-    src = one.work / "src"
+def _unpack(build_: _Build) -> None:
+    build_.progress("unpacking GCC's source")
+    src = build_.work / "src"
     shutil.rmtree(src, ignore_errors=True)
     src.mkdir()
-    words: list[str | Path] = ["tar", "-xf", one.archive, "-C", src, "--strip-components=1", "--no-same-owner"]
-    words += ["--anchored", "--no-wildcards-match-slash", *(f"--exclude=*/{part}" for part in _LEFT_OUT)]
-    one.run("unpack", words, src)
-    for patch in one.patches:  # a/src/gcc/...; Debian's whole series is not applied, so lines may have moved
-        one.run("unpack", ["patch", "-p2", "--batch", "--forward", "-i", patch], src)
+    command: list[str | Path] = ["tar", "-xf", build_.archive, "-C", src, "--strip-components=1", "--no-same-owner"]
+    command += ["--anchored", "--no-wildcards-match-slash", *(f"--exclude=*/{part}" for part in _LEFT_OUT)]
+    build_.run("unpack", command, src)
+    for patch in build_.patches:  # a/src/gcc/...; Debian's whole series is not applied, so lines may have moved
+        build_.run("unpack", ["patch", "-p2", "--batch", "--forward", "-i", patch], src)
 
 
-def _configure(one: _Build) -> None:
-    one.progress("configuring")
-    tree = one.work / "build"
+def _configure(build_: _Build) -> None:
+    build_.progress("configuring")
+    tree = build_.work / "build"
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
-    words = ["../src/configure", f"--prefix={one.prefix}", f"--target={one.triple}", *one.options]
-    words.append(f"--with-sysroot={one.sysroot}" if one.sysroot else "--without-headers")
+    command = ["../src/configure", f"--prefix={build_.prefix}", f"--target={build_.triple}", *build_.options]
+    command.append(f"--with-sysroot={build_.sysroot}" if build_.sysroot else "--without-headers")
     # -O1 for the compilers themselves: they are made sooner, and what they make is the same.
-    one.run("configure", words, tree, {"CFLAGS": "-O1", "CXXFLAGS": "-O1", "MAKEINFO": "missing"})
+    build_.run("configure", command, tree, {"CFLAGS": "-O1", "CXXFLAGS": "-O1", "MAKEINFO": "missing"})
 
 
-def _compilers(one: _Build) -> None:
-    one.progress("compiling the compilers")
-    _make(one, "all-gcc")
+def _compilers(build_: _Build) -> None:
+    build_.progress("compiling the compilers")
+    _make(build_, "all-gcc")
 
 
-def _libgcc(one: _Build) -> None:
-    one.progress("compiling libgcc")
-    _make(one, "all-target-libgcc")
+def _libgcc(build_: _Build) -> None:
+    build_.progress("compiling libgcc")
+    _make(build_, "all-target-libgcc")
 
 
-def _make(one: _Build, target: str) -> None:
-    tree = one.work / "build"
+def _make(build_: _Build, target: str) -> None:
+    tree = build_.work / "build"
     for log in [*tree.glob("*/config.log"), *tree.glob("*/*/config.log")]:
         if b"\nconfigure: exit 0" not in log.read_bytes():  # killed on its way, which make does not see
             shutil.rmtree(log.parent)
@@ -240,20 +242,20 @@ def _make(one: _Build, target: str) -> None:
     stamp.parent.mkdir(exist_ok=True)
     stamp.touch()
     os.utime(stamp, (_FAR_FUTURE, _FAR_FUTURE))
-    with counted(one.log(target), _COMPILATION, _COMPILATIONS[target], one.progress):
-        one.run(target, ["make", f"-j{os.cpu_count() or 1}", target], tree)
+    with counted(build_.log(target), _COMPILATION, _COMPILATIONS[target], build_.progress):
+        build_.run(target, ["make", f"-j{os.cpu_count() or 1}", target], tree)
 
 
-def _install(one: _Build, out: Path) -> None:
+def _install(build_: _Build, out: Path) -> None:
     """Install into the folder that will be renamed to the prefix, with binutils under the prefix's names."""
-    one.progress("installing")
+    build_.progress("installing")
     image = out / "image"
-    targets = ["install-gcc", *(["install-target-libgcc"] if one.sysroot else [])]
-    one.run("install", ["make", *targets, f"DESTDIR={image}"], one.work / "build")
-    for path in (image / one.prefix.relative_to("/")).iterdir():
+    targets = ["install-gcc", *(["install-target-libgcc"] if build_.sysroot else [])]
+    build_.run("install", ["make", *targets, f"DESTDIR={image}"], build_.work / "build")
+    for path in (image / build_.prefix.relative_to("/")).iterdir():
         path.rename(out / path.name)
     shutil.rmtree(image)
-    for folder, prefix in ((out / one.triple / "bin", ""), (out / "bin", f"{one.triple}-")):
+    for folder, prefix in ((out / build_.triple / "bin", ""), (out / "bin", f"{build_.triple}-")):
         folder.mkdir(parents=True, exist_ok=True)
         for tool in _BINUTILS:
-            (folder / f"{prefix}{tool}").symlink_to(shutil.which(f"{one.triple}-{tool}") or "")
+            (folder / f"{prefix}{tool}").symlink_to(shutil.which(f"{build_.triple}-{tool}") or "")

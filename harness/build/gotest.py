@@ -44,7 +44,7 @@ _TAGS = {"runtime": ("libffi",)}
 _SYMBOL = re.compile(r" [TD] [^.\s]+\.(Test(?:[^a-z.\s][^.\s]*)?)$", re.MULTILINE)
 
 
-def build(program: Program, toolchain: Toolchain, made: Libgo, recipe: Recipe, cache: Cache) -> Path:
+def build(program: Program, toolchain: Toolchain, built: Libgo, recipe: Recipe, cache: Cache) -> Path:
     """Compile and link the tests of a package, or take them from the cache.
 
     Args:
@@ -72,8 +72,8 @@ def build(program: Program, toolchain: Toolchain, made: Libgo, recipe: Recipe, c
             "files": [[name, file_digest(file)] for name, file in files],
             "generated": [[file.name, file_digest(file)] for file in generated],
             "patches": [patch.key for patch in touching],
-            "flags": [*program.build.flags, *made.flags],
-            "interface": made.interface,
+            "flags": [*program.build.flags, *built.flags],
+            "interface": built.interface,
             "imports": extra.name,
             "toolchain": toolchain.identity,
         }
@@ -87,7 +87,7 @@ def build(program: Program, toolchain: Toolchain, made: Libgo, recipe: Recipe, c
         if not tests:
             raise ProgramError(f"{folder} does not compile:\nit has no tests for {target.goos}")
         sources = [*gotags.files(own, target, _TAGS.get(package, ())), *generated]
-        _Binary(program, package, toolchain, made, extra, objects).make(sources, tests, staging / "program")
+        _Binary(program, package, toolchain, built, extra, objects).make(sources, tests, staging / "program")
         _archive(files, staging / "files.tar")
         for done in (objects, staging / "src"):
             shutil.rmtree(done, ignore_errors=True)
@@ -99,11 +99,17 @@ class _Binary:
     """The steps of making one."""
 
     def __init__(
-        self, program: Program, package: str, toolchain: Toolchain, made: Libgo, extra: Path, folder: Path
+        self, program: Program, package: str, toolchain: Toolchain, libgo_: Libgo, extra: Path, folder: Path
     ) -> None:
-        self._package, self._toolchain, self._libgo, self._folder = package, toolchain, made, folder
+        self._package, self._toolchain, self._libgo, self._folder = package, toolchain, libgo_, folder
         # The package with its tests is found in this folder, before the one of libgo.
-        self._words = [*program.build.flags, "-fno-toplevel-reorder", "-I.", *made.compile_flags, f"-I{extra / 'gox'}"]
+        self._words = [
+            *program.build.flags,
+            "-fno-toplevel-reorder",
+            "-I.",
+            *libgo_.compile_flags,
+            f"-I{extra / 'gox'}",
+        ]
 
     def make(self, sources: Sequence[Path], tests: Sequence[Path], target: Path) -> None:
         inner = [file for file in tests if not _package_of(file).endswith("_test")]
@@ -123,13 +129,13 @@ class _Binary:
             raise ProgramError(f"{self._package} does not compile:\nit has no tests for this target")
         main = self._folder / "_testmain.go"
         main.write_text(_main(self._package, names, _test_main([*outer, *inner]), bool(outer)))
-        words = [*self._words, "-o", str(target)]
+        command = [*self._words, "-o", str(target)]
         objects = ["_gotest_.o", *(["_xtest_.o"] if outer else [])]
-        compile_(self._toolchain, self._libgo, words, [main], self._folder, [*objects, "-lm"])
+        compile_(self._toolchain, self._libgo, command, [main], self._folder, [*objects, "-lm"])
 
     def _compile(self, files: Sequence[Path], target: str, path: str) -> None:
-        words = [*self._words, f"-fgo-pkgpath={path}", "-c", "-o", target]
-        compile_(self._toolchain, self._libgo, words, files, self._folder)
+        command = [*self._words, f"-fgo-pkgpath={path}", "-c", "-o", target]
+        compile_(self._toolchain, self._libgo, command, files, self._folder)
 
     def _tests(self, target: str, files: Sequence[Path]) -> list[str]:
         """The test functions of an object file that are written in some of the test files."""

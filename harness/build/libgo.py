@@ -85,8 +85,8 @@ class Libgo:
     @property
     def library(self) -> Path:
         """The shared library, under the name that programs ask the dynamic linker for."""
-        (found,) = (path for path in (self.folder / "lib").glob("libgo.so.*"))
-        return found
+        (path_,) = (path for path in (self.folder / "lib").glob("libgo.so.*"))
+        return path_
 
     @property
     def compile_flags(self) -> list[str]:
@@ -192,9 +192,9 @@ def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
         for file in built.glob("*.go"):
             shutil.copy2(file, out / "generated")
         # Not every package has a file of export data there, but its object file has the same section.
-        for made in built.rglob("*.lo.dep"):
-            place = made.relative_to(built).with_suffix("").with_suffix("")
-            object_ = made.parent / ".libs" / f"{place.name}.o"
+        for dependencies in built.rglob("*.lo.dep"):
+            place = dependencies.relative_to(built).with_suffix("").with_suffix("")
+            object_ = dependencies.parent / ".libs" / f"{place.name}.o"
             if not object_.is_file():
                 continue  # of the go command, which is not built
             target = out / "gox" / f"{place}.gox"
@@ -207,8 +207,8 @@ def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
 
 def _prebuilt(toolchain: Toolchain) -> Path:
     """The shared library that the compiler links programs with (GCC manual, -print-file-name)."""
-    said = toolchain.ask("-print-file-name=libgo.so")
-    path = Path(said).resolve()
+    answer = toolchain.ask("-print-file-name=libgo.so")
+    path = Path(answer).resolve()
     if not path.is_file():
         raise BuildError(
             f"toolchain {toolchain.name} brings no libgo.so; only a libgo that is built can be used with it"
@@ -367,9 +367,9 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
     packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
     kept = [f"{package}.gox" for package in packages]
-    for one in touched - others:
-        kept += [f"{one}.lo.dep", f"s-{'-'.join(one.parts)}-list"]
-    spared = [word for made in kept for word in ("-o", made)]
+    for package_ in touched - others:
+        kept += [f"{package_}.lo.dep", f"s-{'-'.join(package_.parts)}-list"]
+    spared = [word for object_ in kept for word in ("-o", object_)]
     targets = ["libgo.la", "libgobegin.a", "libgolibbegin.a"]
     make = ["make", f"-j{_jobs()}", *_not_listed(tree), *spared]
     command.run([*make, *targets], log, folder=folder, what="libgo: make")
@@ -391,8 +391,8 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
 
 def _same_company(pristine: Path, tree: Path, name: str) -> bool:
     """Whether a file of a Go package is there in both trees, and is compiled with the same files and packages."""
-    there, here = (folder / "src" / name for folder in (pristine, tree))
-    return there.is_file() and _COMPANY.findall(there.read_bytes()) == _COMPANY.findall(here.read_bytes())
+    before, here = (folder / "src" / name for folder in (pristine, tree))
+    return before.is_file() and _COMPANY.findall(before.read_bytes()) == _COMPANY.findall(here.read_bytes())
 
 
 def _export(toolchain: Toolchain, file: Path, log: Path) -> str:
@@ -400,8 +400,8 @@ def _export(toolchain: Toolchain, file: Path, log: Path) -> str:
     with tempfile.TemporaryDirectory(dir=log.parent) as folder:
         out = Path(folder) / "export"
         # objcopy wants to write an object file too, and it would replace even /dev/null.
-        words: list[str | Path] = ["--dump-section", f".go_export={out}", file, Path(folder) / "object"]
-        command.run([toolchain.tool("objcopy"), *words], log, folder=file.parent, what="libgo: objcopy")
+        arguments: list[str | Path] = ["--dump-section", f".go_export={out}", file, Path(folder) / "object"]
+        command.run([toolchain.tool("objcopy"), *arguments], log, folder=file.parent, what="libgo: objcopy")
         return out.read_text(encoding="latin-1")
 
 
@@ -441,14 +441,14 @@ def _replace(path: Path, target: Path) -> None:
 
 def _relocate(tree: Path) -> None:
     """Make a copied build tree believe that it was always here: rewrite paths, keep times, so make redoes nothing."""
-    there, here = (tree / "place").read_text().encode(), str(tree).encode()
+    old, here = (tree / "place").read_text().encode(), str(tree).encode()
     for name in ("libgo", *_HELPERS):
         for path in (tree / "build" / name).rglob("*"):
             if path.suffix in ("", ".la", ".lai") and path.is_file() and not path.is_symlink():
                 text = path.read_bytes()
-                if there in text and not text.startswith(b"\x7fELF"):
+                if old in text and not text.startswith(b"\x7fELF"):
                     times = path.stat()
-                    path.write_bytes(text.replace(there, here))
+                    path.write_bytes(text.replace(old, here))
                     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     (tree / "place").write_text(str(tree))
 

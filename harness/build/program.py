@@ -34,15 +34,15 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
     Raises:
         ProgramError: it does not compile; the text has the compiler's words.
     """
-    made = program.build
-    packages = made.packages or ((program.source,),)
-    if made.folder:
-        packages = (tuple(gotags.files(made.folder, Target.of(toolchain.triple))),)
+    spec = program.build
+    packages = spec.packages or ((program.source,),)
+    if spec.folder:
+        packages = (tuple(gotags.files(spec.folder, Target.of(toolchain.triple))),)
     *imported, own = packages
     made_of: dict[str, object] = {
         "source": file_digest(own[0]),
         "name": own[0].name,
-        "flags": [*made.flags, *libgo.flags],
+        "flags": [*spec.flags, *libgo.flags],
         "interface": libgo.interface,
     }
     if more := [*own[1:], *(file for package in imported for file in package)]:
@@ -52,10 +52,10 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
     def make(staging: Path) -> None:
         # Packages are imported by `./name`, which means an object file in the folder where the compiler runs.
         for package in imported:
-            words = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
-            compile_(toolchain, libgo, words, package, staging)
+            command = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
+            compile_(toolchain, libgo, command, package, staging)
         objects = [f"{package[0].stem}.o" for package in imported]
-        compile_(toolchain, libgo, [*made.flags, "-o", "program"], own, staging, objects)
+        compile_(toolchain, libgo, [*spec.flags, "-o", "program"], own, staging, objects)
 
     return cache.make("programs", key, make) / "program"
 

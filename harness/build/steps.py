@@ -69,17 +69,17 @@ def imports(listing: Path) -> list[str]:
 
 def dependents(touched: Collection[str]) -> dict[str, Step]:
     """The steps of some packages and of all that import them, through others too."""
-    found = {package: known()[package] for package in touched if package in known()}
+    packages = {package: known()[package] for package in touched if package in known()}
     grown = True
     while grown:
         more = {
             name: step
             for name, step in known().items()
-            if name not in found and not found.keys().isdisjoint(step.needs)
+            if name not in packages and not packages.keys().isdisjoint(step.needs)
         }
-        found |= more
+        packages |= more
         grown = bool(more)
-    return found
+    return packages
 
 
 def schedule(steps: Mapping[str, Step], jobs: int) -> list[tuple[float, float]]:

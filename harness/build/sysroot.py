@@ -34,8 +34,8 @@ class Image:
     @classmethod
     def parse(cls, text: str) -> Image:
         """An image as debugfs(8) names it: `FILE`, or `FILE?offset=BYTES`."""
-        file, found, offset = text.rpartition("?offset=")
-        if not found:
+        file, separator, offset = text.rpartition("?offset=")
+        if not separator:
             return cls(Path(text))
         if not offset.isdecimal():
             raise BuildError(f"{text}: the offset must be a number of bytes")
@@ -204,10 +204,10 @@ def _check(taken: Path, wanted: conf.Build, origin: str) -> None:
         if not any((folder / file).is_file() for folder in folders):
             missing.setdefault(package, []).append(file)
     if missing:
-        words = "; ".join(
+        reasons = "; ".join(
             f"no {', '.join(files)}, which the package {package} has" for package, files in missing.items()
         )
-        raise BuildError(f"{origin} is no sysroot: {words}")
+        raise BuildError(f"{origin} is no sysroot: {reasons}")
     for script, name in _named_by_scripts(taken):
         if not (taken / name.lstrip("/")).exists():
             raise BuildError(f"{origin} is no sysroot: {script.relative_to(taken)} names {name}, which is not there")

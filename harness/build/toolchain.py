@@ -92,35 +92,35 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
         ToolMissing: a compiler is not installed.
         BuildError: the compiler does not run.
     """
-    said = configuration.toolchain(name)
+    config = configuration.toolchain(name)
     at = ("toolchains", name)
-    prefix = said.prefix or f"{said.triple}-"
+    prefix = config.prefix or f"{config.triple}-"
     if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH
         prefix = str(configuration.beside(prefix, *at, "prefix"))
-    wanted = [said.gcc] if said.gcc else list(GCC_VERSIONS)
+    wanted = [config.gcc] if config.gcc else list(GCC_VERSIONS)
     path = packages.search_path()
-    gccgo = next((found for major in wanted if (found := shutil.which(f"{prefix}gccgo-{major}", path=path))), None)
+    gccgo = next((program for major in wanted if (program := shutil.which(f"{prefix}gccgo-{major}", path=path))), None)
     gccgo = gccgo or shutil.which(f"{prefix}gccgo", path=path)
     if gccgo is None:
-        raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; {how_to_get(name, said)}")
+        raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; {how_to_get(name, config)}")
     version = _ask(gccgo, "-dumpfullversion")
     major = version.split(".")[0]
-    if said.gcc and int(major) != said.gcc:
-        raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {said.gcc} that `gcc:` asks for")
+    if config.gcc and int(major) != config.gcc:
+        raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {config.gcc} that `gcc:` asks for")
     gcc = shutil.which(f"{prefix}gcc-{major}", path=path)
-    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", said.triple))
+    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple))
     return Toolchain(
         name=name,
-        triple=said.triple,
+        triple=config.triple,
         prefix=prefix,
         gccgo=gccgo,
         gcc=gcc,
         version=version,
         banner=_ask(gccgo, "--version").splitlines()[0],
-        sysroot=configuration.beside(said.sysroot, *at, "sysroot") if said.sysroot else None,
-        flags=tuple(said.flags),
-        configure=tuple(said.configure),
-        source=configuration.beside(said.source, *at, "source") if said.source else None,
+        sysroot=configuration.beside(config.sysroot, *at, "sysroot") if config.sysroot else None,
+        flags=tuple(config.flags),
+        configure=tuple(config.configure),
+        source=configuration.beside(config.source, *at, "source") if config.source else None,
     )
 
 
@@ -154,11 +154,11 @@ def use(
         ToolMissing: a compiler is not there.
         BuildError: it is for another triple, its libgo is not known, or it cannot compile an empty program.
     """
-    said = conf.load(extra).toolchain(name)
+    config = conf.load(extra).toolchain(name)
     if Path(prefix).is_dir():
-        prefix = f"{prefix}/bin/{said.triple}-"
+        prefix = f"{prefix}/bin/{config.triple}-"
     entry = {
-        "triple": said.triple,  # so that the entry can be read without the file that describes the toolchain
+        "triple": config.triple,  # so that the entry can be read without the file that describes the toolchain
         "prefix": str(Path(prefix).expanduser().absolute()) if "/" in prefix else prefix,
         "sysroot": sysroot and str(sysroot.absolute()),  # null where there is none, for an earlier entry may have one
         "source": source and str(source.absolute()),
@@ -170,12 +170,12 @@ def use(
         head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
         new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
         try:
-            found = find(name, conf.load([*extra, new]))
-            _try(found)
+            tools = find(name, conf.load([*extra, new]))
+            _try(tools)
             os.replace(new, file)
         finally:
             new.unlink(missing_ok=True)
-    return found
+    return tools
 
 
 def _try(found: Toolchain) -> None:
@@ -213,10 +213,10 @@ def _debian(triple: str) -> str:
 
 
 def _which(program: str, package: str) -> str:
-    found = shutil.which(program, path=packages.search_path())
-    if found is None:
+    path_ = shutil.which(program, path=packages.search_path())
+    if path_ is None:
         raise ToolMissing(f"no {program} on this machine; Debian's package is {package}")
-    return found
+    return path_
 
 
 def _ask(compiler: str, *words: str) -> str:

@@ -97,7 +97,7 @@ def difference(folder: Path) -> Patch:
     if not (folder / ".git").exists():
         raise BuildError(f"{folder}: is not a work tree made by `harness variant new`")
     git(folder, "add", "--all", "--intent-to-add")  # so that new files are seen
-    words = [
+    arguments = [
         "diff",
         "--no-ext-diff",
         "--no-textconv",
@@ -106,7 +106,7 @@ def difference(folder: Path) -> Patch:
         "--src-prefix=a/",
         "--dst-prefix=b/",
     ]
-    text = git(folder, *words, _BASE)
+    text = git(folder, *arguments, _BASE)
     if not text:
         raise PatchError(f"{folder}: nothing is edited there yet")
     return patches.parse(text, folder)
@@ -117,15 +117,15 @@ def _commit(folder: Path, message: str) -> None:
     git(folder, "-c", "user.name=harness", "-c", "user.email=harness@localhost", "commit", "-q", "-m", message)
 
 
-def git(folder: Path, *words: str) -> bytes:
+def git(folder: Path, *arguments: str) -> bytes:
     """Run git with nothing of the user's own settings, which could change what a patch looks like."""
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", "core.autocrlf=false", "-c", "gc.auto=0", *words]
+    command = ["git", "-c", "core.autocrlf=false", "-c", "gc.auto=0", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, env={**own, **settings}, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise ToolMissing("no git on this machine; Debian's package is git") from error
     if done.returncode:
-        raise BuildError(f"{folder}: git {words[0]}: {' '.join(done.stderr.decode(errors='replace').split())}")
+        raise BuildError(f"{folder}: git {arguments[0]}: {' '.join(done.stderr.decode(errors='replace').split())}")
     return done.stdout

@@ -36,7 +36,9 @@ class _Group(click.Group):
         """Write the commands below their sections."""
         others = tuple(name for name in self.commands if not any(name in names for names in _SECTIONS.values()))
         for title, names in {**_SECTIONS, "Others": others}.items():
-            rows = [(name, one.get_short_help_str(limit=66)) for name in names if (one := self.commands.get(name))]
+            rows = [
+                (name, command.get_short_help_str(limit=66)) for name in names if (command := self.commands.get(name))
+            ]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=12)

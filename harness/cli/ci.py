@@ -36,7 +36,7 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     shard is missing or has not finished.
     """
     folder = paths.work_dir(work)
-    done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])
+    done = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
     for why in done.lacking:
         click.echo(f"harness: {why}", err=True)
     for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
@@ -135,13 +135,17 @@ def ci_plan(
 def _given_words(context: click.Context, without: Collection[str]) -> list[str]:
     """The words of a command line as they were given, but for the command's name and some of its options."""
     words = []
-    for one in context.command.params:
-        name = one.name or ""
+    for parameter in context.command.params:
+        name = parameter.name or ""
         if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
             continue
         value = context.params[name]
         values = list(map(str, value)) if isinstance(value, tuple) else [str(value)]
-        if isinstance(one, click.Option):
-            values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
+        if isinstance(parameter, click.Option):
+            values = (
+                [parameter.opts[0]]
+                if parameter.is_flag
+                else [word for each in values for word in (parameter.opts[0], each)]
+            )
         words += values
     return words

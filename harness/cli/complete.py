@@ -31,8 +31,8 @@ def _of(names: Callable[[conf.Configuration], Iterable[str]]) -> Complete:
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
         with ignored(_log, "completing a name", HarnessError):  # a shell that completes shows no errors
-            said = context.params
-            configuration = load_configuration(said.get("conf_files") or (), paths.work_dir(said.get("work")))
+            given = context.params
+            configuration = load_configuration(given.get("conf_files") or (), paths.work_dir(given.get("work")))
             return [CompletionItem(name) for name in names(configuration) if name.startswith(begun)]
         return []
 
@@ -51,7 +51,7 @@ def selection(context: click.Context, parameter: click.Parameter, begun: str) ->
     suite, slash, _ = begun.partition("/")
     with ignored(_log, "completing a program", HarnessError):
         if slash and suite in own_suites():
-            names = [one.name for one in select_programs([suite])]
+            names = [program.name for program in select_programs([suite])]
             return [CompletionItem(name) for name in names if name.startswith(begun)]
-    found = suites(context, parameter, begun)
-    return found or [CompletionItem(begun, type="file")]
+    completions = suites(context, parameter, begun)
+    return completions or [CompletionItem(begun, type="file")]

@@ -78,12 +78,12 @@ def wait(machine: Machine) -> Shell:
     due: float | None = None  # when the next probe is
     while guest_time() < deadline:
         machine.check_wanted()
-        if said := machine.trouble(FATAL_AT_BOOT):
+        if trouble := machine.trouble(FATAL_AT_BOOT):
             if machine.restart_if_kvm_fails():
                 begun, due = clock.time(), None
                 deadline, still = guest_time() + ready.timeout, clock.Deadline(clock=guest_time)
                 continue
-            raise machine.failure(f"it does not boot: {said}")
+            raise machine.failure(f"it does not boot: {trouble}")
         if due is None and _may_probe(machine, begun):
             due = clock.time()
         if still.passed(machine.activity()) and (ready.console or machine.console.last_lines()):
@@ -120,8 +120,8 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
     Raises:
         GuestError: it does not halt. It was killed then, and its overlay is gone.
     """
-    said = machine.guest.halt
-    command, sign = said.command or machine.guest.os.halt, said.console or machine.guest.os.halted
+    config = machine.guest.halt
+    command, sign = config.command or machine.guest.os.halt, config.console or machine.guest.os.halted
     try:
         if not command:
             raise machine.failure("its description has no halt.command, and its system none that is known")
@@ -129,7 +129,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
         with ignored(_log, f"guest {machine.name}: {command}", GuestError):  # the connection may end with the system
             shell.run(command, _SHORT)
         shell.close()
-        return machine.halted(command, sign, said.timeout)
+        return machine.halted(command, sign, config.timeout)
     except BaseException:
         machine.stop()
         raise

@@ -172,7 +172,7 @@ class Shell:
             Exit status, standard output, standard error.
         """
         deadline = clock.Deadline(quiet, limit)
-        begun = asked = clock.time()
+        begun = watched = clock.time()
         what = what or f"`{command}`"
         with _as_guest_error(what):
             channel = self._begin(command, deadline.quiet)
@@ -211,9 +211,9 @@ class Shell:
                         if deadline.passed((at, channel.out_window_size, len(out), len(err))):
                             sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
                             raise GuestError(f"{what}: nothing came of it for {deadline.quiet:.0f} s{sent}")
-                        if clock.time() > asked + _TICK:
+                        if clock.time() > watched + _TICK:
                             self._watch()
-                            asked = clock.time()
+                            watched = clock.time()
                         time.sleep(0.005)
             finally:
                 channel.close()

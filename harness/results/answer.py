@@ -44,14 +44,14 @@ def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -
     """
     if not matrix.comparisons:
         return []
-    overall = {(one.guest, one.variant): one for one in matrix.overall()}
-    found = [
+    overall = {(comparison.guest, comparison.variant): comparison for comparison in matrix.overall()}
+    paragraphs = [
         Paragraph("What was taken out", tuple(_taken_out(matrix, cycles))),
         Paragraph("What came of it", tuple(_outcomes(matrix, overall))),
     ]
     if not matrix.most:  # a run until it is sure says by itself what it could not decide
-        found.append(_power(matrix, list(overall.values()), option))
-    return [paragraph for paragraph in found if paragraph.sentences]
+        paragraphs.append(_power(matrix, list(overall.values()), option))
+    return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
 def _taken_out(matrix: Matrix, cycles: Sequence[LifeCycle]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
         (min(cell.trials, cell.difference.baseline_trials) for cell in matrix.cells if cell.difference), default=0
     )
     sentences = []
-    programs = min(one.programs for one in overall)
+    programs = min(comparison.programs for comparison in overall)
     together = smallest_difference(programs, trials, len(overall))
     sentences.append(
         "All programs together: nothing."

@@ -151,11 +151,11 @@ def _fill(
     variant = resolved.variants[spec.variant].config
     setup = guest_setups(resolved, prepared)[trial.guest]
     environment = program_environment(setup, spec, variant, with_cores=False)
-    there = f"{guest.folder}/capsule"
+    target = f"{guest.folder}/capsule"
     script = _script(
         command=shlex.join(command).replace("@PORT@", "$port"),
-        env={**environment, "LD_LIBRARY_PATH": there},
-        folder=there,
+        env={**environment, "LD_LIBRARY_PATH": target},
+        folder=target,
         guest=guest,
         files=boot_set.files,
         library=library.name,

@@ -234,7 +234,7 @@ class Interrupted(Exception):
 
 
 class Conductor:
-    """Hands out trials, stores what comes back, and hands out again what a guest spoilt. Holds few at a time.
+    """Hands out trials, stores what comes back, and hands out again what infrastructure errors cost. Holds few of them.
 
     Args:
         run: the number of the run.

@@ -50,7 +50,7 @@ class RunHooks:
     stopped: threading.Event
 
 
-#: How often a trial that a guest spoilt is tried, and how often a guest may fail in a row.
+#: How often a trial that ends in an infrastructure error is tried, and how often a guest may fail in a row.
 ATTEMPTS = 3
 
 

@@ -152,10 +152,10 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     run, trial = store.trial(number)
     request = request_of_run(run, work)
     listings = gcc_listings(request.guests, load_configuration(request.conf_files, work))
-    words = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
-    if not words:
+    names = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
+    if not names:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
-    request = replace(request, selection=(words[0],), trials=trials, until_sure=False, shard=None, traced=())
+    request = replace(request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=())
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 

@@ -76,10 +76,10 @@ def observe(
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
     """
-    words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
+    arguments = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = clock.time()
     agent.keep(keep)
-    agent.send("R", b"".join(word.encode() + b"\0" for word in words))
+    agent.send("R", b"".join(word.encode() + b"\0" for word in arguments))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
     deadline, order = begun + limit, "P"  # what is sent next, and when
     wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
@@ -128,9 +128,9 @@ def observe(
             )
 
 
-def _numbers(words: Sequence[bytes], count: int) -> list[int]:
+def _numbers(fields: Sequence[bytes], count: int) -> list[int]:
     """The first words of a message as numbers. Raises GuestError: a program may have written where the agent does."""
     try:
-        return [int(words[index]) for index in range(count)]
+        return [int(fields[index]) for index in range(count)]
     except (ValueError, IndexError) as error:
-        raise GuestError(f"the agent talks nonsense: {b' '.join(words)[:100]!r}") from error
+        raise GuestError(f"the agent talks nonsense: {b' '.join(fields)[:100]!r}") from error
