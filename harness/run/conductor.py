@@ -77,7 +77,7 @@ def _run_request(
         _check_for_cluster(resolved, scheduler)
     store = Store(request.work / "results.sqlite")
     prepared = prepare_run(resolved, report, hooks, boot_here=scheduler is None)
-    plan = {**prepared.plan, "resumable": hooks is None}
+    plan = prepared.plan.model_copy(update={"resumable": hooks is None})
     if resume is not None:
         check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
     number = store.begin(plan) if resume is None else resume
