@@ -49,7 +49,7 @@ def problem() -> str:
     except FileNotFoundError:
         return f"there is no {_DEVICE}: virtualisation is off in the firmware, or not passed on to this machine"
     except PermissionError:
-        return f"{_DEVICE} is not yours to open; {_how_to_open()}"
+        return f"{_DEVICE} is not yours to open; {how_to_open()}"
     except OSError as error:
         return f"{_DEVICE} does not open: {error.strerror}"
     try:  # in a process of its own, which can be killed when the kernel does not come back
@@ -63,7 +63,7 @@ def problem() -> str:
     return done.stdout.strip()
 
 
-def _how_to_open() -> str:
+def how_to_open() -> str:
     group = os.stat(_DEVICE).st_gid
     try:
         name = grp.getgrgid(group).gr_name
@@ -76,7 +76,7 @@ def _how_to_open() -> str:
     return f"it is for the group {name}: `sudo adduser $USER {name}`, and log in again"
 
 
-def _try() -> str:
+def try_kvm() -> str:
     """Run the guest. Returns what is wrong, or ''."""
     step = "open"
     try:
@@ -149,4 +149,4 @@ def _run(processor: int, shared: mmap.mmap) -> str:
 
 
 if __name__ == "__main__":
-    print(_try())
+    print(try_kvm())

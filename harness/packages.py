@@ -154,18 +154,18 @@ def apt_get(*arguments: str, settings: Path | None = None, folder: Path | None =
 
 def search_path() -> str:
     """PATH, and behind it the folders of unpacked compilers, the newest first."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in _unpacked())])
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in unpacked())])
 
 
 def gcc_source(major: int) -> Path | None:
     """The archive of Debian's gcc-N-source, installed or unpacked, with Debian's patches in `patches/` beside it."""
-    for root in (Path("/"), *(folder / "root" for folder in _unpacked())):
+    for root in (Path("/"), *(folder / "root" for folder in unpacked())):
         if archives := sorted((root / f"usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz")):
             return archives[-1]
     return None
 
 
-def _unpacked() -> list[Path]:
+def unpacked() -> list[Path]:
     """The folders of unpacked packages, the newest first."""
     folders = (paths.cache_dir() / _KIND).glob("[!.]*")
     return sorted(folders, key=lambda folder: (-folder.stat().st_mtime, folder.name))
@@ -232,7 +232,7 @@ def _unpack(packages: Sequence[str], cache: Cache, settings: Path, say: Callable
             deb.unlink()
         for name in ("doc", "locale", "man"):
             shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)
-        _wrap(folder)
+        wrap(folder)
 
     return cache.make(_KIND, digest(wanted), fill, ROOM)
 
@@ -246,7 +246,7 @@ def _extract(deb: Path, target: Path) -> None:
         raise BuildError(f"{deb.name} cannot be unpacked: {' '.join(done.stderr.split())}")
 
 
-def _wrap(folder: Path) -> None:
+def wrap(folder: Path) -> None:
     """Write what runs the cross compilers and their tools, which are named after a target triple."""
     root = folder / "root"
     libraries = [

@@ -45,7 +45,7 @@ PROGRAMS |= {
 #: Seconds between two faults, on average.
 PAUSE = 10.0
 #: What waits long is made to wait less: QEMU's monitor, and the clock that takes a gap for sleep.
-SHORTER = "from harness.guest import monitor; monitor._SHORT = 4.0\nfrom harness import clock; clock._GAP = 3.0"
+SHORTER = "from harness.guest import monitor; monitor.SHORT = 4.0\nfrom harness import clock; clock.GAP = 3.0"
 
 
 class Soak:

@@ -114,7 +114,7 @@ def build(
     """
     if config.build is None:
         raise BuildError(f"toolchain {name}: its description has no `build:` that says how it is built")
-    archive = _look_around(config)
+    archive = look_around(config)
     patches = tuple(archive.parent / "patches" / patch for patch in config.build.patches)
     for patch in patches:
         if not patch.is_file():
@@ -147,7 +147,7 @@ def build(
     return Built(folder_, root)
 
 
-def _look_around(config: conf.Toolchain) -> Path:
+def look_around(config: conf.Toolchain) -> Path:
     """The archive of GCC's source, if it and all else that the build needs is there. Raises ToolMissing."""
     majors = [config.gcc] if config.gcc else GCC_VERSIONS
     archive = next((source_ for major in majors if (source_ := packages.gcc_source(major))), None)

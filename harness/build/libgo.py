@@ -145,7 +145,7 @@ def build(
         if recipe.prebuilt:
             _take_prebuilt(toolchain, out)
         elif not recipe.patches:
-            _collect(toolchain, _tree(toolchain, recipe, cache, log, progress), out, log)
+            _collect(toolchain, unpatched_tree(toolchain, recipe, cache, log, progress), out, log)
         else:
             tree = out / "tree"
             if whole or not _only_sources(recipe.patches):
@@ -153,14 +153,14 @@ def build(
                 _full(toolchain, recipe, source.unpack(toolchain, cache), tree, log, progress)
             else:
                 plain = replace(recipe, patches=())
-                _patched(toolchain, recipe, _tree(toolchain, plain, cache, log, progress), tree, log, progress)
+                _patched(toolchain, recipe, unpatched_tree(toolchain, plain, cache, log, progress), tree, log, progress)
             _collect(toolchain, tree, out, log)
             shutil.rmtree(tree)
 
     return Libgo(own, cache.make("libgo", own, fill, ROOM), recipe.flags, recipe.prebuilt)
 
 
-def _tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path, progress: Progress) -> Path:
+def unpatched_tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path, progress: Progress) -> Path:
     """The tree of a full build without patches, from which patched ones start. It is never written to again."""
     progress("waiting for the unpatched libgo")
     return cache.make(
@@ -187,7 +187,7 @@ def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
 
     def fill(out: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        built = _tree(toolchain, plain, cache, log, lambda text: None) / "build" / "libgo"
+        built = unpatched_tree(toolchain, plain, cache, log, lambda text: None) / "build" / "libgo"
         (out / "generated").mkdir()
         for file in built.glob("*.go"):
             shutil.copy2(file, out / "generated")
@@ -363,7 +363,7 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
     folder = tree / "build" / "libgo"
     homes = _homes(applied)
     touched = set(homes.values())
-    others = {home for name, home in homes.items() if not _same_company(pristine, tree, name)}
+    others = {home for name, home in homes.items() if not same_company(pristine, tree, name)}
     # Not every folder is a package here: os_hurd.go lies in one, but some packages are for other systems only.
     packages = sorted(str(package) for package in touched if (folder / f"{package}.gox").is_file())
     kept = [f"{package}.gox" for package in packages]
@@ -389,7 +389,7 @@ def _incremental(toolchain: Toolchain, applied: Sequence[Patch], pristine: Path,
     return True
 
 
-def _same_company(pristine: Path, tree: Path, name: str) -> bool:
+def same_company(pristine: Path, tree: Path, name: str) -> bool:
     """Whether a file of a Go package is there in both trees, and is compiled with the same files and packages."""
     before, here = (folder / "src" / name for folder in (pristine, tree))
     return before.is_file() and _COMPANY.findall(before.read_bytes()) == _COMPANY.findall(here.read_bytes())

@@ -66,7 +66,7 @@ class Toolchain:
 
     def tool(self, name: str) -> str:
         """The absolute path of a binutils program, such as strip. Raises ToolMissing."""
-        return _which(self.prefix + name, f"binutils-{_debian(self.triple)}")
+        return which_tool(self.prefix + name, f"binutils-{_debian(self.triple)}")
 
     @functools.cached_property
     def identity(self) -> dict[str, object]:
@@ -108,7 +108,7 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     if config.gcc and int(major) != config.gcc:
         raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {config.gcc} that `gcc:` asks for")
     gcc = shutil.which(f"{prefix}gcc-{major}", path=path)
-    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple))
+    gcc = gcc or which_tool(f"{prefix}gcc", _package(f"gcc-{major}", config.triple))
     return Toolchain(
         name=name,
         triple=config.triple,
@@ -212,7 +212,7 @@ def _debian(triple: str) -> str:
     return triple.replace("_", "-")
 
 
-def _which(program: str, package: str) -> str:
+def which_tool(program: str, package: str) -> str:
     path_ = shutil.which(program, path=packages.search_path())
     if path_ is None:
         raise ToolMissing(f"no {program} on this machine; Debian's package is {package}")

@@ -251,7 +251,7 @@ def _marks(cell: Cell) -> int:
     return cell.surprise + 2 * bool(cell.known) + 4 * bool(cell.difference and cell.difference.claimed)
 
 
-class _Packer:
+class Packer:
     """Texts that are not there yet are put into blocks, which are packed when they are full.
 
     Attributes:
@@ -297,7 +297,7 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
     totals = matrix.totals()["trials"]
     number = {True: totals["pass"], False: sum(totals.values()) - totals["pass"]}
     most = {key: min(words.SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
-    packers = {True: _Packer("passed", PACKED[True]), False: _Packer("others", PACKED[False])}
+    packers = {True: Packer("passed", PACKED[True]), False: Packer("others", PACKED[False])}
     cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}
     signals: dict[str, int] = {}
     rows = []

@@ -36,7 +36,7 @@ def test_the_kernel_at_hand():
 def test_what_is_no_kvm(monkeypatch, device, words):
     monkeypatch.setattr(kvm, "_DEVICE", device)
     if device == "/dev/null":
-        assert words in kvm._try()
+        assert words in kvm.try_kvm()
     else:
         assert words in kvm.problem()
 
@@ -46,6 +46,6 @@ def test_a_device_that_is_for_others_names_the_group(monkeypatch, tmp_path):
     device = tmp_path / "kvm"
     device.touch(0o600)
     monkeypatch.setattr(kvm, "_DEVICE", str(device))
-    assert kvm._how_to_open().startswith("it belongs to root alone")
+    assert kvm.how_to_open().startswith("it belongs to root alone")
     os.chown(device, 0, 65534)
-    assert "it is for the group nogroup: `sudo adduser $USER nogroup`" in kvm._how_to_open()
+    assert "it is for the group nogroup: `sudo adduser $USER nogroup`" in kvm.how_to_open()

@@ -68,7 +68,7 @@ def test_an_unpacked_toolchain_and_source_are_found(own, write, monkeypatch, tmp
     for name in (f"gccgo-{real.major}", f"gcc-{real.major}", "strip"):
         (programs / f"{real.triple}-{name}").symlink_to(shutil.which(f"{real.triple}-{name}"))
     archive = write("cache/harness/packages/4567/root/usr/src/gcc-99/gcc-99.1.0.tar.xz", "")
-    packages._wrap(own.root / "packages/0123")
+    packages.wrap(own.root / "packages/0123")
     monkeypatch.setenv("PATH", str(tmp_path))
     found = toolchain.find("linux-i386", conf.load())
     wrappers = own.root / "packages/0123/bin"
@@ -103,8 +103,8 @@ def test_unpacked_compilers_give_the_same_bytes_as_installed_ones(own, write, mo
     wrappers = [str(folder / "bin" / f"{real.triple}-{name}-{real.major}") for name in ("gccgo", "gcc")]
     assert compiled(wrappers[0], wrappers[1], "unpacked") == installed
     packages.unpack([f"gcc-{real.major}-source"], own, print, alone=True)
-    unpacked = packages._unpacked()
+    unpacked = packages.unpacked()
     assert any((place / f"root/usr/src/gcc-{real.major}").is_dir() for place in unpacked)
     monkeypatch.setenv("PATH", "/bin/none")
-    assert toolchain._which(f"{real.triple}-strip", "binutils").startswith(str(own.root))
+    assert toolchain.which_tool(f"{real.triple}-strip", "binutils").startswith(str(own.root))
     assert source.find(real).is_file()

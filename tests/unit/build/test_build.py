@@ -69,7 +69,7 @@ def pristine(tools):
     cache = Cache(paths.cache_dir())
     with Reporter() as report:
         build_variants(["pristine"], tools, conf.load(), cache, report)
-        tree = libgo._tree(tools, libgo.Recipe(), cache, paths.cache_dir() / "logs" / "x", lambda text: None)
+        tree = libgo.unpatched_tree(tools, libgo.Recipe(), cache, paths.cache_dir() / "logs" / "x", lambda text: None)
     return tree
 
 
@@ -120,7 +120,7 @@ def test_what_a_file_is_compiled_with_is_told_from_its_text(tmp_path, before, af
     for tree, text in (("there", before), ("here", after)):
         (tmp_path / tree / "src").mkdir(parents=True)
         (tmp_path / tree / "src" / "a.go").write_text(text)
-    assert libgo._same_company(tmp_path / "there", tmp_path / "here", "a.go") is same
+    assert libgo.same_company(tmp_path / "there", tmp_path / "here", "a.go") is same
 
 
 def test_a_c_file_alone(tools, cache, write):

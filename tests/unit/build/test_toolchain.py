@@ -73,7 +73,7 @@ from harness.build import gcc
 from harness.build.sysroot import Folder
 from harness.cache import Cache
 archive, cache, root = map(Path, sys.argv[1:])
-gcc._look_around = lambda said: archive
+gcc.look_around = lambda said: archive
 said = conf.load().toolchain("hurd-i386")
 said = said.model_copy(update={"triple": "i686-linux-gnu", "build": said.build.model_copy(update={"sysroot": {}})})
 print(gcc.build("hurd-i386", said, Folder(root), Cache(cache)).folder)
@@ -149,7 +149,7 @@ def test_a_failed_build_says_why_and_where_it_goes_on(archive, own, tmp_path):
 def test_a_patch_that_the_source_does_not_have(archive, own, monkeypatch):
     said = conf.load().toolchain("hurd-i386")
     (archive.parent / "patches/hurd-changes.diff").unlink()
-    monkeypatch.setattr(gcc, "_look_around", lambda said: archive)
+    monkeypatch.setattr(gcc, "look_around", lambda said: archive)
     with pytest.raises(BuildError, match=r"toolchain hurd-i386: .*/patches has no patch hurd-changes\.diff"):
         gcc.build("hurd-i386", said, None, own)
 

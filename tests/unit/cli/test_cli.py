@@ -116,7 +116,7 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
     got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
     assert got["cells"][0]["passed"] == 1
-    assert "s" in call("show", "--work", str(tmp_path)).output
+    assert "pass 1" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
 
 

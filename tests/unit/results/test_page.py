@@ -109,7 +109,7 @@ def test_the_more_trials_the_less_of_each(monkeypatch):
 def test_packed_texts_are_found_by_their_numbers(texts, block):
     before, page.BLOCK = page.BLOCK, block
     try:
-        packer, blocks, numbers = page._Packer("x", 1 << 20), [], []
+        packer, blocks, numbers = page.Packer("x", 1 << 20), [], []
         for text in texts:
             numbers.append(packer.add(json.dumps(text)))
             blocks += packer.blocks()
