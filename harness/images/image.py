@@ -149,7 +149,7 @@ def _builder(name: str) -> Builder:
     recipe, folders = read_recipe(name)
     kind = str(recipe.get("kind"))
     if kind not in KINDS:
-        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
+        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, KINDS)}")
     if kind == "download":
         return functools.partial(KINDS[kind], downloads=_downloads())
     return functools.partial(KINDS[kind], bases=folders[1:]) if folders[1:] else KINDS[kind]
