@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.durations import as_clock
+
 #: Told each step in a few words.
 Progress = Callable[[str], None]
 
@@ -75,5 +77,4 @@ def describe(count: int, before: int, total: int, seconds: float) -> str:
 
 def time_to_go(seconds: float) -> str:
     """The time to go in words: `about 1:44 to go`."""
-    whole = round(seconds)
-    return f"about {whole // 60}:{whole % 60:02} to go"
+    return f"about {as_clock(round(seconds))} to go"

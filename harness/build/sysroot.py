@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from harness import conf
 from harness.cache import Cache, lock, tree_digest
-from harness.errors import BuildError, ToolMissing
+from harness.errors import BuildError
+from harness.host import which
 
 #: GNU ld takes a text for a linker script (ld manual, Commands); absolute names in one that lies in the sysroot are
 #: looked up in the sysroot (ld manual, File Commands, INPUT).
@@ -114,7 +115,7 @@ def _from_packages(origin: Packages, whole: Path) -> None:
     for file in origin.files:
         if not file.is_file():
             raise BuildError(f"{file}: there is no such package file")
-        _run(["dpkg-deb", "-x", str(file), str(whole)], "dpkg", f"{file} cannot be unpacked")
+        _run(["dpkg-deb", "-x", str(file), str(whole)], f"{file} cannot be unpacked")
 
 
 def _from_image(origin: Image, multiarch: str, whole: Path) -> None:
@@ -138,15 +139,13 @@ def _from_image(origin: Image, multiarch: str, whole: Path) -> None:
 
 
 def _debugfs(origin: Image, request: str) -> str:
-    return _run(["debugfs", "-R", request, str(origin)], "e2fsprogs", f"{origin} cannot be read")
+    return _run(["debugfs", "-R", request, str(origin)], f"{origin} cannot be read")
 
 
-def _run(command: list[str], package: str, what: str) -> str:
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    program = shutil.which(command[0], path=path)
-    if program is None:
-        raise ToolMissing(f"no {command[0]} on this machine; Debian's package is {package}")
-    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace", check=False)
+def _run(command: list[str], what: str) -> str:
+    done = subprocess.run(
+        [which(command[0]), *command[1:]], capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         raise BuildError(f"{what}: {(done.stderr.strip().splitlines() or ['no reason given'])[0]}")
     return done.stdout

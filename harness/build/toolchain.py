@@ -6,7 +6,6 @@ Knows nothing of libgo or programs.
 from __future__ import annotations
 
 import functools
-import os
 import platform
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from harness.build import command
 from harness.cache import file_digest, lock
 from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
+from harness.files import written_whole
 
 #: The major versions of GCC whose libgo is known; all carry Go 1.18.
 GCC_VERSIONS = range(16, 11, -1)
@@ -166,15 +166,11 @@ def use(
     file = conf.recorded()
     with lock(file.with_suffix(".lock")):
         known = read(file)[0].get("toolchains", {}) if file.is_file() else {}
-        new = file.with_suffix(".new")
         head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
-        new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
-        try:
+        with written_whole(file) as new:
+            new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
             tools = find(name, conf.load([*extra, new]))
             _try(tools)
-            os.replace(new, file)
-        finally:
-            new.unlink(missing_ok=True)
     return tools
 
 
