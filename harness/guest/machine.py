@@ -217,15 +217,13 @@ class Machine:
             self.console.restart()
             keyboard = self._plug_keyboard() if self._maintained else None
             command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
+            command += incoming if saved else ["-S"] * paused
             _log.info("guest %s: %s", self.name, shlex.join(command))
-            if saved:
-                failure = self._launch([*command, *incoming], saved.memory, disks)
-            else:
-                failure = self._launch([*command, *["-S"] * paused], nothing, disks, keyboard)
+            failure = self._launch(command, saved.memory if saved else nothing, disks, keyboard)
             if failure is None:
                 self._look_for_kvm()
                 return self._restored() if saved else None
-            _log.warning("guest %s: QEMU did not start: %s", self.name, failure)
+            _log.info("guest %s: QEMU did not start: %s", self.name, failure)
             if _PORT_TAKEN not in failure.words:
                 break
         assert failure is not None

@@ -77,7 +77,7 @@ def test_nothing_is_asked_of_apt_or_sudo_when_nothing_is_missing(own, monkeypatc
     def refuse(*words, **more):
         raise AssertionError(f"run: {words}")
 
-    for name in ("_call", "_root", "_get"):
+    for name in ("_call", "root_command", "_get"):
         monkeypatch.setattr(doctor, name, refuse)
     assert doctor.install() == 0
 
