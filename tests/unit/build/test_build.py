@@ -12,14 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, paths
 from harness.build import libgo, patches, program
-from harness.build.variants import build_variants
-from harness.cache import Cache, tree_digest
+from harness.cache import tree_digest
 from harness.cli.app import main
 from harness.errors import BuildError
 from harness.programs.header import read_program
-from harness.progress import Reporter
 
 RING = """--- a/libgo/go/container/ring/ring.go
 +++ b/libgo/go/container/ring/ring.go
@@ -63,39 +60,24 @@ YIELD = """--- a/libgo/runtime/yield.c
 PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.Answer() != 42 {\n\t\tpanic(0)\n\t}\n}\n'
 
 
-@pytest.fixture(scope="module")
-def pristine(tools):
-    """The unpatched libgo's tree and GCC's source in the user's cache, made if they are not there."""
-    cache = Cache(paths.cache_dir())
-    with Reporter() as report:
-        build_variants(["pristine"], tools, conf.load(), cache, report)
-        tree = libgo.unpatched_tree(tools, libgo.Recipe(), cache, paths.cache_dir() / "logs" / "x", lambda text: None)
-    return tree
-
-
 @pytest.fixture
-def cache(tmp_path, pristine):
+def cache(libgo_cache):
     """A cache that has the unpatched tree and the source, and nothing else."""
-    root = tmp_path / "cache" / "harness"
-    for kind in ("libgo-tree", "gcc-source"):
-        (root / kind).mkdir(parents=True)
-        for path in (paths.cache_dir() / kind).glob("[!.]*"):
-            (root / kind / path.name).symlink_to(path)
-    return Cache(root)
+    return libgo_cache
 
 
 def patch(write, text, name="p.patch"):
     return patches.read(write(name, text))
 
 
-def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristine, write):
-    before = tree_digest(pristine)
+def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristine_tree, write):
+    before = tree_digest(pristine_tree)
     said = []
     made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
     assert "what it exports differs: compiling what imports it" in said
     assert program.build(read_program(write("x.go", PROGRAM)), tools, made, cache).is_file()
     assert not (made.folder / "tree").exists()
-    assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
+    assert tree_digest(pristine_tree) == before, "the tree that variants start from stays as it is"
 
 
 def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
