@@ -404,11 +404,11 @@ class Search:
         ends = np.unique(np.clip(np.concatenate([ends - 1, ends, ends + 1]), 0, self.units - 1))
         return np.arange(self.units)[None, :] <= ends[:, None]
 
-    def to_go(self, told: float) -> int:
+    def to_go(self, information: float) -> int:
         """About how many trials are left, if each tells so many nats."""
         belief = np.append(self._weights.sum(axis=1), self.none)
         left = -float(np.sum(belief * np.log(np.maximum(belief, 1e-300))))
-        return max(1, math.ceil(left / max(told, 0.02)))
+        return max(1, math.ceil(left / max(information, 0.02)))
 
     def _inside(self, has: Bools, which: NDArray[np.int64] | None = None) -> Bools:
         """For each set and each hypothesis whether what it takes is in the set."""

@@ -76,10 +76,10 @@ class _Build:
         """The log of a step."""
         return self.logs / f"gcc-{self.key}.{step}.log"
 
-    def run(self, step: str, words: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def run(self, step: str, argv: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> None:
         """Run a command of a step, which holds the lock until the last of its children ends."""
         what = f"GCC for {self.triple}: {step}"
-        command.run(words, self.log(step), folder=folder, what=what, env=env, keep=self.lock)
+        command.run(argv, self.log(step), folder=folder, what=what, env=env, keep=self.lock)
 
 
 @dataclass(frozen=True)

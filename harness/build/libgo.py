@@ -199,8 +199,8 @@ def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
                 continue  # of the go command, which is not built
             target = out / "gox" / f"{place}.gox"
             target.parent.mkdir(parents=True, exist_ok=True)
-            words: list[str | Path] = ["-j", ".go_export", object_, target]
-            command.run([toolchain.tool("objcopy"), *words], log, folder=out, what="libgo: objcopy")
+            arguments: list[str | Path] = ["-j", ".go_export", object_, target]
+            command.run([toolchain.tool("objcopy"), *arguments], log, folder=out, what="libgo: objcopy")
 
     return cache.make("libgo-for-tests", key(toolchain, plain), fill)
 

@@ -85,7 +85,7 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
 def compile_(
     toolchain: Toolchain,
     libgo: Libgo,
-    words: Sequence[str],
+    arguments: Sequence[str],
     files: Sequence[Path],
     folder: Path,
     objects: Sequence[str] = (),
@@ -93,7 +93,7 @@ def compile_(
     """Run the Go compiler in a folder.
 
     Args:
-        words: options.
+        arguments: options.
         files: Go files, the first of which is named if something is wrong.
         objects: object files, by their names in the folder.
 
@@ -101,7 +101,7 @@ def compile_(
         ProgramError: it fails; the text has the compiler's words.
         BuildError: it was ended, or there is no room: that says nothing of the program.
     """
-    whole = [toolchain.gccgo, *toolchain.compile_flags, *words, *libgo.compile_flags]
+    whole = [toolchain.gccgo, *toolchain.compile_flags, *arguments, *libgo.compile_flags]
     # The name in the debugging information must not depend on where the harness lies.
     whole += [f"-fdebug-prefix-map={files[0].parent}=.", *map(str, files), *objects]
     try:
@@ -125,7 +125,7 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
     key = digest({"source": file_digest(source), "toolchain": toolchain.identity})
 
     def compile_(staging: Path) -> None:
-        words: list[str | Path] = [
+        argv: list[str | Path] = [
             toolchain.gcc,
             *toolchain.compile_flags,
             "-O2",
@@ -134,6 +134,6 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
             staging / "agent",
             source,
         ]
-        command.run(words, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
+        command.run(argv, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
 
     return cache.make("agent", key, compile_) / "agent"

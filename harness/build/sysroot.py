@@ -169,7 +169,7 @@ def _take(whole: Path, multiarch: str, out: Path) -> None:
 def _below(folder: Path) -> Iterator[Path]:
     """All files and links below a folder; links to folders are not followed."""
     for top, folders, files in os.walk(folder):
-        for name in (*files, *(one for one in folders if (Path(top) / one).is_symlink())):
+        for name in (*files, *(link for link in folders if (Path(top) / link).is_symlink())):
             yield Path(top) / name
 
 

@@ -74,7 +74,7 @@ class Toolchain:
         return {
             "triple": self.triple,
             "gccgo": self.banner,
-            "compilers": [_program_digest(self.gccgo, one) for one in ("go1", "cc1")],
+            "compilers": [_program_digest(self.gccgo, tool) for tool in ("go1", "cc1")],
             "sysroot": str(self.sysroot),
             "flags": self.flags,
         }
@@ -124,14 +124,14 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     )
 
 
-def how_to_get(name: str, said: conf.Toolchain) -> str:
+def how_to_get(name: str, config: conf.Toolchain) -> str:
     """What brings a toolchain that is not there, in words."""
     takes = f"`harness toolchain use {name} PREFIX` takes one that you have"
-    if said.unavailable:
-        return f"{said.unavailable}; {takes}"
-    if said.build:
+    if config.unavailable:
+        return f"{config.unavailable}; {takes}"
+    if config.build:
         return f"`harness toolchain build {name}` builds it, {takes}"
-    return f"Debian's package is {_package(f'gccgo-{said.gcc}' if said.gcc else 'gccgo', said.triple)}"
+    return f"Debian's package is {_package(f'gccgo-{config.gcc}' if config.gcc else 'gccgo', config.triple)}"
 
 
 def use(
@@ -174,28 +174,28 @@ def use(
     return tools
 
 
-def _try(found: Toolchain) -> None:
+def _try(tools: Toolchain) -> None:
     """Raises BuildError if a toolchain is not what its description says."""
-    triple = _ask(found.gccgo, "-dumpmachine")
-    if triple != found.triple:
-        raise BuildError(f"toolchain {found.name}: {found.gccgo} compiles for {triple}, not for {found.triple}")
-    if found.major not in GCC_VERSIONS:
-        raise BuildError(f"toolchain {found.name}: {found.gccgo} is GCC {found.version}, whose libgo is not known")
-    if found.sysroot and not found.sysroot.is_dir():
-        raise BuildError(f"toolchain {found.name}: no sysroot at {found.sysroot}")
+    triple = _ask(tools.gccgo, "-dumpmachine")
+    if triple != tools.triple:
+        raise BuildError(f"toolchain {tools.name}: {tools.gccgo} compiles for {triple}, not for {tools.triple}")
+    if tools.major not in GCC_VERSIONS:
+        raise BuildError(f"toolchain {tools.name}: {tools.gccgo} is GCC {tools.version}, whose libgo is not known")
+    if tools.sysroot and not tools.sysroot.is_dir():
+        raise BuildError(f"toolchain {tools.name}: no sysroot at {tools.sysroot}")
     with tempfile.TemporaryDirectory() as folder:
-        words = [*found.compile_flags, "-o", f"{folder}/program"]
+        argv = [*tools.compile_flags, "-o", f"{folder}/program"]
         for compiler, name, text in (
-            (found.gcc, "empty.c", "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"),
-            (found.gccgo, "empty.go", "package empty\n"),
+            (tools.gcc, "empty.c", "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"),
+            (tools.gccgo, "empty.go", "package empty\n"),
         ):
             program = Path(folder) / name
             program.write_text(text)
             only = ["-c"] if name.endswith(".go") else []  # to link Go takes a libgo, which is built later
-            done = subprocess.run([compiler, *words, *only, program], capture_output=True, text=True, check=False)
+            done = subprocess.run([compiler, *argv, *only, program], capture_output=True, text=True, check=False)
             if done.returncode:
                 why = command.first_error(done.stderr)
-                raise BuildError(f"toolchain {found.name}: {compiler} cannot compile an empty program: {why}")
+                raise BuildError(f"toolchain {tools.name}: {compiler} cannot compile an empty program: {why}")
 
 
 def _package(name: str, triple: str) -> str:
@@ -215,11 +215,11 @@ def which_tool(program: str, package: str) -> str:
     return path_
 
 
-def _ask(compiler: str, *words: str) -> str:
+def _ask(compiler: str, *arguments: str) -> str:
     try:
-        return subprocess.run([compiler, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run([compiler, *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError(f"{compiler} {' '.join(words)} does not work: {error}") from error
+        raise BuildError(f"{compiler} {' '.join(arguments)} does not work: {error}") from error
 
 
 def _program_digest(driver: str, program: str) -> str:

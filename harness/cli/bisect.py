@@ -74,7 +74,7 @@ def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
 @_PATCH
 @CONF
 @WORK
-def bisect_patch(output: Path | None, work: str | None, **asked: Any) -> None:
+def bisect_patch(output: Path | None, work: str | None, **options: Any) -> None:
     """Find the hunks that change what a program does.
 
     FILE... are applied one after the other. Their hunks are left out and put in until it is known, as surely as
@@ -82,7 +82,7 @@ def bisect_patch(output: Path | None, work: str | None, **asked: Any) -> None:
     Outcomes may come now and then only. Exit status: 0 it is found, 1 nothing differs or it stays uncertain, 2 bad
     input, 3 trouble with a guest, 130 interrupted.
     """
-    _bisect(BisectRequest(work=paths.work_dir(work), **asked), None, output, work)
+    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output, work)
 
 
 @bisect_.command("git")
@@ -92,14 +92,14 @@ def bisect_patch(output: Path | None, work: str | None, **asked: Any) -> None:
 @_PATCH
 @CONF
 @WORK
-def bisect_git(output: Path | None, work: str | None, **asked: Any) -> None:
+def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
     """Find the commit of GCC's that changes what a program does.
 
     REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
     after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Exit status as
     of `harness bisect patch`.
     """
-    _bisect(BisectRequest(work=paths.work_dir(work), **asked), None, output, work)
+    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output, work)
 
 
 @bisect_.command("resume")

@@ -134,7 +134,7 @@ def ci_plan(
 
 def _given_words(context: click.Context, without: Collection[str]) -> list[str]:
     """The words of a command line as they were given, but for the command's name and some of its options."""
-    words = []
+    given = []
     for parameter in context.command.params:
         name = parameter.name or ""
         if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
@@ -147,5 +147,5 @@ def _given_words(context: click.Context, without: Collection[str]) -> list[str]:
                 if parameter.is_flag
                 else [word for each in values for word in (parameter.opts[0], each)]
             )
-        words += values
-    return words
+        given += values
+    return given

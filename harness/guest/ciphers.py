@@ -79,8 +79,8 @@ def choose(machine: Machine, cache: Cache, say: Callable[[str], None]) -> Choice
         GuestError: it takes no connection.
         StoreError: the cache cannot be written.
     """
-    if found := known(machine, cache):
-        return found
+    if before := known(machine, cache):
+        return before
     say("measuring ciphers")
     choice = _measure(machine)
     say(f"SSH by {choice}")

@@ -408,7 +408,7 @@ class Machine:
             picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)
-            for old in sorted(self._screens.glob("*.png"), key=lambda one: one.stat().st_mtime)[:-_SCREENS]:
+            for old in sorted(self._screens.glob("*.png"), key=lambda screen: screen.stat().st_mtime)[:-_SCREENS]:
                 old.unlink(missing_ok=True)
         except (GuestError, OSError):  # the error that it was to show is worth more
             path.unlink(missing_ok=True)

@@ -231,7 +231,7 @@ class Apt:
             (work / name).mkdir(parents=True)
         (work / "status").touch()
         self._conf = work / "apt.conf"
-        architectures = " ".join(f'"{one}";' for one in _architectures(architecture))
+        architectures = " ".join(f'"{each}";' for each in _architectures(architecture))
         self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture, architectures=architectures))
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"

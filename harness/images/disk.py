@@ -338,9 +338,9 @@ class FileSystem:
         return done.stdout
 
 
-def file_owner(told: str) -> tuple[int, int, int]:
+def file_owner(stat: str) -> tuple[int, int, int]:
     """Permissions, user and group of a file, as debugfs' `stat` prints them; root's 0644 if there is none."""
-    match = re.search(r"(?s)Mode: +(\d+).*?\nUser: +(\d+) +Group: +(\d+)", told)
+    match = re.search(r"(?s)Mode: +(\d+).*?\nUser: +(\d+) +Group: +(\d+)", stat)
     return (int(match[1], 8), int(match[2]), int(match[3])) if match else (0o644, 0, 0)
 
 

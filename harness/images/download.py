@@ -96,14 +96,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha512").hexdigest()
 
 
-def _tries(url: str, got: Callable[[], int], progress: Callable[[str], None]) -> Iterator[tenacity.AttemptManager]:
+def _tries(url: str, received: Callable[[], int], progress: Callable[[str], None]) -> Iterator[tenacity.AttemptManager]:
     """Attempts until one works, or _TRIES in a row got no more bytes than there were. Raises DownloadError."""
-    most, failures = got(), 0
+    most, failures = received(), 0
 
     def stop(_: tenacity.RetryCallState) -> bool:
         nonlocal most, failures
-        failures = 0 if got() > most else failures + 1
-        most = max(most, got())
+        failures = 0 if received() > most else failures + 1
+        most = max(most, received())
         return failures >= _TRIES
 
     def tell(state: tenacity.RetryCallState) -> None:

@@ -91,14 +91,15 @@ def with_option(text: str, option: str) -> str:
     def add(line: re.Match[str]) -> str:
         return line[0] if option in line[0].split() else f"{line['start']} {option}{line['rest']}"
 
-    one = r"^(?P<start>[ \t]*multiboot(?:[ \t]+--\S+)*[ \t]+[^\s;]+)(?P<rest>(?:\\\n|[^\n])*)$"
-    return re.sub(one, add, text, flags=re.MULTILINE)
+    multiboot_line = r"^(?P<start>[ \t]*multiboot(?:[ \t]+--\S+)*[ \t]+[^\s;]+)(?P<rest>(?:\\\n|[^\n])*)$"
+    return re.sub(multiboot_line, add, text, flags=re.MULTILINE)
 
 
-def _without_options(words: list[str | None]) -> list[str | None]:
-    while words and words[0] is not None and words[0].startswith("--"):  # multiboot --quirk-..., module --nounzip
-        words = words[1:]
-    return words
+def _without_options(arguments: list[str | None]) -> list[str | None]:
+    # As in multiboot --quirk-..., module --nounzip.
+    while arguments and arguments[0] is not None and arguments[0].startswith("--"):
+        arguments = arguments[1:]
+    return arguments
 
 
 def commands(text: str) -> Iterator[list[str | None]]:
@@ -143,7 +144,7 @@ def _value(piece: re.Match[str]) -> str | None:
     return next(part for part in piece.group("literal", "single", "escaped", "plain") if part is not None)
 
 
-def _join(words: list[str]) -> str:
+def _join(arguments: list[str]) -> str:
     """Words as GRUB hands them to a kernel (GRUB's grub-core/lib/cmdline.c)."""
-    escaped = [re.sub(r"""([\\'"])""", r"\\\1", word) for word in words]
+    escaped = [re.sub(r"""([\\'"])""", r"\\\1", word) for word in arguments]
     return " ".join(f'"{word}"' if " " in word else word for word in escaped)

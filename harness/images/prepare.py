@@ -83,7 +83,7 @@ class Pin:
 
 
 def build(
-    said: dict[str, Any],
+    recipe_: dict[str, Any],
     folder: Path,
     out: Path,
     *,
@@ -96,7 +96,7 @@ def build(
     """Make root.img, and the kernel and modules beside it.
 
     Args:
-        said: what recipe.yaml says.
+        recipe_: what recipe.yaml says.
         folder: the recipe's folder.
         out: the folder to fill.
         public_key: the OpenSSH public key that may log in as root.
@@ -115,7 +115,7 @@ def build(
         GuestError: the image lacks something that could not be installed.
         ToolMissing: a program that is needed is not installed.
     """
-    wanted = recipes.check(Recipe, said, folder)
+    wanted = recipes.check(Recipe, recipe_, folder)
     for name in ("debugfs", "ssh-keygen"):
         host.which(name)
     if file is None:

@@ -22,19 +22,19 @@ class Recipe(BaseModel):
 R = TypeVar("R", bound=Recipe)
 
 
-def check(model: type[R], said: dict[str, Any], folder: Path) -> R:
+def check(model: type[R], recipe: dict[str, Any], folder: Path) -> R:
     """What recipe.yaml says, as a model.
 
     Args:
         model: the kind's model.
-        said: the YAML's data.
+        recipe: the YAML's data.
         folder: the recipe's folder, for the error.
 
     Raises:
         ImageError: a key or value is wrong; the text names the file and the key.
     """
     try:
-        return model.model_validate(said)
+        return model.model_validate(recipe)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -105,13 +105,13 @@ def header_matches(header: str, has: Callable[[str], bool]) -> bool:
     return all(any_of(option, has) for option in options)
 
 
-def any_of(words: Iterable[str], has: Callable[[str], bool]) -> bool:
+def any_of(options: Iterable[str], has: Callable[[str], bool]) -> bool:
     """A `+build` line's words: one must hold, all parts of it between commas."""
 
     def holds(part: str) -> bool:
         return not part.startswith("!!") and (not has(part[1:]) if part.startswith("!") else has(part))
 
-    return any(all(map(holds, word.split(","))) for word in words)
+    return any(all(map(holds, word.split(","))) for word in options)
 
 
 def expression(text: str, has: Callable[[str], bool]) -> bool:

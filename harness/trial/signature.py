@@ -209,10 +209,10 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     """
     lines = stderr.splitlines(keepends=True)
     stacks = next((number for number, line in enumerate(lines) if _BLOCK.fullmatch(line.rstrip())), len(lines))
-    found = [match for line in lines[:stacks] if (match := _HEAD.match(line))]
-    heads = [match for match in found if not match.start("kind")]
+    matches = [match for line in lines[:stacks] if (match := _HEAD.match(line))]
+    heads = [match for match in matches if not match.start("kind")]
     if not heads and stacks < len(lines):
-        heads = found  # something else had begun the line: `doing this... panic: no`
+        heads = matches  # something else had begun the line: `doing this... panic: no`
     if not heads:
         return None
     head, text = heads[0], "".join(lines[:stacks])
