@@ -1,4 +1,4 @@
-"""A toolchain on this machine: where its tools are, what version they have, and which one the user has chosen.
+"""A toolchain on this machine: where its tools are, their version, and which toolchain the user has chosen.
 
 Knows nothing of libgo or programs.
 """
@@ -9,7 +9,6 @@ import functools
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,19 +22,19 @@ from harness.cache import file_digest, lock
 from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
 
-#: The major versions of GCC whose libgo is known; all carry Go 1.18.
+#: The major versions of GCC whose libgo is supported; all have Go 1.18.
 GCC_VERSIONS = range(16, 11, -1)
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Tools found on this machine for one triple.
+    """The tools on this machine for one triple.
 
     Attributes:
         name: its name in the configuration.
         gccgo, gcc: absolute paths of the compilers.
-        version: what gccgo -dumpfullversion says, such as 12.2.0.
-        banner: the first line of gccgo --version, which names the distribution's revision too.
+        version: the output of gccgo -dumpfullversion, such as 12.2.0.
+        banner: the first line of gccgo --version, which has the distribution's revision too.
     """
 
     name: str
@@ -60,9 +59,9 @@ class Toolchain:
         """Flags that every compilation gets."""
         return [*([f"--sysroot={self.sysroot}"] if self.sysroot else []), *self.flags]
 
-    def ask(self, question: str) -> str:
-        """What the Go compiler answers to an option such as -print-file-name=libgo.so. Raises BuildError."""
-        return _ask(self.gccgo, *self.compile_flags, question)
+    def ask(self, option: str) -> str:
+        """What the Go compiler prints for an option such as -print-file-name=libgo.so. Raises BuildError."""
+        return _query(self.gccgo, *self.compile_flags, option)
 
     def tool(self, name: str) -> str:
         """The absolute path of a binutils program, such as strip. Raises ToolMissing."""
@@ -70,11 +69,11 @@ class Toolchain:
 
     @functools.cached_property
     def identity(self) -> dict[str, object]:
-        """What the outcome of a compilation depends on: the compilers' own bytes and the flags."""
+        """What the output of a compilation depends on: the compilers' own bytes and the flags."""
         return {
             "triple": self.triple,
             "gccgo": self.banner,
-            "compilers": [_program_digest(self.gccgo, one) for one in ("go1", "cc1")],
+            "compilers": [_program_digest(self.gccgo, program) for program in ("go1", "cc1")],
             "sysroot": str(self.sysroot),
             "flags": self.flags,
         }
@@ -92,141 +91,148 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
         ToolMissing: a compiler is not installed.
         BuildError: the compiler does not run.
     """
-    said = configuration.toolchain(name)
-    at = ("toolchains", name)
-    prefix = said.prefix or f"{said.triple}-"
-    if "/" in prefix:  # a path is seen from the YAML file, a bare prefix is looked up in PATH
-        prefix = str(configuration.beside(prefix, *at, "prefix"))
-    wanted = [said.gcc] if said.gcc else list(GCC_VERSIONS)
+    config = configuration.toolchain(name)
+    key = ("toolchains", name)
+    prefix = config.prefix or f"{config.triple}-"
+    if "/" in prefix:  # a path is relative to the YAML file; a bare prefix is looked up in PATH
+        prefix = str(configuration.beside(prefix, *key, "prefix"))
+    majors = [config.gcc] if config.gcc else list(GCC_VERSIONS)
     path = packages.search_path()
-    gccgo = next((found for major in wanted if (found := shutil.which(f"{prefix}gccgo-{major}", path=path))), None)
-    gccgo = gccgo or shutil.which(f"{prefix}gccgo", path=path)
+    names = [*(f"{prefix}gccgo-{major}" for major in majors), f"{prefix}gccgo"]
+    gccgo = next((program for name in names if (program := shutil.which(name, path=path))), None)
     if gccgo is None:
-        raise ToolMissing(f"toolchain {name}: no {prefix}gccgo on this machine; {how_to_get(name, said)}")
-    version = _ask(gccgo, "-dumpfullversion")
+        raise ToolMissing(f"toolchain {name}: {prefix}gccgo is not installed; {how_to_get(name, config)}")
+    version = _query(gccgo, "-dumpfullversion")
     major = version.split(".")[0]
-    if said.gcc and int(major) != said.gcc:
-        raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, not the {said.gcc} that `gcc:` asks for")
+    if config.gcc and int(major) != config.gcc:
+        raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, but `gcc:` asks for {config.gcc}")
     gcc = shutil.which(f"{prefix}gcc-{major}", path=path)
-    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", said.triple))
+    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple))
     return Toolchain(
         name=name,
-        triple=said.triple,
+        triple=config.triple,
         prefix=prefix,
         gccgo=gccgo,
         gcc=gcc,
         version=version,
-        banner=_ask(gccgo, "--version").splitlines()[0],
-        sysroot=configuration.beside(said.sysroot, *at, "sysroot") if said.sysroot else None,
-        flags=tuple(said.flags),
-        configure=tuple(said.configure),
-        source=configuration.beside(said.source, *at, "source") if said.source else None,
+        banner=_query(gccgo, "--version").splitlines()[0],
+        sysroot=configuration.beside(config.sysroot, *key, "sysroot") if config.sysroot else None,
+        flags=tuple(config.flags),
+        configure=tuple(config.configure),
+        source=configuration.beside(config.source, *key, "source") if config.source else None,
     )
 
 
-def how_to_get(name: str, said: conf.Toolchain) -> str:
-    """What brings a toolchain that is not there, in words."""
-    takes = f"`harness toolchain use {name} PREFIX` takes one that you have"
-    if said.unavailable:
-        return f"{said.unavailable}; {takes}"
-    if said.build:
-        return f"`harness toolchain build {name}` builds it, {takes}"
-    return f"Debian's package is {_package(f'gccgo-{said.gcc}' if said.gcc else 'gccgo', said.triple)}"
+def how_to_get(name: str, config: conf.Toolchain) -> str:
+    """How to get a toolchain that is not installed, in words."""
+    use = f"`harness toolchain use {name} PREFIX` takes one that you have"
+    if config.unavailable:
+        return f"{config.unavailable}; {use}"
+    if config.build:
+        return f"`harness toolchain build {name}` builds it, {use}"
+    return f"install Debian's package {_package(f'gccgo-{config.gcc}' if config.gcc else 'gccgo', config.triple)}"
 
 
 def use(
     name: str, prefix: str, sysroot: Path | None = None, source: Path | None = None, extra: Sequence[Path] = ()
 ) -> Toolchain:
-    """Take a toolchain that exists for a name of the configuration, from now on and in every run.
+    """Use an existing toolchain for a name of the configuration, from now on and in every run.
 
-    It is taken only when it has shown that it compiles for the triple, and links with a C library.
+    It is recorded only after it has compiled for the triple and linked with a C library.
 
     Args:
         name: the toolchain's name in the configuration.
-        prefix: what comes before each tool's name, such as `/opt/hurd/bin/i686-gnu-`; or the folder that it is
-            installed in, such as `/opt/hurd`.
+        prefix: the text before each tool's name, such as `/opt/hurd/bin/i686-gnu-`; or the folder where it is
+            installed, such as `/opt/hurd`.
         sysroot: the target's headers and libraries, if the compiler does not know them by itself.
         source: GCC's source, if it is not Debian's.
         extra: the user's own configuration files.
 
     Raises:
         ConfigError: there is no such toolchain.
-        ToolMissing: a compiler is not there.
-        BuildError: it is for another triple, its libgo is not known, or it cannot compile an empty program.
+        ToolMissing: a compiler is not installed.
+        BuildError: it is for another triple, its libgo is not supported, or it cannot compile an empty program.
     """
-    said = conf.load(extra).toolchain(name)
+    triple = conf.load(extra).toolchain(name).triple
     if Path(prefix).is_dir():
-        prefix = f"{prefix}/bin/{said.triple}-"
+        prefix = f"{prefix}/bin/{triple}-"
     entry = {
-        "triple": said.triple,  # so that the entry can be read without the file that describes the toolchain
+        "triple": triple,  # so that the entry can be read without the file that describes the toolchain
         "prefix": str(Path(prefix).expanduser().absolute()) if "/" in prefix else prefix,
-        "sysroot": sysroot and str(sysroot.absolute()),  # null where there is none, for an earlier entry may have one
+        "sysroot": sysroot and str(sysroot.absolute()),  # null overrides the sysroot of an earlier entry
         "source": source and str(source.absolute()),
     }
     file = conf.recorded()
     with lock(file.with_suffix(".lock")):
-        known = read(file)[0].get("toolchains", {}) if file.is_file() else {}
+        recorded = read(file)[0].get("toolchains", {}) if file.is_file() else {}
         new = file.with_suffix(".new")
         head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
-        new.write_text(head + yaml.safe_dump({"toolchains": {**known, name: entry}}))
+        new.write_text(head + yaml.safe_dump({"toolchains": {**recorded, name: entry}}))
         try:
-            found = find(name, conf.load([*extra, new]))
-            _try(found)
+            tools = find(name, conf.load([*extra, new]))
+            _check(tools)
             os.replace(new, file)
         finally:
             new.unlink(missing_ok=True)
-    return found
+    return tools
 
 
-def _try(found: Toolchain) -> None:
-    """Raises BuildError if a toolchain is not what its description says."""
-    triple = _ask(found.gccgo, "-dumpmachine")
-    if triple != found.triple:
-        raise BuildError(f"toolchain {found.name}: {found.gccgo} compiles for {triple}, not for {found.triple}")
-    if found.major not in GCC_VERSIONS:
-        raise BuildError(f"toolchain {found.name}: {found.gccgo} is GCC {found.version}, whose libgo is not known")
-    if found.sysroot and not found.sysroot.is_dir():
-        raise BuildError(f"toolchain {found.name}: no sysroot at {found.sysroot}")
+def _check(tools: Toolchain) -> None:
+    """Raise BuildError if a toolchain does not compile, or not for its triple."""
+    triple = _query(tools.gccgo, "-dumpmachine")
+    if triple != tools.triple:
+        raise BuildError(f"toolchain {tools.name}: {tools.gccgo} compiles for {triple}, not for {tools.triple}")
+    if tools.major not in GCC_VERSIONS:
+        raise BuildError(
+            f"toolchain {tools.name}: {tools.gccgo} is GCC {tools.version}; supported are"
+            f" {min(GCC_VERSIONS)} to {max(GCC_VERSIONS)}"
+        )
+    if tools.sysroot and not tools.sysroot.is_dir():
+        raise BuildError(f"toolchain {tools.name}: no sysroot at {tools.sysroot}")
     with tempfile.TemporaryDirectory() as folder:
-        words = [*found.compile_flags, "-o", f"{folder}/program"]
-        for compiler, name, text in (
-            (found.gcc, "empty.c", "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"),
-            (found.gccgo, "empty.go", "package empty\n"),
-        ):
-            program = Path(folder) / name
-            program.write_text(text)
-            only = ["-c"] if name.endswith(".go") else []  # to link Go takes a libgo, which is built later
-            done = subprocess.run([compiler, *words, *only, program], capture_output=True, text=True, check=False)
-            if done.returncode:
-                why = command.first_error(done.stderr)
-                raise BuildError(f"toolchain {found.name}: {compiler} cannot compile an empty program: {why}")
+        options = [*tools.compile_flags, "-o", f"{folder}/program"]
+        c, go = Path(folder) / "empty.c", Path(folder) / "empty.go"
+        c.write_text("#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n")
+        go.write_text("package empty\n")
+        # Go is not linked: that takes a libgo, which is built later.
+        compilations: list[list[str | Path]] = [[tools.gcc, *options, c], [tools.gccgo, *options, "-c", go]]
+        for compilation in compilations:
+            process = command.capture(compilation)
+            if process.returncode:
+                reason = command.first_error(process.stderr.decode(errors="replace"))
+                raise BuildError(f"toolchain {tools.name}: {compilation[0]} cannot compile an empty program: {reason}")
 
 
 def _package(name: str, triple: str) -> str:
-    """Debian's package of a compiler: for the machine that it runs on it has no triple in its name."""
+    """Debian's package of a compiler. That of the compiler for this machine has no triple in its name."""
     return name if triple.split("-") == [platform.machine(), "linux", "gnu"] else f"{name}-{_debian(triple)}"
 
 
 def _debian(triple: str) -> str:
-    """A triple as it stands in packages' names, which have no underscores (Debian Policy, 5.6.7)."""
+    """A triple as packages' names have it, without underscores (Debian Policy, 5.6.7)."""
     return triple.replace("_", "-")
 
 
 def _which(program: str, package: str) -> str:
-    found = shutil.which(program, path=packages.search_path())
-    if found is None:
-        raise ToolMissing(f"no {program} on this machine; Debian's package is {package}")
-    return found
+    path = shutil.which(program, path=packages.search_path())
+    if path is None:
+        raise ToolMissing(f"{program} is not installed (Debian package {package})")
+    return path
 
 
-def _ask(compiler: str, *words: str) -> str:
+def _query(compiler: str, *options: str) -> str:
+    """What a compiler prints for some options. Raises BuildError."""
+    question = f"{compiler} {' '.join(options)}"
     try:
-        return subprocess.run([compiler, *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError(f"{compiler} {' '.join(words)} does not work: {error}") from error
+        process = command.capture([compiler, *options])
+    except OSError as error:
+        raise BuildError(f"{question} does not run: {error.strerror}") from error
+    if process.returncode:
+        raise BuildError(f"{question} failed: {command.first_error(process.stderr.decode(errors='replace'))}")
+    return process.stdout.decode(errors="replace").strip()
 
 
 def _program_digest(driver: str, program: str) -> str:
     """The SHA-256 of a compiler proper, which the driver finds (GCC manual, -print-prog-name)."""
-    path = Path(_ask(driver, f"-print-prog-name={program}"))
+    path = Path(_query(driver, f"-print-prog-name={program}"))
     return file_digest(path) if path.is_file() else ""
