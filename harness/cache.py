@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 
 def digest(thing: Any) -> str:
@@ -155,10 +158,10 @@ class Cache:
         """
         final = self.path(kind, key)
         with lock(self._lock(kind, key), wait):
-            there = final.is_dir()
+            existed = final.is_dir()
             for doomed in (self._set_aside(final), final.parent / f".{key}.new"):
                 shutil.rmtree(doomed, ignore_errors=True)
-        return there
+        return existed
 
     @staticmethod
     def _set_aside(final: Path) -> Path:

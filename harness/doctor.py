@@ -88,21 +88,21 @@ class Check:
 def needs(tests: bool = False) -> list[Need]:
     """All that the harness, or (tests) that and its tests, need of the host."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    found = [
+    needs_ = [
         Need(program, package, shutil.which(program, path=path) is not None)
         for package, programs in {**_PROGRAMS, **(_TEST_PROGRAMS if tests else {})}.items()
         for program in programs
     ]
     venv = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
-    found.append(Need("Python's venv", "python3-venv", venv))
+    needs_.append(Need("Python's venv", "python3-venv", venv))
     major = _gcc()
-    found.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
+    needs_.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
     if tests and platform.machine() == "x86_64":  # a cross compiler for other machines' own target has another name
         twin = f"{_TWIN}-gccgo-{major}"
-        found.append(Need(twin, f"gccgo-{major}", shutil.which(twin) is not None))
+        needs_.append(Need(twin, f"gccgo-{major}", shutil.which(twin) is not None))
     source = packages.gcc_source(major) is not None
-    found.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
-    return found
+    needs_.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
+    return needs_
 
 
 def _gccgo() -> int | None:
@@ -274,13 +274,13 @@ def checks() -> list[Check]:
 
 def _hindrances(tests: bool = False) -> list[Check]:
     """What can keep `make matrix` from working; quick, for it is looked at before each."""
-    found = [Check("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")]
+    checks_ = [Check("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")]
     wanted = needs(tests)
     for need in wanted:
-        found.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
+        checks_.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
     if any(need.there and need.unpackable for need in wanted):
-        found += _compilers()
-    return [*found, *_qemu(), *_cache(), *_room(), *_memory(), *_database()]
+        checks_ += _compilers()
+    return [*checks_, *_qemu(), *_cache(), *_room(), *_memory(), *_database()]
 
 
 def _compilers() -> list[Check]:
@@ -323,11 +323,11 @@ def _kvm() -> Check:
 def _cache() -> list[Check]:
     """Whether the cache can be written."""
     folder = paths.cache_dir()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if os.access(there, os.W_OK | os.X_OK):
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if os.access(existing, os.W_OK | os.X_OK):
         return []
     return [
-        Check("PROBLEM", f"{there} cannot be written; give it to you, or set XDG_CACHE_HOME", fatal=True),
+        Check("PROBLEM", f"{existing} cannot be written; give it to you, or set XDG_CACHE_HOME", fatal=True),
     ]
 
 
@@ -340,19 +340,19 @@ def _room() -> list[Check]:
         wanted[paths.DATA] = _RUN + (0 if _any(paths.DATA / ".venv") else _VENV)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, mib in wanted.items():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        first, others = disks.get(there.stat().st_dev, (folder, 0))
-        disks[there.stat().st_dev] = (first, others + mib)
-    found = []
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        first, others = disks.get(existing.stat().st_dev, (folder, 0))
+        disks[existing.stat().st_dev] = (first, others + mib)
+    checks_ = []
     for folder, mib in disks.values():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        free = shutil.disk_usage(there).free // _MIB
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        free = shutil.disk_usage(existing).free // _MIB
         if free < mib:
             text = f"{folder}: `make matrix` needs {mib} MiB of room, and {free} are free; another disk's folder can be"
-            found.append(Check("PROBLEM", f"{text} named by XDG_CACHE_HOME", fatal=True))
+            checks_.append(Check("PROBLEM", f"{text} named by XDG_CACHE_HOME", fatal=True))
         else:
-            found.append(Check("ok", f"{folder}: {free} MiB are free, `make matrix` needs {mib}"))
-    return found
+            checks_.append(Check("ok", f"{folder}: {free} MiB are free, `make matrix` needs {mib}"))
+    return checks_
 
 
 def _any(folder: Path) -> bool:
@@ -393,16 +393,20 @@ def _available() -> int:
 
 def _orphans() -> list[Check]:
     """QEMUs of the harness that go on though it is gone: their shell, which would end them, was killed too."""
-    found = []
+    checks_ = []
     for folder in Path("/proc").glob("[0-9]*"):
-        words = _words(folder)
-        if not words or not Path(words[0]).name.startswith("qemu-system-") or "file=/dev/fdset/1" not in str(words):
+        command = _words(folder)
+        if (
+            not command
+            or not Path(command[0]).name.startswith("qemu-system-")
+            or "file=/dev/fdset/1" not in str(command)
+        ):
             continue
         if not _has_harness(folder):
-            guest = words[words.index("-name") + 1] if "-name" in words else "?"
+            guest = command[command.index("-name") + 1] if "-name" in command else "?"
             text = f"QEMU of guest {guest} goes on, and no harness is there for it: `kill {folder.name}`"
-            found.append(Check("PROBLEM", text))
-    return found
+            checks_.append(Check("PROBLEM", text))
+    return checks_
 
 
 def _has_harness(folder: Path) -> bool:
@@ -413,8 +417,8 @@ def _has_harness(folder: Path) -> bool:
         except OSError:
             return True  # it has just ended
         folder = folder.with_name(parent)
-        words = _words(folder)
-        if words and folder.name != "1" and re.match(r"python|harness|pytest", Path(words[0]).name):
+        command = _words(folder)
+        if command and folder.name != "1" and re.match(r"python|harness|pytest", Path(command[0]).name):
             return True
     return False
 
@@ -453,27 +457,27 @@ def _database() -> list[Check]:
     except sqlite3.Error as error:
         return [Check("PROBLEM", f"{file}: {error}; move it away, or name another folder by --work", fatal=True)]
     if version > VERSION:
-        text = f"{file} is of a newer harness (version {version}, this one knows {VERSION}); move it away"
+        text = f"{file} was written by a newer version (tables {version}, this one knows {VERSION}); move it away"
         return [Check("PROBLEM", f"{text}, or name another folder by --work", fatal=True)]
     if 0 < version < VERSION:
-        return [Check("ok", f"{file} is of an older harness; the next run brings it up to date")]
+        return [Check("ok", f"{file} was written by an older version; the next run upgrades it")]
     return []
 
 
 def report() -> tuple[str, int]:
     """All that was looked at, what to do, and the exit status: 1 if `make matrix` would fail."""
-    found = checks()
+    results = checks()
     missing = [need for need in needs() if not need.there]
     by_root = sorted({need.package for need in missing if not need.unpackable})
     others = sorted({need.package for need in missing if need.unpackable})
-    lines = [str(check) for check in found]
+    lines = [str(check) for check in results]
     if missing:
         lines += ["", "`make setup` gets what is missing, and removes nothing."]
     if by_root:
         lines.append(f"By hand: sudo apt-get install --no-remove {' '.join(by_root)}")
     if others:
         lines.append(f"Without root, into the cache: {' '.join(others)}")
-    fatal = any(check.fatal for check in found)
+    fatal = any(check.fatal for check in results)
     lines += ["", "`make matrix` fails here as it is" if fatal else "`make matrix` works here"]
     return "\n".join(lines), int(fatal)
 

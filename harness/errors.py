@@ -12,7 +12,7 @@ class HarnessError(Exception):
 
 
 class ConfigError(HarnessError):
-    """A YAML file says something that cannot be meant; the text names file, line and key."""
+    """Invalid configuration; the text names file, line and key."""
 
 
 class ProgramError(HarnessError):

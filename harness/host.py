@@ -66,8 +66,8 @@ def first_error(stderr: str) -> str:
 def which(name: str) -> str:
     """The path of one of TOOLS. Raises ToolMissing, which names its package."""
     # An ordinary user's PATH has no sbin on Debian, where mke2fs is.
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if found is None:
+    path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if path is None:
         package = TOOLS.get(name, name)
         raise ToolMissing(f"{name} is needed and not installed (Debian package {package})")
-    return found
+    return path

@@ -5,6 +5,7 @@ Knows nothing of what it shows.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import threading
@@ -19,6 +20,10 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
+
+from harness import log
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two lines about the same thing where there is no terminal, and from which on it is worth a line on a
 #: terminal that a thing is ready.
@@ -63,7 +68,7 @@ class Reporter:
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: list[str] = []
-        if put is None and sys.stderr.isatty():
+        if put is None and sys.stderr.isatty() and not log.debugging():  # lines of the log would tear it
             console = Console(stderr=True)
             self._live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
@@ -104,6 +109,8 @@ class Reporter:
         """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
         with self._lock:
             self._time(what, text)
+            if _name(text) != _name(self._said.get(what, (0.0, ""))[1]):
+                _log.info("%s: %s", what, text)
             if self._live:
                 self._show(self._live, what, text)
                 if text == READY:
@@ -137,10 +144,10 @@ class Reporter:
         with self._lock:
             since, before = self._since.setdefault(what, (time.monotonic(), done))
             took = time.monotonic() - since
-            made = done - before  # since then; a run that goes on has some already
-            left = took / made * (total - done) if made and done < total else None
-            if made and done == total:
-                self._took[what, ""] = Took(what, "", made, took)
+            count_ = done - before  # since then; a run that goes on has some already
+            left = took / count_ * (total - done) if count_ and done < total else None
+            if count_ and done == total:
+                self._took[what, ""] = Took(what, "", count_, took)
             if self._live:
                 task = self._task(self._live, what)
                 self._live.update(task, completed=done, total=total, left=left, text=text)
@@ -209,8 +216,8 @@ class _Figures(ProgressColumn):
         so_far = "" if since is None else _clock(time.monotonic() - since)
         if task.total is None:
             return Text(so_far)
-        told = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
-        return Text(told if left is None else f"{told}, {_clock(left)} to go")
+        figures = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
+        return Text(figures if left is None else f"{figures}, {_clock(left)} to go")
 
 
 def _clock(seconds: float) -> str:

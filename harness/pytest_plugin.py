@@ -1,4 +1,4 @@
-"""pytest as a door to the engine: Go programs are collected as items, one a cell, and run behind pytest's back.
+"""pytest as a front end of runs: Go programs are collected as items, one a cell, and run behind pytest's back.
 
 `pytest suites/threads --guest linux-i386 --variant no-thread-destruction --trials 5` makes the trials of all selected
 items side by side in the guests, in the order of the items, while pytest waits for one item after the other. An item
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from harness.programs.model import Program, TrialSpec
     from harness.results.expected import Entry
     from harness.results.matrix import Cell
-from harness.trial.record import Trial
     from harness.run.job import Batch
+    from harness.trial.record import Trial
 
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
 _ENDING = 5.0
@@ -43,7 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--guest", action="append", default=[], help="A guest; repeatable. [default: linux-i386]")
     group.addoption("--variant", action="append", default=[], help="A libgo; repeatable. [default: the usual ones]")
     group.addoption("--trials", type=_positive, default=1, metavar="N", help="Trials of each cell. [default: 1]")
-    group.addoption("--harness-jobs", type=_positive, metavar="N", help="Guests side by side; one a worker of xdist.")
+    group.addoption(
+        "--harness-workers",
+        "--harness-jobs",
+        dest="harness_jobs",
+        type=_positive,
+        metavar="N",
+        help="Guests side by side; one a worker of xdist.",
+    )
     group.addoption(
         "--harness-conf", action="append", default=[], type=Path, metavar="FILE", help="A YAML file; repeatable."
     )
@@ -164,14 +171,16 @@ class GoItem(pytest.Item):
         self._trials = self._run.wait(self)
         lost = [trial for trial in self._trials if trial.verdict == "error"]
         if lost:
-            raise GuestError(f"{len(lost)} of {len(self._trials)} trials were spoilt by the guest: {lost[0].reason}")
+            raise GuestError(
+                f"{len(lost)} of {len(self._trials)} trials ended in infrastructure errors: {lost[0].reason}"
+            )
 
     def runtest(self) -> None:
         """Judge the cell."""
         cell = self._run.judge(self, self._trials)
         signatures = "; ".join(cell.signatures)
-        told = {"guest": self.guest, "variant": self.variant, "trials": cell.trials, "passed": cell.passed}
-        self.user_properties += [*told.items(), *([("signature", signatures)] if signatures else [])]
+        facts = {"guest": self.guest, "variant": self.variant, "trials": cell.trials, "passed": cell.passed}
+        self.user_properties += [*facts.items(), *([("signature", signatures)] if signatures else [])]
         if cell.known and not cell.surprise:
             pytest.xfail(cell.findings[0].expected)
         if cell.known or cell.surprise:
@@ -207,7 +216,7 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
     if cell.contradicts:
         lines.append(f"expected: {cell.contradicts}")
     for finding in cell.findings:
-        trial = next(one for one in trials if finding.title == (one.signature or one.reason))
+        trial = next(each for each in trials if finding.title == (each.signature or each.reason))
         lines += ["", f"{finding.verdict}, {finding.count} of {cell.trials}: {finding.title}"]
         if finding.title != trial.reason:
             lines.append(trial.reason)
@@ -223,7 +232,7 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
 
 
 class _Run:
-    """The engine's run for a session: begun when the first item needs it, in a thread of its own.
+    """The run of a session: begun when the first item needs it, in a thread of its own.
 
     Raises HarnessError if the configuration, a guest, a variant or the work directory is wrong.
 
@@ -233,26 +242,25 @@ class _Run:
 
     def __init__(self, config: pytest.Config) -> None:
         from harness import paths
-        from harness.build.variants import check_variants, load_configuration
+        from harness.build.variants import load_configuration, variant_configs
         from harness.errors import StoreError
         from harness.run.manifest import known_failures
 
-        said = config.option
+        options = config.option
         self._config = config
         self._worker = hasattr(config, "workerinput")
-        self._count: int = said.trials
-        self._work = paths.work_dir(said.harness_work)
-        there = next(one for one in (self._work, *self._work.parents) if one.exists())
-        if not there.is_dir():
-            raise StoreError(f"the work directory {self._work} cannot be made: {there} is no folder")
-        self._configuration = load_configuration(said.harness_conf, self._work)
-        self._guests = {name: self._configuration.guest(name) for name in said.guest or ["linux-i386"]}
-        names = dict.fromkeys(said.variant or self._configuration.usual)
+        self._count: int = options.trials
+        self._work = paths.work_dir(options.harness_work)
+        existing = next(place for place in (self._work, *self._work.parents) if place.exists())
+        if not existing.is_dir():
+            raise StoreError(f"the work directory {self._work} cannot be made: {existing} is no folder")
+        self._configuration = load_configuration(options.harness_conf, self._work)
+        self._guests = {name: self._configuration.guest(name) for name in options.guest or ["linux-i386"]}
+        names = dict.fromkeys(options.variant or self._configuration.usual)
         self._triples = {
             name: self._configuration.toolchain(guest.toolchain).triple for name, guest in self._guests.items()
         }
-        check_variants(list(names), self._triples.values(), self._configuration)
-        self._variants = {name: self._configuration.variant(name) for name in names}
+        self._variants = variant_configs(names, self._triples.values(), self._configuration)
         self._expected: list[Entry] = known_failures(self._configuration)
         self._thread: threading.Thread | None = None
         self._orders: SimpleQueue[list[GoItem] | None] = SimpleQueue()
@@ -274,20 +282,20 @@ class _Run:
 
     def options(self) -> str:
         """The options that a command needs to run one item again as it was run."""
-        said = self._config.option
-        words = [word for name in said.guest for word in ("--guest", name)]
-        words += [word for name in said.variant for word in ("--variant", name)]
-        words += ["--trials", str(self._count)] if self._count > 1 else []
-        words += [word for file in said.harness_conf for word in ("--harness-conf", str(file))]
-        return shlex.join(words)
+        given = self._config.option
+        arguments = [word for name in given.guest for word in ("--guest", name)]
+        arguments += [word for name in given.variant for word in ("--variant", name)]
+        arguments += ["--trials", str(self._count)] if self._count > 1 else []
+        arguments += [word for file in given.harness_conf for word in ("--harness-conf", str(file))]
+        return shlex.join(arguments)
 
     def wait(self, item: GoItem) -> list[Trial]:
         """An item's trials, once all are made. Raises what ended the run before."""
         key = _key(item)
         if key not in self._ordered:
             # A worker of xdist learns of its items one by one; otherwise all that are selected are made at once.
-            items = [one for one in item.session.items if isinstance(one, GoItem)]
-            others = [one for one in items if self.fits(one.guest, one.variant, one.program)]
+            items = [each for each in item.session.items if isinstance(each, GoItem)]
+            others = [each for each in items if self.fits(each.guest, each.variant, each.program)]
             self._order([item] if self._worker else others, others)
         while True:
             with self._changed:
@@ -305,8 +313,8 @@ class _Run:
         from harness.results import matrix
 
         names = ([item.guest], [item.variant], [item.program.name])
-        made = matrix.build({}, *names, BASELINE, trials, [], expected=self._expected, day=date.today())
-        return made.cells[0]
+        counted = matrix.build({}, *names, BASELINE, trials, [], expected=self._expected, day=date.today())
+        return counted.cells[0]
 
     def end(self) -> None:
         """End the run; at once, if pytest ends before all that was ordered is made."""
@@ -323,8 +331,8 @@ class _Run:
     def _slots(self, guest: str, variant: str, program: Program) -> Iterator[TrialSpec]:
         from harness.programs.select import trial_specs
 
-        one: dict[str, conf.Guest] = {guest: self._guests[guest]}
-        return trial_specs(one, self._triples, {variant: self._variants[variant]}, [program], self._count)
+        guests: dict[str, conf.Guest] = {guest: self._guests[guest]}
+        return trial_specs(guests, self._triples, {variant: self._variants[variant]}, [program], self._count)
 
     def _order(self, items: list[GoItem], selected: list[GoItem]) -> None:
         self._ordered |= set(map(_key, items))
@@ -339,20 +347,20 @@ class _Run:
         from harness.run.job import RunHooks
         from harness.run.request import Request
 
-        said = self._config.option
+        options = self._config.option
         request = Request(
             selection=tuple(dict.fromkeys(str(item.path) for item in selected)),
             guests=tuple(dict.fromkeys(item.guest for item in selected)),
             variants=tuple(dict.fromkeys(item.variant for item in selected)),
             trials=self._count,
-            jobs=1 if self._worker else said.harness_jobs,
-            conf_files=tuple(said.harness_conf),
+            jobs=1 if self._worker else options.harness_jobs,
+            conf_files=tuple(options.harness_conf),
             work=self._work,
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:
-            door = RunHooks(self._batches(), self._finished, self._stopped)
-            _, run = run_request(request, _steps(self._steps.put), door=door)
+            hooks = RunHooks(self._batches(), self._finished, self._stopped)
+            _, run = run_request(request, _steps(self._steps.put), hooks=hooks)
             self.told = f"Trials are in {self._work}; `harness show {run.id}` shows them"
         except BaseException as error:  # it is raised again by those who wait
             failure = error

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import settings
 
 from harness import conf, paths
-from harness.build import source, toolchain
+from harness.build import libgo, source, toolchain
+from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
+from harness.conf.load import BASELINE
+from harness.progress import Reporter
 from tests import hostile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as harness/bisect has it, before NumPy is loaded
@@ -65,3 +68,24 @@ def tools() -> toolchain.Toolchain:
 def gcc(tools: toolchain.Toolchain) -> Path:
     """GCC's source, unpacked in the user's cache."""
     return source.unpack(tools, Cache(paths.cache_dir()))
+
+
+@pytest.fixture(scope="session")
+def pristine_tree(tools: toolchain.Toolchain) -> Path:
+    """The tree of the unpatched libgo in the user's cache, built if it is not there, with GCC's source beside it."""
+    cache = Cache(paths.cache_dir())
+    with Reporter() as report:
+        variants = read_variants([BASELINE], [tools.triple], conf.load())
+        build_variants(variants.values(), tools, cache, report)
+        return libgo._tree(tools, libgo.Recipe(), cache, cache.root / "logs" / "tests", lambda text: None)
+
+
+@pytest.fixture
+def libgo_cache(tmp_path: Path, pristine_tree: Path) -> Cache:
+    """A cache that has the unpatched tree and the source, and nothing else."""
+    root = tmp_path / "cache" / "harness"
+    for kind in ("libgo-tree", "gcc-source"):
+        (root / kind).mkdir(parents=True)
+        for path in (paths.cache_dir() / kind).glob("[!.]*"):
+            (root / kind / path.name).symlink_to(path)
+    return Cache(root)

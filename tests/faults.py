@@ -149,7 +149,7 @@ def write(folder: Path, programs: dict[str, Fault]) -> Path:
 
 def command(*words: object, before: str = "") -> list[str]:
     """The command line of a harness in a process of its own, with Python to run before it."""
-    code = f"import sys\n{before}\nfrom harness.cli import main\nmain()"
+    code = f"import sys\n{before}\nfrom harness.cli.app import main\nmain()"
     return [sys.executable, "-c", code, *map(str, words)]
 
 

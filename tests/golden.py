@@ -24,9 +24,9 @@ from pathlib import Path
 
 from harness import paths
 from harness.progress import Reporter
-from harness.trial.record import Trial
 from harness.run.conductor import run_request
 from harness.run.request import Request
+from harness.trial.record import Trial
 from harness.trial.signature import of_crash, of_hang
 
 FOLDER = paths.DATA / "tests" / "data" / "signatures"

@@ -28,7 +28,7 @@ from rich.table import Table
 from harness import conf, paths
 from harness.build import libgo, source, toolchain
 from harness.build.artifacts import Artifacts
-from harness.build.variants import build_variants, variant_recipe
+from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
 from harness.guest import datadisk
 from harness.programs.header import read_program
@@ -37,10 +37,11 @@ from harness.progress import READY, Reporter
 from harness.results import page
 from harness.results.load import load_matrix
 from harness.results.matrix import Matrix
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.job import RunContext
 from harness.run.workers import WorkerPool
+from harness.trial.execute import GuestSetup
+from harness.trial.record import Trial, Verdict
 from tests import bisects, runs
 from tools import dejagnu
 from tools.setting import GUEST, Setting, setting
@@ -107,39 +108,39 @@ class Trials:
 
     def __init__(self, said: Setting, built: Artifacts, guests: int) -> None:
         self._guests = guests
-        files = {GUEST: said.files}
-        job = RunContext(
-            said.configuration, files, {said.guest.toolchain: built}, said.folder, said.cache, "on-trouble", None
-        )
-        self._crew = WorkerPool(job, said.report)
+        names = said.configuration.signal_names(GUEST)
+        setup = GuestSetup(GUEST, said.guest, said.tools.triple, names, built)
+        variants = {name: variant.config for name, variant in said.variants.items()}
+        context = RunContext({GUEST: setup}, {GUEST: said.files}, variants, said.folder, said.cache, "on-trouble")
+        self._pool = WorkerPool(context, said.report)
         self._store = Store(said.folder / f"results-{guests}.sqlite")
         self._run = self._store.begin({})
         self._numbers = itertools.count(1)
-        self._crew.start({GUEST: guests})
+        self._pool.start({GUEST: guests})
 
     def make(self, programs: Iterable[Program]) -> list[Trial]:
         """Make one trial of each program: as in a run, a guest's next one is given out once its last one is stored."""
         slots = (TrialSpec(GUEST, VARIANT, one, number) for one, number in zip(programs, self._numbers, strict=False))
         open_ = 0
         for slot in itertools.islice(slots, self._guests):
-            self._crew.put(slot)
+            self._pool.put(slot)
             open_ += 1
         made = []
         while open_:
-            outcome = self._crew.results.get()
-            if outcome.slot is None or outcome.trial["verdict"] != "pass":
+            outcome = self._pool.results.get()
+            if outcome.trial is None or outcome.trial.verdict is not Verdict.PASS:
                 sys.exit(f"bench: a trial that should pass did not: {outcome}")
-            made.append(Trial(**outcome.trial, attempt=1))
-            self._store.add(self._run, made[-1])
+            made.append(outcome.trial)
+            self._store.add(self._run, outcome.trial)
             open_ -= 1
             for slot in itertools.islice(slots, 1):
-                self._crew.put(slot)
+                self._pool.put(slot)
                 open_ += 1
         return made
 
     def stop(self) -> None:
         """End the guests."""
-        self._crew.stop()
+        self._pool.stop()
 
 
 @contextmanager
@@ -236,7 +237,8 @@ def files_by_disk() -> Bench:
     )
     with setting() as said:
         built = said.built([])
-        built.libgos.update(build_variants([OTHER], said.tools, said.configuration, said.cache, said.report))
+        other = read_variants([OTHER], [said.tools.triple], said.configuration)
+        built.libgos.update(build_variants(other.values(), said.tools, said.cache, said.report))
         contents = built.contents(said.guest, [VARIANT, OTHER])
         agent, mount = built.agent_target(said.guest), f"{said.guest.folder}/data"
         for _ in range(LONG_TURNS):
@@ -350,12 +352,12 @@ def libgo_builds() -> Bench:
         " Python, in caches of their own. Full: configure and make of the unpatched source. Whole: the same of the"
         " patched source.",
     )
-    recipes = {name: variant_recipe(name, configuration) for name in ("pristine", go, c)}
+    variants = read_variants(("pristine", go, c), [tools.triple], configuration)
     with caches(2) as (cache, other), Reporter() as report:
 
         def make(name: str, into: Cache = cache, whole: bool = False) -> libgo.Libgo:
             label = f"libgo {name}{', whole' * whole}"
-            made = libgo.build(tools, recipes[name], into, lambda text: report.step(label, text), whole=whole)
+            made = libgo.build(tools, variants[name].recipe, into, lambda text: report.step(label, text), whole=whole)
             report.step(label, READY)
             return made
 

@@ -28,8 +28,8 @@ from harness.guest.pool import Guest
 from harness.programs import gcc_suites
 from harness.programs.gotags import Target
 from harness.programs.model import Program
-from harness.trial.record import JUDGED, Trial
 from harness.results.store import Store
+from harness.trial.record import JUDGED, Trial
 from tools.setting import GUEST, Setting, setting
 
 #: What DejaGnu loads: its way to the guest. The guest has neither scp nor an SFTP server, so that files go through
@@ -204,7 +204,7 @@ def main() -> None:
                 finally:
                     other.close()
         odd = [one.name for one in chosen if (results[one.name] == "PASS") != (made[one.name].verdict == "pass")]
-        counts = [Counter(trial.verdict for trial in made.values()), Counter(results.values())]
+        counts = [Counter(str(trial.verdict) for trial in made.values()), Counter(results.values())]
         words = [", ".join(f"{number} {what}" for what, number in sorted(each.items())) for each in counts]
         table.add_row(name, str(len(chosen)), *words, str(len(odd)))
         for one in odd:

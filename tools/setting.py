@@ -13,7 +13,7 @@ from pathlib import Path
 from harness import conf, paths
 from harness.build import program, toolchain
 from harness.build.artifacts import AGENT_SOURCE, Artifacts
-from harness.build.variants import build_variants
+from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
 from harness.guest import boot
 from harness.guest.machine import Machine
@@ -44,7 +44,8 @@ class Setting:
         self.tools = toolchain.find(self.guest.toolchain, self.configuration)
         self.cache = Cache(paths.cache_dir())
         self.files = find_boot_files(GUEST, self.configuration, lambda text: report.step(f"image {GUEST}", text))
-        self.libgo = build_variants([variant], self.tools, self.configuration, self.cache, report)[variant]
+        self.variants = read_variants([variant], [self.tools.triple], self.configuration)
+        self.libgo = build_variants(self.variants.values(), self.tools, self.cache, report)[variant]
         self.agent = program.build_agent(AGENT_SOURCE, self.tools, self.cache)
 
     def say(self, text: str) -> None:

@@ -29,8 +29,8 @@ from rich.table import Table
 from harness.errors import GuestError
 from harness.guest.shell import Shell
 from harness.images import image
-from harness.trial.record import JUDGED
 from harness.results.store import Store
+from harness.trial.record import JUDGED
 from tests import faults
 from tests.faults import Fault
 
@@ -45,7 +45,7 @@ PROGRAMS |= {
 #: Seconds between two faults, on average.
 PAUSE = 10.0
 #: What waits long is made to wait less: QEMU's monitor, and the clock that takes a gap for sleep.
-SHORTER = "from harness.guest import monitor; monitor._SHORT = 4.0\nfrom harness import steady; steady._GAP = 3.0"
+SHORTER = "from harness.guest import monitor; monitor._SHORT = 4.0\nfrom harness import clock; clock._GAP = 3.0"
 
 
 class Soak:

@@ -1,6 +1,7 @@
 """The bisect: which part of a patch, or which commit, changes what a program does, when it does so only now and then.
 
-A caller of plan, build, trial and store: it chooses the next libgo to try, and the engine tries it.
+May import run and all below. Must not know the command line, or how a trial runs: it chooses the next libgo to try, and
+a run tries it.
 """
 
 import os

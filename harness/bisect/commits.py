@@ -56,11 +56,21 @@ class Commits:
             self._git("merge-base", "--is-ancestor", self.good, self.bad)
         except BuildError as error:
             raise ConfigError(f"{repository}: {good} is not an ancestor of {bad}") from error
-        words = ("rev-list", "--reverse", "--first-parent", "--topo-order", f"{self.good}..{self.bad}", "--", *_PATHS)
-        self.ids = self._text(*words).split()
+        arguments = (
+            "rev-list",
+            "--reverse",
+            "--first-parent",
+            "--topo-order",
+            f"{self.good}..{self.bad}",
+            "--",
+            *_PATHS,
+        )
+        self.ids = self._text(*arguments).split()
         if not self.ids:
             raise ConfigError(f"{repository}: no commit of {text} changes libgo")
-        self.units = [Unit(one[:12], "libgo", self._text("log", "-1", "--format=%s", one), "") for one in self.ids]
+        self.units = [
+            Unit(commit[:12], "libgo", self._text("log", "-1", "--format=%s", commit), "") for commit in self.ids
+        ]
         self.needs: set[tuple[int, int]] = set()
         self.likely: dict[tuple[int, int], float] = {}
 
@@ -76,8 +86,8 @@ class Commits:
         """GCC's source at the beginning of the range, as far as libgo needs it, unpacked once. Raises BuildError."""
 
         def unpack(staging: Path) -> None:
-            there = set(self._text("ls-tree", "-r", "--name-only", self.good, "--", *PARTS).split("\n"))
-            parts = [part for part in PARTS if any(name == part or name.startswith(f"{part}/") for name in there)]
+            names = set(self._text("ls-tree", "-r", "--name-only", self.good, "--", *PARTS).split("\n"))
+            parts = [part for part in PARTS if any(name == part or name.startswith(f"{part}/") for name in names)]
             top = self._text("ls-tree", "--name-only", self.good).split("\n")
             wanted = [*parts, *(name for name in top if any(Path(name).match(pattern) for pattern in SCRIPTS))]
             with tempfile.TemporaryFile() as archive:
@@ -95,10 +105,10 @@ class Commits:
         except BuildError as error:
             raise ConfigError(f"{self._repository}: has no commit {name}") from error
 
-    def _text(self, *words: str) -> str:
-        return self._git(*words).decode(errors="replace").strip()
+    def _text(self, *arguments: str) -> str:
+        return self._git(*arguments).decode(errors="replace").strip()
 
-    def _git(self, *words: str) -> bytes:
+    def _git(self, *arguments: str) -> bytes:
         if not self._repository.is_dir():
             raise ConfigError(f"{self._repository}: is not there, or not a folder")
-        return worktree.git(self._repository, *words)
+        return worktree.git(self._repository, *arguments)

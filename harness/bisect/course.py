@@ -169,7 +169,7 @@ class Course:
             self._learn(seen)
 
     def lost(self, subset: Subset) -> bool:
-        """A trial was spoilt by the guest, however often it was tried. Returns whether the set is given up for it."""
+        """A trial ended in infrastructure errors, however often it was tried. Returns whether the set is given up."""
         self._lost[subset] += 1
         given_up = self._lost[subset] >= _LOST and not any(seen.subset == subset for seen in self.seen)
         if given_up:
@@ -210,10 +210,10 @@ class Course:
 
     def count(self, subset: Subset, question: Question | None = None) -> Count:
         """How the trials of a set came out."""
-        asked = question or self.question or Question()
+        wanted = question or self.question or Question()
         those = [seen for seen in self.seen if seen.subset == subset]
-        counting = [seen for seen in those if self.counts(seen, asked)]
-        return Count(sum(seen.shows(asked) for seen in counting), len(counting), len(those) - len(counting))
+        counting = [seen for seen in those if self.counts(seen, wanted)]
+        return Count(sum(seen.shows(wanted) for seen in counting), len(counting), len(those) - len(counting))
 
     def _baseline_titles(self) -> set[str]:
         return {seen.title for seen in self.seen if seen.subset == NOTHING}
@@ -234,11 +234,13 @@ class Course:
         """What was asked for, or what differs most: a title rather than a verdict, if it explains as much."""
         if self.case.asked:
             return self.case.asked
-        seen = [one for one in self.seen if one.subset == self.case.whole]
-        titled = [Question(title=one.title) for one in seen if one.verdict in ("crash", "hang")]
+        seen = [seen_trial for seen_trial in self.seen if seen_trial.subset == self.case.whole]
+        titled = [Question(title=seen_trial.title) for seen_trial in seen if seen_trial.verdict in ("crash", "hang")]
         # That it passes is only a change where the baseline does not.
-        well = {one.verdict for one in self.seen if one.subset == NOTHING} <= {"pass"}
-        verdicts = [Question(verdict=one.verdict) for one in seen if not (well and one.verdict == "pass")]
+        well = {seen_trial.verdict for seen_trial in self.seen if seen_trial.subset == NOTHING} <= {"pass"}
+        verdicts = [
+            Question(verdict=seen_trial.verdict) for seen_trial in seen if not (well and seen_trial.verdict == "pass")
+        ]
         options = list(dict.fromkeys([*titled, *verdicts]))
         return min(options, key=self._alike, default=Question(verdict="crash"))
 
@@ -339,34 +341,36 @@ def steps(course: Course) -> list[Step]:
     again = Course(course.case)
     rows: list[_Row] = []
     left = list(course.failed)
-    for place, one in enumerate([*course.seen, None]):
-        while left and (one is None or left[0].after <= place):
+    for place, row_trial in enumerate([*course.seen, None]):
+        while left and (row_trial is None or left[0].after <= place):
             failed = left.pop(0)
             again.fails(failed.subset, failed.why)
             rows.append(_Row(failed.subset, why=failed.why))
             _believe(rows[-1], again)
-        if one is None:
+        if row_trial is None:
             break
         end = again.question is None
-        if one.subset not in again.built:
-            again.builds(one.subset)
-        again.saw(one)
+        if row_trial.subset not in again.built:
+            again.builds(row_trial.subset)
+        again.saw(row_trial)
         known = [
-            row for row in (rows if end else rows[-1:]) if row.end == end and row.subset == one.subset and row.seen
+            row
+            for row in (rows if end else rows[-1:])
+            if row.end == end and row.subset == row_trial.subset and row.seen
         ]
-        row = known[0] if known else _Row(one.subset, end=end)
+        row = known[0] if known else _Row(row_trial.subset, end=end)
         rows += [] if known else [row]
-        row.seen.append(one)
+        row.seen.append(row_trial)
         _believe(row, again)
     question = course.question or course._candidate()
-    found = []
+    steps_ = []
     for row in rows:
-        counting = [one for one in row.seen if course.counts(one, question)]
-        shown = sum(one.shows(question) for one in counting)
+        counting = [row_trial for row_trial in row.seen if course.counts(row_trial, question)]
+        shown = sum(row_trial.shows(question) for row_trial in counting)
         count = Count(shown, len(counting), len(row.seen) - len(counting))
-        verdicts = Counter(one.verdict for one in row.seen)
-        found.append(Step(row.subset, count, verdicts, row.why, row.answer, row.none))
-    return found
+        verdicts = Counter(row_trial.verdict for row_trial in row.seen)
+        steps_.append(Step(row.subset, count, verdicts, row.why, row.answer, row.none))
+    return steps_
 
 
 def _believe(row: _Row, course: Course) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from harness import log
 from harness.bisect.commits import Commits
 from harness.bisect.course import NOTHING, Case, Course, Question, Seen
 from harness.bisect.report import Story
@@ -26,7 +28,6 @@ from harness.cache import file_digest
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
-from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.results.words import one_line
 from harness.run.conductor import Interrupted, conduct
@@ -36,6 +37,7 @@ from harness.run.prepare import PreparedRun, add_variant, prepare_run
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
 from harness.run.workers import WorkerPool
+from harness.trial.record import Trial
 
 #: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
 #: a libgo that they had not at once before.
@@ -77,21 +79,27 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
         HarnessError: bad input, before anything boots; or trouble, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
+    with log.of_run() as log_to:
+        return _run_bisect(request, report, resume, log_to)
+
+
+def _run_bisect(
+    request: BisectRequest, report: Reporter, resume: int | None, log_to: Callable[[Path], None]
+) -> Finished:
     prepared = prepare_bisect(request)
     whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
     conf_files = (*request.conf_files, prepared.variants.file)
-    one = Request(
-        (request.program,), (request.guest,), (request.baseline, whole), 1, request.jobs, conf_files, request.work
-    )
-    asked = resolve(one)
-    if len(asked.programs) != 1:
-        raise ConfigError(f"{request.program} is {len(asked.programs)} programs, and a bisect is of one")
-    asked.cell()
-    prepared.variants.configuration = asked.configuration
+    variants = (request.baseline, whole)
+    ends = Request((request.program,), (request.guest,), variants, 1, request.jobs, conf_files, request.work)
+    resolved = resolve(ends)
+    if len(resolved.programs) != 1:
+        raise ConfigError(f"{request.program} matches {len(resolved.programs)} programs; a bisect needs exactly one")
+    resolved.cells()
+    prepared.variants.configuration = resolved.configuration
     store = Store(request.work / "results.sqlite")
-    provided = prepare_run(asked, report)
-    check_built(asked, provided, request.baseline, whole)
-    plan = {**provided.described, "resumable": False, "bisect": _described(request, prepared)}
+    prepared_run = prepare_run(resolved, report)
+    check_built(prepared_run, request.baseline, whole)
+    plan = {**prepared_run.plan, "resumable": False, "bisect": _described(request, prepared)}
     if resume is None:
         number = store.begin(plan)
     else:
@@ -99,14 +107,15 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
         before = store.run(number)
         check_same(before, plan, f"bisect {number} cannot go on", whole=False)
         if before.plan["bisect"]["made of"] != plan["bisect"]["made of"]:
-            raise StoreError(f"bisect {number} cannot go on: the patch is not what it was when it was begun")
+            raise StoreError(f"bisect {number} cannot go on: the patch has changed since it began")
         plan = before.plan
-    driver = Driver(request, prepared, asked, provided, store, number, plan, report)
+    log_to(request.work / "runs" / str(number))
+    driver = Driver(request, prepared, resolved, prepared_run, store, number, plan, report)
     try:
         if resume is not None:
             driver.replay()
-        door = RunHooks((), driver.finished, threading.Event())
-        conduct(asked, provided, store, number, report, driver.batches, door=door)
+        hooks = RunHooks((), driver.finished, threading.Event())
+        conduct(resolved, prepared_run, store, number, report, driver.batches, hooks=hooks)
     except (KeyboardInterrupt, Interrupted) as error:
         raise BisectInterrupted(number, len(driver.course.seen)) from error
     finally:
@@ -115,12 +124,12 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
     return Finished(request, store.run(number), prepared.units, driver.course, _patch(prepared.units, driver.course))
 
 
-def check_built(asked: ResolvedRequest, provided: PreparedRun, baseline: str, whole: str) -> None:
+def check_built(prepared: PreparedRun, baseline: str, whole: str) -> None:
     """Raise HarnessError if the program does not compile, or both ends are the same."""
-    (built,) = provided.built.values()
-    for words in built.broken.values():
-        raise ProgramError(words)
-    libraries = [built.libgos[name].library for name in (baseline, whole)]
+    (artifacts,) = prepared.artifacts.values()
+    for output in artifacts.broken.values():
+        raise ProgramError(output)
+    libraries = [artifacts.libgos[name].library for name in (baseline, whole)]
     if file_digest(libraries[0]) == file_digest(libraries[1]):
         raise PatchError(f"the patch changes nothing in the libgo that is built: it is the one of {baseline}")
 
@@ -143,6 +152,15 @@ def _patch(units: Units, course: Course) -> bytes:
     return units.between(min(sets[0]), max(sets[-1])) if isinstance(units, Commits) else units.compose(sets[0])
 
 
+@dataclass(frozen=True)
+class _RunningBuild:
+    """The build of a set that began at `begun`, in seconds of time.monotonic."""
+
+    subset: Subset
+    begun: float
+    future: Future[None]
+
+
 class Driver:
     """Asks the course what to do and has it done.
 
@@ -154,8 +172,8 @@ class Driver:
         self,
         request: BisectRequest,
         prepared: PreparedBisect,
-        asked: ResolvedRequest,
-        provided: PreparedRun,
+        resolved: ResolvedRequest,
+        prepared_run: PreparedRun,
         store: Store,
         number: int,
         plan: dict[str, Any],
@@ -163,7 +181,7 @@ class Driver:
     ) -> None:
         units = prepared.units
         self._units, self._variants = units, prepared.variants
-        self._asked, self._provided, self._report = asked, provided, report
+        self._resolved, self._prepared, self._report = resolved, prepared_run, report
         self._store, self._number, self._plan = store, number, plan
         self.course = Course(
             Case(
@@ -176,30 +194,30 @@ class Driver:
                 Question.parse(request.outcome) if request.outcome else None,
             )
         )
-        self._slot = asked.cell()
+        self._cell = resolved.cells()[0]
         self._numbers: Counter[Subset] = Counter()
         self._current: Subset | None = None
         self._held: Subset | None = None
         self._times: list[float] = []
         self._builds: list[float] = []
         self._wanted: Subset | None = None
-        self._building: tuple[Subset, float, Future[None]] | None = None
+        self._building: _RunningBuild | None = None
         self._builder = ThreadPoolExecutor(1)
         self._stopped = threading.Event()
-        self._crew: WorkerPool | None = None
+        self._pool: WorkerPool | None = None
 
     def replay(self) -> None:
         """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
-        said = self._plan["bisect"]
+        progress = self._plan["bisect"]
         by_name = {}
-        for name, units in said["built"].items():
+        for name, units in progress["built"].items():
             subset = frozenset(units)
             if self._variants.add(subset) != name:
-                raise StoreError(f"bisect {self._number} cannot go on: {name} is not what it was")
-            add_variant(name, self._asked, self._provided, self._report)
+                raise StoreError(f"bisect {self._number} cannot go on: {name} has changed")
+            add_variant(self._variants.read(name), self._resolved, self._prepared, self._report)
             by_name[name] = subset
         by_name |= {name: subset for subset, name in self._variants.names.items()}
-        failed = [(one["after"], frozenset(one["units"]), one["why"]) for one in said["failed"]]
+        failed = [(entry["after"], frozenset(entry["units"]), entry["why"]) for entry in progress["failed"]]
         for trial in self._store.trials(self._number):
             subset = by_name[trial.variant]
             self._numbers[subset] = max(self._numbers[subset], trial.number)
@@ -216,17 +234,17 @@ class Driver:
         for subset in by_name.values():
             self.course.builds(subset)
 
-    def batches(self, makers: Executor, interrupted: Callable[[], bool]) -> Iterator[Batch]:
-        """The trials: as many as can be made until a libgo is wanted that is not built yet, and so on."""
-        self._crew = makers if isinstance(makers, WorkerPool) else None
+    def batches(self, executor: Executor, interrupted: Callable[[], bool]) -> Iterator[Batch]:
+        """The trials: as many as can run until a libgo is wanted that is not built yet, and so on."""
+        self._pool = executor if isinstance(executor, WorkerPool) else None
         self._hold()
         while not self.course.result:
-            yield Batch({self._slot.guest: self._slots}, expected=lambda: self.course.to_go(self._costs()))
+            yield Batch({self._cell.guest: self._trials}, expected=lambda: self.course.to_go(self._costs()))
             if interrupted():
                 raise KeyboardInterrupt
             if not self.course.result and self._wanted is not None:
                 self._build(self._wanted)
-                while self._building and not self._building[2].done():
+                while self._building and not self._building.future.done():
                     if interrupted():
                         raise KeyboardInterrupt
                     time.sleep(0.1)
@@ -249,14 +267,16 @@ class Driver:
         self._show()
 
     def _lost(self, subset: Subset, trial: Trial) -> None:
-        """A trial was spoilt as often as it was tried. Raises GuestError if that is always so at one of the ends."""
+        """A trial ended in an infrastructure error as often as it was tried. Raises GuestError if all do at an end."""
         if self.course.lost(subset) and subset in (NOTHING, self.course.case.whole):
-            raise GuestError(f"no trial with {trial.variant} can be made, the last time so: {trial.reason}")
+            raise GuestError(
+                f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}"
+            )
 
     def _saw(self, subset: Subset, trial: Trial) -> None:
         self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))
 
-    def _slots(self) -> Iterator[TrialSpec]:
+    def _trials(self) -> Iterator[TrialSpec]:
         while (subset := self._next()) is not None:
             if subset not in (self._held, NOTHING, self.course.case.whole):
                 self._held = subset
@@ -264,14 +284,14 @@ class Driver:
             self._current = subset
             self._numbers[subset] += 1
             self.course.pending[subset] += 1
-            yield replace(self._slot, variant=self._variants.names[subset], number=self._numbers[subset])
+            yield replace(self._cell, variant=self._variants.names[subset], number=self._numbers[subset])
 
     def _hold(self, *subsets: Subset) -> None:
         """Have fresh guests come with the libgos of the ends and of some sets: so a guest with all but one new libgo is
         saved already, and is given that one only."""
-        if self._crew:
+        if self._pool:
             everything = (NOTHING, self.course.case.whole, *subsets)
-            self._crew.hold([self._variants.names[subset] for subset in everything])
+            self._pool.hold([self._variants.names[subset] for subset in everything])
 
     def _next(self) -> Subset | None:
         """The set of the next trial; None if there is none, or it has to be built first and no other one tells much."""
@@ -298,45 +318,44 @@ class Driver:
     def _build(self, subset: Subset) -> None:
         """Begin to build a set, unless something is being built."""
         if self._building is None:
-            name = self._variants.add(subset)
-            job = partial(add_variant, name, self._asked, self._provided, self._report, self._stopped.is_set)
-            self._building = subset, time.monotonic(), self._builder.submit(job)
+            variant = self._variants.read(self._variants.add(subset))
+            build = partial(add_variant, variant, self._resolved, self._prepared, self._report, self._stopped.is_set)
+            self._building = _RunningBuild(subset, time.monotonic(), self._builder.submit(build))
 
     def _collect(self) -> None:
         """Learn what came of the build that has ended, if one has."""
-        if self._building is None or not self._building[2].done():
+        if self._building is None or not self._building.future.done():
             return
-        subset, begun, job = self._building
-        self._building = None
-        said = self._plan["bisect"]
+        build, self._building = self._building, None
+        subset, progress = build.subset, self._plan["bisect"]
         name = self._variants.names[subset]
         try:
-            job.result()
+            build.future.result()
         except (BuildError, ProgramError) as error:
             if command.TROUBLE.search(str(error)):
                 raise
             self._report.step(f"libgo {name}", READY)
             self.course.fails(subset, str(error).splitlines()[0])
-            said["failed"].append({"units": sorted(subset), "why": str(error), "after": len(self.course.seen)})
+            progress["failed"].append({"units": sorted(subset), "why": str(error), "after": len(self.course.seen)})
         else:
-            self._builds.append(time.monotonic() - begun)
+            self._builds.append(time.monotonic() - build.begun)
             self.course.builds(subset)
-            said["built"][name] = sorted(subset)
-            (built,) = self._provided.built.values()
+            progress["built"][name] = sorted(subset)
+            (artifacts,) = self._prepared.artifacts.values()
             self._plan["variants"] = list(dict.fromkeys([*self._plan["variants"], name]))
-            self._plan["facts"]["libgo"][name] = built.libgos[name].key
+            self._plan["facts"]["libgo"][name] = artifacts.libgos[name].key
         self._store.replan(self._number, self._plan)
         self._show()
 
     def _show(self) -> None:
         """Say what is known."""
         course, units = self.course, self._units.units
-        made = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
+        effort = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
         if not course.question:
-            self._report.step("bisect", f"{made}; comparing both ends")
+            self._report.step("bisect", f"{effort}; comparing both ends")
             return
         blame = course.search.blame()
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
-        told = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
-        self._report.step("bisect", f"{made}; {one_line(str(course.question))}: {told}")
+        suspects = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
+        self._report.step("bisect", f"{effort}; {one_line(str(course.question))}: {suspects}")
         self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])

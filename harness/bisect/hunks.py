@@ -104,7 +104,7 @@ class Series:
         self.needs = {
             (unit, left)
             for left in everything
-            for unit in set(everything) - {left} - self._apply(one for one in everything if one != left)[1]
+            for unit in set(everything) - {left} - self._apply(unit_ for unit_ in everything if unit_ != left)[1]
         }
         self.likely = {pair: _SHARED_WORD for pair in self._related() if pair not in self.needs}
 
@@ -116,8 +116,8 @@ class Series:
         """
         if missing := set(chosen) - self._apply(sorted(chosen))[1]:
             raise PatchError(f"{self.units[min(missing)].name} does not apply without a hunk that is left out")
-        made = [_difference(file, before, self.text(file, chosen)) for file, before in self._base.items()]
-        return "".join(made).encode(errors="surrogateescape")
+        differences = [_difference(file, before, self.text(file, chosen)) for file, before in self._base.items()]
+        return "".join(differences).encode(errors="surrogateescape")
 
     def text(self, file: str, chosen: Iterable[int]) -> str | None:
         """A file with some of the units; None if it is not there then."""
@@ -135,7 +135,7 @@ class Series:
         state: _State = dict(self._begin)
         applied: set[int] = set()
         for (_, file), group in itertools.groupby(
-            chosen, key=lambda one: (self._parts[one].patch, self._parts[one].file)
+            chosen, key=lambda part: (self._parts[part].patch, self._parts[part].file)
         ):
             lines = state[file]
             units = [unit for unit in group if _applies(self._parts[unit], lines)]
@@ -200,9 +200,9 @@ class Series:
                 word for edit in part.edits for line in edit.removed for word in _WORD.findall(self._texts[line])
             }
             own.append((added - before) | (removed - after))
-        for one, other in itertools.permutations(range(len(own)), 2):
-            if own[one] & own[other]:
-                yield one, other
+        for place, other in itertools.permutations(range(len(own)), 2):
+            if own[place] & own[other]:
+                yield place, other
 
 
 def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (), blocks: bool = False) -> Series:
@@ -231,11 +231,11 @@ def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (),
         base = {file: _read(tree / file) for file in touched}
         for patch in series:
             patches.apply(patch, tree)
-        made = Series(series, base, blocks)
+        parts = Series(series, base, blocks)
         for file in touched:
-            if made.text(file, range(len(made.units))) != _read(tree / file):
+            if parts.text(file, range(len(parts.units))) != _read(tree / file):
                 raise PatchError(f"{file}: the patch cannot be taken apart exactly; make it again with git diff")
-    return made
+    return parts
 
 
 def _check(patch: Patch) -> None:
@@ -269,16 +269,16 @@ class _Run:
 
 
 def _runs(hunk: Hunk) -> list[_Run]:
-    found, source = [], 0
+    runs, source = [], 0
     for context, group in itertools.groupby(
         range(len(hunk)), key=lambda place: hunk[place].line_type == LINE_TYPE_CONTEXT
     ):
         places = list(group)
         lines = sum(1 for place in places if hunk[place].line_type in _SOURCE)
         if not context and any(hunk[place].line_type != LINE_TYPE_NO_NEWLINE for place in places):
-            found.append(_Run(places[0], places[-1] + 1, source, lines))
+            runs.append(_Run(places[0], places[-1] + 1, source, lines))
         source += lines
-    return found
+    return runs
 
 
 def _applies(part: _Part, lines: list[_Line] | None) -> bool:
@@ -300,11 +300,11 @@ def _changed(parts: Sequence[_Part], lines: Sequence[_Line]) -> list[_Line] | No
     coming: dict[_Line | None, list[_Line]] = {}
     for edit in edits:
         coming.setdefault(edit.behind, []).extend(edit.added)
-    made = list(coming.get(None, []))
+    lines_ = list(coming.get(None, []))
     for line in lines:
-        made += [] if line in dropped else [line]
-        made += coming.get(line, [])
-    return None if not made and any(part.deletes for part in parts) else made
+        lines_ += [] if line in dropped else [line]
+        lines_ += coming.get(line, [])
+    return None if not lines_ and any(part.deletes for part in parts) else lines_
 
 
 def _split_lines(text: str) -> list[str]:
@@ -315,9 +315,9 @@ def _split_lines(text: str) -> list[str]:
 def _unit(prefix: str, file: str, hunk: Hunk, runs: Sequence[_Run]) -> Unit:
     lines = hunk[runs[0].first : runs[-1].last]
     changed = [line for line in lines if line.line_type in (LINE_TYPE_ADDED, LINE_TYPE_REMOVED)]
-    said = next((line for line in changed if line.value.strip()), changed[0])
+    telling = next((line for line in changed if line.value.strip()), changed[0])
     number = changed[0].source_line_no or changed[0].target_line_no
-    sign, text = str(said)[:1], str(said)[1:]
+    sign, text = str(telling)[:1], str(telling)[1:]
     about = f"{sign}{' '.join(text.split())}"
     return Unit(f"{prefix}{file.removeprefix('libgo/')}:{number}", file, about, "".join(map(str, lines)))
 

@@ -46,21 +46,21 @@ class Story:
         whole, nothing = (course.count(end, result.question) for end in (course.case.whole, NOTHING))
         ends = f"{result.question}: {whole} trials with all of it, {nothing} with {self.baseline}"
         if result.answer is None:
-            said = [f"No difference found with {whole.trials + nothing.trials} trials. {ends}."]
+            sentences = [f"No difference found with {whole.trials + nothing.trials} trials. {ends}."]
             if nothing.trials and nothing.shown == nothing.trials:
-                said.append(f"{self.program} does so with {self.baseline} in every trial, whatever is changed.")
+                sentences.append(f"{self.program} does so with {self.baseline} in every trial, whatever is changed.")
             if least := course.least():
                 apart, chance = least
-                said.append(f"A difference of {apart:.0%} would have shown with a probability of {chance:.0%}.")
+                sentences.append(f"A difference of {apart:.0%} would have shown with a probability of {chance:.0%}.")
             elif not result.decided:
-                said.append("No difference, however great, would have shown with so few trials.")
-            return said
+                sentences.append("No difference, however great, would have shown with so few trials.")
+            return sentences
         answer = result.answer
         sure = f"with a probability of {answer.probability:.1%}"
         if answer.whole:
             first = f"No one or two {self.what}s alone change it: three or more are needed, {sure}."
         elif len(answer.alternatives) > 1:
-            names = ", ".join(self.name(max(one)) for one in answer.alternatives)
+            names = ", ".join(self.name(max(alternative)) for alternative in answer.alternatives)
             first = f"One of {names}, {sure}; no build can tell which."
         else:
             members = [max(answer.alternatives[0])] if course.case.prefixes else sorted(answer.alternatives[0])
@@ -83,8 +83,8 @@ class Story:
 
     def name(self, unit: int) -> str:
         """A unit, with what it is about."""
-        one = self.units[unit]
-        return f"{one.name} ({one.about})" if self.what == "commit" else one.name
+        named = self.units[unit]
+        return f"{named.name} ({named.about})" if self.what == "commit" else named.name
 
     def subset(self, subset: Subset) -> str:
         """A set in a few words: units that follow each other are put together."""
@@ -107,7 +107,7 @@ class Story:
         """What was believed after a step."""
         if step.answer is None:
             return ""
-        sets = ", ".join(self.subset(one) for one in step.answer.alternatives[:3])
+        sets = ", ".join(self.subset(alternative) for alternative in step.answer.alternatives[:3])
         return f"{sets}: {step.answer.probability:.0%}"
 
     def _list(self, members: Sequence[int]) -> str:

@@ -38,16 +38,18 @@ class BisectRequest:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; the work directory is where it is stored."""
-        said = {name: value for name, value in asdict(self).items() if name != "work"}
+        fields = {name: value for name, value in asdict(self).items() if name != "work"}
         for name in ("files", "conf_files"):
-            said[name] = [str(Path(file).absolute()) for file in said[name]]
-        return {**said, "repository": self.repository and str(self.repository.absolute())}
+            fields[name] = [str(Path(file).absolute()) for file in fields[name]]
+        return {**fields, "repository": self.repository and str(self.repository.absolute())}
 
     @classmethod
-    def from_json(cls, said: dict[str, Any], work: Path) -> BisectRequest:
+    def from_json(cls, stored: dict[str, Any], work: Path) -> BisectRequest:
         """A request that was stored."""
-        files = {name: tuple(map(Path, said[name])) for name in ("files", "conf_files")}
-        return cls(**{**said, **files, "repository": said["repository"] and Path(said["repository"]), "work": work})
+        files = {name: tuple(map(Path, stored[name])) for name in ("files", "conf_files")}
+        return cls(
+            **{**stored, **files, "repository": stored["repository"] and Path(stored["repository"]), "work": work}
+        )
 
 
 class BisectInterrupted(Exception):
@@ -73,13 +75,13 @@ def stored_bisect(work: Path, number: int | None) -> tuple[BisectRequest, int]:
         raise StoreError(f"{work}: no bisect has been made here")
     store = Store(path)
     if number is None:
-        unfinished = [one for one in store.runs() if one.finished is None and "bisect" in one.plan]
+        unfinished = [run for run in store.runs() if run.finished is None and "bisect" in run.plan]
         if not unfinished:
             raise StoreError(f"{work}: all bisects have finished; there is nothing to resume")
         number = unfinished[-1].id
-    found = store.run(number)
-    if "bisect" not in found.plan:
+    run = store.run(number)
+    if "bisect" not in run.plan:
         raise StoreError(f"run {number} is no bisect")
-    if found.finished is not None:
+    if run.finished is not None:
         raise StoreError(f"bisect {number} has finished; there is nothing to resume")
-    return BisectRequest.from_json(found.plan["bisect"]["request"], work), number
+    return BisectRequest.from_json(run.plan["bisect"]["request"], work), number

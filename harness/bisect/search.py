@@ -141,8 +141,8 @@ class Needs:
         """The chance that each of some sets can be built."""
         logs = np.log1p(-np.minimum(self.chance, 1 - 1e-9))
         lacks = 1.0 - sets
-        found: Floats = np.exp(((sets.astype(float) @ logs) * lacks).sum(axis=1))
-        return found
+        chances: Floats = np.exp(((sets.astype(float) @ logs) * lacks).sum(axis=1))
+        return chances
 
     def closed(self, sets: Bools, least: float = SURE) -> Bools:
         """Some sets with all that they need, as far as that is so likely."""
@@ -275,12 +275,12 @@ class Search:
     def blame(self) -> Floats:
         """For each unit the probability that it is part of the culprit."""
         belief = self._weights.sum(axis=1)
-        found = np.full(self.units, belief[self._all])
+        blame = np.full(self.units, belief[self._all])
         for units, counts in self._columns():
-            found += np.bincount(units, weights=belief[: self._all] * counts, minlength=self.units)
+            blame += np.bincount(units, weights=belief[: self._all] * counts, minlength=self.units)
         for column in (self._one, self._other):
-            found += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
-        return found
+            blame += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
+        return blame
 
     def answer(self) -> Answer:
         """The most probable culprit, with all that it needs."""
@@ -302,8 +302,8 @@ class Search:
         best = max(probability, key=probability.__getitem__)
         if whole > probability[best]:
             return Answer((frozenset(range(self.units)),), whole, whole=True)
-        found = [subset_of(has[place]) for place in alike[best]]
-        return Answer(tuple(sorted(found, key=sorted)) if self.prefixes else (found[0],), probability[best])
+        subsets = [subset_of(has[place]) for place in alike[best]]
+        return Answer(tuple(sorted(subsets, key=sorted)) if self.prefixes else (subsets[0],), probability[best])
 
     def _group(self, unit: int) -> int:
         """The first of the commits that no build can tell from this one: those between are of builds that failed."""
@@ -334,15 +334,15 @@ class Search:
             feasible = np.append(feasible, chance)
         if not len(has):
             return None
-        told = self._information(has)
-        worth = np.max([told[ahead] / (setup + ahead * costs.trial) for ahead in _AHEAD], axis=0) * feasible
-        worth[told[_AHEAD[-1]] < _NOTHING] = 0.0
+        information = self._information(has)
+        worth = np.max([information[ahead] / (setup + ahead * costs.trial) for ahead in _AHEAD], axis=0) * feasible
+        worth[information[_AHEAD[-1]] < _NOTHING] = 0.0
         for place in np.argsort(-worth, kind="stable"):
             if worth[place] <= 0:
                 break
             subset = subset_of(has[place])
             if subset not in self.needs.failed and subset not in self._skipped:
-                return subset, float(told[1][place])
+                return subset, float(information[1][place])
         return None
 
     def _information(self, has: Bools) -> dict[int, Floats]:
@@ -351,15 +351,15 @@ class Search:
         alive = np.flatnonzero(self._weights.sum(axis=1) > 1e-6)
         inside = self._inside(has, alive).astype(float) @ self._weights[alive]
         outside = np.maximum(self._weights[alive].sum(axis=0) - inside, 0.0)
-        found = {}
+        information = {}
         for ahead in _AHEAD:
             with_p0, with_p1, with_p = _binomials(ahead)
             joint = np.empty((3, len(has), ahead + 1))
             joint[0], joint[1], joint[2] = inside @ with_p1, outside @ with_p0, self._none @ with_p
-            found[ahead] = np.maximum(
+            information[ahead] = np.maximum(
                 _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=2).T) - _entropy(np.moveaxis(joint, 0, 1)), 0.0
             )
-        return found
+        return information
 
     def _candidates(self) -> Bools:
         """Sets that part the belief, a row each."""
@@ -377,7 +377,7 @@ class Search:
         orders = [plain, plain[::-1], np.argsort(-blame), np.argsort(blame)]
         for number in range(_ORDERS):  # neighbours often need each other, so half of the orders leave them together
             orders.append(np.roll(plain, random.integers(self.units)) if number % 2 else random.permutation(self.units))
-        made: list[Bools] = []
+        candidates: list[Bools] = []
         weight = belief[likely]
         both = np.append(weight, either)
         members = [column[likely] for column in (self._first, self._second, self._third)]
@@ -387,12 +387,12 @@ class Search:
             last = np.maximum(np.maximum(rank[members[0]], rank[members[1]]), rank[members[2]])
             last = np.append(last, np.minimum(rank[self._one], rank[self._other]))
             share = np.cumsum(np.bincount(last, weights=both, minlength=self.units)) / both.sum()
-            made += [rank <= int(np.searchsorted(share, target)) for target in _SHARES]
+            candidates += [rank <= int(np.searchsorted(share, target)) for target in _SHARES]
         for has in self._masks(likely[np.argsort(-weight)[:4]]):
-            made.append(has)
+            candidates.append(has)
             for unit in np.flatnonzero(has):
-                made += [has & (plain != unit), plain != unit]
-        sets = np.array(made)
+                candidates += [has & (plain != unit), plain != unit]
+        sets = np.array(candidates)
         if (self.needs.chance > 0.5).any():
             sets = np.concatenate([sets, self.needs.closed(sets, 0.5), self.needs.pruned(sets, 0.5)])
         return np.unique(sets, axis=0)
@@ -447,8 +447,8 @@ def _alike(shown: NDArray[np.int64], trials: int, baseline_shown: NDArray[np.int
 
     oftener = (chances(_P1, shown, trials) * _CHANCES) @ chances(_P0, baseline_shown, baseline_trials).T
     same = (chances(LEVELS, shown, trials) * (_FIRST + _LAST) / 2) @ chances(LEVELS, baseline_shown, baseline_trials).T
-    found: Floats = _NONE * same / (_NONE * same + (1 - _NONE) * oftener)
-    return found
+    likeness: Floats = _NONE * same / (_NONE * same + (1 - _NONE) * oftener)
+    return likeness
 
 
 def would_show(apart: float, trials: int, baseline_shown: int, baseline_trials: int, least: float) -> float:
@@ -479,19 +479,19 @@ def least_shown(trials: int, baseline_shown: int, baseline_trials: int, least: f
 
 def _culprits(units: int, prefixes: bool) -> list[tuple[int, int, int]]:
     """The culprits that are reckoned with; one of fewer than three units names a unit more than once."""
-    found = [(one, one, one) for one in range(units)]
+    culprits = [(unit, unit, unit) for unit in range(units)]
     if not prefixes and units <= MOST_FOR_TWO:
-        found += [(one, other, other) for one, other in itertools.combinations(range(units), 2)]
+        culprits += [(unit, other, other) for unit, other in itertools.combinations(range(units), 2)]
         if units <= MOST_FOR_THREE:
-            found += list(itertools.combinations(range(units), 3))
-    return found
+            culprits += list(itertools.combinations(range(units), 3))
+    return culprits
 
 
 def _entropy(weights: Floats) -> Floats:
     """The sum of -w log w of each row."""
     logs = np.log(np.maximum(weights, 1e-300))
-    found: Floats = -(weights * logs).reshape(len(weights), -1).sum(axis=1)
-    return found
+    entropy: Floats = -(weights * logs).reshape(len(weights), -1).sum(axis=1)
+    return entropy
 
 
 @functools.cache

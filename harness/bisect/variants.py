@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +18,7 @@ from harness.bisect.hunks import Unit
 from harness.bisect.request import BisectRequest
 from harness.bisect.search import Subset
 from harness.build import patches, source, toolchain
-from harness.build.patches import Patch
-from harness.build.variants import check_variants, load_configuration, variant_recipe
+from harness.build.variants import LibgoVariant, load_configuration, read_variants
 from harness.cache import Cache, digest, lock
 from harness.errors import ConfigError, StoreError
 
@@ -37,6 +36,8 @@ class Units(Protocol):
 
 @dataclass(frozen=True)
 class PreparedBisect:
+    """What is bisected, and the variants that its sets of units become."""
+
     units: Units
     variants: BisectVariants
 
@@ -46,11 +47,11 @@ def prepare_bisect(request: BisectRequest) -> PreparedBisect:
     configuration = load_configuration(request.conf_files, request.work)
     guest = configuration.guest(request.guest)
     tools = toolchain.find(guest.toolchain, configuration)
-    check_variants([request.baseline], [tools.triple], configuration)
-    if configuration.variant(request.baseline).prebuilt:
+    baseline = read_variants([request.baseline], [tools.triple], configuration)[request.baseline]
+    if baseline.config.prebuilt:
         raise ConfigError(f"variant {request.baseline} is prebuilt: it has no source to patch")
     cache = Cache(paths.cache_dir())
-    base = variant_recipe(request.baseline, configuration).patches
+    base = baseline.recipe.patches
     override: dict[str, Any] = {}
     units: Units
     if request.repository:
@@ -68,9 +69,7 @@ def prepare_bisect(request: BisectRequest) -> PreparedBisect:
     else:
         series = [patches.read(file) for file in request.files]
         units = hunks.split(series, source.unpack(tools, cache), base, request.blocks)
-    return PreparedBisect(
-        units, BisectVariants(request, configuration.variant(request.baseline), base, units, override)
-    )
+    return PreparedBisect(units, BisectVariants(request, baseline, units, override))
 
 
 class BisectVariants:
@@ -78,22 +77,19 @@ class BisectVariants:
 
     Attributes:
         file: the YAML file.
-        configuration: where variants are added too, once there is one.
+        configuration: where variants are added too, once it is set.
         names: the variants, by their sets.
     """
 
-    def __init__(
-        self, request: BisectRequest, like: conf.Variant, base: Sequence[Patch], units: Units, override: dict[str, Any]
-    ) -> None:
-        everything = range(len(units.units))
-        self.key = digest(
-            [request.baseline, [patch.key for patch in base], units.compose(everything).decode("latin-1")]
-        )
+    def __init__(self, request: BisectRequest, baseline: LibgoVariant, units: Units, override: dict[str, Any]) -> None:
+        base = baseline.recipe.patches
+        whole = units.compose(range(len(units.units)))
+        self.key = digest([request.baseline, [patch.key for patch in base], whole.decode("latin-1")])
         self.folder = request.work / "bisects" / self.key
         self.file = self.folder / "variants.yaml"
         self.configuration: conf.Configuration | None = None
         self.names: dict[Subset, str] = {NOTHING: request.baseline}
-        self._like, self._units = like, units
+        self._baseline, self._units, self._guest = baseline.config, units, request.guest
         self._override = {"toolchains": override} if override else {}
         self._base = [self._write(f"baseline-{place}.patch", patch.text) for place, patch in enumerate(base)]
 
@@ -104,19 +100,25 @@ class BisectVariants:
             name = f"bisect-{digest([self.key, text.decode('latin-1')])[:8]}"
             file = self._write(f"{name}.patch", text)
             about = ", ".join(self._units.units[unit].name for unit in sorted(subset))
-            variant = self._like.model_copy(
+            variant = self._baseline.model_copy(
                 update={"about": about, "patches": [*map(str, self._base), str(file)], "tree": None, "trace": False}
             )
-            said = variant.model_dump(exclude_defaults=True, exclude_none=True)
-            with lock(self.folder / ".lock"):  # a bisect of the same patch may be made side by side
+            entry = variant.model_dump(exclude_defaults=True, exclude_none=True)
+            with lock(self.folder / ".lock"):  # a bisect of the same patch may run side by side
                 known = yaml.safe_load(self.file.read_text()) if self.file.is_file() else {}
-                whole = {**self._override, "variants": {**known.get("variants", {}), name: said}}
-                text_ = f"# Made by `harness bisect`.\n{yaml.safe_dump(whole, sort_keys=False, width=200)}"
-                self._write("variants.yaml", text_.encode())
+                whole = {**self._override, "variants": {**known.get("variants", {}), name: entry}}
+                document = f"# Made by `harness bisect`.\n{yaml.safe_dump(whole, sort_keys=False, width=200)}"
+                self._write("variants.yaml", document.encode())
             if self.configuration:
                 self.configuration.add(name, variant)
             self.names[subset] = name
         return self.names[subset]
+
+    def read(self, name: str) -> LibgoVariant:
+        """One of the variants, to be built. Raises PatchError."""
+        assert self.configuration is not None
+        triple = self.configuration.toolchain(self.configuration.guest(self._guest).toolchain).triple
+        return read_variants([name], [triple], self.configuration)[name]
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

@@ -1,4 +1,4 @@
 """Builds: GCC's source, patches, toolchains, libgo variants and programs, each made once under its hash.
 
-Knows nothing of QEMU, guests or trials.
+May import programs, conf and the modules at the bottom. Must not know QEMU, guests or trials.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness import __version__
+from harness import __version__, log
 from harness.cli.bisect import bisect_
 from harness.cli.build import build, suite, toolchain_, variant
 from harness.cli.ci import ci_, merge
@@ -36,7 +36,9 @@ class _Group(click.Group):
         """Write the commands below their sections."""
         others = tuple(name for name in self.commands if not any(name in names for names in _SECTIONS.values()))
         for title, names in {**_SECTIONS, "Others": others}.items():
-            rows = [(name, one.get_short_help_str(limit=66)) for name in names if (one := self.commands.get(name))]
+            rows = [
+                (name, command.get_short_help_str(limit=66)) for name in names if (command := self.commands.get(name))
+            ]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=12)
@@ -96,6 +98,28 @@ def main() -> None:
         del os.environ["COLUMNS"]
 
 
+def _debug(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        log.to_stderr()
+
+
+def _with_debug(command: click.Command) -> None:
+    """Give a command, and those below it, the option --debug."""
+    command.params.append(
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_debug,
+            help="Log QEMU's command lines, what guests and compilers do, and errors that end nothing.",
+        )
+    )
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _with_debug(subcommand)
+
+
 for _command in (
     run,
     trace,
@@ -119,3 +143,4 @@ for _command in (
     completion_,
 ):
     main.add_command(_command)
+_with_debug(main)

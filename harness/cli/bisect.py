@@ -127,15 +127,15 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
     store = Store(request.work / "results.sqlite")
     write_report(store, done.run, load_matrix(store, done.run), work, None)
     folder = request.work / "runs" / str(done.run.id)
-    told = done.story()
-    bisect_reports.print_(told, Console())
+    story = done.story()
+    bisect_reports.print_(story, Console())
     try:
         bisect_reports.write_html(
-            folder / "bisect.html", told, done.patch, {"command": done.run.plan["facts"]["command"]}
+            folder / "bisect.html", story, done.patch, {"command": done.run.plan["facts"]["command"]}
         )
         if done.patch:
             target = output or folder / "culprit.patch"
-            target.write_bytes(told.header().encode(errors="backslashreplace") + done.patch)
+            target.write_bytes(story.header().encode(errors="backslashreplace") + done.patch)
             click.echo(f"The patch: {target}")
     except OSError as error:
         raise HarnessError(f"what was found cannot be written: {error}; all trials are stored") from error

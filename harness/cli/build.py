@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness import conf, paths
 from harness.build import gcc, sysroot, toolchain, worktree
-from harness.build.variants import build_variants, check_variants, gcc_source, new_variant
+from harness.build.variants import build_variants, gcc_source, new_variant, read_variants
 from harness.cache import Cache
 from harness.cli import complete
 from harness.cli.options import CONF, TOOLCHAIN, WORK
@@ -36,12 +36,12 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
     """
     configuration = load_work_configuration(conf_files, work)
     tools = toolchain.find(toolchain_name, configuration)
-    check_variants(names, [tools.triple], configuration)
-    chosen = names or [name for name, one in configuration.variants.items() if one.fits(tools.triple)]
+    chosen = names or [name for name, variant in configuration.variants.items() if variant.fits(tools.triple)]
+    variants = read_variants(chosen, [tools.triple], configuration)
     with Reporter() as report:
-        built = build_variants(chosen, tools, configuration, Cache(paths.cache_dir()), report)
-    for name, one in built.items():
-        click.echo(f"{name}: {one.library}")
+        libgos = build_variants(variants.values(), tools, Cache(paths.cache_dir()), report)
+    for name, libgo in libgos.items():
+        click.echo(f"{name}: {libgo.library}")
 
 
 @click.group()
@@ -55,8 +55,8 @@ def suite_list() -> None:
     table = Table("suite", "programs", "what it is about", box=None)
     for name in own_suites():
         table.add_row(name, str(len(select_programs([str(find_suite(name).folder)]))), find_suite(name).about)
-    for name, one in gcc_suites.suites().items():
-        table.add_row(name, "GCC's", one.about)
+    for name, gcc_suite in gcc_suites.suites().items():
+        table.add_row(name, "GCC's", gcc_suite.about)
     Console().print(table)
 
 
@@ -70,23 +70,23 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
     others = gcc_suites.suites()
     if name in others:
         gcc_ = gcc_source(toolchain_name, load_work_configuration(conf_files, work))
-        found = gcc_suites.contents(name, others[name], gcc_)
-        about, programs, skipped = others[name].about, found.programs, found.skipped
+        contents = gcc_suites.contents(name, others[name], gcc_)
+        about, programs, skipped = others[name].about, contents.programs, contents.skipped
     else:
         own = find_suite(name, others)
         about, programs, skipped = own.about, select_programs([str(own.folder)]), {}
     click.echo(f"{name}: {about}")
-    for one in programs:
-        click.echo(f"\n{one.name}: expects {one.expected}")
-        for what, words in (
-            ("args", one.args),
-            ("needs", one.needs),
-            ("env", [f"{k}={v}" for k, v in one.env.items()]),
+    for program_ in programs:
+        click.echo(f"\n{program_.name}: expects {program_.expected}")
+        for what, values in (
+            ("args", program_.args),
+            ("needs", program_.needs),
+            ("env", [f"{k}={v}" for k, v in program_.env.items()]),
         ):
-            if words:
-                click.echo(f"  {what}: {' '.join(words)}")
-        if one.about:
-            click.echo(textwrap.fill(one.about, 100, initial_indent="  ", subsequent_indent="  "))
+            if values:
+                click.echo(f"  {what}: {' '.join(values)}")
+        if program_.about:
+            click.echo(textwrap.fill(program_.about, 100, initial_indent="  ", subsequent_indent="  "))
     for program, why in skipped.items():
         click.echo(f"\n{name}/{program}: not run: {why}")
 
@@ -102,10 +102,12 @@ def variant() -> None:
 def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
     """List the variants and what they are."""
     table = Table("variant", "what it is", "made of", box=None)
-    for name, one in load_work_configuration(conf_files, work).variants.items():
-        made = [Path(file).name for file in one.patches] + (["its work tree"] if one.tree else []) + one.flags
-        made += ["the toolchain's own"] * one.prebuilt + [f"{key}={value}" for key, value in one.env.items()]
-        table.add_row(name, one.about + (f" ({', '.join(one.only)} only)" if one.only else ""), " ".join(made))
+    for name, config in load_work_configuration(conf_files, work).variants.items():
+        parts = [Path(file).name for file in config.patches] + (["its work tree"] if config.tree else []) + config.flags
+        parts += ["the toolchain's own"] * config.prebuilt + [f"{key}={value}" for key, value in config.env.items()]
+        table.add_row(
+            name, config.about + (f" ({', '.join(config.only)} only)" if config.only else ""), " ".join(parts)
+        )
     Console().print(table)
 
 
@@ -165,14 +167,14 @@ def toolchain_() -> None:
 def toolchain_list(conf_files: tuple[Path, ...]) -> None:
     """List the toolchains, what is there of them, and how to get what is not."""
     configuration = conf.load(conf_files)
-    for name, said in configuration.toolchains.items():
+    for name, config in configuration.toolchains.items():
         try:
-            found = toolchain.find(name, configuration)
+            tools = toolchain.find(name, configuration)
         except ToolMissing:
-            state = f"is not there; {toolchain.how_to_get(name, said)}"
+            state = f"is not there; {toolchain.how_to_get(name, config)}"
         else:
-            state = f"GCC {found.version}, {found.gccgo}" + (f", sysroot {found.sysroot}" if found.sysroot else "")
-        click.echo(f"{name:12}  {said.triple:14}  {state}")
+            state = f"GCC {tools.version}, {tools.gccgo}" + (f", sysroot {tools.sysroot}" if tools.sysroot else "")
+        click.echo(f"{name:12}  {config.triple:14}  {state}")
 
 
 @toolchain_.command("build")
@@ -196,9 +198,9 @@ def toolchain_build(
     uses the toolchain, if it has been fetched. A build that was interrupted goes on.
     """
     configuration = conf.load(conf_files)
-    said = configuration.toolchain(name)
-    if said.unavailable:
-        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, said)}")
+    config = configuration.toolchain(name)
+    if config.unavailable:
+        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, config)}")
     origins: list[sysroot.Origin] = []
     origins += [sysroot.Folder(folder)] if folder else []
     origins += [sysroot.Image.parse(image_file)] if image_file else []
@@ -212,7 +214,7 @@ def toolchain_build(
     cache = Cache(paths.cache_dir())
     with Reporter() as report:
         origin = origins[0] if origins else None
-        built = gcc.build(name, said, origin, cache, lambda text: report.step(f"toolchain {name}", text))
+        built = gcc.build(name, config, origin, cache, lambda text: report.step(f"toolchain {name}", text))
     if built.sysroot:
         toolchain.use(name, str(built.folder), built.sysroot, extra=conf_files)
     click.echo(built.folder)
@@ -221,10 +223,10 @@ def toolchain_build(
 def _images_with(name: str, configuration: conf.Configuration) -> list[sysroot.Image]:
     """The disks of the built images of the guests that use a toolchain."""
     return [
-        sysroot.Image(found.folder / guest.disk.file, found.manifest["partition"]["offset"])
+        sysroot.Image(image.folder / guest.disk.file, image.manifest["partition"]["offset"])
         for guest in configuration.guests.values()
         if guest.toolchain == name and guest.disk and guest.image
-        if (found := images.find(guest.image)) and "partition" in found.manifest
+        if (image := images.find(guest.image)) and "partition" in image.manifest
     ]
 
 
@@ -238,5 +240,5 @@ def toolchain_use(
     name: str, prefix: str, folder: Path | None, source: Path | None, conf_files: tuple[Path, ...]
 ) -> None:
     """Take the tools PREFIXgccgo, PREFIXgcc, ... for NAME from now on."""
-    found = toolchain.use(name, prefix, folder, source, conf_files)
-    click.echo(f"{name}: {found.gccgo}, GCC {found.version}")
+    tools = toolchain.use(name, prefix, folder, source, conf_files)
+    click.echo(f"{name}: {tools.gccgo}, GCC {tools.version}")

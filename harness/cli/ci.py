@@ -36,7 +36,7 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     shard is missing or has not finished.
     """
     folder = paths.work_dir(work)
-    done = merging.merge([merging.source(one, folder) for one in runs], folder, [SCREENS])
+    done = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
     for why in done.lacking:
         click.echo(f"harness: {why}", err=True)
     for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
@@ -53,7 +53,9 @@ def ci_() -> None:
 
 @ci_.command("plan")
 @SELECTION
-@click.option("--jobs", required=True, type=WholeNumber(1, MOST_JOBS), metavar="N", help="How many jobs.")
+@click.option(
+    "--shards", "--jobs", "jobs", required=True, type=WholeNumber(1, MOST_JOBS), metavar="N", help="How many jobs."
+)
 @click.option(
     "--format",
     "format_",
@@ -110,8 +112,8 @@ def ci_plan(
     json    shard, name, seconds and command of each job
 
     \b
-    harness ci plan threads goroutines --trials 20 --jobs 4 --format github
-    harness ci plan --jobs 8 --from .harness --times times.json
+    harness ci plan threads goroutines --trials 20 --shards 4 --format github
+    harness ci plan --shards 8 --from .harness --times times.json
     """
     if bool(source) != bool(times):
         raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
@@ -123,20 +125,27 @@ def ci_plan(
     if times:
         ci.write_times(times, known)
     click.echo(
-        ci.text(ci.jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source"})]), format_)
+        ci.render(
+            ci.shard_jobs(cut, ["harness", "run", *_given_words(context, {"jobs", "format_", "source", "debug"})]),
+            format_,
+        )
     )
 
 
 def _given_words(context: click.Context, without: Collection[str]) -> list[str]:
     """The words of a command line as they were given, but for the command's name and some of its options."""
     words = []
-    for one in context.command.params:
-        name = one.name or ""
+    for parameter in context.command.params:
+        name = parameter.name or ""
         if name in without or context.get_parameter_source(name) != ParameterSource.COMMANDLINE:
             continue
         value = context.params[name]
         values = list(map(str, value)) if isinstance(value, tuple) else [str(value)]
-        if isinstance(one, click.Option):
-            values = [one.opts[0]] if one.is_flag else [word for each in values for word in (one.opts[0], each)]
+        if isinstance(parameter, click.Option):
+            values = (
+                [parameter.opts[0]]
+                if parameter.is_flag
+                else [word for each in values for word in (parameter.opts[0], each)]
+            )
         words += values
     return words

@@ -5,8 +5,8 @@ A completion never fails: where a configuration cannot be read, nothing is offer
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,8 +16,11 @@ from harness.build.variants import load_configuration
 from harness.conf.load import TRACED
 from harness.errors import HarnessError
 from harness.images import image
+from harness.log import ignored
 from harness.programs import gcc_suites
 from harness.programs.select import own_suites, select_programs
+
+_log = logging.getLogger(__name__)
 
 #: What click calls: gives what an unfinished word may become.
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -27,9 +30,9 @@ def _of(names: Callable[[conf.Configuration], Iterable[str]]) -> Complete:
     """What completes names that the configuration of a command line has."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        with suppress(HarnessError):
-            said = context.params
-            configuration = load_configuration(said.get("conf_files") or (), paths.work_dir(said.get("work")))
+        with ignored(_log, "completing a name", HarnessError):  # a shell that completes shows no errors
+            given = context.params
+            configuration = load_configuration(given.get("conf_files") or (), paths.work_dir(given.get("work")))
             return [CompletionItem(name) for name in names(configuration) if name.startswith(begun)]
         return []
 
@@ -46,9 +49,9 @@ suites = _of(lambda configuration: [*own_suites(), *gcc_suites.suites()])
 def selection(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Suites and, once a suite is named, its programs; the shell completes folders and files."""
     suite, slash, _ = begun.partition("/")
-    with suppress(HarnessError):
+    with ignored(_log, "completing a program", HarnessError):
         if slash and suite in own_suites():
-            names = [one.name for one in select_programs([suite])]
+            names = [program.name for program in select_programs([suite])]
             return [CompletionItem(name) for name in names if name.startswith(begun)]
-    found = suites(context, parameter, begun)
-    return found or [CompletionItem(begun, type="file")]
+    completions = suites(context, parameter, begun)
+    return completions or [CompletionItem(begun, type="file")]

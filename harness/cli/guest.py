@@ -115,12 +115,12 @@ def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
 @click.option("--verify", is_flag=True, help="Compare the files with the manifest's hashes.")
 def image_show(name: str, verify: bool) -> None:
     """Print an image's manifest: packages, versions, hashes."""
-    found = images.find(name)
-    if found is None:
+    built = images.find(name)
+    if built is None:
         raise HarnessError(f"image {name} is not built; `harness image build {name}` does it")
     if verify:
-        images.verify(found)
-    click.echo(json.dumps({"folder": str(found.folder), **found.manifest}, indent=2))
+        images.verify(built)
+    click.echo(json.dumps({"folder": str(built.folder), **built.manifest}, indent=2))
 
 
 @image.command("rm")

@@ -86,7 +86,11 @@ ISOLATION = click.option(
     help="When a guest is replaced by a fresh one: after every trial, for every cell, or after a crash or hang.",
 )
 WORKERS = click.option(
-    "--jobs", type=COUNT, help="Guests side by side. [default: as many as the cores and the memory allow]"
+    "--workers",
+    "--jobs",
+    "jobs",
+    type=COUNT,
+    help="Guests side by side. [default: as many as the cores and the memory allow]",
 )
 TOOLCHAIN = click.option(
     "--toolchain",

@@ -52,15 +52,15 @@ def unfinished_note(run_: Run, matrix: Matrix, work: str | None) -> str:
     """That a run has not finished, and what goes on with it; '' if it has."""
     if run_.finished:
         return ""
-    made = sum(cell.trials for cell in matrix.cells)
-    said = f"Not finished, with {sentences.count(made, 'trial')} made"
+    count = sum(cell.trials for cell in matrix.cells)
+    sentence = f"Not finished, with {sentences.count(count, 'trial')} made"
     if "bisect" in run_.plan:
-        return f"{said}; `harness bisect resume {run_.id}{work_option(work)}` goes on with it."
+        return f"{sentence}; `harness bisect resume {run_.id}{work_option(work)}` goes on with it."
     if "request" not in run_.plan or not run_.plan.get("resumable", True):
-        return f"{said}."
+        return f"{sentence}."
     most = sentences.count(run_.plan["trials"] * len(matrix.cells), "trial")
     command = f"harness run --resume {run_.id}{work_option(work)}"
-    return f"Not finished, with {made} of at most {most} made; `{command}` goes on with it."
+    return f"Not finished, with {count} of at most {most} made; `{command}` goes on with it."
 
 
 def print_text(text: str) -> None:

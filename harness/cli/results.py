@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.text import Text
 from harness import paths
 from harness.cli.options import NUMBER, WORK
 from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
+from harness.log import ignored
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import formats, page, terminal
@@ -23,6 +24,8 @@ from harness.results.rejudge import rejudge_run
 from harness.run import capsule
 from harness.trial import cores as cores_
 from harness.trial import diagnostics
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -89,19 +92,20 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
     is taken, or that of a number: FOLDER#N.
 
     A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
-    or if some fail though none failed before, unless all that fail are known to; or if guests spoilt all its trials.
+    or if some fail though none failed before, unless all that fail are known to; or if all its trials ended in
+    infrastructure errors.
     Exit status: 0 nothing got worse, 1 something did, 2 bad input.
     """
     folder = paths.work_dir(work)
-    found = comparisons.compare(*(find_matrix(said, folder) for said in (before, after)))
+    comparison = comparisons.compare(*(find_matrix(run, folder) for run in (before, after)))
     match format_:
         case "table":
-            terminal.print_comparison(found, Console())
+            terminal.print_comparison(comparison, Console())
         case "markdown":
-            print_text(formats.comparison_markdown(found))
+            print_text(formats.comparison_markdown(comparison))
         case "json":
-            print_text(formats.comparison_json(found))
-    sys.exit(int(found.worse))
+            print_text(formats.comparison_json(comparison))
+    sys.exit(int(comparison.worse))
 
 
 @click.command("open")
@@ -110,9 +114,9 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
 def open_(number: int, work: str | None) -> None:
     """Show all that is known of a trial.
 
-    That is why it came to what it did, its output, its dossier and its files. TRIAL is the number that the matrix and
-    the HTML page name. What a program wrote is shown with its control characters spelt out, and at most 64 KiB of each
-    stream.
+    That is the reason of its verdict, its output, its diagnostics and its files. TRIAL is the number that the matrix
+    and the HTML page name. A program's output is shown with its control characters spelt out, and at most 64 KiB of
+    each stream.
     """
     store = open_store(work)
     run_, trial = store.trial(number)
@@ -122,13 +126,13 @@ def open_(number: int, work: str | None) -> None:
     parts = store.collected(number)
     if picture := parts.get(diagnostics.SCREEN):
         screen = folder / f"trial-{number}-screen.png"
-        with contextlib.suppress(OSError):  # where nothing can be written it is seen in the HTML page
+        with ignored(_log, f"{screen}: writing the screen", OSError):  # the HTML page has it too
             folder.mkdir(parents=True, exist_ok=True)
             screen.write_bytes(picture)
             files.append(screen)
-    words = f" {number}{work_option(work)}"
-    commands = [trial.command + work_option(work), f"harness rerun{words}", f"harness rerun{words} --shell"]
-    commands.append(f"harness capsule{words}")
+    arguments = f" {number}{work_option(work)}"
+    commands = [trial.command + work_option(work), f"harness rerun{arguments}", f"harness rerun{arguments} --shell"]
+    commands.append(f"harness capsule{arguments}")
     terminal.print_trial(run_.id, trial, parts, files, commands, Console())
 
 
@@ -164,7 +168,7 @@ def rejudge(number: int, work: str | None) -> None:
     store = open_store(work)
     run_ = store.run(number)
     changed = rejudge_run(store, run_)
-    counts = Counter(tuple(f"{one.verdict}: {one.signature or one.reason}" for one in pair) for pair in changed)
+    counts = Counter(tuple(f"{trial.verdict}: {trial.signature or trial.reason}" for trial in pair) for pair in changed)
     table = Table("trials", "was", "is now", box=None)
     for (old, new), count in counts.most_common():
         table.add_row(str(count), Text(old), Text(new))
@@ -178,9 +182,9 @@ def rejudge(number: int, work: str | None) -> None:
 @WORK
 def list_(work: str | None) -> None:
     """List the runs of the work directory."""
-    for one in open_store(work).runs():
-        said = one.plan
-        cells = len(said["guests"]) * len(said["variants"]) * len(said["programs"])
-        state = "finished" if one.finished else "unfinished"
-        names = f"{', '.join(said['guests'])} x {', '.join(said['variants'])}"
-        click.echo(f"{one.id:4}  {one.created}  {state:10}  {cells} cells, {said['trials']} trials of each; {names}")
+    for run in open_store(work).runs():
+        plan = run.plan
+        cells = len(plan["guests"]) * len(plan["variants"]) * len(plan["programs"])
+        state = "finished" if run.finished else "unfinished"
+        names = f"{', '.join(plan['guests'])} x {', '.join(plan['variants'])}"
+        click.echo(f"{run.id:4}  {run.created}  {state:10}  {cells} cells, {plan['trials']} trials of each; {names}")

@@ -44,6 +44,7 @@ from harness.run.conductor import Interrupted, run_interactive, run_request
 from harness.run.request import Isolation, Request, stored_request, traced_request
 from harness.run.resolve import repeat_request
 from harness.run.shards import Times
+from harness.trial.record import Verdict
 
 
 @click.command(cls=ResumingCommand)
@@ -224,11 +225,11 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
         raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
     with Reporter() as report:
 
-        def visit(machine: Machine, told: str) -> None:
+        def inspect(machine: Machine, text: str) -> None:
             with report.paused():
-                click.echo(f"{told}\nThe guest is gone when this shell ends.", err=True)
+                click.echo(f"{text}\nThe guest is gone when this shell ends.", err=True)
                 log_in(machine)
 
-        trial = run_interactive(request, report, visit)
-    click.echo(f"{trial['verdict']}: {trial['reason']}", err=True)
-    sys.exit(int(trial["verdict"] != "pass"))
+        trial = run_interactive(request, report, inspect)
+    click.echo(f"{trial.verdict}: {trial.reason}", err=True)
+    sys.exit(int(trial.verdict is not Verdict.PASS))

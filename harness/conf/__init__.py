@@ -2,7 +2,8 @@
 
 `read` parses YAML and remembers the line of every value, `model` says what there may be, `load` puts files together;
 `units` and `naming` hold what programs' headers may say too.
-Knows nothing of what the values are used for, and opens no file but the YAML files themselves.
+May import the modules at the bottom alone. Must not know what the values are used for; it opens no file but the YAML
+files themselves. `system` holds the ways of operating systems.
 """
 
 from harness.conf.load import Configuration, load, recorded

@@ -73,10 +73,10 @@ class Configuration:
         #: The variants that are run when none is named.
         self.usual = tuple(top.usual)
         #: The known failures, each with the file and line that say so.
-        self.expected = [(one, self._where(("expected", place))) for place, one in enumerate(top.expected)]
-        for place, one in enumerate(top.expected):
-            self._check_pattern(one.guest, self.guests, "guest", ("expected", place, "guest"))
-            self._check_pattern(one.variant, self.variants, "variant", ("expected", place, "variant"))
+        self.expected = [(failure, self._where(("expected", place))) for place, failure in enumerate(top.expected)]
+        for place, failure in enumerate(top.expected):
+            self._check_pattern(failure.guest, self.guests, "guest", ("expected", place, "guest"))
+            self._check_pattern(failure.variant, self.variants, "variant", ("expected", place, "variant"))
         for name, guest in self.guests.items():
             self._check(guest.toolchain, self.toolchains, "toolchain", ("guests", name, "toolchain"))
             if guest.system is not None:
@@ -101,12 +101,12 @@ class Configuration:
             ConfigError: there is none (the text has the nearest name), or it cannot be traced.
         """
         plain = name.removesuffix(TRACED)
-        found = _pick("variant", plain, self.variants)
+        variant = _pick("variant", plain, self.variants)
         if plain == name:
-            return found
-        if found.prebuilt:
+            return variant
+        if variant.prebuilt:
             raise ConfigError(f"variant {plain} is prebuilt and cannot be traced; trace {BASELINE} instead")
-        return found.model_copy(update={"trace": True})
+        return variant.model_copy(update={"trace": True})
 
     def add(self, name: str, variant: Variant) -> None:
         """Add a variant that stands in no file; the files that it names are absolute."""
@@ -175,7 +175,7 @@ class Configuration:
     def _where(self, location: Location) -> str:
         """A value's file and line; a file that came with the harness is named from where it lies there."""
         mark = self._mark(location)
-        with suppress(ValueError):
+        with suppress(ValueError):  # it lies elsewhere
             return f"{mark.file.relative_to(paths.DATA)}:{mark.line}"
         return str(mark)
 
@@ -240,7 +240,7 @@ def _pick(what: str, name: str, known: Mapping[str, T]) -> T:
 
 def explain(error: pydantic.ValidationError, marks: Marks, top: type[BaseModel] = _Top) -> str:
     """The first error of pydantic's in one sentence, with file, line and key; a misspelt key before a missing one."""
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = tuple(first["loc"])
     while location not in marks and location:
         location = location[:-1]
@@ -277,7 +277,9 @@ def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[s
         else:  # dict[str, X] and list[X] lead to X, X | None to X
             model = getattr(model, "__args__", (None,))[-1]
         options = [
-            one for one in getattr(model, "__args__", ()) if isinstance(one, type) and issubclass(one, BaseModel)
+            option
+            for option in getattr(model, "__args__", ())
+            if isinstance(option, type) and issubclass(option, BaseModel)
         ]
         if options and get_origin(model) in (Union, UnionType):
             model = options[0]

@@ -86,9 +86,9 @@ class _Constructor:
         if node in self._open:
             raise self._error(node, "holds itself by an alias")
         self._open.append(node)
-        made = self._mapping(node, location) if isinstance(node, yaml.MappingNode) else self._list(node, location)
+        value_ = self._mapping(node, location) if isinstance(node, yaml.MappingNode) else self._list(node, location)
         self._open.pop()
-        return made
+        return value_
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[Any, Any]:
         own: dict[Any, Any] = {}

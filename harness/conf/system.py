@@ -76,20 +76,20 @@ class OperatingSystem:
             pid: the process.
         """
         processes = family(self.read(listing), pid)
-        return next((one.state for one in processes if set(one.state) & set(self.crashed)), "")
+        return next((process.state for process in processes if set(process.state) & set(self.crashed)), "")
 
 
 def family(processes: Iterable[Process], pid: int) -> list[Process]:
     """A process, all that descend from it, and all of its process group, it first."""
     rest = list(processes)
-    found = [one for one in rest if one.pid == pid]
-    rest = [one for one in rest if one.pid != pid]
+    members = [process for process in rest if process.pid == pid]
+    rest = [process for process in rest if process.pid != pid]
     known = {pid}
-    while more := [one for one in rest if one.ppid in known or one.group == pid]:
-        found += more
-        known |= {one.pid for one in more}
-        rest = [one for one in rest if one.pid not in known]
-    return found
+    while more := [process for process in rest if process.ppid in known or process.group == pid]:
+        members += more
+        known |= {process.pid for process in more}
+        rest = [process for process in rest if process.pid not in known]
+    return members
 
 
 #: proc(5), /proc/pid/stat: pid, (command), state, ppid, pgrp, and the number of threads as field 20. A command may hold

@@ -5,7 +5,7 @@ Knows nothing of Go.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
 import time
 from pathlib import Path
@@ -16,6 +16,9 @@ from harness.guest.console import FATAL_AT_BOOT
 from harness.guest.machine import Machine, remember_that_kvm_fails
 from harness.guest.openssh import Client
 from harness.guest.shell import Pair, Shell, WrongHostKey
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: Seconds in which nothing comes of a probe: a key exchange without KVM takes 3 of them on a machine that does nothing
 #: else.
@@ -75,12 +78,12 @@ def wait(machine: Machine) -> Shell:
     due: float | None = None  # when the next probe is
     while guest_time() < deadline:
         machine.check_wanted()
-        if said := machine.trouble(FATAL_AT_BOOT):
+        if trouble := machine.trouble(FATAL_AT_BOOT):
             if machine.restart_if_kvm_fails():
                 begun, due = clock.time(), None
                 deadline, still = guest_time() + ready.timeout, clock.Deadline(clock=guest_time)
                 continue
-            raise machine.failure(f"it does not boot: {said}")
+            raise machine.failure(f"it does not boot: {trouble}")
         if due is None and _may_probe(machine, begun):
             due = clock.time()
         if still.passed(machine.activity()) and (ready.console or machine.console.last_lines()):
@@ -117,16 +120,16 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
     Raises:
         GuestError: it does not halt. It was killed then, and its overlay is gone.
     """
-    said = machine.guest.halt
-    command, sign = said.command or machine.guest.os.halt, said.console or machine.guest.os.halted
+    config = machine.guest.halt
+    command, sign = config.command or machine.guest.os.halt, config.console or machine.guest.os.halted
     try:
         if not command:
             raise machine.failure("its description has no halt.command, and its system none that is known")
         shell.run("sync")
-        with contextlib.suppress(GuestError):  # the connection may end with the system
+        with ignored(_log, f"guest {machine.name}: {command}", GuestError):  # the connection may end with the system
             shell.run(command, _SHORT)
         shell.close()
-        return machine.halted(command, sign, said.timeout)
+        return machine.halted(command, sign, config.timeout)
     except BaseException:
         machine.stop()
         raise

@@ -62,8 +62,8 @@ def known(machine: Machine, cache: Cache) -> Choice | None:
     """What was measured for a machine's image, if it was."""
     folder = cache.path(_KIND, _key(machine))
     try:
-        told = json.loads((folder / "choice.json").read_text())
-        return Choice(Pair(**told["pair"]), told["client"], told["rates"])
+        stored = json.loads((folder / "choice.json").read_text())
+        return Choice(Pair(**stored["pair"]), stored["client"], stored["rates"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

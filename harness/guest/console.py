@@ -169,9 +169,9 @@ class Parser:
         return events
 
     def _parts(self, text: str) -> list[Event]:
-        found = [(kind, match) for kind, pattern in _PROMPTS for match in pattern.finditer(text)]
-        found += [(Kind.SERVER, match) for match in _SERVER.finditer(text.partition(_SERVERS)[2])]
-        new = [(kind, match) for kind, match in found if (kind, match.start()) not in self._known]
+        matches = [(kind, match) for kind, pattern in _PROMPTS for match in pattern.finditer(text)]
+        matches += [(Kind.SERVER, match) for match in _SERVER.finditer(text.partition(_SERVERS)[2])]
+        new = [(kind, match) for kind, match in matches if (kind, match.start()) not in self._known]
         self._known |= {(kind, match.start()) for kind, match in new}
         return [_event(kind, match, text) for kind, match in new]
 
@@ -262,11 +262,11 @@ def _cleaned(text: str) -> str:
 
 
 def _event(kind: Kind, match: re.Match[str], line: str) -> Event:
-    said = match.groupdict()
+    fields = match.groupdict()
     return Event(
         kind,
-        said.get("text") or line.strip(),
-        said.get("file") or "",
-        int(said.get("line") or 0),
-        said.get("function") or "",
+        fields.get("text") or line.strip(),
+        fields.get("file") or "",
+        int(fields.get("line") or 0),
+        fields.get("function") or "",
     )

@@ -57,9 +57,9 @@ def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
             place.chmod(0o755)
         for parent in folders:
             (tree / str(parent).lstrip("/")).chmod(0o755)  # whatever the umask is: it need not be root who reads them
-        words = ["-q", "-F", "-t", "ext2", "-o", creator, "-b", str(_BLOCK), "-m", "0", "-N", str(inodes)]
-        words += ["-E", "root_owner=0:0", "-d", str(tree)]
-        run("mke2fs", *words, target, str(blocks), what="the data disk")
+        arguments = ["-q", "-F", "-t", "ext2", "-o", creator, "-b", str(_BLOCK), "-m", "0", "-N", str(inodes)]
+        arguments += ["-E", "root_owner=0:0", "-d", str(tree)]
+        run("mke2fs", *arguments, target, str(blocks), what="the data disk")
 
 
 def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, Path], agent: str) -> None:

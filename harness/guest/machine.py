@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -31,6 +33,9 @@ from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: QEMU gets the monitor's socket as file 3, the saved memory as file 5, the overlay as files 6 and 7, to write and to
 #: read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and once it has dropped root
@@ -161,12 +166,12 @@ class Machine:
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
         by_kvm = self._by_kvm if self.alive() else kvm_may_work()
-        words = self._arguments(by_kvm, port=0, console="console")
+        arguments_ = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
         return {
             "files": stats,
-            "arguments": words,
+            "arguments": arguments_,
             "processor": processor,
             "folder": self.guest.folder,
             "mounts": mounts,
@@ -211,14 +216,16 @@ class Machine:
             self.port = _free_port()
             self.console.restart()
             keyboard = self._plug_keyboard() if self._maintained else None
-            words = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
+            command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
+            _log.info("guest %s: %s", self.name, shlex.join(command))
             if saved:
-                failure = self._launch([*words, *incoming], saved.memory, disks)
+                failure = self._launch([*command, *incoming], saved.memory, disks)
             else:
-                failure = self._launch([*words, *["-S"] * paused], nothing, disks, keyboard)
+                failure = self._launch([*command, *["-S"] * paused], nothing, disks, keyboard)
             if failure is None:
                 self._look_for_kvm()
                 return self._restored() if saved else None
+            _log.warning("guest %s: QEMU did not start: %s", self.name, failure)
             if _PORT_TAKEN not in failure.words:
                 break
         assert failure is not None
@@ -278,7 +285,7 @@ class Machine:
         """
         assert self._process is not None and self.monitor is not None
         try:
-            with contextlib.suppress(GuestError):  # it may have ended by itself
+            with ignored(_log, f"guest {self.name}: ending QEMU", GuestError):  # it may have ended by itself
                 self.monitor.execute("quit")
             status = self._process.wait(clock.QUIET)
             reason = self.monitor.ended()
@@ -336,18 +343,18 @@ class Machine:
     def activity(self) -> tuple[int, int]:
         """How much its console has said and it has read from its disks, in bytes: what a boot shows for progress. What
         it writes does not count: a system that waits for ever still writes its caches back."""
-        said = self.console.mark()
+        position = self.console.mark()
         try:
             disks = self._asked().execute("query-blockstats")
         except GuestError:  # told of by those who look for trouble
-            return said, 0
-        return said, sum(disk["stats"]["rd_bytes"] for disk in disks)
+            return position, 0
+        return position, sum(disk["stats"]["rd_bytes"] for disk in disks)
 
     def waited(self) -> float:
         """The seconds that QEMU waited for a processor of this machine, that thread of it that did so most: the second
         number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst)."""
-        told = [text.split() for text in self._about_qemu("task/*/schedstat")]
-        return max((int(words[1]) for words in told if len(words) == 3), default=0) / 1e9
+        rows = [text.split() for text in self._about_qemu("task/*/schedstat")]
+        return max((int(row[1]) for row in rows if len(row) == 3), default=0) / 1e9
 
     def _ends(self) -> bool:
         """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
@@ -364,8 +371,8 @@ class Machine:
     def check(self) -> None:
         """Raise GuestError if the guest is past help or not wanted any more, so that nobody waits for it."""
         self.check_wanted()
-        if said := self.trouble():
-            raise GuestError(said)
+        if trouble := self.trouble():
+            raise GuestError(trouble)
 
     def failure(self, text: str) -> GuestError:
         """An error about this guest that shows its state: the console's last lines and, if it can be had, its screen.
@@ -444,7 +451,7 @@ class Machine:
     def _look_for_kvm(self) -> None:
         """Ask QEMU whether it runs the guest by KVM: where it cannot, it emulates without a word (accel=kvm:tcg)."""
         if self._by_kvm and self.monitor is not None:
-            with contextlib.suppress(GuestError):  # it may have ended just now, which who waits for the guest will see
+            with ignored(_log, f"guest {self.name}: asking for KVM", GuestError):  # who waits for the guest will see it
                 self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
             if not self._by_kvm:
                 remember_that_kvm_fails()
@@ -518,14 +525,14 @@ class Machine:
         of a QEMU that ends or by a kernel that does not know it, is left out."""
         if self._process is None:
             return []
-        found = []
+        texts = []
         with contextlib.suppress(OSError):
             pid = self._process.pid
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 for file in Path(f"/proc/{child}").glob(name):
                     with contextlib.suppress(OSError):
-                        found.append(file.read_text())
-        return found
+                        texts.append(file.read_text())
+        return texts
 
     def _until(self, question: str, good: str, bad: tuple[str, ...], progress: Callable[[], object]) -> None:
         """Ask QEMU again and again until its status is the good one, for as long as there is progress."""
@@ -536,8 +543,8 @@ class Machine:
             try:
                 answer = self.monitor.execute(question)
             except GuestError as error:
-                words = " ".join((self.folder / "qemu.log").read_text(errors="replace").split())
-                raise GuestError(f"guest {self.name}: {words or error}") from error
+                errors = " ".join((self.folder / "qemu.log").read_text(errors="replace").split())
+                raise GuestError(f"guest {self.name}: {errors or error}") from error
             status = answer.get("status", "")
             if status == good:
                 return
@@ -584,16 +591,16 @@ class Machine:
     def _arguments(self, by_kvm: bool, port: int, console: str, keyboard: socket.socket | None = None) -> list[str]:
         drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
         serial = "chardev:serial" if keyboard else f"file:{console}"
-        words = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), serial, self._maintained)
+        command = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), serial, self._maintained)
         if keyboard:
             log = console.replace(",", ",,")
-            words += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={log}"]
-        words += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
+            command += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={log}"]
+        command += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
-            words += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
+            command += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
         if interface := self.guest.data_interface:
-            words += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
-            words += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
+            command += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
+            command += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
         program = find_qemu(self.name, self.guest)
         known, root = qemu.at_hand(program), os.geteuid() == 0
         if root and not known.drop_root:
@@ -601,7 +608,7 @@ class Machine:
                 f"guest {self.name}: {program} cannot drop root, neither by -run-with user= nor by -runas; run the "
                 "harness as an ordinary user"
             )
-        return [*words, *known.confinement(root)]
+        return [*command, *known.confinement(root)]
 
 
 def find_qemu(name: str, guest: conf.Guest) -> str:
@@ -635,24 +642,24 @@ def arguments(
         serial: what the serial console is connected to (QEMU manual, -serial).
         online: whether the guest may reach the network; it then cannot be reached.
     """
-    words = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
-    words += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-    words += ["-no-reboot", "-no-user-config", "-serial", serial]
+    command = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
+    command += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
+    command += ["-no-reboot", "-no-user-config", "-serial", serial]
     if guest.cpu:
-        words += ["-cpu", guest.cpu]
+        command += ["-cpu", guest.cpu]
     if files.kernel:
-        words += ["-kernel", str(files.kernel), "-append", files.append]
+        command += ["-kernel", str(files.kernel), "-append", files.append]
     if files.initrd:
-        words += ["-initrd", str(files.initrd)]
+        command += ["-initrd", str(files.initrd)]
     elif files.modules:
         # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
         parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
-        words += ["-initrd", ",".join(parts)]
+        command += ["-initrd", ",".join(parts)]
     if guest.disk:
-        words += ["-drive", f"{drive},if={guest.disk.interface}"]
+        command += ["-drive", f"{drive},if={guest.disk.interface}"]
     reach = "restrict=off" if online else f"restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-    words += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
-    return [*words, *guest.qemu_args]
+    command += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
+    return [*command, *guest.qemu_args]
 
 
 def _errors(log: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from qemu.qmp import EventListener, QMPClient, QMPError
 
 from harness.errors import GuestError
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: Seconds that a command may take. A QEMU that is alive answers at once, however slow its guest is; but this machine
 #: may be busy. Commands that take longer are jobs, whose state is asked for.
@@ -71,7 +75,7 @@ class Monitor:
 
     def close(self) -> None:
         """End the connection; QEMU goes on."""
-        with contextlib.suppress(GuestError):
+        with ignored(_log, "leaving QEMU's monitor", GuestError):
             self._wait(self._client.disconnect, "disconnect")
         self._loop.close()
 

@@ -65,15 +65,15 @@ class Client:
             known.write_text(f"[127.0.0.1]:{self.port} {self.host_key}\n" if self.host_key else "")
             strict = "yes" if self.host_key else "no"
             options = {**_OPTIONS, "StrictHostKeyChecking": strict, "UserKnownHostsFile": f'"{known}"'}
-            words = ["ssh", "-F", "none", "-T", "-i", str(self.key), "-p", str(self.port)]
-            words += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+            argv = ["ssh", "-F", "none", "-T", "-i", str(self.key), "-p", str(self.port)]
+            argv += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
             with (
-                errors.open("wb") as said,
+                errors.open("wb") as log,
                 subprocess.Popen(
-                    [*words, f"{self.user}@127.0.0.1", f"echo; {command}"],
+                    [*argv, f"{self.user}@127.0.0.1", f"echo; {command}"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=said,
+                    stderr=log,
                     process_group=0,  # a ctrl-C is for the harness
                 ) as process,
             ):

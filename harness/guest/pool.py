@@ -255,11 +255,11 @@ class Pool:
         say("restoring")
         try:
             try:
-                told = json.loads((folder / "saved.json").read_text())
+                stored = json.loads((folder / "saved.json").read_text())
                 os.utime(folder)  # the least recently used goes first
             except OSError as error:
                 raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
-            data = self._data(machine, more) if more and not told["contents"] else None
+            data = self._data(machine, more) if more and not stored["contents"] else None
             machine.start(Saved.at(folder), apart=more is not None, data=data)
         except GuestError as error:
             if not folder.exists():  # another run has removed it just now
@@ -270,13 +270,13 @@ class Pool:
         if choice and choice.client:
             shell.client = boot.client(machine)
         clock = self._guest.set_clock.format(seconds=int(time.time()))
-        command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=told["keeper"])
+        command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=stored["keeper"])
         _, out, err = shell.run(command, what="the proof of a restore")
-        if out.decode(errors="replace").strip() != told["word"]:
+        if out.decode(errors="replace").strip() != stored["word"]:
             shell.close()
             raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
         self._failures = 0
-        return Guest(machine, shell, set(told["contents"]))
+        return Guest(machine, shell, set(stored["contents"]))
 
     def _boot(self, machine: Machine, contents: Mapping[str, Path], say: Callable[[str], None]) -> Guest:
         say("booting")
@@ -389,8 +389,8 @@ class Pool:
             except GuestError as error:
                 raise _CannotSave(str(error)) from error
             sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
-            told = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
-            (staging / "saved.json").write_text(json.dumps(told))
+            record = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
+            (staging / "saved.json").write_text(json.dumps(record))
 
         try:
             folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
@@ -399,10 +399,10 @@ class Pool:
         self._prune(base, folder)
         return folder
 
-    def _prune(self, base: str, made: Path) -> None:
+    def _prune(self, base: str, newest: Path) -> None:
         """Remove the saved machines that were not used for longest, if there are too many. The one just made stays."""
         for old, _ in [*self._kept(base)[KEPT:], *self._kept()[KEPT_IN_ALL:]]:
-            if old != made:
+            if old != newest:
                 self._remove(old)
 
     def _remove(self, folder: Path) -> None:
@@ -411,21 +411,21 @@ class Pool:
 
     def _kept(self, base: str | None = None) -> list[tuple[Path, set[str]]]:
         """The saved machines, of a description or of all, with the paths of what they hold, latest used first."""
-        found = []
-        for told in (self._cache.root / _KIND).glob("[!.]*/saved.json"):
+        machines = []
+        for file in (self._cache.root / _KIND).glob("[!.]*/saved.json"):
             try:
-                data = json.loads(told.read_text())
-                used = told.parent.stat().st_mtime
-                whole = all((told.parent / name).stat().st_size == size for name, size in data["sizes"].items())
+                data = json.loads(file.read_text())
+                used = file.parent.stat().st_mtime
+                whole = all((file.parent / name).stat().st_size == size for name, size in data["sizes"].items())
             except OSError:
                 continue  # removed meanwhile
             except (ValueError, KeyError):
                 whole = False
             if not whole:
-                self._remove(told.parent)  # cut off by a full disk, say: it is made again
+                self._remove(file.parent)  # cut off by a full disk, say: it is made again
             elif base in (None, data["base"]):
-                found.append((used, told.parent, set(data["contents"])))
-        return [(folder, contents) for _, folder, contents in sorted(found, key=lambda one: -one[0])]
+                machines.append((used, file.parent, set(data["contents"])))
+        return [(folder, contents) for _, folder, contents in sorted(machines, key=lambda machine: -machine[0])]
 
 
 class _DoesNotBoot(GuestError):

@@ -172,7 +172,7 @@ class Shell:
             Exit status, standard output, standard error.
         """
         deadline = clock.Deadline(quiet, limit)
-        asked = clock.time()
+        begun = watched = clock.time()
         what = what or f"`{command}`"
         with _as_guest_error(what):
             channel = self._begin(command, deadline.quiet)
@@ -206,13 +206,14 @@ class Shell:
                         if exited is not None and (ended or clock.time() > exited + _LAST):
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
                                 raise GuestError(f"{what}: it was killed, or the connection was closed")
+                            _log.debug("%s: status %d after %.2f s", what, status, clock.time() - begun)
                             return status, bytes(out), bytes(err)
                         if deadline.passed((at, channel.out_window_size, len(out), len(err))):
                             sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
                             raise GuestError(f"{what}: nothing came of it for {deadline.quiet:.0f} s{sent}")
-                        if clock.time() > asked + _TICK:
+                        if clock.time() > watched + _TICK:
                             self._watch()
-                            asked = clock.time()
+                            watched = clock.time()
                         time.sleep(0.005)
             finally:
                 channel.close()

@@ -25,33 +25,33 @@ def guest_folder(work: Path) -> Iterator[Path]:
         HarnessError: it cannot be made.
     """
     parent = work / "guests"
-    held = -1
+    descriptor = -1
     try:
         with lock(parent / ".lock"):
             for old in parent.glob("[!.]*"):
                 _remove_if_free(old)
             folder = Path(tempfile.mkdtemp(dir=parent))
-            held = os.open(folder, os.O_RDONLY)
-            fcntl.flock(held, fcntl.LOCK_EX)  # for as long as this process lives, and it is nobody else's
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # for as long as this process lives, and it is nobody else's
     except OSError as error:
         raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        os.close(descriptor)
 
 
 def _remove_if_free(folder: Path) -> None:
     """Remove a guest's folder whose process is gone."""
     try:
-        held = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
         pass
     finally:
-        os.close(held)
+        os.close(descriptor)

@@ -1,4 +1,5 @@
 """Disk images on this host: download, prepare, partition and file system, GRUB, Debian packages.
 
-May import build, conf and the modules at the bottom. Must not know a machine that runs.
+May import guest and all below: an operating system's image is booted once, to install what it lacks. Must not know
+trials.
 """

@@ -24,7 +24,7 @@ def find_boot_files(name: str, configuration: conf.Configuration, progress: Call
         ("kernel",): guest.kernel,
         ("initrd",): guest.initrd,
         ("ssh", "key"): guest.ssh.key,
-        **{("modules", i, "file"): one.file for i, one in enumerate(guest.modules)},
+        **{("modules", i, "file"): module.file for i, module in enumerate(guest.modules)},
     }
     own = {at: configuration.file(value, "guests", name, *at) for at, value in named.items() if value}
     built = None
@@ -35,20 +35,20 @@ def find_boot_files(name: str, configuration: conf.Configuration, progress: Call
         value = str(named[at])
         return own[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
 
-    found = {at: path(at) for at in own}
-    kernel, append = found.get(("kernel",)), guest.append
-    modules = [(found["modules", i, "file"], one.args) for i, one in enumerate(guest.modules)]
+    paths_ = {at: path(at) for at in own}
+    kernel, append = paths_.get(("kernel",)), guest.append
+    modules = [(paths_["modules", i, "file"], module.args) for i, module in enumerate(guest.modules)]
     if built and (boots := built.manifest.get("boot")):
         kernel, append = kernel or built.folder / boots["kernel"], append or boots["append"]
         if not modules and not guest.initrd:
-            modules = [(built.folder / one["file"], one["args"]) for one in boots["modules"]]
+            modules = [(built.folder / module["file"], module["args"]) for module in boots["modules"]]
     result = BootFiles(
-        disk=found.get(("disk", "file")),
+        disk=paths_.get(("disk", "file")),
         kernel=kernel,
         append=append,
-        initrd=found.get(("initrd",)),
+        initrd=paths_.get(("initrd",)),
         modules=tuple(modules),
-        ssh_key=found.get(("ssh", "key")) or image.ssh_key(),
+        ssh_key=paths_.get(("ssh", "key")) or image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()

@@ -234,8 +234,8 @@ class _Apt:
         (work / "sources/main.sources").write_text("\n".join(stanzas))
         self._run("update", what="reading the package lists")
 
-    def _run(self, *words: str, what: str, folder: Path | None = None) -> str:
-        return run("apt-get", "-c", self._conf, *words, what=what, folder=folder)
+    def _run(self, *arguments: str, what: str, folder: Path | None = None) -> str:
+        return run("apt-get", "-c", self._conf, *arguments, what=what, folder=folder)
 
     def install(self, names: Iterable[str]) -> list[Path]:
         """The .deb files of packages and of all that they depend on."""
@@ -317,9 +317,9 @@ def options(text: str, suffix: str, source: Source) -> dict[str, str]:
     Returns:
         The options in _KEPT that are set. Without `signed-by`, apt takes the keys that the host trusts for all sources.
     """
-    for uris, suites, found in _stanzas(text) if suffix == ".sources" else _lines(text):
+    for uris, suites, options_ in _stanzas(text) if suffix == ".sources" else _lines(text):
         if _plain(source.uri) in map(_plain, uris) and source.suite in suites:
-            return {key: value for key, value in found.items() if key in _KEPT}
+            return {key: value for key, value in options_.items() if key in _KEPT}
     return {}
 
 
@@ -337,8 +337,8 @@ def _stanzas(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]
 
 
 def _lines(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
-    for found, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
-        pairs = (word.partition("=") for word in found.split())
+    for options_, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
+        pairs = (word.partition("=") for word in options_.split())
         yield [uri], [suite], {key.lower(): value for key, _, value in pairs}
 
 
@@ -363,8 +363,8 @@ def _architectures(architecture: str) -> list[str]:
 
 def _package(deb: Path) -> dict[str, str]:
     fields = email.message_from_string(run("dpkg-deb", "-f", deb, what=f"reading {deb.name}"))
-    told = {key.lower(): str(fields[key]) for key in ("Package", "Version", "Architecture")}
-    return {"name": told.pop("package"), **told, "sha256": cache.file_digest(deb), "filename": deb.name}
+    fields_ = {key.lower(): str(fields[key]) for key in ("Package", "Version", "Architecture")}
+    return {"name": fields_.pop("package"), **fields_, "sha256": cache.file_digest(deb), "filename": deb.name}
 
 
 def _version(*command: str) -> str:
@@ -377,8 +377,8 @@ def _version(*command: str) -> str:
 
 def depends(module: bytes) -> list[str]:
     """The modules that a kernel module needs, from the `depends=` of its .modinfo section (strings that end in NUL)."""
-    found = re.search(rb"\0depends=([\w,-]*)\0", module)
-    return [_canonical(name) for name in found[1].decode().split(",") if name] if found else []
+    match = re.search(rb"\0depends=([\w,-]*)\0", module)
+    return [_canonical(name) for name in match[1].decode().split(",") if name] if match else []
 
 
 def load_order(wanted: Iterable[str], needs: Callable[[str], Iterable[str]]) -> list[str]:
@@ -486,11 +486,11 @@ def _furnish(root: Path, folders: Sequence[Path], public_key: str) -> str:
     authorized = root / "root/.ssh/authorized_keys"
     authorized.write_text(public_key.strip() + "\n")
     authorized.chmod(0o600)
-    told = run("dropbearkey", "-t", "ed25519", "-f", root / "etc/dropbear/host_key", what="the SSH host key")
-    found = re.search(r"^ssh-ed25519 \S+", told, re.MULTILINE)
-    if not found:
+    output = run("dropbearkey", "-t", "ed25519", "-f", root / "etc/dropbear/host_key", what="the SSH host key")
+    match = re.search(r"^ssh-ed25519 \S+", output, re.MULTILINE)
+    if not match:
         raise ImageError("the SSH host key: dropbearkey printed no public key")
-    return found[0]
+    return match[0]
 
 
 #: $0: the tree, $1: the image file, $2: its size, $3: mke2fs. fakeroot closes every possible file descriptor first,

@@ -153,8 +153,10 @@ def _logical(file: IO[bytes], extended: int) -> list[Partition]:
     at = extended
     for _ in range(64):
         inner = _table(file, at)
-        result += [Partition(one.kind, at + one.offset, one.size) for one in inner if one.kind not in _EXTENDED]
-        links = [one for one in inner if one.kind in _EXTENDED]
+        result += [
+            Partition(entry.kind, at + entry.offset, entry.size) for entry in inner if entry.kind not in _EXTENDED
+        ]
+        links = [entry for entry in inner if entry.kind in _EXTENDED]
         if not links:
             return result
         at = extended + links[0].offset
@@ -235,8 +237,8 @@ class FileSystem:
 
     def kind(self, path: str) -> str | None:
         """What a path is, not followed: `regular`, `directory`, `symlink` and so on; None if it is not there."""
-        found = re.search(r"Type: (\w+)", self._stat(path))
-        return found[1] if found else None
+        match = re.search(r"Type: (\w+)", self._stat(path))
+        return match[1] if match else None
 
     def resolve(self, path: str) -> str:
         """The path of what a path leads to, all symbolic links on the way followed, whether it is there or not.
@@ -247,14 +249,14 @@ class FileSystem:
         done, todo, links = "/", path.split("/"), 0
         while todo:
             step = os.path.normpath(os.path.join(done, todo.pop(0)))
-            told = self._stat(step)
-            if "Type: symlink" not in told:
+            stat = self._stat(step)
+            if "Type: symlink" not in stat:
                 done = step
                 continue
             links += 1
             if links > 40:
                 raise ImageError(f"the image: {path} is a circle of symbolic links")
-            short = re.search(r'Fast link dest: "(.*)"', told)
+            short = re.search(r'Fast link dest: "(.*)"', stat)
             target = short[1] if short else self._ask(f"cat {_quote(step)}")
             done = "/" if target.startswith("/") else done
             todo = [*target.split("/"), *todo]
@@ -316,7 +318,7 @@ class FileSystem:
         return self._run(["-R", request], "", request)
 
     def _change(self, path: str, requests: list[str]) -> None:
-        self._run(["-w", "-f", "-"], "".join(f"{one}\n" for one in requests), f"changing {path}")
+        self._run(["-w", "-f", "-"], "".join(f"{request}\n" for request in requests), f"changing {path}")
 
     def _run(self, options: list[str], requests: str, what: str) -> str:
         """What debugfs prints. It exits with 0 whatever happens, and says on standard error what went wrong."""

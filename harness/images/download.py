@@ -52,10 +52,10 @@ def checksums(url: str, progress: Callable[[str], None]) -> dict[str, str]:
                 text += chunk
                 if len(text) > _LIST:
                     raise DownloadError(f"{url}: is no list of checksums: it has more than {_LIST} bytes")
-    found = re.findall(r"^([0-9a-f]{128}) [ *](?:\./)?(\S+)$", text.decode(errors="replace"), re.MULTILINE)
-    if not found:
+    rows = re.findall(r"^([0-9a-f]{128}) [ *](?:\./)?(\S+)$", text.decode(errors="replace"), re.MULTILINE)
+    if not rows:
         raise DownloadError(f"{url}: is no list of SHA-512 checksums")
-    return {name: digest for digest, name in found}
+    return {name: digest for digest, name in rows}
 
 
 def fetch(url: str, target: Path, sha512: str, progress: Callable[[str], None]) -> None:
@@ -81,11 +81,11 @@ def fetch(url: str, target: Path, sha512: str, progress: Callable[[str], None]) 
             with attempt:
                 _go_on(url, part, progress)
         progress(f"checking {target.name}")
-        if (got := digest(part)) != sha512:
+        if (sum_ := digest(part)) != sha512:
             part.unlink()
             raise DownloadError(
                 f"{url}: what came is not the file that is wanted and was removed: "
-                f"its SHA-512 is {got[:16]}..., not {sha512[:16]}..."
+                f"its SHA-512 is {sum_[:16]}..., not {sha512[:16]}..."
             )
         part.replace(target)
 
@@ -132,28 +132,30 @@ def _get(url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
 
 def _refuse(answer: httpx.Response, url: str) -> None:
     """Raise what an answer without the file calls for."""
-    told = f"{answer.status_code} {answer.reason_phrase}".strip()
+    status = f"{answer.status_code} {answer.reason_phrase}".strip()
     if answer.status_code >= 500 or answer.status_code in (408, 429):
-        raise _TryAgainError(told)
+        raise _TryAgainError(status)
     if not answer.is_success:
-        raise DownloadError(f"{url}: the server says {told}")
+        raise DownloadError(f"{url}: the server says {status}")
 
 
 def _go_on(url: str, part: Path, progress: Callable[[str], None]) -> None:
     """Download what is missing of a file, or all of it if the server knows no ranges (RFC 9110, 14)."""
     have = _size(part)
     with _get(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
-        said = answer.headers.get("Content-Range", "")
+        content_range = answer.headers.get("Content-Range", "")
         if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if said != f"bytes */{have}":  # else it is whole already
+            if content_range != f"bytes */{have}":  # else it is whole already
                 part.unlink()
                 raise _TryAgainError(f"the server has no byte {have}")
             return
         _refuse(answer, url)
         if answer.status_code == httpx.codes.PARTIAL_CONTENT:
-            if not said.startswith(f"bytes {have}-"):
+            if not content_range.startswith(f"bytes {have}-"):
                 part.unlink()
-                raise _TryAgainError(f"asked for bytes from {have}, the server answers with {said or 'no range'}")
+                raise _TryAgainError(
+                    f"asked for bytes from {have}, the server answers with {content_range or 'no range'}"
+                )
         else:
             have = 0
         length = answer.headers.get("Content-Length", "")

@@ -57,9 +57,9 @@ def entry(text: str) -> Entry:
     Raises:
         ImageError: there is none, or its lines use variables, whose values are not known here.
     """
-    found: Entry | None = None
-    for words in _commands(text):
-        name, *rest = words
+    chosen: Entry | None = None
+    for command in _commands(text):
+        name, *rest = command
         if name not in ("multiboot", "module"):
             continue
         rest = _without_options(rest)
@@ -68,16 +68,16 @@ def entry(text: str) -> Entry:
         path, *args = [word for word in rest if word is not None]
         path = re.sub(r"^\([^)]*\)", "", path)  # (hd0,msdos2)/boot/x
         if name == "multiboot":
-            if found:
+            if chosen:
                 break
             repeated = args[:1] and args[0] in (path, path.rpartition("/")[2])
-            found = Entry(Module(path, _join(args[1:] if repeated else args)))
-        elif found:
+            chosen = Entry(Module(path, _join(args[1:] if repeated else args)))
+        elif chosen:
             named = args[:1] and re.fullmatch(r"[\w.+][\w.+-]*", args[0])
-            found.modules.append(Module(path, _join(args[1:] if named else args)))
-    if found is None:
+            chosen.modules.append(Module(path, _join(args[1:] if named else args)))
+    if chosen is None:
         raise ImageError("grub.cfg: it boots no Multiboot kernel")
-    return found
+    return chosen
 
 
 def with_option(text: str, option: str) -> str:
@@ -103,7 +103,7 @@ def _without_options(words: list[str | None]) -> list[str | None]:
 
 def _commands(text: str) -> Iterator[list[str | None]]:
     """The commands, each as its words; None stands for a word with a variable in it."""
-    words: list[str | None] = []
+    command: list[str | None] = []
     word: str | None = ""
     begun = False
     at = 0
@@ -120,19 +120,19 @@ def _commands(text: str) -> Iterator[list[str | None]]:
             continue
         if kind in ("space", "end"):
             if begun:
-                words.append(word)
+                command.append(word)
             word, begun = "", False
-            if kind == "end" and words:
-                yield words
-                words = []
+            if kind == "end" and command:
+                yield command
+                command = []
             continue
         begun = True
         more = _value(piece)
         word = None if word is None or more is None else word + more
     if begun:
-        words.append(word)
-    if words:
-        yield words
+        command.append(word)
+    if command:
+        yield command
 
 
 def _value(piece: re.Match[str]) -> str | None:

@@ -6,9 +6,9 @@ differs from another recipe's. Knows nothing of what is in an image beyond the m
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,6 +22,9 @@ from harness.conf.load import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
 from harness.images import debian, prepare
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: Part of every image's key: to be raised whenever a builder makes something else of the same recipe.
 BUILDER = 1
@@ -70,10 +73,10 @@ def ssh_key() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
             with tempfile.TemporaryDirectory(dir=folder) as new:
-                made = Path(new) / key_file.name
-                host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", made, what="SSH key")
-                os.replace(f"{made}.pub", public)
-                os.replace(made, key_file)
+                new_key = Path(new) / key_file.name
+                host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "harness", "-f", new_key, what="SSH key")
+                os.replace(f"{new_key}.pub", public)
+                os.replace(new_key, key_file)
     return key_file
 
 
@@ -83,9 +86,9 @@ def key(name: str) -> str:
     Raises:
         ImageError: there is no such recipe.
     """
-    said, folders = _read(name)
-    parts = {"builder": BUILDER, "recipe": [cache.tree_digest(one) for one in folders], "ssh": _public_key()}
-    if said.get("kind") == "debian":
+    recipe, folders = _read(name)
+    parts = {"builder": BUILDER, "recipe": [cache.tree_digest(each) for each in folders], "ssh": _public_key()}
+    if recipe.get("kind") == "debian":
         parts["host"] = debian.codename()  # what it is made of comes from the host's archive
     return cache.digest(parts)
 
@@ -129,22 +132,22 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
     Raises:
         Whatever `build` raises.
     """
-    said, _ = _read(name)
-    if said.get("kind") != "download":
+    recipe, _ = _read(name)
+    if recipe.get("kind") != "download":
         raise ImageError(f"the image {name} is not downloaded but built; `harness image build {name}` does it")
     builder = functools.partial(_builder(name), file=file, sha512=sha512)
     try:
-        found = find(name)
+        built = find(name)
     except ImageError:
         return _build(name, builder, progress, force=True)
-    if found and file is None and sha512 in (None, found.manifest["source"]["sha512"]):
-        return found
-    return _build(name, builder, progress, force=found is not None)
+    if built and file is None and sha512 in (None, built.manifest["source"]["sha512"]):
+        return built
+    return _build(name, builder, progress, force=built is not None)
 
 
 def _builder(name: str) -> Builder:
-    said, folders = _read(name)
-    kind = str(said.get("kind"))
+    recipe, folders = _read(name)
+    kind = str(recipe.get("kind"))
     if kind not in _KINDS:
         raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
     if kind == "download":
@@ -153,22 +156,22 @@ def _builder(name: str) -> Builder:
 
 
 def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:
-    said, folders = _read(name)
+    recipe, folders = _read(name)
     image_key = key(name)
 
     def fill(out: Path) -> None:
-        told = builder(said, folders[0], out, public_key=_public_key(), progress=progress)
+        facts = builder(recipe, folders[0], out, public_key=_public_key(), progress=progress)
         progress("reading what was built")
         manifest = {
             "name": name,
             "key": image_key,
             "built": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": {path.name: _describe(path) for path in sorted(out.iterdir())},
-            **told,
+            **facts,
         }
         (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
-    room = said.get("room_mib")
+    room = recipe.get("room_mib")
     folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force)
     return _load(name, folder)
 
@@ -181,12 +184,12 @@ def remove(name: str) -> int:
         ImageError: there is no such recipe.
     """
     lock = prepare.lock_file(_downloads(), name)
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with ignored(_log, f"image {name}: removing what was downloaded", OSError, ValueError, KeyError):
         archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
         for path in (archive, archive.with_name(f"{archive.name}.part")):
             path.unlink(missing_ok=True)
     mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
-    return sum(_cache().discard("images", one) for one in dict.fromkeys(mine))
+    return sum(_cache().discard("images", image_key) for image_key in dict.fromkeys(mine))
 
 
 def listing() -> list[dict[str, Any]]:
@@ -195,11 +198,11 @@ def listing() -> list[dict[str, Any]]:
     for name in recipes():
         row: dict[str, Any] = {"name": name, "folder": _cache().path("images", key(name))}
         try:
-            found = find(name)
+            built = find(name)
         except ImageError:
             row["state"] = "damaged"
         else:
-            row |= {"state": "built", "manifest": found.manifest} if found else {"state": "not built"}
+            row |= {"state": "built", "manifest": built.manifest} if built else {"state": "not built"}
         rows.append(row)
     return rows
 
@@ -212,8 +215,8 @@ def contents(image: Image) -> str:
 def told_digest(path: Path) -> str | None:
     """The SHA-256 of a file as the manifest beside it says, if there is one; a disk takes long to be read whole."""
     try:
-        said = json.loads(path.with_name("manifest.json").read_text())["files"][path.name]
-        return str(said["sha256"]) if said["size"] == path.stat().st_size else None
+        files = json.loads(path.with_name("manifest.json").read_text())["files"][path.name]
+        return str(files["sha256"]) if files["size"] == path.stat().st_size else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -224,9 +227,9 @@ def verify(image: Image) -> None:
     Raises:
         ImageError: one differs, or cannot be read.
     """
-    for name, told in image.manifest["files"].items():
+    for name, facts in image.manifest["files"].items():
         try:
-            whole = cache.file_digest(image.folder / name) == told["sha256"]
+            whole = cache.file_digest(image.folder / name) == facts["sha256"]
         except OSError as error:
             raise _damaged(image.name, f"{name} cannot be read: {error.strerror}") from error
         if not whole:
@@ -246,12 +249,12 @@ def _read(name: str) -> tuple[dict[str, Any], list[Path]]:
     known = recipes()
     if name not in known:
         raise ImageError(f"no image named {name}; {nearest(name, known)}")
-    said, _ = read(known[name] / "recipe.yaml")
-    base = said.pop("base", None)
+    recipe, _ = read(known[name] / "recipe.yaml")
+    base = recipe.pop("base", None)
     if base is None:
-        return said, [known[name]]
+        return recipe, [known[name]]
     more, folders = _read(str(base))
-    return {**more, **said}, [known[name], *folders]
+    return {**more, **recipe}, [known[name], *folders]
 
 
 def _public_key() -> str:
@@ -266,7 +269,7 @@ def _describe(path: Path) -> dict[str, Any]:
 def _load(name: str, folder: Path) -> Image:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        sizes = {file: told["size"] for file, told in manifest["files"].items()}
+        sizes = {file: facts["size"] for file, facts in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(name, "its manifest cannot be read") from error
     for file, size in sizes.items():

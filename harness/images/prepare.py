@@ -143,8 +143,8 @@ def build(
             by_hand = wanted.needs[missing[0]].format(copy=_copy(archive), qemu=_machine(wanted), name=folder.name)
             _install(system, wanted, image, boot, missing[0], progress, by_hand.strip())
         host_key = _furnish(system, wanted, out, public_key)
-    told = {"kind": str(partition.kind), "offset": partition.offset, "size": partition.size}
-    return {"source": source, "partition": told, "boot": boot, "host_key": host_key, "installed": missing}
+    facts = {"kind": str(partition.kind), "offset": partition.offset, "size": partition.size}
+    return {"source": source, "partition": facts, "boot": boot, "host_key": host_key, "installed": missing}
 
 
 @contextlib.contextmanager
@@ -174,8 +174,8 @@ def _install(
     progress(f"the image has no {missing}; it is booted once, with access to the network, to install it")
     _refresh_keyring(system, recipe, progress)
     user = recipe.install.user
-    there = [path for path in recipe.install.passwords if system.kind(path) == "regular"]
-    passwords = (there or recipe.install.passwords)[0]
+    existing = [path for path in recipe.install.passwords if system.kind(path) == "regular"]
+    passwords = (existing or recipe.install.passwords)[0]
     before = _set_password(system, passwords, user, "")
     try:
         install(recipe.install, recipe.guest, conf.load().guest(recipe.guest), image, boot, progress)
@@ -265,7 +265,7 @@ def choose(sums: dict[str, str], wanted: list[str], sha512: str | None, url: str
     for pattern in wanted:
         fit = [name for name in fnmatch.filter(sums, pattern) if "/" not in name and sha512 in (None, sums[name])]
         if fit:
-            name = max(fit, key=lambda one: (re.findall(r"\d{8}", one)[-1:], one))
+            name = max(fit, key=lambda each: (re.findall(r"\d{8}", each)[-1:], each))
             return name, sums[name]
     what = f"with the SHA-512 {sha512[:16]}..." if sha512 else " or ".join(wanted)
     raise DownloadError(f"{url}: lists no file {what}; it has {', '.join(sorted(sums))}")
@@ -274,12 +274,12 @@ def choose(sums: dict[str, str], wanted: list[str], sha512: str | None, url: str
 def _check_sum(file: Path, wanted: str | None, progress: Callable[[str], None]) -> str:
     progress(f"reading {file.name}")
     try:
-        got = download.digest(file)
+        sum_ = download.digest(file)
     except OSError as error:
         raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
-    if wanted not in (None, got):
-        raise ImageError(f"{file}: its SHA-512 is {got}, not the one that --sha512 gives")
-    return got
+    if wanted not in (None, sum_):
+        raise ImageError(f"{file}: its SHA-512 is {sum_}, not the one that --sha512 gives")
+    return sum_
 
 
 def _copy(archive: Path) -> str:
@@ -293,8 +293,8 @@ def _machine(recipe: Recipe) -> str:
     """The command that boots copy.img in a window, in a machine like the guest's."""
     guest = conf.load().guest(recipe.guest)
     drive = f"file=copy.img,format=raw,if={guest.disk.interface if guest.disk else 'ide'}"
-    words = [guest.qemu, "-machine", guest.machine, "-m", str(guest.memory), "-nic", f"user,model={guest.nic}"]
-    return shlex.join([*words, "-drive", drive])
+    command = [guest.qemu, "-machine", guest.machine, "-m", str(guest.memory), "-nic", f"user,model={guest.nic}"]
+    return shlex.join([*command, "-drive", drive])
 
 
 def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:
@@ -309,19 +309,19 @@ def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable
         kernel = _program(system, entry.kernel.path)
         if _MULTIBOOT not in kernel[:_MULTIBOOT_WITHIN] or kernel.startswith(_ELF64):
             raise ImageError(f"{entry.kernel.path} is no Multiboot kernel of 32 bits")
-        modules = [(_program(system, one.path), one) for one in entry.modules]
+        modules = [(_program(system, module.path), module) for module in entry.modules]
     except ImageError as error:
         progress(f"the image will be booted by GRUB, since QEMU cannot boot its kernel: {error}")
         return None
     (out / "kernel").write_bytes(kernel)
-    told = []
-    for number, (data, one) in enumerate(modules, start=1):
-        name = f"module-{number}-{Path(one.path).name.removesuffix('.gz')}"
+    facts = []
+    for number, (data, module) in enumerate(modules, start=1):
+        name = f"module-{number}-{Path(module.path).name.removesuffix('.gz')}"
         (out / name).write_bytes(data)
-        told.append({"file": name, "args": one.args})
-    words = entry.kernel.args.split()
-    append = " ".join(words if recipe.console in words else [*words, recipe.console])
-    return {"kernel": "kernel", "append": append, "modules": told}
+        facts.append({"file": name, "args": module.args})
+    arguments = entry.kernel.args.split()
+    append = " ".join(arguments if recipe.console in arguments else [*arguments, recipe.console])
+    return {"kernel": "kernel", "append": append, "modules": facts}
 
 
 def _program(system: disk.FileSystem, path: str) -> bytes:

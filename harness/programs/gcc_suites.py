@@ -48,15 +48,15 @@ class Contents:
 
 def suites() -> dict[str, Suite]:
     """The suites by name. Raises ConfigError if a suite.yaml is wrong."""
-    found = {}
+    suites_ = {}
     for file in sorted((paths.DATA / "suites").glob("*/suite.yaml")):
         data, marks = read(file)
         if "source" in data:
             try:
-                found[file.parent.name] = Suite.model_validate(data)
+                suites_[file.parent.name] = Suite.model_validate(data)
             except pydantic.ValidationError as error:
                 raise ConfigError(explain(error, marks, Suite)) from error
-    return found
+    return suites_
 
 
 def listings(gcc: Callable[[], Path]) -> dict[str, Listing]:
@@ -88,28 +88,28 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
     kinds: Counter[str] = Counter()
     for program in makers[suite.kind](suite, place):
         kinds[program.kind] += 1
-        said = _said(suite, program.name)
+        special = _said(suite, program.name)
         if suite.kind == "go.test" and program.kind not in RUN:
             continue
-        if said.skip:
-            skipped[program.name] = said.skip
+        if special.skip:
+            skipped[program.name] = special.skip
             continue
         whole = f"{name}/{program.name}"
         try:
-            expected = parse_expectation(program.expected, said.expect) if said.expect else program.expected
+            expected = parse_expectation(program.expected, special.expect) if special.expect else program.expected
         except ValueError as error:
             raise ProgramError(f"suite {name}: {program.name}: {error}") from error
         build = program.build
-        if said.flags:
-            build = replace(build, flags=(*build.flags, *said.flags))
+        if special.flags:
+            build = replace(build, flags=(*build.flags, *special.flags))
         programs.append(
             replace(
                 program,
                 name=whole,
-                args=(*program.args, *said.args),
-                env={**program.env, **said.env},
-                timeout=said.timeout or suite.timeout,
-                needs=tuple(said.needs),
+                args=(*program.args, *special.args),
+                env={**program.env, **special.env},
+                timeout=special.timeout or suite.timeout,
+                needs=tuple(special.needs),
                 expected=expected,
                 build=build,
                 foreign=True,
@@ -121,7 +121,7 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
 def _said(suite: Suite, name: str) -> Special:
     """What is said of a program: by its own name, else by the first pattern that fits."""
     return suite.programs.get(name) or next(
-        (said for pattern, said in suite.programs.items() if fnmatchcase(name, pattern)), Special()
+        (special for pattern, special in suite.programs.items() if fnmatchcase(name, pattern)), Special()
     )
 
 
@@ -136,15 +136,15 @@ class Header:
 def header(text: str) -> Header:
     """Read a program's first lines as go-test.exp does, up to the first that is neither empty nor begins with `// `."""
     line, constraints = "", []
-    for one in text.splitlines():
-        if not one.startswith("// "):
-            if one:
+    for line_ in text.splitlines():
+        if not line_.startswith("// "):
+            if line_:
                 break
             continue
-        if one.startswith("// +build "):
-            constraints.append(tuple(one.split()[2:]))
+        if line_.startswith("// +build "):
+            constraints.append(tuple(line_.split()[2:]))
         elif not line:
-            line = one
+            line = line_
     return Header(line.removeprefix("// "), tuple(constraints))
 
 
@@ -154,28 +154,28 @@ def _go_test(suite: Suite, top: Path) -> Iterator[Program]:
         place = file.relative_to(top)
         if len(place.parts) > 2 or place.parts[0] in ("bench", "stress", "safe") or place.parent.suffix == ".dir":
             continue
-        said = header(file.read_text(encoding="utf-8", errors="replace"))
-        kind, *words = said.line.split() or ["none"]
-        program = Program(str(place.with_suffix("")), file, kind, constraints=said.constraints)
-        yield _as_kind(program, words) if kind in RUN else program
+        head = header(file.read_text(encoding="utf-8", errors="replace"))
+        kind, *arguments = head.line.split() or ["none"]
+        program = Program(str(place.with_suffix("")), file, kind, constraints=head.constraints)
+        yield _as_kind(program, arguments) if kind in RUN else program
 
 
-def _as_kind(program: Program, words: list[str]) -> Program:
+def _as_kind(program: Program, arguments: list[str]) -> Program:
     """A program with what the words after its kind mean."""
     file = program.source
-    files = [file.parent / word for word in words if word.endswith(".go")]
+    files = [file.parent / word for word in arguments if word.endswith(".go")]
     expected = Expectation(gcc=True)
     if (out := file.with_suffix(".out")).is_file():
         expected = replace(expected, output=out.read_bytes())
     program = replace(program, expected=expected)
     if program.kind == "rundir":
         return replace(program, build=BuildSpec(packages=_packages_of(file.with_suffix(".dir"))))
-    made = BuildSpec(packages=((file, *files),)) if files else BuildSpec()
+    build = BuildSpec(packages=((file, *files),)) if files else BuildSpec()
     if program.kind == "runoutput":
-        return replace(program, build=replace(made, output_flags=_OUTPUT_FLAGS))
+        return replace(program, build=replace(build, output_flags=_OUTPUT_FLAGS))
     # `run -gcflags=...` carries flags of another compiler.
-    args = () if files or (words and words[0].startswith("-")) else tuple(words)
-    return replace(program, build=made, args=args)
+    args = () if files or (arguments and arguments[0].startswith("-")) else tuple(arguments)
+    return replace(program, build=build, args=args)
 
 
 def _packages_of(folder: Path) -> tuple[tuple[Path, ...], ...]:
@@ -190,8 +190,8 @@ def _packages_of(folder: Path) -> tuple[tuple[Path, ...], ...]:
 def _torture(suite: Suite, folder: Path) -> Iterator[Program]:
     for file in sorted(folder.glob("*.go")):
         for option, flags in suite.options.items():
-            made = BuildSpec(flags=tuple(flags))
-            yield Program(f"{option}/{file.stem}", file, build=made, expected=Expectation(gcc=True))
+            build = BuildSpec(flags=tuple(flags))
+            yield Program(f"{option}/{file.stem}", file, build=build, expected=Expectation(gcc=True))
 
 
 def _testprog(suite: Suite, folder: Path) -> Iterator[Program]:
@@ -204,6 +204,6 @@ def _packages(suite: Suite, file: Path) -> Iterator[Program]:
     for package in file.read_text().split():
         limit = _said(suite, package).timeout or suite.timeout
         args = ("-test.short", "-test.v", f"-test.timeout={limit - 10:.0f}s")
-        made = BuildSpec(package=package)
+        build = BuildSpec(package=package)
         folder = file.parent / "go" / package
-        yield Program(package, folder, "package", args, expected=Expectation(tests=True), build=made)
+        yield Program(package, folder, "package", args, expected=Expectation(tests=True), build=build)

@@ -102,7 +102,7 @@ def header_matches(header: str, has: Callable[[str], bool]) -> bool:
     if build := next((line for line in lines if line.startswith("//go:build ")), None):
         return expression(build.removeprefix("//go:build "), has)
     options = (match[1].split() for line in lines if (match := re.match(r"// *\+build +(.*)", line)))
-    return all(any_of(one, has) for one in options)
+    return all(any_of(option, has) for option in options)
 
 
 def any_of(words: Iterable[str], has: Callable[[str], bool]) -> bool:

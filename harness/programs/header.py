@@ -44,8 +44,8 @@ def read_program(source: Path) -> Program:
     try:
         str(source.absolute()).encode()
     except UnicodeEncodeError as error:  # neither a guest's shell nor a report could be told of it
-        told = os.fsencode(source).decode(errors="backslashreplace")
-        raise ProgramError(f"{told}: its name is not UTF-8") from error
+        name = os.fsencode(source).decode(errors="backslashreplace")
+        raise ProgramError(f"{name}: its name is not UTF-8") from error
     program = Program(f"{source.absolute().parent.name}/{source.stem}", source.absolute())
     first = True
     for number, line in enumerate(lines, start=1):
@@ -57,12 +57,12 @@ def read_program(source: Path) -> Program:
         try:
             if first and text and not text.startswith(("+build", "go:build")):
                 first = False
-                words = text.split()
-                if words[0] in _KINDS:
-                    args = tuple(shlex.split(text)[1:]) if words[0] == "run" else ()
+                arguments = text.split()
+                if arguments[0] in _KINDS:
+                    args = tuple(shlex.split(text)[1:]) if arguments[0] == "run" else ()
                     # `run -gcflags=...` carries flags of another compiler
                     args = () if args and args[0].startswith("-") else args
-                    program = replace(program, kind=words[0], args=args, marked=True)
+                    program = replace(program, kind=arguments[0], args=args, marked=True)
                     continue
             program = _directive(program, text)
         except ValueError as error:

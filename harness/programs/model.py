@@ -40,27 +40,31 @@ class Expectation:
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; output that is no text is kept byte for byte."""
         texts = {"stdout": self.stdout, "output": self.output}
-        decoded = {name: None if one is None else one.decode(errors="surrogateescape") for name, one in texts.items()}
+        decoded = {
+            name: None if data is None else data.decode(errors="surrogateescape") for name, data in texts.items()
+        }
         return asdict(self) | decoded
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> Expectation:
+    def from_json(cls, stored: Mapping[str, Any]) -> Expectation:
         """An expectation that was stored."""
-        texts = {name: said.get(name) for name in ("stdout", "output")}
-        encoded = {name: None if one is None else one.encode(errors="surrogateescape") for name, one in texts.items()}
-        return cls(**{**said, **encoded})
+        texts = {name: stored.get(name) for name in ("stdout", "output")}
+        encoded = {
+            name: None if text is None else text.encode(errors="surrogateescape") for name, text in texts.items()
+        }
+        return cls(**{**stored, **encoded})
 
     def __str__(self) -> str:
         """In words, as a header says it, and whether output is compared."""
-        said = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
-        said += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
-        said += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
-        said += [f"output ~ {json.dumps(self.output_pattern)}"] * bool(self.output_pattern)
+        terms = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
+        terms += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
+        terms += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
+        terms += [f"output ~ {json.dumps(self.output_pattern)}"] * bool(self.output_pattern)
         if self.stdout is not None:
-            said.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
+            terms.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
         if self.output is not None:
-            said.append(f"output of {len(self.output.splitlines())} lines")
-        return ", ".join(said)
+            terms.append(f"output of {len(self.output.splitlines())} lines")
+        return ", ".join(terms)
 
 
 @dataclass(frozen=True)

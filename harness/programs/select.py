@@ -50,13 +50,13 @@ def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | No
         ProgramError: one is missing, holds no program, or has a wrong header, or two bear the same name.
     """
     known = own_suites()
-    found: dict[str, Program] = {}
+    programs: dict[str, Program] = {}
     for word in selection or list(known):
         for program in _selected(word, known, others or {}):
-            other = found.setdefault(program.name, program)
+            other = programs.setdefault(program.name, program)
             if other.source != program.source:
                 raise ProgramError(f"{other.source} and {program.source} are both named {program.name}")
-    return list(found.values())
+    return list(programs.values())
 
 
 def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
@@ -108,10 +108,16 @@ def fitting_programs(
         ProgramError: there are none.
     """
     targets = [Target.of(triple) for triple in triples]
-    found = [one for one in chosen if any(one.fits(target, variant) for target in targets for variant in variants)]
-    if not found:
-        raise ProgramError(f"{', '.join(one.name for one in chosen)}: for another system or compiler, by their header")
-    return found
+    fitting = [
+        program
+        for program in chosen
+        if any(program.fits(target, variant) for target in targets for variant in variants)
+    ]
+    if not fitting:
+        raise ProgramError(
+            f"{', '.join(program.name for program in chosen)}: for another system or compiler, by their header"
+        )
+    return fitting
 
 
 def trial_specs(
@@ -132,9 +138,9 @@ def trial_specs(
     """
     for number in range(1, trials + 1):
         for program in chosen:
-            for guest, said in guests.items():
+            for guest, config in guests.items():
                 for name, variant in variants.items():
-                    provided = set(said.provides) - set(variant.lacks)
+                    provided = set(config.provides) - set(variant.lacks)
                     fits = variant.fits(triples[guest]) and program.fits(Target.of(triples[guest]), variant)
                     if fits and set(program.needs) <= provided:
                         yield TrialSpec(guest, name, program, number)

@@ -1,1 +1,4 @@
-"""Results: what trials come to, how sure that is, how it is shown. Knows nothing of QEMU, Go or how a trial runs."""
+"""Results: the store, the matrix and its statistics, comparisons, reports.
+
+May import trial and all below. Must not know QEMU, or how a run is made.
+"""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from harness.results import words
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, Matrix, Overall
-from harness.trial.record import JUDGED
 from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
+from harness.trial.record import JUDGED
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
 _DESTROYED = {"threads torn down by Go": "torn down by Go", "threads ended in libpthread": "ended in libpthread"}
@@ -44,14 +44,14 @@ def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -
     """
     if not matrix.comparisons:
         return []
-    overall = {(one.guest, one.variant): one for one in matrix.overall()}
-    found = [
+    overall = {(comparison.guest, comparison.variant): comparison for comparison in matrix.overall()}
+    paragraphs = [
         Paragraph("What was taken out", tuple(_taken_out(matrix, cycles))),
         Paragraph("What came of it", tuple(_outcomes(matrix, overall))),
     ]
     if not matrix.most:  # a run until it is sure says by itself what it could not decide
-        found.append(_power(matrix, list(overall.values()), option))
-    return [paragraph for paragraph in found if paragraph.sentences]
+        paragraphs.append(_power(matrix, list(overall.values()), option))
+    return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
 def _taken_out(matrix: Matrix, cycles: Sequence[LifeCycle]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
         (min(cell.trials, cell.difference.baseline_trials) for cell in matrix.cells if cell.difference), default=0
     )
     sentences = []
-    programs = min(one.programs for one in overall)
+    programs = min(comparison.programs for comparison in overall)
     together = smallest_difference(programs, trials, len(overall))
     sentences.append(
         "All programs together: nothing."

@@ -53,10 +53,14 @@ class Change:
 
     def told(self) -> list[str]:
         """Why it is what it is, a line for each thing."""
-        said = [self.why]
+        sentences = [self.why]
         if self.p is not None and self.p_corrected is not None:
-            said.append(f"p {words.p_value(self.p)}, corrected {words.p_value(self.p_corrected)}")
-        return [*said, *(f"new: {title}" for title in self.appeared), *(f"gone: {title}" for title in self.vanished)]
+            sentences.append(f"p {words.p_value(self.p)}, corrected {words.p_value(self.p_corrected)}")
+        return [
+            *sentences,
+            *(f"new: {title}" for title in self.appeared),
+            *(f"gone: {title}" for title in self.vanished),
+        ]
 
 
 @dataclass(frozen=True)
@@ -76,20 +80,20 @@ class Comparison:
     @property
     def worse(self) -> bool:
         """Whether any cell got worse."""
-        return any(one.kind == "worse" for one in self.cells)
+        return any(change.kind == "worse" for change in self.cells)
 
     def changed(self) -> list[Change]:
         """The cells that are not the same."""
-        return [one for one in self.cells if one.kind != "same"]
+        return [change for change in self.cells if change.kind != "same"]
 
     def counts(self) -> dict[str, int]:
         """Kind -> cells."""
-        return {kind: sum(one.kind == kind for one in self.cells) for kind in KINDS}
+        return {kind: sum(change.kind == kind for change in self.cells) for kind in KINDS}
 
     def summary(self) -> str:
         """How many cells of each kind, and the test."""
-        said = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
-        return f"Cells: {said or 'none'}. {self.test}."
+        counts = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
+        return f"Cells: {counts or 'none'}. {self.test}."
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object.
@@ -106,14 +110,14 @@ class Comparison:
             "test": self.test,
             "counts": self.counts(),
             "facts": {name: list(pair) for name, pair in self.facts.items()},
-            "cells": [_json(one) for one in self.changed()],
+            "cells": [_json(change) for change in self.changed()],
         }
 
 
-def _json(one: Change) -> dict[str, Any]:
+def _json(change: Change) -> dict[str, Any]:
     names = ("verdict", "passed", "trials")
-    ends = {"before": one.before, "after": one.after}
-    return asdict(one) | {key: dict(zip(names, end, strict=True)) if end else None for key, end in ends.items()}
+    ends = {"before": change.before, "after": change.after}
+    return asdict(change) | {key: dict(zip(names, end, strict=True)) if end else None for key, end in ends.items()}
 
 
 def compare(before: Matrix, after: Matrix) -> Comparison:
@@ -132,15 +136,15 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
     corrected = dict(zip(tested, zip(values, holm(values), strict=True), strict=True))
     changes = [_change(key, old.get(key), new.get(key), corrected.get(key)) for key in {**old, **new}]
-    said = dict(words.facts(before.run)), dict(words.facts(after.run))
+    before_facts = dict(words.facts(before.run)), dict(words.facts(after.run))
     facts = {
-        name: (said[0].get(name, ""), said[1].get(name, ""))
-        for name in {**said[0], **said[1]}
-        if name.partition(".")[0] not in _OWN and said[0].get(name) != said[1].get(name)
+        name: (before_facts[0].get(name, ""), before_facts[1].get(name, ""))
+        for name in {**before_facts[0], **before_facts[1]}
+        if name.partition(".")[0] not in _OWN and before_facts[0].get(name) != before_facts[1].get(name)
     }
     name = "The sequential test" if sequential else "Fisher's exact test"
     test = f"{name}, Holm's correction for {words.count(len(tested), 'cell')}"
-    return Comparison(sorted(changes, key=lambda one: KINDS.index(one.kind)), facts, test)
+    return Comparison(sorted(changes, key=lambda change: KINDS.index(change.kind)), facts, test)
 
 
 def _cells(matrix: Matrix) -> dict[tuple[str, str, str], Cell]:
@@ -160,7 +164,7 @@ def _change(
             ("gone", "the second run does not have it") if new is None else ("new", "the first run does not have it")
         )
         return Change(*key, kind, why, ends[0], ends[1])
-    titles = [[one.title for one in cell.findings if one.verdict != "error"] for cell in (old, new)]
+    titles = [[finding.title for finding in cell.findings if finding.verdict != "error"] for cell in (old, new)]
     appeared = [title for title in titles[1] if title not in titles[0]]
     vanished = [title for title in titles[0] if title not in titles[1]]
     kind, why = _judge(old, new, tested, appeared, vanished)
@@ -174,7 +178,7 @@ def _judge(
     """What became of a cell that both runs have, and why that is said."""
     if tested is None:
         if old.trials:
-            return "worse", "guests or the harness spoilt all its trials" if new.errors else "it was not run"
+            return "worse", "all its trials ended in infrastructure errors" if new.errors else "it was not run"
         return ("changed", "it was not judged before") if new.trials else ("same", "")
     unexpected = new.trials - new.passed > new.known
     if tested[1] < LEVEL:

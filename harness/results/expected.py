@@ -66,7 +66,7 @@ class Entry:
 
 def excuse(entries: Sequence[Entry], verdict: str, signature: str, day: date) -> Entry | None:
     """The entry, of those that are about a cell, that knows of such an end on a day; None if it is a surprise."""
-    return next((one for one in entries if day <= one.expires and one.knows(verdict, signature)), None)
+    return next((entry for entry in entries if day <= entry.expires and entry.knows(verdict, signature)), None)
 
 
 def contradicted(entries: Sequence[Entry], passed: int, trials: int, unknown: int, day: date) -> str:
@@ -78,5 +78,5 @@ def contradicted(entries: Sequence[Entry], passed: int, trials: int, unknown: in
         unknown: those that went wrong in a way that no entry knows of.
     """
     stale = trials > 0 and passed == trials
-    wrong = [one for one in entries if day <= one.expires and (unknown or (stale and not one.flaky))]
+    wrong = [entry for entry in entries if day <= entry.expires and (unknown or (stale and not entry.flaky))]
     return "; ".join(map(str, wrong))

@@ -97,7 +97,7 @@ def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> I
         yield from _section("Expectations that do not hold")
         for _, cell in wrong:
             yield f"- {_cell_name(cell)}: {escaped(words.contradiction(cell))}"
-    for title, errors in (("Not passed", False), ("Spoilt by guests", True)):
+    for title, errors in (("Not passed", False), ("Infrastructure errors", True)):
         if causes := words.causes(matrix, errors):
             yield from _section(title)
         for cause in causes:
@@ -142,12 +142,12 @@ def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
     yield comparison.summary()
     if comparison.changed():
         yield ""
-    for one in comparison.changed():
-        kind = f"**{one.kind}**" if one.kind == "worse" else one.kind
-        ends = " → ".join(_end(end) for end in (one.before, one.after))
-        why, *more = one.told()
-        said = "; ".join([f"{ends}: {why}", *map(code, more)])
-        yield f"- {kind}: {escaped(f'{one.program}, {one.guest}, {one.variant}')}: {said}"
+    for change in comparison.changed():
+        kind = f"**{change.kind}**" if change.kind == "worse" else change.kind
+        ends = " → ".join(_end(end) for end in (change.before, change.after))
+        why, *more = change.told()
+        sentence = "; ".join([f"{ends}: {why}", *map(code, more)])
+        yield f"- {kind}: {escaped(f'{change.program}, {change.guest}, {change.variant}')}: {sentence}"
     if comparison.facts:
         yield from _section("Made of other things")
         for name, (before, after) in comparison.facts.items():
@@ -172,12 +172,12 @@ def _signed(verdict: str) -> str:
 
 def _short(cell: Cell) -> str:
     """A cell in a few characters, as in the terminal."""
-    said = [words.SIGNS[cell.verdict][0]]
-    said += [cell.verdict] if cell.verdict != "pass" else []
-    said += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
-    said += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
-    said += ["**differs**"] if cell.difference and cell.difference.claimed else []
-    return " ".join(said)
+    parts = [words.SIGNS[cell.verdict][0]]
+    parts += [cell.verdict] if cell.verdict != "pass" else []
+    parts += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
+    parts += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
+    parts += ["**differs**"] if cell.difference and cell.difference.claimed else []
+    return " ".join(parts)
 
 
 def escaped(text: str) -> str:
@@ -185,8 +185,8 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>&|~!#$@:]|^[-+=\d])", _escape, words.one_line(text))
 
 
-def _escape(found: re.Match[str]) -> str:
-    return f"&#{ord(found[0])};" if found[0].isdigit() else f"\\{found[0]}"
+def _escape(match: re.Match[str]) -> str:
+    return f"&#{ord(match[0])};" if match[0].isdigit() else f"\\{match[0]}"
 
 
 def code(text: str) -> str:
@@ -201,8 +201,8 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
     """The matrix as JUnit XML, as Jenkins' xUnit plugin describes it (its junit-10.xsd) and others read it: a
     test suite for each guest and variant, a test case for each cell.
 
-    A cell that went wrong only in ways that are known is skipped; one that guests spoilt is an error; one that passed
-    though it is known to fail, or whose trials went wrong in part, is a failure.
+    A cell that went wrong only in ways that are known is skipped. One whose trials all ended in infrastructure errors is
+    an error. One that passed though it is known to fail, or whose trials went wrong in part, is a failure.
 
     Args:
         trial: the trial with an id, for the first output of each way to go wrong.
@@ -260,22 +260,25 @@ def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Tri
     result = SubElement(case, kind, type=cell.verdict, message=_xml(message))
     result.text = _xml("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
     if kind != "skipped" and cell.findings:
-        said = "\n".join(line for finding in cell.findings for line in _output(finding, trial(finding.trial)))
-        SubElement(case, "system-out").text = _xml(said)
+        output = "\n".join(line for finding in cell.findings for line in _output(finding, trial(finding.trial)))
+        SubElement(case, "system-out").text = _xml(output)
 
 
-def _output(finding: Finding, one: Trial) -> Iterator[str]:
+def _output(finding: Finding, stored: Trial) -> Iterator[str]:
     yield f"{finding.verdict}, {words.count(finding.count, 'trial')}: {finding.title}"
-    for name, kept, total in (("stdout", one.stdout, one.stdout_total), ("stderr", one.stderr, one.stderr_total)):
+    for name, kept, total in (
+        ("stdout", stored.stdout, stored.stdout_total),
+        ("stderr", stored.stderr, stored.stderr_total),
+    ):
         if total:
             shown = words.stream(kept, total, SHOWN)
-            yield f"---- {name} of trial {one.id} ({shown.size})"
+            yield f"---- {name} of trial {stored.id} ({shown.size})"
             yield from words.lines(shown)
 
 
 def _xml(text: str) -> str:
     """Text with what XML cannot hold spelt out."""
-    return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _NO_XML.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def csv_text(matrix: Matrix) -> str:
@@ -289,7 +292,7 @@ def csv_text(matrix: Matrix) -> str:
 
 def _row(cell: Cell) -> dict[str, object]:
     low, high = cell.interval or ("", "")
-    one = cell.difference
+    difference = cell.difference
     return {
         "guest": _field(cell.guest),
         "variant": _field(cell.variant),
@@ -302,11 +305,11 @@ def _row(cell: Cell) -> dict[str, object]:
         "lost": cell.lost,
         "low": low,
         "high": high,
-        "baseline_passed": one.baseline_passed if one else "",
-        "baseline_trials": one.baseline_trials if one else "",
-        "p": one.p if one else "",
-        "p_corrected": one.p_corrected if one else "",
-        "differs": int(bool(one and one.claimed)),
+        "baseline_passed": difference.baseline_passed if difference else "",
+        "baseline_trials": difference.baseline_trials if difference else "",
+        "p": difference.p if difference else "",
+        "p_corrected": difference.p_corrected if difference else "",
+        "differs": int(bool(difference and difference.claimed)),
         "known": cell.known,
         "surprise": int(cell.surprise),
         "seconds": round(cell.seconds, 3),

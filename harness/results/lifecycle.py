@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from harness.trial.record import JUDGED, Trial
 from harness.trial.lifetrace import EVENTS, Trace
+from harness.trial.record import JUDGED, Trial
 
 #: The size of a plot's drawing area, in the units of its SVG.
 WIDTH, HEIGHT = 320, 90
@@ -39,7 +39,7 @@ class Column:
 
     def most(self, what: str) -> str:
         """The most `threads` or `goroutines` that were alive at once: a number, a range over the trials, or '-'."""
-        return _range(max((getattr(one, what) for one in trace.samples), default=0) for trace in self.traces)
+        return _range(max((getattr(sample, what) for sample in trace.samples), default=0) for trace in self.traces)
 
     def findings(self) -> list[str]:
         """Were Ms destroyed? Were Gs? A sentence on each, of the first trial that wrote a trace."""
@@ -77,12 +77,12 @@ class LifeCycle:
         """A plot of the `threads` or `goroutines` alive for each column, all to the same scale."""
         first = [column.traces[0].samples if column.traces else () for column in self.columns.values()]
         seconds = max((samples[-1].seconds for samples in first if samples), default=0.0)
-        most = max((getattr(one, what) for samples in first for one in samples), default=0)
-        found = []
+        most = max((getattr(sample, what) for samples in first for sample in samples), default=0)
+        plots = []
         for column, samples in zip(self.columns.values(), first, strict=True):
-            points = [(one.seconds, getattr(one, what)) for one in samples]
-            found.append(Plot(column.name, seconds, most, _path(points, seconds, most)))
-        return found
+            points = [(sample.seconds, getattr(sample, what)) for sample in samples]
+            plots.append(Plot(column.name, seconds, most, _path(points, seconds, most)))
+        return plots
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def collect(trials: Iterable[Trial], traces: dict[int, Trace | None], traced: st
         traces: what was read of each traced trial, by its id.
         traced: what a traced variant's name ends in.
     """
-    found: dict[tuple[str, str], LifeCycle] = {}
+    cycles: dict[tuple[str, str], LifeCycle] = {}
     plain: dict[tuple[str, str, str], list[float]] = {}
     for trial in trials:
         if trial.verdict not in JUDGED:
@@ -112,16 +112,16 @@ def collect(trials: Iterable[Trial], traces: dict[int, Trace | None], traced: st
             plain.setdefault((trial.guest, trial.program, trial.variant), []).append(trial.seconds)
             continue
         name = trial.variant.removesuffix(traced)
-        cycle = found.setdefault((trial.guest, trial.program), LifeCycle(trial.guest, trial.program))
+        cycle = cycles.setdefault((trial.guest, trial.program), LifeCycle(trial.guest, trial.program))
         column = cycle.columns.setdefault(name, Column(name))
         column.verdicts[trial.verdict] = column.verdicts.get(trial.verdict, 0) + 1
         column.seconds.append(trial.seconds)
         if (trace := traces[trial.id]) is not None:
             column.traces.append(trace)
-    for (guest, program), cycle in found.items():
+    for (guest, program), cycle in cycles.items():
         for column in cycle.columns.values():
             column.plain = plain.get((guest, program, column.name), [])
-    return list(found.values())
+    return list(cycles.values())
 
 
 def _range(numbers: Iterable[int]) -> str:

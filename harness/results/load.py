@@ -14,11 +14,11 @@ from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Matrix
-from harness.trial.record import Trial
 from harness.results.merge import source as source_of
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
 from harness.trial.execute import LIFETRACE
+from harness.trial.record import Trial
 
 
 def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:
@@ -29,34 +29,34 @@ def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:
 
 def load_matrix(store: Store, run_: Run) -> Matrix:
     """The matrix of a stored run."""
-    said = run_.plan
-    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **said["facts"]}
+    plan = run_.plan
+    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **plan["facts"]}
     return matrices.build(
         facts,
-        said["guests"],
-        said["variants"],
-        said["programs"],
+        plan["guests"],
+        plan["variants"],
+        plan["programs"],
         BASELINE,
         matrix_trials(store, run_),
         store.events(run_.id),
-        said["trials"] if said.get("request", {}).get("until_sure") else None,
-        [Entry.from_json(one) for one in said.get("expected", [])],
+        plan["trials"] if plan.get("request", {}).get("until_sure") else None,
+        [Entry.from_json(entry) for entry in plan.get("expected", [])],
         date.fromisoformat(run_.created[:10]),
         store.times(run_.id),
     )
 
 
-def find_matrix(said: str, work: Path) -> Matrix:
+def find_matrix(name: str, work: Path) -> Matrix:
     """The matrix of a run that is named in words.
 
     Args:
-        said: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
+        name: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
             another work directory or its database, with `#N` behind it for another run than the newest.
 
     Raises:
         StoreError: there is no such run, or the file is no such file.
     """
-    file = Path(said)
+    file = Path(name)
     if file.is_file() and file.suffix == ".json":
         try:
             return Matrix.from_json(json.loads(file.read_bytes()))
@@ -64,8 +64,8 @@ def find_matrix(said: str, work: Path) -> Matrix:
             raise StoreError(f"{file}: cannot be read: {error}") from error
         except StoreError as error:
             raise StoreError(f"{file}: {error}") from error
-    found = source_of(said, work, others="no JSON of one, ")
-    return load_matrix(found.store, found.run)
+    source = source_of(name, work, others="no JSON of one, ")
+    return load_matrix(source.store, source.run)
 
 
 def load_life_cycles(store: Store, run_: Run) -> list[LifeCycle]:

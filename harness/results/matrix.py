@@ -71,7 +71,7 @@ class Cell:
 
     Attributes:
         counts: verdict -> trials, without errors.
-        errors: trials that the guest or the harness spoilt, whether repeated or not.
+        errors: trials that ended in an infrastructure error, whether repeated or not.
         lost: numbers of the plan that only errors came of.
         ids: the ids of all trials, errors too, in the order they came.
         signatures: signature -> trials, errors not among them.
@@ -210,12 +210,12 @@ class Matrix:
         Args:
             claimed: those that stand after the correction; else those with p below 0.05 that do not.
         """
-        found = [
+        differences = [
             (index, cell, cell.difference)
             for index, cell in enumerate(self.cells)
             if cell.difference and (cell.difference.claimed if claimed else _suspected(cell.difference))
         ]
-        return sorted(found, key=lambda entry: (entry[2].p_corrected, entry[2].p))
+        return sorted(differences, key=lambda entry: (entry[2].p_corrected, entry[2].p))
 
     def surprises(self) -> list[tuple[int, Cell]]:
         """Cells with their number that did not come out as expected."""

@@ -17,9 +17,9 @@ from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
-from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.trial import cores
+from harness.trial.record import Trial, Verdict
 
 #: What runs of one matrix have been asked for alike, and how it is called.
 _ASKED = {"variants": "libgo variants", "trials": "number of trials", "cores": "--cores", "isolation": "isolation"}
@@ -72,28 +72,28 @@ class _Slot:
     judged: list[tuple[int, int]] = field(default_factory=list)
 
 
-def source(said: str, work: Path, others: str = "") -> Source:
+def source(name: str, work: Path, others: str = "") -> Source:
     """The run that is named in words.
 
     Args:
-        said: the number of a run of the work directory; or another work directory or its database, with `#N` behind it
+        name: the number of a run of the work directory; or another work directory or its database, with `#N` behind it
             for another run than the newest.
         others: what else it might have been, for the error's text.
 
     Raises:
         StoreError: there is no such run.
     """
-    if not said:
+    if not name:
         raise StoreError("an empty word names no run")
-    path, mark, number = said.rpartition("#")
-    if said.isdecimal():
-        path, number = str(work), said
+    path, mark, number = name.rpartition("#")
+    if name.isdecimal():
+        path, number = str(work), name
     elif not mark or not number.isdecimal():
-        path, number = said, ""
+        path, number = name, ""
     place = Path(path)
     database = place / "results.sqlite" if place.is_dir() else place
     if not database.is_file():
-        none = "no run has been made here" if said.isdecimal() else f"is no run's number, {others}no work directory"
+        none = "no run has been made here" if name.isdecimal() else f"is no run's number, {others}no work directory"
         raise StoreError(f"{path}: {none}")
     store = Store(database)
     try:
@@ -114,26 +114,26 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
     check_together(sources)
     slots, twice = _slots(sources)
     lacking = _lacking(sources)
-    created = min(one.run.created for one in sources)
-    made: list[Path] = []
+    created = min(source_.run.created for source_ in sources)
+    files: list[Path] = []
 
     def rows(number: int) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
-        made.append(work / "runs" / str(number))
-        return _rows(sources, slots, made[0] / "cores")
+        files.append(work / "runs" / str(number))
+        return _rows(sources, slots, files[0] / "cores")
 
     try:
         _bring(sources, work, folders)
         store = Store(work / "results.sqlite")
         number = store.insert(plan_of(sources), created, None if lacking else now(), rows, _events(sources))
     except BaseException as error:
-        for folder in made:
+        for folder in files:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise StoreError(f"the runs cannot be put together: {error}") from error
         raise
-    for one in {(one.work.resolve(), one.run.id): one for one in sources}.values():
-        for told in one.store.times(one.run.id):
-            store.took(number, **told)
+    for source_ in {(source_.work.resolve(), source_.run.id): source_ for source_ in sources}.values():
+        for time in source_.store.times(source_.run.id):
+            store.took(number, **time)
     further = sum(max(0, len(slot.judged) - 1) for slot in slots.values())
     return Merged(number, twice, further, lacking)
 
@@ -141,36 +141,38 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
 def check_together(sources: Sequence[Source]) -> None:
     """Raise StoreError if runs are not of the same matrix; it says in what they differ."""
     first, *others = sources
-    for one in sources:
-        if "origin" not in one.run.plan:
-            raise StoreError(f"{one} was made by an older harness, which did not note what it was made of")
-        if one.run.plan["request"].get("until_sure"):
-            raise StoreError(f"{one} was made until it was sure of its own comparisons, and cannot be a part of others")
+    for source_ in sources:
+        if "origin" not in source_.run.plan:
+            raise StoreError(f"{source_} was made by an older version, which did not store what it was made of")
+        if source_.run.plan["request"].get("until_sure"):
+            raise StoreError(
+                f"{source_} was made until it was sure of its own comparisons, and cannot be a part of others"
+            )
     for other in others:
         if different := list(_differences(first.run.plan, other.run.plan)):
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise StoreError(f"{other} does not belong to {first}: they differ in {', '.join(different[:3])}{more}")
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+def _differences(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     """In what two plans differ that ought to be alike; of guests and programs those count that both have."""
-    mine, others = one["origin"], other["origin"]
+    mine, others = before["origin"], other["origin"]
     if mine["harness"] != others["harness"]:
         yield "the version of the harness"
     yield from (f"the compilers of {name}" for name in _unlike(mine["compilers"], others["compilers"]))
     yield from (f"the image of {name}" for name in _unlike(mine["images"], others["images"]))
-    yield from (name for key, name in _ASKED.items() if one["request"][key] != other["request"][key])
-    if one["expected"] != other["expected"]:
+    yield from (name for key, name in _ASKED.items() if before["request"][key] != other["request"][key])
+    if before["expected"] != other["expected"]:
         yield "the known failures"
-    yield from (f"what is expected of {name}" for name in _unlike(one["expectations"], other["expectations"]))
-    yield from _unlike(one["made of"], other["made of"])
-    if {"shard"} <= one.keys() & other.keys() and one["shard"]["cut"] != other["shard"]["cut"]:
+    yield from (f"what is expected of {name}" for name in _unlike(before["expectations"], other["expectations"]))
+    yield from _unlike(before["made of"], other["made of"])
+    if {"shard"} <= before.keys() & other.keys() and before["shard"]["cut"] != other["shard"]["cut"]:
         yield "how the matrix was cut"
 
 
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+def _unlike(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     """The keys of both under which they hold something different."""
-    return (key for key in one if key in other and one[key] != other[key])
+    return (key for key in before if key in other and before[key] != other[key])
 
 
 def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
@@ -209,7 +211,7 @@ def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
 
 def _names(lists: Iterable[Sequence[str]]) -> list[str]:
     """The names of all lists, each once, in the order they first come in."""
-    return list(dict.fromkeys(name for one in lists for name in one))
+    return list(dict.fromkeys(name for name_list in lists for name in name_list))
 
 
 def _union(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -218,10 +220,14 @@ def _union(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _lacking(sources: Sequence[Source]) -> list[str]:
     """Why the runs together are not the whole matrix, in words."""
-    lacking = [f"{one} has not finished" for one in sources if "shard" not in one.run.plan and not one.run.finished]
-    wholes = [one.run.plan["shard"] for one in sources if "shard" in one.run.plan]
-    there = set[int]().union(*(one.shards for one in sources))
-    if wholes and (missing := sorted(set(wholes[0]["all"]) - there)):
+    lacking = [
+        f"{source_} has not finished"
+        for source_ in sources
+        if "shard" not in source_.run.plan and not source_.run.finished
+    ]
+    wholes = [source_.run.plan["shard"] for source_ in sources if "shard" in source_.run.plan]
+    present = set[int]().union(*(source_.shards for source_ in sources))
+    if wholes and (missing := sorted(set(wholes[0]["all"]) - present)):
         names = ", ".join(f"{number}/{wholes[0]['of']}" for number in missing)
         lacking.append(f"shard {names} is not there or has not finished")
     return lacking
@@ -232,8 +238,8 @@ def _slots(sources: Sequence[Source]) -> tuple[dict[tuple[str, str, str, int], _
     slots: dict[tuple[str, str, str, int], _Slot] = {}
     seen: set[bytes] = set()
     twice = 0
-    for place, one in enumerate(sources):
-        for trial in one.store.trials(one.run.id):
+    for place, source_ in enumerate(sources):
+        for trial in source_.store.trials(source_.run.id):
             identity = _identity(trial)
             if identity in seen:
                 twice += 1
@@ -248,7 +254,7 @@ def _identity(trial: Trial) -> bytes:
     """What a trial is known by, wherever its row is: all of it but how it was judged, which may be done anew."""
     known = replace(trial, id=0, signature="")
     if trial.verdict != "error":
-        known = replace(known, verdict="", reason="")
+        known = replace(known, verdict=Verdict.PASS, reason="")
     return hashlib.sha256(repr(known).encode()).digest()[:16]
 
 
@@ -271,32 +277,34 @@ def _rows(
 
 
 def _row(source_: Source, id_: int, number: int, attempt: int, cores_: Path) -> tuple[Trial, Mapping[str, bytes]]:
-    found = source_.store.row(id_)
+    trial = source_.store.row(id_)
     old = source_.work / "runs" / str(source_.run.id) / "cores"
     before, after = (
-        cores.place(folder, found.guest, found.variant, found.program, at)
-        for folder, at in ((old, found.number), (cores_, number))
+        cores.place(folder, trial.guest, trial.variant, trial.program, at)
+        for folder, at in ((old, trial.number), (cores_, number))
     )
-    reason = found.reason
+    reason = trial.reason
     for suffix in (".core", ".txt"):
         if before.with_suffix(suffix).is_file():
             after.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(before.with_suffix(suffix), after.with_suffix(suffix))
             reason = re.sub(_CORE, lambda _: f"core: {after}", reason)
-    return replace(found, number=number, attempt=attempt, reason=reason), source_.store.collected(id_)
+    return replace(trial, number=number, attempt=attempt, reason=reason), source_.store.collected(id_)
 
 
 def _events(sources: Sequence[Source]) -> list[dict[str, str]]:
     """The guests' troubles of all runs, each once, in the order of their times."""
-    told = {
-        (each["time"], each["guest"], each["text"]): each for one in sources for each in one.store.events(one.run.id)
+    events = {
+        (each["time"], each["guest"], each["text"]): each
+        for source_ in sources
+        for each in source_.store.events(source_.run.id)
     }
-    return [told[key] for key in sorted(told)]
+    return [events[key] for key in sorted(events)]
 
 
 def _bring(sources: Sequence[Source], work: Path, folders: Sequence[str]) -> None:
     """Copy folders of the work directories that hold files of unique names."""
-    for one in sources:
+    for source_ in sources:
         for name in folders:
-            if one.work.resolve() != work.resolve() and (one.work / name).is_dir():
-                shutil.copytree(one.work / name, work / name, dirs_exist_ok=True)
+            if source_.work.resolve() != work.resolve() and (source_.work / name).is_dir():
+                shutil.copytree(source_.work / name, work / name, dirs_exist_ok=True)

@@ -63,9 +63,9 @@
     return found && index.passed[cell] + " of " + index.trials[cell] + " passed against " + found[2] + " of " + found[3]
       + " with " + index.baseline + "; p " + found[0] + ", corrected " + found[1];
   };
-  const spoilt = (cell) => {
+  const infraErrors = (cell) => {
     const found = index.errors[cell];
-    return found && count(found[0], "trial") + " spoilt by the guest or the harness, " + found[1] + " not repeated";
+    return found && count(found[0], "infrastructure error") + ", " + found[1] + " not repeated";
   };
   const describe = (row, column) => {
     const cell = row.first + column;
@@ -74,7 +74,7 @@
       said.push(index.passed[cell] + " of " + index.trials[cell] + " passed, 95 % interval " + percent(cell).text);
     }
     said.push(...MARKS.filter((_, bit) => index.marks[cell] & (1 << bit)));
-    return [...said, evidence(cell), spoilt(cell), index.contradicts[cell]].filter(Boolean).join("; ");
+    return [...said, evidence(cell), infraErrors(cell), index.contradicts[cell]].filter(Boolean).join("; ");
   };
 
   // The grid draws the rows that are seen and a few more; its focus stays on the grid, which names the active cell.
@@ -306,7 +306,7 @@
     MARKS.forEach((mark, bit) => {
       if (index.marks[cell] & (1 << bit)) head.append(make("span", "mark", mark));
     });
-    for (const said of [index.contradicts[cell], evidence(cell), spoilt(cell)].filter(Boolean)) {
+    for (const said of [index.contradicts[cell], evidence(cell), infraErrors(cell)].filter(Boolean)) {
       lines.append(make("p", "", said));
     }
     for (const [found, title, number, trial, expected] of index.findings[cell] || []) {

@@ -25,8 +25,8 @@ from harness.results import lifecycle, words
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, Cell, Matrix
-from harness.trial.record import Trial
 from harness.trial.diagnostics import SCREEN
+from harness.trial.record import Trial
 
 #: The most entries of a list in the page; all the others are found through the matrix.
 LISTED = 100
@@ -118,8 +118,8 @@ def html(
         signs=_signs(),
         shares=_shares(matrix),
         wrong=words.causes(matrix, errors=False),
-        spoilt=words.causes(matrix, errors=True),
-        spoilt_in_all=words.spoilt(matrix),
+        infra=words.causes(matrix, errors=True),
+        infra_errors=words.infra_errors(matrix),
         failed_boots=words.failed_boots(matrix),
         claimed=matrix.differences(claimed=True),
         suspected=[] if matrix.most else matrix.differences(claimed=False),
@@ -168,20 +168,20 @@ def _when(run: Mapping[str, Any]) -> str:
     begun, ended = (_epoch(str(run.get(key, ""))) for key in ("created", "finished"))
     if not begun:
         return ""
-    said = f"begun on {datetime.fromtimestamp(begun, UTC):%-d %B %Y at %H:%M} UTC, "
-    return said + (f"took {words.duration(ended - begun)}" if ended else "not finished")
+    sentence = f"begun on {datetime.fromtimestamp(begun, UTC):%-d %B %Y at %H:%M} UTC, "
+    return sentence + (f"took {words.duration(ended - begun)}" if ended else "not finished")
 
 
 def _shares(matrix: Matrix) -> list[tuple[str, float, float]]:
     """For a bar of all cells: verdict, and where its part begins and how wide it is, in hundredths."""
-    found, at = [], 0.0
+    shares, at = [], 0.0
     counts = matrix.totals()["cells"]
     for verdict in CELL_VERDICTS:
         if counts[verdict]:
             wide = 100 * counts[verdict] / len(matrix.cells)
-            found.append((verdict, round(at, 2), round(wide, 2)))
+            shares.append((verdict, round(at, 2), round(wide, 2)))
             at += wide
-    return found
+    return shares
 
 
 def _trial_times(matrix: Matrix) -> list[tuple[str, str, int, float]]:
@@ -225,19 +225,19 @@ def _index(matrix: Matrix) -> dict[str, Any]:
         "errors": {index: [cell.errors, cell.lost] for index, cell in numbered if cell.errors},
         "differences": {
             index: [
-                words.p_value(one.p),
-                words.p_value(one.p_corrected),
-                one.baseline_passed,
-                one.baseline_trials,
+                words.p_value(each.p),
+                words.p_value(each.p_corrected),
+                each.baseline_passed,
+                each.baseline_trials,
             ]
             for index, cell in numbered
-            if (one := cell.difference)
+            if (each := cell.difference)
         },
         "contradicts": {index: words.contradiction(cell) for index, cell in numbered if cell.contradicts},
         "findings": {
             index: [
-                [TRIAL_VERDICTS.index(one.verdict), title(one.title), one.count, one.trial, title(one.expected)]
-                for one in cell.findings
+                [TRIAL_VERDICTS.index(each.verdict), title(each.title), each.count, each.trial, title(each.expected)]
+                for each in cell.findings
             ]
             for index, cell in numbered
             if cell.findings

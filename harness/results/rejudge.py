@@ -9,17 +9,17 @@ from pathlib import Path
 from harness.errors import ProgramError, StoreError
 from harness.programs.header import read_program
 from harness.programs.model import Expectation
-from harness.trial.record import Trial
 from harness.results.store import Run, Store
 from harness.trial.execute import NOT_RUN
 from harness.trial.observe import Observation
+from harness.trial.record import Trial
 from harness.trial.verdict import judge, suspended
 
 
 def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
     """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
 
-    What a guest spoilt stays an error, and what was not run stays as it is. A run of before expectations were stored is
+    An infrastructure error stays one, and what was not run stays as it is. A run of before expectations were stored is
     judged by its programs' files.
 
     Returns:
@@ -29,7 +29,7 @@ def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
         StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
     """
     expected: dict[str, Expectation] = {
-        name: Expectation.from_json(said) for name, said in run_.plan.get("expectations", {}).items()
+        name: Expectation.from_json(stored) for name, stored in run_.plan.get("expectations", {}).items()
     }
     changed = []
     for trial in store.trials(run_.id):

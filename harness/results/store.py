@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
-from harness.trial.record import Trial
+from harness.trial.record import Trial, Verdict
 
 #: The version of the tables, kept as SQLite's user_version.
 VERSION = 3
@@ -88,11 +88,16 @@ def _open_as_it_is(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
     try:
         if _version(db, path) != VERSION:
-            raise StoreError(f"{path}: it is of an older harness, and cannot be written, which it must be to be read")
+            raise StoreError(f"{path} was written by an older version and must be upgraded, but it is read-only")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _trial(row: Sequence[Any]) -> Trial:
+    trial = Trial(*row)
+    return replace(trial, verdict=Verdict(trial.verdict))
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
@@ -212,8 +217,8 @@ class Store:
 
     def trial(self, number: int) -> tuple[Run, Trial]:
         """A trial by its id, and the run that it belongs to."""
-        run, found = self._trial(number)
-        return self.run(run), found
+        run, trial = self._trial(number)
+        return self.run(run), trial
 
     def row(self, number: int) -> Trial:
         """A trial by its id."""
@@ -233,14 +238,14 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        found = []
+        runs = []
         query = "SELECT id, created, finished, plan FROM runs ORDER BY id"
         for number, created, finished, plan in self._read(query, ()):
             try:
-                found.append(Run(number, created, finished, json.loads(plan)))
+                runs.append(Run(number, created, finished, json.loads(plan)))
             except ValueError as error:
                 raise StoreError(f"the results cannot be read: the plan of run {number} is damaged: {error}") from error
-        return found
+        return runs
 
     def run(self, number: int | None) -> Run:
         """A run by its number, or the newest."""
@@ -270,11 +275,11 @@ class Store:
 
     def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
         """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
-        found: dict[tuple[str, str, str], dict[int, bool]] = {}
+        outcomes: dict[tuple[str, str, str], dict[int, bool]] = {}
         query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
         for *cell, number, verdict in self._read(query, (run,)):
-            found.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
-        return found
+            outcomes.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
+        return outcomes
 
     def events(self, run: int) -> list[dict[str, str]]:
         """The guests' troubles in a run."""

@@ -19,7 +19,6 @@ from harness.results.answer import Paragraph, answer
 from harness.results.compare import Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix
-from harness.trial.record import Trial
 from harness.results.words import (
     SIGNS,
     comparisons,
@@ -30,13 +29,14 @@ from harness.results.words import (
     expectations,
     failed_boots,
     findings,
+    infra_errors,
     is_text,
     lines,
     one_line,
-    spoilt,
     stream,
     suites,
 )
+from harness.trial.record import Trial
 
 #: How many of the troubles of a guest are told in full.
 TOLD = 3
@@ -50,22 +50,22 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
         ascii_only: use signs that every stream can carry.
     """
     chosen = range(len(matrix.columns)) if columns is None else columns
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    made.add_column("program", overflow="fold")
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid.add_column("program", overflow="fold")
     last_guest = ""
     for column in chosen:
         guest, variant = matrix.columns[column]
         # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
-        made.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
+        grid.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
         last_guest = guest
     for suite, members in suites(matrix):
         if suite:
-            made.add_row(Text(_printable(suite, ascii_only), "bold"))
+            grid.add_row(Text(_printable(suite, ascii_only), "bold"))
         for name, program in members:
             cells = matrix.row(program)
             label = Text(("  " if suite else "") + _printable(name, ascii_only))
-            made.add_row(label, *(_short(cells[column][1], ascii_only) for column in chosen))
-    return made
+            grid.add_row(label, *(_short(cells[column][1], ascii_only) for column in chosen))
+    return grid
 
 
 def print_table(
@@ -148,12 +148,12 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print what changed between two runs, worst first, and what they were made of."""
     ascii_only = console.options.ascii_only
     arrow = "->" if ascii_only else "→"
-    for one in comparison.changed():
-        head = Text(one.kind, {"worse": "bold red", "better": "bold green"}.get(one.kind, "bold"))
-        where = _printable(f" {one.program}, {one.guest}, {one.variant}", ascii_only)
+    for change in comparison.changed():
+        head = Text(change.kind, {"worse": "bold red", "better": "bold green"}.get(change.kind, "bold"))
+        where = _printable(f" {change.program}, {change.guest}, {change.variant}", ascii_only)
         console.print(head.append(where, "default not bold"), soft_wrap=True)
-        ends = f" {arrow} ".join(_end(end, ascii_only) for end in (one.before, one.after))
-        why, *more = one.told()
+        ends = f" {arrow} ".join(_end(end, ascii_only) for end in (change.before, change.after))
+        why, *more = change.told()
         for line in (f"{ends}: {why}", *more):
             _line(console, line, ascii_only)
     if comparison.changed():
@@ -213,21 +213,21 @@ def _sign(verdict: str, ascii_only: bool) -> str:
 
 def _short(cell: Cell, ascii_only: bool) -> Text:
     """A cell in a few characters: a sign, a word unless all is well, k/n, `known` or `?` for a surprise, `*` for a
-    claim, `!` and spoilt trials."""
-    words = [_sign(cell.verdict, ascii_only)]
+    claim, `!` and infrastructure errors."""
+    parts = [_sign(cell.verdict, ascii_only)]
     if cell.verdict != "pass":
-        words.append(cell.verdict)
+        parts.append(cell.verdict)
     if cell.trials:
-        words.append(f"{cell.passed}/{cell.trials}")
+        parts.append(f"{cell.passed}/{cell.trials}")
     if cell.surprise:
-        words.append("?")
+        parts.append("?")
     elif cell.known:
-        words.append("known")
+        parts.append("known")
     if cell.difference and cell.difference.claimed:
-        words.append("*")
+        parts.append("*")
     if cell.errors:
-        words.append(f"!{cell.errors}")
-    return Text(" ".join(words), SIGNS[cell.verdict][2])
+        parts.append(f"!{cell.errors}")
+    return Text(" ".join(parts), SIGNS[cell.verdict][2])
 
 
 def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
@@ -264,21 +264,21 @@ def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
 def _legend(matrix: Matrix, ascii_only: bool) -> Text:
     """Cells by verdict, then what the marks mean that occur in the table."""
     totals = matrix.totals()
-    said = Text("Cells: ")
+    line = Text("Cells: ")
     seen = [verdict for verdict in CELL_VERDICTS if totals["cells"][verdict]]
     for verdict in seen:
-        said.append(f"{_sign(verdict, ascii_only)} {verdict} {totals['cells'][verdict]}", SIGNS[verdict][2])
-        said.append("" if verdict == seen[-1] else "   ")
-    said.append("\nk/n: k of n trials passed.")
+        line.append(f"{_sign(verdict, ascii_only)} {verdict} {totals['cells'][verdict]}", SIGNS[verdict][2])
+        line.append("" if verdict == seen[-1] else "   ")
+    line.append("\nk/n: k of n trials passed.")
     if totals["surprises"]:
-        said.append(" ?: a surprise.")
+        line.append(" ?: a surprise.")
     if totals["known"]:
-        said.append(" known: as expected.")
+        line.append(" known: as expected.")
     if totals["claimed"]:
-        said.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
+        line.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
     if totals["trials"]["error"]:
-        said.append(" !N: guest or harness spoilt N more trials.")
-    return said
+        line.append(" !N: N more trials ended in infrastructure errors.")
+    return line
 
 
 def _heading(console: Console, title: str) -> None:
@@ -321,8 +321,8 @@ def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> N
     for _, cell in wrong:
         _line(console, f"? {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
         _line(console, contradiction(cell), ascii_only)
-    for said in matrix.expired:
-        _line(console, f"expired on {said}", ascii_only, indent=0)
+    for sentence in matrix.expired:
+        _line(console, f"expired on {sentence}", ascii_only, indent=0)
 
 
 def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> None:
@@ -352,22 +352,22 @@ def _print_answer(console: Console, paragraphs: Sequence[Paragraph], ascii_only:
 
 
 def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: bool) -> None:
-    """How many trials were spoilt; of each guest's troubles how many there were, and the first few in full."""
-    said = spoilt(matrix)
-    if not said and not matrix.events:
+    """How many infrastructure errors there were; each guest's troubles, counted, and the first few in full."""
+    sentence = infra_errors(matrix)
+    if not sentence and not matrix.events:
         return
     _heading(console, "Trouble with guests")
-    for line in filter(None, (said, failed_boots(matrix))):
+    for line in filter(None, (sentence, failed_boots(matrix))):
         _line(console, line, ascii_only, indent=0)
     troubles: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for one in map(event, matrix.events):
-        troubles.setdefault((one["guest"], one["kind"]), []).append(one)
+    for entry in map(event, matrix.events):
+        troubles.setdefault((entry["guest"], entry["kind"]), []).append(entry)
     for (guest, kind), members in sorted(troubles.items()):
         head = f"{guest or 'harness'}: {kind or 'trouble'}, {count(len(members), 'time')}"
         _line(console, head, ascii_only, indent=0)
-        for one in members[:TOLD]:
-            first, *console_lines = one["text"].splitlines() or [""]
-            _line(console, f"{one['time']} {first}".strip(), ascii_only)
+        for entry in members[:TOLD]:
+            first, *console_lines = entry["text"].splitlines() or [""]
+            _line(console, f"{entry['time']} {first}".strip(), ascii_only)
             for line in console_lines[-TOLD:]:
                 _line(console, line.strip(), ascii_only, indent=6)
         if len(members) > TOLD:

@@ -103,11 +103,11 @@ def one_line(text: str) -> str:
 
 def suites(matrix: Matrix) -> list[tuple[str, list[tuple[str, int]]]]:
     """Folder -> (name in it, place in `programs`), both in the order of the programs."""
-    found: dict[str, list[tuple[str, int]]] = {}
+    groups: dict[str, list[tuple[str, int]]] = {}
     for place, program in enumerate(matrix.programs):
         suite, _, name = program.rpartition("/")
-        found.setdefault(suite, []).append((name, place))
-    return list(found.items())
+        groups.setdefault(suite, []).append((name, place))
+    return list(groups.items())
 
 
 def findings(matrix: Matrix, errors: bool) -> list[tuple[int, Cell, Finding]]:
@@ -122,13 +122,13 @@ def findings(matrix: Matrix, errors: bool) -> list[tuple[int, Cell, Finding]]:
 
 def causes(matrix: Matrix, errors: bool) -> list[Cause]:
     """The same by what was found, that of most trials first."""
-    found: dict[tuple[str, str], Cause] = {}
+    causes_: dict[tuple[str, str], Cause] = {}
     for index, cell, finding in findings(matrix, errors):
         key = finding.verdict, finding.title
-        cause = found.setdefault(key, Cause(*key))
+        cause = causes_.setdefault(key, Cause(*key))
         cause.count += finding.count
         cause.cells.append((index, cell, finding))
-    return sorted(found.values(), key=lambda cause: -cause.count)
+    return sorted(causes_.values(), key=lambda cause: -cause.count)
 
 
 def expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
@@ -148,32 +148,34 @@ def comparisons(matrix: Matrix) -> str:
         return "Nothing was compared: no variant besides the baseline has trials where the baseline has."
     if matrix.most:
         return _sequential(matrix, matrix.most)
-    said = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {count(matrix.comparisons, 'cell')}."
+    sentence = (
+        f"Fisher's exact test against {matrix.baseline}, Holm's correction for {count(matrix.comparisons, 'cell')}."
+    )
     if matrix.trials_needed:
-        said += (
+        sentence += (
             f" With {count(matrix.comparisons, 'comparison')}, no difference in one program can be significant below"
             f" {count(matrix.trials_needed, 'trial')} per cell."
         )
-    return said
+    return sentence
 
 
 def _sequential(matrix: Matrix, most: int) -> str:
     """What a run until it was sure has decided, and at what risk."""
     spent = sum(cell.trials for cell in matrix.cells)
     cells = sum(1 for cell in matrix.cells if cell.trials)
-    said = (
+    sentence = (
         f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
         f" {count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at most"
         f" {LEVEL:.0%}, for all looks and cells together. {count(spent, 'trial')} instead of {cells * most}."
         f" Decided: {count(len(matrix.differences(claimed=True)), 'cell')}."
     )
     if left := matrix.undecided():
-        made = [cell.trials for _, cell, _ in left]
-        said += (
-            f" Not decided: {count(len(left), 'cell')}, after {_range(min(made), max(made))}: with at most"
+        counts = [cell.trials for _, cell, _ in left]
+        sentence += (
+            f" Not decided: {count(len(left), 'cell')}, after {_range(min(counts), max(counts))}: with at most"
             f" {count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
         )
-    return said
+    return sentence
 
 
 def _range(least: int, most: int) -> str:
@@ -188,19 +190,19 @@ def evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
     )
 
 
-def spoilt(matrix: Matrix) -> str:
-    """How many trials guests or the harness spoilt, or '' if none."""
+def infra_errors(matrix: Matrix) -> str:
+    """How many trials ended in an infrastructure error, of a guest or the harness, or '' if none."""
     totals = matrix.totals()
     if not totals["trials"]["error"]:
         return ""
     lost = f"{totals['lost']} could not be repeated" if totals["lost"] else "all were repeated"
-    return f"{count(totals['trials']['error'], 'trial')} spoilt; {lost}."
+    return f"{count(totals['trials']['error'], 'infrastructure error')}; {lost}."
 
 
 def failed_boots(matrix: Matrix) -> str:
     """How many boots failed of guests that booted then, or '' if none."""
-    told = [event["text"] for event in matrix.events if str(event.get("text", "")).startswith(FAILED_BOOTS)]
-    failed = sum(int(text.removeprefix(FAILED_BOOTS)) for text in told)
+    texts = [event["text"] for event in matrix.events if str(event.get("text", "")).startswith(FAILED_BOOTS)]
+    failed = sum(int(text.removeprefix(FAILED_BOOTS)) for text in texts)
     return f"{count(failed, 'boot')} failed before one worked." if failed else ""
 
 

@@ -28,13 +28,13 @@ from harness.guest import boot, machine
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.manifest import check_same
-from harness.run.prepare import PreparedRun, fresh_guest, prepare_run
+from harness.run.prepare import PreparedRun, fresh_guest, guest_setups, prepare_run
 from harness.run.resolve import ResolvedRequest, repeat_request, resolve
 from harness.trial.diagnostics import PREFIX
 from harness.trial.execute import program_environment
+from harness.trial.record import Trial
 
 _README = """\
 {program} on {guest} with the libgo {variant} came to: {verdict}
@@ -51,7 +51,7 @@ if the guest or this machine is in trouble. PORT=N chooses another port of 127.0
 {image}
 
 program, {source}, {library}: what was run, its source, and the libgo that it was run with
-observed/: what the trial wrote, and the dossier that was collected of it
+observed/: what the trial wrote, and the diagnostics that were collected of it
 manifest.json: the trial, the guest's description, hashes, the environment, QEMU's version
 SHA256SUMS: the files that the guest boots from
 """
@@ -83,22 +83,22 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
         HarnessError: what it ran is not to be had any more, or the file cannot be written.
         GuestError: the guest, which is booted for its image to get a new key, is in trouble.
     """
-    run_, trial = store.trial(number)
+    run, trial = store.trial(number)
     if not target.parent.is_dir():
         raise HarnessError(f"{target}: there is no such folder to write to")
-    asked = resolve(repeat_request(store, number, work))
-    slot = asked.cell()
-    provided = prepare_run(asked, report)
-    check_same(run_, provided.described, f"trial {number} cannot be packed", whole=False)
+    resolved = resolve(repeat_request(store, number, work))
+    spec = resolved.cells()[0]
+    prepared = prepare_run(resolved, report)
+    check_same(run, prepared.plan, f"trial {number} cannot be packed", whole=False)
     part = target.with_name(target.name + ".part")
     say = partial(report.step, f"capsule of trial {number}")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as new:
             folder = Path(new)
-            made = _named(trial.guest, asked, provided)
+            boot_set = _named(trial.guest, resolved, prepared)
             if with_image:
-                made = _image(trial.guest, made, asked, folder, report)
-            _fill(folder, slot, trial, asked, provided, made, store.collected(number), with_image)
+                boot_set = _image(trial.guest, boot_set, resolved, folder, report)
+            _fill(folder, spec, trial, resolved, prepared, boot_set, store.collected(number), with_image)
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
                 archive.add(folder, f"trial-{number}", filter=_nobody)
@@ -119,19 +119,19 @@ def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _fill(
     folder: Path,
-    slot: TrialSpec,
+    spec: TrialSpec,
     trial: Trial,
-    asked: ResolvedRequest,
-    provided: PreparedRun,
-    made: _Boot,
+    resolved: ResolvedRequest,
+    prepared: PreparedRun,
+    boot_set: _Boot,
     collected: dict[str, bytes],
     with_image: bool,
 ) -> None:
     """Put everything but the image into a folder."""
-    guest = asked.guests[trial.guest]
-    built = provided.built[guest.toolchain]
-    library, source = built.libgos[slot.variant].library, slot.program.source
-    executable = built.programs[slot.variant, slot.program.name]
+    guest = resolved.guests[trial.guest]
+    artifacts = prepared.artifacts[guest.toolchain]
+    library, source = artifacts.libgos[spec.variant].library, spec.program.source
+    executable = artifacts.programs[spec.variant, spec.program.name]
     for name, file in (("program", executable), (source.name, source), (library.name, library)):
         shutil.copyfile(file, folder / name)
     (folder / "program").chmod(0o755)
@@ -141,33 +141,37 @@ def _fill(
         path = folder / "observed" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    sums = {name: file_digest(file) for name, file in made.names.items()}
+    sums = {name: file_digest(file) for name, file in boot_set.names.items()}
     (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
     by_kvm = machine.kvm_may_work()
-    words = machine.arguments(trial.guest, guest, made.files, made.drive, by_kvm, "@PORT@", "file:console.log")
-    words = [Path(guest.qemu).name, *words]
-    env = program_environment(asked.configuration, slot, cores_=False)
-    there = f"{guest.folder}/capsule"
+    arguments = machine.arguments(
+        trial.guest, guest, boot_set.files, boot_set.drive, by_kvm, "@PORT@", "file:console.log"
+    )
+    command = [Path(guest.qemu).name, *arguments]
+    variant = resolved.variants[spec.variant].config
+    setup = guest_setups(resolved, prepared)[trial.guest]
+    environment = program_environment(setup, spec, variant, with_cores=False)
+    target = f"{guest.folder}/capsule"
     script = _script(
-        command=shlex.join(words).replace("@PORT@", "$port"),
-        env={**env, "LD_LIBRARY_PATH": there},
-        folder=there,
+        command=shlex.join(command).replace("@PORT@", "$port"),
+        env={**environment, "LD_LIBRARY_PATH": target},
+        folder=target,
         guest=guest,
-        files=made.files,
+        files=boot_set.files,
         library=library.name,
-        slot=slot,
-        told=f"{trial.verdict}, {trial.reason}",
+        spec=spec,
+        result=f"{trial.verdict}, {trial.reason}",
     )
     (folder / "run.sh").write_text(script)
     (folder / "run.sh").chmod(0o755)
-    said = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
+    record = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
     hashes = {name: file_digest(folder / name) for name in ("program", source.name, library.name)}
     manifest = {
-        "trial": said,
+        "trial": record,
         "guest": guest.model_dump(mode="json"),
         "image": sums,
         "sha256": hashes,
-        "environment": env,
+        "environment": environment,
         "qemu": machine.qemu_version(trial.guest, guest),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
@@ -179,8 +183,8 @@ def _fill(
         reason=trial.reason,
         signature=trial.signature,
         arguments="" if with_image else " IMAGE_FOLDER PRIVATE_KEY",
-        qemu=words[0],
-        limit=slot.program.timeout,
+        qemu=command[0],
+        limit=spec.program.timeout,
         image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),
         source=source.name,
         library=library.name,
@@ -195,14 +199,14 @@ def _script(
     guest: conf.Guest,
     files: BootFiles,
     library: str,
-    slot: TrialSpec,
-    told: str,
+    spec: TrialSpec,
+    result: str,
 ) -> str:
     """The script that boots the guest and runs the program."""
-    name = slot.program.source.stem
-    words = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *slot.program.args]
+    name = spec.program.source.stem
+    argv = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *spec.program.args]
     # The shell around it makes an exit status of a signal, which SSH would not tell.
-    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(words)}')}; exit $?"
+    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(argv)}')}; exit $?"
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
     templates.filters["quote"] = lambda value: shlex.quote(str(value))
@@ -215,21 +219,21 @@ def _script(
         quit=f"kill -QUIT $(cat {shlex.quote(folder)}/pid)",
         kill=f"kill -KILL $(cat {shlex.quote(folder)}/pid)",
         qemu=command.split()[0],
-        guest=slot.guest,
+        guest=spec.guest,
         user=guest.ssh.user,
         host_key=files.host_key or "",
         ready_console=guest.ready.console or "",
         ready_command=guest.ready.command,
         ready_expect=guest.ready.expect,
         boot_seconds=int(guest.ready.timeout),
-        limit=int(slot.program.timeout),
-        told=told,
+        limit=int(spec.program.timeout),
+        told=result,
     )
 
 
-def _named(name: str, asked: ResolvedRequest, provided: PreparedRun) -> _Boot:
+def _named(name: str, resolved: ResolvedRequest, prepared: PreparedRun) -> _Boot:
     """The files of a guest as they are, by names that differ."""
-    files, disk = provided.files[name], asked.guests[name].disk
+    files, disk = prepared.files[name], resolved.guests[name].disk
     names: dict[str, Path] = {}
     for file in (files.disk, files.kernel, files.initrd, *(path for path, _ in files.modules)):
         if file is not None and file not in names.values():
@@ -245,7 +249,7 @@ def _named(name: str, asked: ResolvedRequest, provided: PreparedRun) -> _Boot:
     return _Boot(names, moved, f"file={moved.disk},format={disk.format},snapshot=on" if disk else "")
 
 
-def _image(name: str, plain: _Boot, asked: ResolvedRequest, folder: Path, report: Reporter) -> _Boot:
+def _image(name: str, plain: _Boot, resolved: ResolvedRequest, folder: Path, report: Reporter) -> _Boot:
     """Copy what a guest boots from. The disk is that of a guest which was booted for it, and given a new key."""
     say: Callable[[str], None] = partial(report.step, f"image {name}")
     image = folder / "image"
@@ -254,7 +258,7 @@ def _image(name: str, plain: _Boot, asked: ResolvedRequest, folder: Path, report
         raise HarnessError(f"guest {name} has no disk that a new key could be put on; leave out --image")
     host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "capsule", "-f", image / "key", what="SSH key")
     public = (image / "key.pub").read_bytes()
-    with fresh_guest(name, asked.configuration, asked.request.work, report) as running:
+    with fresh_guest(name, resolved.configuration, resolved.request.work, report) as running:
         shell = boot.connect(running)
         status, _, err = shell.run("cat >.ssh/authorized_keys", stdin=public)
         if status:
@@ -262,10 +266,10 @@ def _image(name: str, plain: _Boot, asked: ResolvedRequest, folder: Path, report
         say("halting the guest that has the new key")
         overlay = boot.halt(running, shell)
         say("packing its disk")
-        words = ["qemu-img", "convert", "-c", "-O", "qcow2", str(overlay), str(image / "disk.qcow2")]
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode:
-            raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(done.stderr.split())}")
+        convert = ["qemu-img", "convert", "-c", "-O", "qcow2", str(overlay), str(image / "disk.qcow2")]
+        process = subprocess.run(convert, capture_output=True, text=True, errors="replace", check=False)
+        if process.returncode:
+            raise HarnessError(f"{image / 'disk.qcow2'}: {' '.join(process.stderr.split())}")
     names = {"disk.qcow2": image / "disk.qcow2"}
     for known, file in plain.names.items():
         if known != plain.files.disk.name:

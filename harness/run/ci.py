@@ -44,36 +44,36 @@ class ShardJob:
     command: str
 
 
-def jobs(shards: Sequence[Shard], words: Sequence[str]) -> list[ShardJob]:
+def shard_jobs(shards: Sequence[Shard], command: Sequence[str]) -> list[ShardJob]:
     """The jobs of a cut, without the empty ones.
 
     Args:
-        words: the command that runs all of it.
+        command: what runs all of it.
     """
     return [
         ShardJob(
-            shard := f"{number}/{len(shards)}",
-            f"{shard}: {', '.join(sorted({guest for guest, _ in one.blocks}))}, {len(one.blocks)} programs",
-            round(one.seconds),
-            shlex.join([*words, "--shard", shard]),
+            place := f"{number}/{len(shards)}",
+            f"{place}: {', '.join(sorted({guest for guest, _ in shard.blocks}))}, {len(shard.blocks)} programs",
+            round(shard.seconds),
+            shlex.join([*command, "--shard", place]),
         )
-        for number, one in enumerate(shards, start=1)
-        if one.blocks
+        for number, shard in enumerate(shards, start=1)
+        if shard.blocks
     ]
 
 
-def text(made: Sequence[ShardJob], format_: Format) -> str:
+def render(jobs: Sequence[ShardJob], format_: Format) -> str:
     """A plan as its reader wants it; GitHub's is one line, for $GITHUB_OUTPUT. Raises ConfigError."""
     match format_:
         case "github":
-            if len(made) > GITHUB:
-                raise ConfigError(f"GitHub makes at most {GITHUB} jobs of a matrix, not {len(made)}")
-            return json.dumps({"include": [asdict(job) for job in made]})
+            if len(jobs) > GITHUB:
+                raise ConfigError(f"GitHub runs at most {GITHUB} jobs of a matrix, not {len(jobs)}")
+            return json.dumps({"include": [asdict(job) for job in jobs]})
         case "gitlab":
-            pipeline = {f"harness {job.shard}": _gitlab(job) for job in made}
+            pipeline = {f"harness {job.shard}": _gitlab(job) for job in jobs}
             return yaml.safe_dump(pipeline, sort_keys=False, width=1000).rstrip("\n")
         case "json":
-            return json.dumps({"schema": _SCHEMA, "jobs": [asdict(job) for job in made]}, indent=1)
+            return json.dumps({"schema": _SCHEMA, "jobs": [asdict(job) for job in jobs]}, indent=1)
 
 
 def _gitlab(job: ShardJob) -> dict[str, object]:
@@ -83,10 +83,10 @@ def _gitlab(job: ShardJob) -> dict[str, object]:
 def read_times(path: Path) -> Times:
     """The times in a file that `write_times` wrote. Raises ConfigError."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said["schema"] != _SCHEMA:
-            raise ConfigError(f"{path}: has schema {said['schema']}, this harness knows {_SCHEMA}")
-        return Times.from_json(said["times"])
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != _SCHEMA:
+            raise ConfigError(f"{path}: has schema {document['schema']}, this harness knows {_SCHEMA}")
+        return Times.from_json(document["times"])
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; `harness ci plan` writes it") from error
     except (ValueError, TypeError, KeyError) as error:

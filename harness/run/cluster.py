@@ -34,18 +34,18 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Reschedule, 
 from distributed.comm.addressing import get_address_host_port
 
 from harness import __version__, clock, conf, paths
-from harness.build.artifacts import Artifacts
 from harness.cache import Cache, digest, file_digest
 from harness.clock import now
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
 from harness.images.image import told_digest
+from harness.log import ignored
 from harness.programs.model import Program, TrialSpec
 from harness.progress import Reporter
 from harness.run.job import Executor, RunContext
 from harness.run.workers import WorkerPool
-from harness.trial.execute import Outcome, infra_error
+from harness.trial.execute import GuestSetup, Outcome, infra_error
 
 #: What stands for a cluster on this machine, for this run alone.
 LOCAL = "local"
@@ -78,12 +78,12 @@ class _Order:
     """What a worker gets of a run.
 
     Attributes:
-        job: with paths of the machine that runs the matrix.
+        context: with paths of the machine that runs the matrix.
         places: by such a path, the bundle that the file is in, and its path there.
     """
 
     name: str
-    job: RunContext
+    context: RunContext
     places: Mapping[Path, tuple[Bundle, str]]
 
 
@@ -91,7 +91,7 @@ class Cluster(Executor):
     """The workers, as whoever conducts a run sees them.
 
     Args:
-        job: what they work on.
+        context: what they work on.
         address: a scheduler's, or LOCAL.
         workers: how many a cluster on this machine has.
 
@@ -102,22 +102,22 @@ class Cluster(Executor):
         ConfigError: no scheduler answers, or its workers have another version of the harness.
     """
 
-    def __init__(self, job: RunContext, report: Reporter, address: str, workers: int) -> None:
+    def __init__(self, context: RunContext, report: Reporter, address: str, workers: int) -> None:
         self._report = report
         self._name = f"harness-{secrets.token_hex(8)}"
         self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._slots: dict[str, TrialSpec] = {}  # by the task's key: those that are not done
+        self._specs: dict[str, TrialSpec] = {}  # by the task's key: those that are not done
         self._futures: dict[str, Future] = {}
         self._numbers = itertools.count()
-        self._options = job.options
+        self._command = context.options.command
         report.step("cluster", "collecting what workers may need")
-        places, self._goods = _goods(job)
+        places, self._goods = _goods(context)
         self._senders = ThreadPoolExecutor(4)
         self._over = threading.Event()
         self._local = _local(workers) if address == LOCAL else None
         self._client = _client(self._local or address)
         try:
-            self._begin(_Order(self._name, replace(job, built=_portable(job.built)), places))
+            self._begin(_Order(self._name, _portable(context), places))
         except BaseException:
             self.stop()
             raise
@@ -125,24 +125,24 @@ class Cluster(Executor):
     def start(self, guests: Mapping[str, int]) -> None:
         """Guests are the workers' own business."""
 
-    def put(self, slot: TrialSpec) -> None:
+    def put(self, spec: TrialSpec) -> None:
         """Have a trial made."""
         key = f"{self._name}-{next(self._numbers)}"
-        self._slots[key] = slot
-        future = self._client.submit(_make, self._name, slot, key=key, pure=False)
+        self._specs[key] = spec
+        future = self._client.submit(_make, self._name, spec, key=key, pure=False)
         self._futures[key] = future
         future.add_done_callback(self._done)
 
     def drain(self) -> list[TrialSpec]:
-        """Take back the slots that no worker has. Trials that are being made go on."""
+        """Take back the specs that no worker has. Trials that are being made go on."""
         taken = {key for keys in self._client.processing().values() for key in keys}
-        return self._take_back([key for key in self._slots if key not in taken])
+        return self._take_back([key for key in self._specs if key not in taken])
 
     def stop(self) -> None:
         """End all guests, and what they do, and leave the cluster."""
         self._over.set()
-        with suppress(Exception):  # a scheduler that is gone takes its workers with it
-            self._take_back(list(self._slots))
+        with ignored(_log, "leaving the cluster", Exception):  # a scheduler that is gone takes its workers with it
+            self._take_back(list(self._specs))
             self._client.unregister_worker_plugin(self._name)
         self._client.close()
         if self._local:
@@ -156,35 +156,35 @@ class Cluster(Executor):
             time.sleep(0.5)
         _check_versions(self._client)
         self._client.subscribe_topic(self._name, self._hear)
-        self._client.register_plugin(_Bench(order), name=self._name)
+        self._client.register_plugin(_TrialRunner(order), name=self._name)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         """Tell how many workers there are, until the run is over."""
         before: dict[str, int] = {}
-        with suppress(Exception):  # the client is closed meanwhile
+        with ignored(_log, "watching the workers", Exception):  # the client is closed meanwhile
             while not self._over.wait(2.0 if before else 0.0):
                 threads = self._client.nthreads()
                 if threads != before:
                     before = threads
-                    told = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
-                    self._report.step("cluster", told if threads else "waiting for workers")
+                    text = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    self._report.step("cluster", text if threads else "waiting for workers")
 
     def _take_back(self, keys: list[str]) -> list[TrialSpec]:
-        found = [(self._slots.pop(key, None), self._futures.pop(key, None)) for key in keys]
-        self._client.cancel([future for slot, future in found if slot and future])
-        return [slot for slot, _ in found if slot]
+        pairs = [(self._specs.pop(key, None), self._futures.pop(key, None)) for key in keys]
+        self._client.cancel([future for spec, future in pairs if spec and future])
+        return [spec for spec, _ in pairs if spec]
 
     def _done(self, future: Future) -> None:
-        slot = self._slots.pop(future.key, None)
+        spec = self._specs.pop(future.key, None)
         self._futures.pop(future.key, None)
-        if slot is None:
+        if spec is None:
             return  # taken back
         try:
             outcome = future.result()
         except KilledWorker:
             why = "each worker that made it died, several times"
-            outcome = Outcome(slot, infra_error(slot, why, now(), self._options))
+            outcome = Outcome(spec, infra_error(spec, why, now(), self._command))
         except CancelledError:
             outcome = Outcome(failure=GuestError("the scheduler is gone"))
         except Exception as error:
@@ -193,22 +193,24 @@ class Cluster(Executor):
 
     def _hear(self, event: tuple[float, dict[str, str]]) -> None:
         """Take what a worker tells. Must not wait: the client does nothing else meanwhile."""
-        said = event[1]
-        match said["what"]:
+        message = event[1]
+        match message["what"]:
             case "want":
-                self._senders.submit(self._send, said["worker"], said["text"], said["order"])
+                self._senders.submit(self._send, message["worker"], message["text"], message["order"])
             case "trouble":
-                self.results.put(Outcome(trouble=(said["guest"], f"{said['text']} (on worker {said['worker']})")))
+                self.results.put(
+                    Outcome(trouble=(message["guest"], f"{message['text']} (on worker {message['worker']})"))
+                )
             case "step":
-                self._report.step(f"worker {said['worker']}", said["text"])
+                self._report.step(f"worker {message['worker']}", message["text"])
             case "leaves":
-                self._report.step(f"worker {said['worker']}", f"leaves: {said['text']}")
-                self._senders.submit(self._without, said["worker"], said["text"])
+                self._report.step(f"worker {message['worker']}", f"leaves: {message['text']}")
+                self._senders.submit(self._without, message["worker"], message["text"])
 
     def _send(self, worker: str, hash_: str, order: str) -> None:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
         deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
-        with suppress(Exception), self._goods[hash_].open("rb") as file:
+        with ignored(_log, f"sending a file to worker {worker}", Exception), self._goods[hash_].open("rb") as file:
             for at, chunk in _chunks(file):
                 deliver(at=at, data=zlib.compress(chunk, 1))
             deliver(at=os.fstat(file.fileno()).st_size, data=b"")
@@ -299,9 +301,13 @@ def _client(scheduler: LocalCluster | str) -> Client:
         raise ConfigError(f"no scheduler answers at {scheduler}: {error}") from error
 
 
-def _portable(built: Mapping[str, Artifacts]) -> dict[str, Artifacts]:
-    """What was built, without the compiler."""
-    return {name: replace(one, compile_output=_no_compiler) for name, one in built.items()}
+def _portable(context: RunContext) -> RunContext:
+    """What the workers of a run share, without the compiler."""
+    guests = {
+        name: replace(setup, artifacts=replace(setup.artifacts, compile_output=_no_compiler))
+        for name, setup in context.guests.items()
+    }
+    return replace(context, guests=guests)
 
 
 def _no_compiler(variant: str, program: Program, output: bytes) -> Path:
@@ -321,7 +327,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             at += len(chunk)
 
 
-def _goods(job: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:
+def _goods(context: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:
     """The bundle and the place in it of each file that a worker may need, and the files by their hashes."""
     places: dict[Path, tuple[Bundle, str]] = {}
     goods: dict[str, Path] = {}
@@ -335,20 +341,20 @@ def _goods(job: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, P
         bundle = Bundle(tuple((folder + file.name, hash_) for file, hash_ in hashes.items()))
         places[files[0]] = (bundle, folder + files[0].name)
 
-    for files in job.files.values():
+    for files in context.files.values():
         for path in filter(None, files.all()):
             add(path)
-    for built in job.built.values():
-        add(built.agent)
-        for lib in built.libgos.values():
-            add(lib.library, folder="lib/")
-        for program in built.programs.values():
+    for artifacts in (setup.artifacts for setup in context.guests.values()):
+        add(artifacts.agent)
+        for libgo in artifacts.libgos.values():
+            add(libgo.library, folder="lib/")
+        for program in artifacts.programs.values():
             beside = program.with_name("files.tar")
             add(program, *[beside] * beside.is_file())
     return places, goods
 
 
-class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
+class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
     """A worker's place to make the trials of one run."""
 
     def __init__(self, order: _Order) -> None:
@@ -359,8 +365,8 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
         self._worker = worker
         self._cache = Cache(paths.cache_dir())
         self._lock = threading.Lock()
-        self._crew: WorkerPool | None = None
-        self._built: dict[str, Artifacts] = {}
+        self._pool: WorkerPool | None = None
+        self._guests: dict[str, GuestSetup] = {}
         self._waiting: dict[TrialSpec, queue.SimpleQueue[Outcome]] = {}
         self._inbox: dict[str, queue.SimpleQueue[tuple[int, bytes]]] = {}  # by order
         self._work = Path(worker.local_directory) / "harness"
@@ -369,10 +375,10 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
     def teardown(self, worker: Worker) -> None:
         """End the guests, without keeping dask waiting."""
         self._left = True
-        if self._crew:
-            threading.Thread(target=self._crew.stop).start()
+        if self._pool:
+            threading.Thread(target=self._pool.stop).start()
 
-    def make(self, slot: TrialSpec) -> Outcome:
+    def make(self, spec: TrialSpec) -> Outcome:
         """Make a trial. Whatever keeps this worker from it is no reason that no other should: it leaves then."""
         answer: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         if self._left:
@@ -380,16 +386,15 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             raise Reschedule
         try:
             with self._lock:
-                crew = self._crew = self._crew or self._manned()
-                self._waiting[slot] = answer
-            toolchain = self._order.job.configuration.guest(slot.guest).toolchain
-            self._stock(toolchain, slot)
+                pool = self._pool = self._pool or self._start_pool()
+                self._waiting[spec] = answer
+            self._fetch_program(spec)
         except (HarnessError, OSError, queue.Empty) as error:
-            self._waiting.pop(slot, None)
+            self._waiting.pop(spec, None)
             self._leave(str(error) or "what it asked for did not come")
             raise Reschedule from error
-        crew.start({slot.guest: self._worker.state.nthreads})
-        crew.put(slot)
+        pool.start({spec.guest: self._worker.state.nthreads})
+        pool.put(spec)
         outcome = answer.get()
         if outcome.failure:
             self._leave(str(outcome.failure))
@@ -401,26 +406,26 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
         if box := self._inbox.get(order):
             box.put((at, data))
 
-    def _manned(self) -> WorkerPool:
-        """A crew with all that its guests need from the start."""
-        job = self._order.job
-        files = {name: self._files(one) for name, one in job.files.items()}
-        self._built = {
-            name: replace(
-                one,
-                agent=self._here(one.agent),
-                libgos={
-                    variant: replace(lib, folder=self._here(lib.library).parent.parent)
-                    for variant, lib in one.libgos.items()
-                },
-                programs={},
-            )
-            for name, one in job.built.items()
+    def _start_pool(self) -> WorkerPool:
+        """A pool with all that its guests need from the start."""
+        context = self._order.context
+        files = {name: self._files(each) for name, each in context.files.items()}
+        self._guests = {name: self._setup(setup) for name, setup in context.guests.items()}
+        local = replace(context, files=files, guests=self._guests, work=self._work, cache=self._cache)
+        pool = WorkerPool(local, Reporter(partial(self._say, "step")))
+        threading.Thread(target=self._listen, args=(pool,), daemon=True).start()
+        return pool
+
+    def _setup(self, setup: GuestSetup) -> GuestSetup:
+        """A guest with its agent and libgos here; programs are fetched when they are run."""
+        artifacts = setup.artifacts
+        libgos = {
+            variant: replace(libgo, folder=self._here(libgo.library).parent.parent)
+            for variant, libgo in artifacts.libgos.items()
         }
-        own = replace(job, files=files, built=self._built, work=self._work, cache=self._cache)
-        crew = WorkerPool(own, Reporter(partial(self._say, "step")))
-        threading.Thread(target=self._listen, args=(crew,), daemon=True).start()
-        return crew
+        return replace(
+            setup, artifacts=replace(artifacts, agent=self._here(artifacts.agent), libgos=libgos, programs={})
+        )
 
     def _files(self, files: BootFiles) -> BootFiles:
         def here(path: Path | None) -> Path | None:
@@ -436,11 +441,11 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             ssh_key=self._here(files.ssh_key),
         )
 
-    def _stock(self, toolchain: str, slot: TrialSpec) -> None:
-        """See to it that a trial's program is here."""
-        key = (slot.variant, slot.program.name)
-        if there := self._order.job.built[toolchain].programs.get(key):
-            self._built[toolchain].programs[key] = self._here(there)
+    def _fetch_program(self, spec: TrialSpec) -> None:
+        """Have a trial's program here."""
+        key = (spec.variant, spec.program.name)
+        if path := self._order.context.guests[spec.guest].artifacts.programs.get(key):
+            self._guests[spec.guest].artifacts.programs[key] = self._here(path)
 
     def _here(self, path: Path) -> Path:
         """A file of the other machine, fetched if it is not here. Raises StoreError, OSError and queue.Empty.
@@ -468,31 +473,31 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
                 file.truncate(part[0])
             del self._inbox[order]
             if file_digest(target) != hash_:
-                raise StoreError(f"{name}: what came is not what was asked for")
+                raise StoreError(f"{name}: the file that came has another SHA-256 than the one that was ordered")
 
-    def _listen(self, crew: WorkerPool) -> None:
-        """Hand on what a crew reports; a crew without work goes home."""
+    def _listen(self, pool: WorkerPool) -> None:
+        """Hand on what a pool reports; a pool without work goes home."""
         since = clock.time()
         while True:
             try:
-                outcome = crew.results.get(timeout=1.0)
+                outcome = pool.results.get(timeout=1.0)
             except queue.Empty:
                 with self._lock:
                     if self._waiting:
                         since = clock.time()
                     elif clock.time() > since + IDLE or self._left:
-                        self._crew = None
+                        self._pool = None
                         break
                 continue
             if outcome.trouble:
                 guest, text = outcome.trouble
                 self._say("trouble", text, guest=guest)
             if outcome.failure:
-                for slot in list(self._waiting):
-                    self._waiting.pop(slot).put(outcome)
-            if outcome.slot:
-                self._waiting.pop(outcome.slot).put(outcome)
-        crew.stop()
+                for spec in list(self._waiting):
+                    self._waiting.pop(spec).put(outcome)
+            if outcome.spec:
+                self._waiting.pop(outcome.spec).put(outcome)
+        pool.stop()
 
     def _say(self, what: str, text: str, **more: str) -> None:
         self._worker.log_event(self._order.name, {"what": what, "worker": self._worker.address, "text": text, **more})
@@ -505,22 +510,22 @@ class _Bench(WorkerPlugin):  # type: ignore[misc] # dask has no types
             self._worker.loop.add_callback(self._worker.close_gracefully, reason=why)
 
 
-def _bench(worker: Worker, name: str) -> _Bench | None:
-    found: Any = worker.plugins.get(name)
-    return found if isinstance(found, _Bench) else None
+def _runner(worker: Worker, name: str) -> _TrialRunner | None:
+    plugin: Any = worker.plugins.get(name)
+    return plugin if isinstance(plugin, _TrialRunner) else None
 
 
-def _make(name: str, slot: TrialSpec) -> Outcome:
+def _make(name: str, spec: TrialSpec) -> Outcome:
     """The task."""
-    bench = _bench(get_worker(), name)
-    if bench is None:
+    runner = _runner(get_worker(), name)
+    if runner is None:
         raise Reschedule
-    return bench.make(slot)
+    return runner.make(spec)
 
 
 def _deliver(name: str, order: str, at: int, data: bytes, dask_worker: Worker) -> None:
-    if bench := _bench(dask_worker, name):
-        bench.receive(order, at, data)
+    if runner := _runner(dask_worker, name):
+        runner.receive(order, at, data)
 
 
 def _version() -> str:

@@ -14,9 +14,9 @@ from harness import conf
 from harness.cache import Cache
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
-from harness.trial.record import Trial
 from harness.run.request import Isolation
 from harness.trial.execute import GuestSetup, Outcome, TrialOptions
+from harness.trial.record import Trial
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RunHooks:
     stopped: threading.Event
 
 
-#: How often a trial that a guest spoilt is tried, and how often a guest may fail in a row.
+#: How often a trial that ends in an infrastructure error is tried, and how often a guest may fail in a row.
 ATTEMPTS = 3
 
 
@@ -71,7 +71,7 @@ class RunContext:
     work: Path
     cache: Cache
     isolation: Isolation
-    options: TrialOptions = TrialOptions()
+    options: TrialOptions = field(default_factory=TrialOptions)
     failed_boots: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from harness import conf, paths
 from harness.build import toolchain
 from harness.build.artifacts import Artifacts, build_artifacts
+from harness.build.variants import LibgoVariant
 from harness.cache import Cache
 from harness.errors import GuestError, HarnessError, ProgramError
 from harness.guest import dry_start
@@ -24,20 +25,79 @@ from harness.guest.workspace import SCREENS, guest_folder
 from harness.images.bootfiles import find_boot_files
 from harness.progress import READY, Reporter
 from harness.run.job import RunContext, RunHooks
-from harness.run.manifest import describe, versions
+from harness.run.manifest import describe
 from harness.run.resolve import ResolvedRequest
+from harness.trial.execute import GuestSetup, TrialOptions
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class PreparedRun:
+    """All that the trials of a request need.
+
+    Attributes:
+        files: what each guest boots from, by its name.
+        artifacts: what was built, by toolchain.
+        variants: what the configuration says of the variants that are built, by name.
+        plan: what is stored with a run that is made with it.
+        troubles: those of guests on the way, to be stored with the run: the guest and what happened.
+        failed_boots: by guest, how many boots failed on the way with none that worked after them.
+    """
+
+    files: dict[str, BootFiles]
+    artifacts: dict[str, Artifacts]
+    variants: dict[str, conf.Variant]
+    plan: dict[str, Any]
+    troubles: list[tuple[str, str]] = field(default_factory=list)
+    failed_boots: Mapping[str, int] = field(default_factory=dict)
+
+
+def prepare_run(
+    resolved: ResolvedRequest, report: Reporter, hooks: RunHooks | None = None, boot_here: bool = True
+) -> PreparedRun:
+    """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
+
+    Args:
+        hooks: of a caller that names every program by its file; for it, one that does not compile is a result.
+        boot_here: whether the guests run on this machine.
+    """
+    request, configuration = resolved.request, resolved.configuration
+    required = [] if hooks else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    stopped = hooks.stopped.is_set if hooks else lambda: False
+    cache = Cache(paths.cache_dir())
+    # What may be missing or refused comes first: to try it takes a second, a download and a build take minutes.
+    booted = resolved.guests if boot_here else {}
+    for name in booted:
+        dry_start.check(name, configuration)
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in resolved.guests.values()}
+    files = {
+        name: find_boot_files(name, configuration, partial(report.step, f"image {name}")) for name in resolved.guests
+    }
+    for name in booted:
+        dry_start.check(name, configuration, files[name])
+    with booting_meanwhile(booted, files, request.work, cache, report) as meanwhile:
+        artifacts: dict[str, Artifacts] = {}
+        for name, compilers in tools.items():
+            programs = {
+                variant.name: resolved.programs_of(variant.name)
+                for variant in resolved.variants.values()
+                if variant.config.fits(compilers.triple)
+            }
+            artifacts[name] = build_artifacts(programs, resolved.variants, compilers, cache, report, required, stopped)
+    plan = describe(resolved, artifacts, files, tools, boot_here)
+    configs = {name: variant.config for name, variant in resolved.variants.items()}
+    return PreparedRun(files, artifacts, configs, plan, *meanwhile)
+
+
 def add_variant(
-    name: str,
-    asked: ResolvedRequest,
-    provided: PreparedRun,
+    variant: LibgoVariant,
+    resolved: ResolvedRequest,
+    prepared: PreparedRun,
     report: Reporter,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Build one more variant, with its programs, for trials that are being made.
+    """Build one more variant, with its programs, while trials run.
 
     Args:
         stopped: as for `build_variants`.
@@ -46,74 +106,58 @@ def add_variant(
         PatchError, BuildError: it cannot be built.
         ProgramError: a program does not compile with it.
     """
-    for key in {guest.toolchain for guest in asked.guests.values()}:
-        tools = toolchain.find(key, asked.configuration)
-        cache = Cache(paths.cache_dir())
-        made = build_artifacts({name: asked.programs}, tools, asked.configuration, cache, report, [], stopped)
-        for words in made.broken.values():
-            raise ProgramError(words)
-        provided.built[key].programs.update(made.programs)
-        provided.built[key].libgos.update(made.libgos)
+    for name in {guest.toolchain for guest in resolved.guests.values()}:
+        tools = toolchain.find(name, resolved.configuration)
+        programs, variants = {variant.name: resolved.programs}, {variant.name: variant}
+        artifacts = build_artifacts(programs, variants, tools, Cache(paths.cache_dir()), report, [], stopped)
+        for output in artifacts.broken.values():
+            raise ProgramError(output)
+        prepared.artifacts[name].programs.update(artifacts.programs)
+        prepared.artifacts[name].libgos.update(artifacts.libgos)
+    prepared.variants[variant.name] = variant.config
 
 
-@dataclass(frozen=True)
-class PreparedRun:
-    """All that the trials of a request need.
+def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | None) -> RunContext:
+    """What the workers of a run share. `cores` is the folder for core files, None if none are wanted."""
+    request = resolved.request
+    command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    return RunContext(
+        guests=guest_setups(resolved, prepared),
+        files=prepared.files,
+        variants=prepared.variants,
+        work=request.work,
+        cache=Cache(paths.cache_dir()),
+        isolation=request.isolation,
+        options=TrialOptions(cores, (*command, *["--cores"] * request.cores)),
+        failed_boots=prepared.failed_boots,
+    )
 
-    Attributes:
-        described: the plan of a run that is made with it.
-        troubles: those of guests on the way, to be stored with the run: the guest and what happened.
-        failed_boots: by guest, how many boots failed on the way with none that worked after them.
-    """
 
-    files: dict[str, BootFiles]
-    built: dict[str, Artifacts]
-    described: dict[str, Any]
-    troubles: list[tuple[str, str]] = field(default_factory=list)
-    failed_boots: Mapping[str, int] = field(default_factory=dict)
-
-
-def prepare_run(
-    asked: ResolvedRequest, report: Reporter, door: RunHooks | None = None, boot_here: bool = True
-) -> PreparedRun:
-    """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
-
-    Args:
-        door: of a caller that names every program by its file; one that does not compile is a failure to it, no error.
-        boot_here: whether the guests run on this machine.
-    """
-    request, configuration = asked.request, asked.configuration
-    named = [] if door else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
-    stopped = door.stopped.is_set if door else lambda: False
-    cache = Cache(paths.cache_dir())
-    # What may be missing or refused comes first: to try it takes a second, a download and a build take minutes.
-    booted = asked.guests if boot_here else {}
-    for name in booted:
-        dry_start.check(name, configuration)
-    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in asked.guests.values()}
-    files = {name: find_boot_files(name, configuration, partial(report.step, f"image {name}")) for name in asked.guests}
-    for name in booted:
-        dry_start.check(name, configuration, files[name])
-    with booting_meanwhile(booted, files, request.work, cache, report) as meanwhile:
-        built: dict[str, Artifacts] = {}
-        for name, found in tools.items():
-            fitting = [variant for variant in asked.variants if configuration.variant(variant).fits(found.triple)]
-            programs = {variant: asked.programs_of(variant) for variant in fitting}
-            built[name] = build_artifacts(programs, found, configuration, cache, report, named, stopped)
-    described = describe(request, asked.guests, asked.programs, built, files, configuration, tools)
-    described["facts"] |= versions(asked, tools, files, boot_here)
-    return PreparedRun(files, built, described | ({"shard": asked.whole} if asked.whole else {}), *meanwhile)
+def guest_setups(resolved: ResolvedRequest, prepared: PreparedRun) -> dict[str, GuestSetup]:
+    """What the trials of each guest need, by its name."""
+    return {
+        name: GuestSetup(
+            name,
+            guest,
+            resolved.triples[name],
+            resolved.configuration.signal_names(name),
+            prepared.artifacts[guest.toolchain],
+        )
+        for name, guest in resolved.guests.items()
+    }
 
 
 @contextmanager
 def booting_meanwhile(
     guests: Mapping[str, conf.Guest], files: Mapping[str, BootFiles], work: Path, cache: Cache, report: Reporter
 ) -> Iterator[tuple[list[tuple[str, str]], dict[str, int]]]:
-    """Boot and save guests that are not saved yet for the time of the block, in which other things are made.
+    """Boot and save guests that are not saved yet, during the block.
 
-    What goes wrong ends nothing, for it may go right when guests are needed. It is logged. The value of the block is a
-    list of it with the guests' names, and by guest how many boots failed with none that worked after them; both are
-    whole after the block.
+    What goes wrong ends nothing, for it may go right when guests are needed. It is logged.
+
+    Yields:
+        The troubles, each with its guest's name, and by guest how many boots failed with none that worked after them.
+        Both are whole after the block.
     """
     given_up = threading.Event()
     troubles: list[tuple[str, str]] = []
@@ -123,7 +167,7 @@ def booting_meanwhile(
         say = partial(report.step, f"guest {name}")
 
         def tell(text: str) -> None:
-            _log.warning("guest %s, saved while other things are made: %s", name, text)
+            _log.warning("guest %s, saved during the builds: %s", name, text)
             troubles.append((name, text))
 
         pool = Pool(name, guests[name], files[name], {}, cache, tell, work / SCREENS)
@@ -155,13 +199,13 @@ def booting_meanwhile(
 
 @contextmanager
 def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
-    """A fresh guest that answers, for the time of the block. Raises as `dry_start.check` and `boot.files` do, and
+    """A fresh guest that answers, during the block. Raises what `dry_start.check` and `find_boot_files` raise, and
     GuestError."""
     say = partial(report.step, f"guest {name}")
     dry_start.check(name, configuration)
-    found = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
-    dry_start.check(name, configuration, found)
-    pool = Pool(name, configuration.guest(name), found, {}, Cache(paths.cache_dir()), say, work / SCREENS)
+    files = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
+    dry_start.check(name, configuration, files)
+    pool = Pool(name, configuration.guest(name), files, {}, Cache(paths.cache_dir()), say, work / SCREENS)
     with guest_folder(work) as folder:
         guest = pool.fresh(folder, say)
         try:
@@ -170,20 +214,3 @@ def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report
             yield guest.machine
         finally:
             guest.machine.stop()
-
-
-def run_context(asked: ResolvedRequest, provided: PreparedRun, kept: Path | None) -> RunContext:
-    """What the workers of a run share. `kept` is the folder for core files, None if none are wanted."""
-    request = asked.request
-    options = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
-    return RunContext(
-        asked.configuration,
-        provided.files,
-        provided.built,
-        request.work,
-        Cache(paths.cache_dir()),
-        request.isolation,
-        kept,
-        (*options, *["--cores"] * request.cores),
-        provided.failed_boots,
-    )

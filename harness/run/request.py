@@ -66,39 +66,39 @@ def stored_request(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [one.id for one in store.runs() if one.finished is None and one.plan.get("resumable", True)]
+        unfinished = [run.id for run in store.runs() if run.finished is None and run.plan.get("resumable", True)]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
-    found = store.run(number)
-    if found.finished is not None:
+    run = store.run(number)
+    if run.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
-    if "bisect" in found.plan:
+    if "bisect" in run.plan:
         raise StoreError(f"run {number} is a bisect; `harness bisect resume {number}` goes on with it")
-    if not found.plan.get("resumable", True):
-        raise StoreError(f"run {number} was made by pytest or put together of others: it does not go on by itself")
-    return request_of_run(found, work), number
+    if not run.plan.get("resumable", True):
+        raise StoreError(f"run {number} was made by pytest, or merged from other runs; it cannot be resumed")
+    return request_of_run(run, work), number
 
 
-def request_of_run(run_: Run, work: Path) -> Request:
+def request_of_run(run: Run, work: Path) -> Request:
     """What a stored run was made for. Raises StoreError."""
-    said = run_.plan.get("request")
-    if said is None:
-        raise StoreError(f"run {run_.id} was made by an older harness, which did not note how to go on")
+    stored = run.plan.get("request")
+    if stored is None:
+        raise StoreError(f"run {run.id} was made by an older version, which did not store how to resume it")
     return Request(
-        selection=tuple(said["selection"]),
-        guests=tuple(said["guests"]),
-        variants=tuple(said["variants"]),
-        trials=said["trials"],
-        jobs=said["jobs"],
-        conf_files=tuple(map(Path, said["conf_files"])),
+        selection=tuple(stored["selection"]),
+        guests=tuple(stored["guests"]),
+        variants=tuple(stored["variants"]),
+        trials=stored["trials"],
+        jobs=stored["jobs"],
+        conf_files=tuple(map(Path, stored["conf_files"])),
         work=work,
-        cores=said["cores"],
-        isolation=said["isolation"],
-        until_sure=said.get("until_sure", False),
-        shard=tuple(said["shard"]) if said.get("shard") else None,
-        times=Times.from_json(said.get("times", [])),
-        traced=tuple(said.get("traced", [])),
+        cores=stored["cores"],
+        isolation=stored["isolation"],
+        until_sure=stored.get("until_sure", False),
+        shard=tuple(stored["shard"]) if stored.get("shard") else None,
+        times=Times.from_json(stored.get("times", [])),
+        traced=tuple(stored.get("traced", [])),
     )
 
 

@@ -56,7 +56,9 @@ class ResolvedRequest:
 
     def traced_trials(self, guest: str) -> Iterator[TrialSpec]:
         """The trials of a guest that count threads, and are in no cell of the matrix: one of each program."""
-        variants = {name: one.config for name, one in self.variants.items() if name not in self.request.variants}
+        variants = {
+            name: variant.config for name, variant in self.variants.items() if name not in self.request.variants
+        }
         return trial_specs({guest: self.guests[guest]}, self.triples, variants, self.traced, 1)
 
     def matrix_trials(self, guests: Iterable[str], trials: int) -> Iterator[TrialSpec]:
@@ -150,10 +152,10 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     run, trial = store.trial(number)
     request = request_of_run(run, work)
     listings = gcc_listings(request.guests, load_configuration(request.conf_files, work))
-    words = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
-    if not words:
+    names = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
+    if not names:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
-    request = replace(request, selection=(words[0],), trials=trials, until_sure=False, shard=None, traced=())
+    request = replace(request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=())
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 

@@ -55,9 +55,9 @@ def rounds(
         if not wanted:
             return
         report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
-        slots: dict[str, list[TrialSpec]] = {}
+        by_guest: dict[str, list[TrialSpec]] = {}
         for cell in cells:
             if (cell.guest, cell.variant, cell.program.name) in wanted:
-                slots.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
-        made = {name: partial(list[TrialSpec], each) for name, each in slots.items()}
-        yield Batch(made, further=(most - done - 1) * len(wanted))
+                by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+        trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
+        yield Batch(trials, further=(most - done - 1) * len(wanted))

@@ -44,11 +44,11 @@ class Times:
         return [[*key, self.known[key]] for key in sorted(self.known)]
 
     @classmethod
-    def from_json(cls, said: Iterable[Sequence[Any]]) -> Times:
+    def from_json(cls, rows: Iterable[Sequence[Any]]) -> Times:
         """Times that were written down. Raises ValueError or TypeError if it is something else."""
-        known = {(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in said}
+        known = {(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in rows}
         if not all(0 <= time < math.inf for time in known.values()):
-            raise ValueError("a time is no time")
+            raise ValueError("a time must be a number of seconds from 0 on")
         return cls(known)
 
     def of(self, cells: Iterable[CellKey]) -> dict[CellKey, float]:
@@ -77,9 +77,9 @@ class Shard:
     blocks: dict[tuple[str, str], list[range]] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def has(self, slot: TrialSpec) -> bool:
+    def has(self, spec: TrialSpec) -> bool:
         """Whether a trial is one of its own."""
-        return any(slot.number in numbers for numbers in self.blocks.get((slot.guest, slot.program.name), ()))
+        return any(spec.number in numbers for numbers in self.blocks.get((spec.guest, spec.program.name), ()))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[
     ]
     shards = [Shard() for _ in range(min(jobs, len(pieces)))]
     served: list[set[str]] = [set() for _ in shards]
-    for piece in sorted(pieces, key=lambda one: -one.seconds):  # stable: the order of the plan decides between equals
+    for piece in sorted(
+        pieces, key=lambda piece: -piece.seconds
+    ):  # stable: the order of the plan decides between equals
         start = BOOT + LIBGO * len(variants[piece.guest])
         ends = [
             shard.seconds + piece.seconds + (0.0 if piece.guest in guests else start)

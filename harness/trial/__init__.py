@@ -1,4 +1,4 @@
-"""Trials: ship a program, run it in a guest, observe it, and say what the observation means.
+"""One trial, whole: ship, run, watch, stop, observe; its verdict, signature, diagnostics and cores.
 
-Knows guests only as something that runs commands and takes files.
+May import guest, build and all below. Must not know who wants the trial, other trials, or where results are kept.
 """

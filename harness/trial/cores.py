@@ -1,12 +1,12 @@
 """Core files of programs that crashed: asked for, fetched from the guest, and read by gdb where there is one.
 
-A core is an extra: that it cannot be had is said in words, and is no error. Knows guests only as something that runs
-commands.
+A core is an extra: where it cannot be had, the trial's reason says why, and that is no error. Knows guests only as
+something that runs commands.
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
 import shlex
 import shutil
@@ -17,6 +17,9 @@ from pathlib import Path
 
 from harness.errors import GuestError
 from harness.guest.shell import Shell
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: The largest core that is fetched, in bytes; a C program of a few lines leaves 25 MB on the Hurd.
 LARGEST = 128 << 20
@@ -78,7 +81,7 @@ def fetch(
         target.unlink(missing_ok=True)
         return f"its core could not be stored: {error.strerror}"
     finally:
-        with contextlib.suppress(GuestError):
+        with ignored(_log, "removing a core", GuestError):
             shell.run(f"rm -f {shlex.quote(core)}")
     return f"core: {target}"
 
@@ -105,16 +108,16 @@ def _stacks(shell: Shell, core: Path, program: Path, libraries: Sequence[Path]) 
     root.mkdir(exist_ok=True)
     folders = ":".join(str(path.parent) for path in libraries)
     # The core comes from a machine that is not trusted: gdb loads no scripts, and none of this machine's libraries.
-    words = [gdb, "-batch", "-nx", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
-    words += ["-ex", f"set sysroot {root}", "-ex", f"set solib-search-path {folders}"]
-    words += ["-ex", f"file {program}", "-ex", f"core-file {core}"]
+    command = [gdb, "-batch", "-nx", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
+    command += ["-ex", f"set sysroot {root}", "-ex", f"set solib-search-path {folders}"]
+    command += ["-ex", f"file {program}", "-ex", f"core-file {core}"]
     try:
-        said = _gdb([*words, "-ex", "info sharedlibrary"])
-        if any(sign in said for sign in _UNREADABLE):
-            return f"{gdb} cannot read cores of this system\n\n{said}"
-        for name in _MISSING.findall(said):
+        output = _gdb([*command, "-ex", "info sharedlibrary"])
+        if any(sign in output for sign in _UNREADABLE):
+            return f"{gdb} cannot read cores of this system\n\n{output}"
+        for name in _MISSING.findall(output):
             _library(shell, name, root)
-        return _gdb([*words, "-ex", "thread apply all bt 100"])
+        return _gdb([*command, "-ex", "thread apply all bt 100"])
     except subprocess.TimeoutExpired:
         return f"gdb took more than {GDB_SECONDS:.0f} s\n"
 
@@ -124,7 +127,7 @@ def _library(shell: Shell, name: str, root: Path) -> None:
     target = root / name.lstrip("/")
     if target.exists() or ".." in target.parts:
         return
-    with contextlib.suppress(GuestError):
+    with ignored(_log, f"fetching {name} of the guest for gdb", GuestError):
         size = _size(shell, name)
         if size is not None and size <= LARGEST:
             data = _read(shell, name)
@@ -135,9 +138,9 @@ def _library(shell: Shell, name: str, root: Path) -> None:
                 file.rename(target)  # whole when it is there: another guest's thread may look
 
 
-def _gdb(words: Sequence[str]) -> str:
+def _gdb(command: Sequence[str]) -> str:
     # In a group of its own: a ctrl-C is for the harness.
     done = subprocess.run(
-        words, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False, process_group=0
+        command, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False, process_group=0
     )
     return (done.stdout + done.stderr).decode(errors="replace")

@@ -1,11 +1,12 @@
-"""The dossier of a trial that went wrong: what can be seen of the guest from outside, and of the program from inside.
+"""Diagnostics of a trial that went wrong: what can be seen of the guest from outside, and of the program from inside.
 
-Each part is an extra: that it cannot be had is said in words, changes no verdict, and costs a bounded time. Nothing
-here changes the program. Knows nothing of who reads it.
+Each part is an extra. One that cannot be collected is listed as missing; the verdict stays, and the time it takes is
+bounded. Nothing here changes the program. Knows nothing of who reads it.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from harness import clock
 from harness.errors import GuestError
 from harness.guest.machine import Machine
 from harness.guest.shell import Shell
+
+_log = logging.getLogger(__name__)
 
 #: What the names of the parts begin with, among all that is stored of a trial.
 PREFIX = "dossier/"
@@ -52,10 +55,11 @@ def outside(machine: Machine, mark: int) -> dict[str, bytes]:
 def console(machine: Machine, mark: int) -> dict[str, bytes]:
     """What the console said since a mark, if it said anything."""
     try:
-        said = machine.console.since(mark)
-    except OSError:
+        output = machine.console.since(mark)
+    except OSError as error:
+        _log.warning("guest %s: its console's log cannot be read: %s", machine.name, error)
         return {}
-    return {f"{PREFIX}console": bounded(said)} if said.strip() else {}
+    return {f"{PREFIX}console": bounded(output)} if output.strip() else {}
 
 
 def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]:
@@ -78,9 +82,9 @@ def registers(samples: list[str]) -> str:
     """
     looks = [_processors(sample) for sample in samples]
     numbers = sorted({number for look in looks for number in look})
-    words = [_word(number, [look[number] for look in looks if number in look]) for number in numbers]
+    sentences = [_word(number, [look[number] for look in looks if number in look]) for number in numbers]
     shown = [f"first look:\n{samples[0].strip()}", f"last look:\n{samples[-1].strip()}"] if samples else []
-    return "\n\n".join(["\n".join(words) or "QEMU tells nothing of the processors", *shown]) + "\n"
+    return "\n\n".join(["\n".join(sentences) or "QEMU tells nothing of the processors", *shown]) + "\n"
 
 
 def bounded(data: bytes, size: int = LARGEST) -> bytes:
@@ -110,28 +114,28 @@ def _look(shell: Shell, command: str, deadline: float) -> bytes:
 
 
 def _samples(machine: Machine) -> list[str]:
-    found = []
+    samples = []
     for number in range(SAMPLES):
         if number:
             time.sleep(PAUSE)
-        found.append(machine.registers())
-    return found
+        samples.append(machine.registers())
+    return samples
 
 
 def _processors(sample: str) -> dict[int, tuple[str, bool, bool]]:
     """The processors in what QEMU printed: number -> instruction pointer, whether in the kernel, whether halted."""
     _, *parts = _PROCESSOR.split(sample) if _PROCESSOR.search(sample) else ["", "0", sample]
-    found = {}
+    processors = {}
     for number, text in zip(parts[::2], parts[1::2], strict=True):
         pointer, state = _POINTER.search(text), _STATE.search(text)
         if pointer and state:
-            found[int(number)] = (pointer[1], state[1] == "0", state[2] == "1")
-    return found
+            processors[int(number)] = (pointer[1], state[1] == "0", state[2] == "1")
+    return processors
 
 
 def _word(number: int, seen: list[tuple[str, bool, bool]]) -> str:
     """Whether a processor works or waits, and where."""
-    halted, kernel = sum(one[2] for one in seen), sum(one[1] for one in seen if not one[2])
+    halted, kernel = sum(look[2] for look in seen), sum(look[1] for look in seen if not look[2])
     working = len(seen) - halted
     if 4 * halted >= 3 * len(seen):
         word = "waiting"
@@ -139,9 +143,9 @@ def _word(number: int, seen: list[tuple[str, bool, bool]]) -> str:
         word = "spinning"
     else:
         word = "working now and then"
-    where = sorted({one[0] for one in seen if not one[2]})
-    said = f"processor {number}: {word}: halted at {halted} of {len(seen)} looks"
+    where = sorted({look[0] for look in seen if not look[2]})
+    sentence = f"processor {number}: {word}: halted at {halted} of {len(seen)} looks"
     if not working:
-        return said
+        return sentence
     at = where[0] if len(where) == 1 else f"{where[0]} to {where[-1]}"
-    return f"{said}, in programs at {working - kernel} and in the kernel at {kernel}, at addresses {at}"
+    return f"{sentence}, in programs at {working - kernel} and in the kernel at {kernel}, at addresses {at}"

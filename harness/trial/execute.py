@@ -217,8 +217,8 @@ class Execution:
         folder = str(Path(executable).parent / ("test" if spec.program.build.package else ""))
         if self._options.cores:
             argv = cores.allowed(argv)
-        words = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
-        command = f"It was started so: cd {shlex.quote(folder)} && {words}"
+        command_line = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
+        command = f"It was started so: cd {shlex.quote(folder)} && {command_line}"
 
         def at_limit(pid: int) -> str:
             self._say("collecting diagnostics")
@@ -247,20 +247,14 @@ class Execution:
         """A trial of a program that does not compile: that is its verdict, for nothing is wrong with the others."""
         text = output.partition("\n")[2] or output
         observation = replace(NOTHING, stderr=text.encode(), stderr_total=len(text.encode()))
-        return self._outcome(
-            running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}")
-        )
+        return self._outcome(running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}"))
 
-    def _outcome(
-        self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement
-    ) -> Outcome:
+    def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
         trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
 
 
-def program_environment(
-    setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool
-) -> dict[str, str]:
+def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool) -> dict[str, str]:
     """The environment of a trial's program, besides the guest's own and the path of its library.
 
     Args:
@@ -287,7 +281,7 @@ def _trial(
     judgement: Judgement,
 ) -> Trial:
     """A trial to be stored, which gives it its id."""
-    words = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
+    command = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
     return Trial(
         id=0,
         guest=spec.guest,
@@ -306,7 +300,7 @@ def _trial(
         stdout_total=observation.stdout_total,
         stderr_total=observation.stderr_total,
         started=started,
-        command=shlex.join(words),
+        command=shlex.join(command),
     )
 
 

@@ -58,14 +58,14 @@ class Trace:
     def threads_destroyed(self) -> str:
         """Whether Ms were destroyed, in a sentence."""
         torn, ended = self.counts["threads torn down by Go"], self.counts["threads ended in libpthread"]
-        made = self.counts["threads made"]
+        threads_made = self.counts["threads made"]
         if not torn and not ended:
-            return f"No M was destroyed: all {made} threads that were made stayed."
+            return f"No M was destroyed: all {threads_made} threads that were made stayed."
         if torn == ended:
-            return f"Ms were destroyed: {torn} of {made} were torn down by Go, and their threads ended in libpthread."
-        return (
-            f"Ms were destroyed: {torn} of {made} were torn down by Go; {ended} of their threads ended in libpthread."
-        )
+            ends = ", and their threads ended in libpthread"
+        else:
+            ends = f"; {ended} of their threads ended in libpthread"
+        return f"Ms were destroyed: {torn} of {threads_made} were torn down by Go{ends}."
 
     def goroutines_destroyed(self) -> str:
         """Whether Gs were destroyed, in a sentence: libgo has no way to do that (proc.go, allgs)."""
@@ -94,5 +94,5 @@ def _samples(data: bytes) -> Iterator[Sample]:
         if microseconds < before:
             return  # the rest was left as it was when the time line was thinned out
         before = microseconds
-        made, _, _, _, ended, new, put, taken = counts
-        yield Sample(microseconds / 1e6, 1 + made - ended, new + taken - put)
+        threads_made, _, _, _, ended, new, put, taken = counts
+        yield Sample(microseconds / 1e6, 1 + threads_made - ended, new + taken - put)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -9,6 +10,8 @@ from math import inf
 from harness import clock
 from harness.errors import GuestError
 from harness.guest.shell import Agent
+
+_log = logging.getLogger(__name__)
 
 #: Bytes kept of each output stream; the rest is counted.
 KEEP = 1 << 20
@@ -73,10 +76,10 @@ def observe(
     Raises:
         GuestError: it could not be started, or the guest stopped answering.
     """
-    words = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
+    arguments = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = clock.time()
     agent.keep(keep)
-    agent.send("R", b"".join(word.encode() + b"\0" for word in words))
+    agent.send("R", b"".join(word.encode() + b"\0" for word in arguments))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
     deadline, order = begun + limit, "P"  # what is sent next, and when
     wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
@@ -111,6 +114,7 @@ def observe(
         elif message.type == "X":
             how, *rest = message.data.split() or [b""]
             number, out_dropped, err_dropped = _numbers(rest, 3)
+            _log.debug("%s: %s %d after %.2f s", argv[0], how.decode(), number, clock.time() - begun)
             return Observation(
                 exit_status=number if how == b"exit" else None,
                 signal=number if how == b"signal" else None,
@@ -124,9 +128,9 @@ def observe(
             )
 
 
-def _numbers(words: Sequence[bytes], count: int) -> list[int]:
+def _numbers(fields: Sequence[bytes], count: int) -> list[int]:
     """The first words of a message as numbers. Raises GuestError: a program may have written where the agent does."""
     try:
-        return [int(words[index]) for index in range(count)]
+        return [int(fields[index]) for index in range(count)]
     except (ValueError, IndexError) as error:
-        raise GuestError(f"the agent talks nonsense: {b' '.join(words)[:100]!r}") from error
+        raise GuestError(f"the agent talks nonsense: {b' '.join(fields)[:100]!r}") from error

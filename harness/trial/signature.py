@@ -172,8 +172,8 @@ def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
         if _ANYWHERE.search(message.said):
             return str(message)
         return str(replace(report, said=message.said, corrupted=report.corrupted or message.corrupted))
-    if found := report or message:
-        return str(found)
+    if title := report or message:
+        return str(title)
     if bug := _BUG.search(stderr):
         return _cut(_normal(bug[0]))
     if signal and _TORN.search(stderr):
@@ -197,7 +197,7 @@ def of_hang(stderr: str, signal: str = "") -> str:
     goroutines = list(_goroutines(dump))
     if not goroutines:
         return str(_Title("hang: no goroutine dump", corrupted=_headless(dump)))
-    whole = not signal and not _headless(dump) and all(one.whole for one in goroutines)
+    whole = not signal and not _headless(dump) and all(goroutine.whole for goroutine in goroutines)
     return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
 
 
@@ -218,20 +218,22 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     head, text = heads[0], "".join(lines[:stacks])
     if not head["end"]:
         return _Title(head["kind"], corrupted=True)
-    said, corrupted = _said(head, text), head.start("kind") > 0
+    text_, corrupted = _said(head, text), head.start("kind") > 0
     if len({_first_line(each) for each in heads}) > 1:
-        return _Title(said, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
+        return _Title(text_, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
     if _headless(text):
-        return _Title(said, corrupted=True)
+        return _Title(text_, corrupted=True)
     goroutines = list(_goroutines("".join(lines[stacks:])))
     if not goroutines:
-        return _Title(said, corrupted=corrupted or not ended)
-    if _ANYWHERE.search(said):
-        return _Title(said, corrupted=corrupted)
-    if _DEADLOCK in said:
-        return _Title(said, _most(goroutines), corrupted or not ended or not all(one.whole for one in goroutines))
+        return _Title(text_, corrupted=corrupted or not ended)
+    if _ANYWHERE.search(text_):
+        return _Title(text_, corrupted=corrupted)
+    if _DEADLOCK in text_:
+        return _Title(
+            text_, _most(goroutines), corrupted or not ended or not all(goroutine.whole for goroutine in goroutines)
+        )
     first = goroutines[0]
-    return _Title(said, first.crash() if first.whole else "", corrupted or not first.whole)
+    return _Title(text_, first.crash() if first.whole else "", corrupted or not first.whole)
 
 
 def _first_line(head: re.Match[str]) -> str:
@@ -242,19 +244,19 @@ def _first_line(head: re.Match[str]) -> str:
 
 def _said(head: re.Match[str], text: str) -> str:
     """What a report says: the first panic, the last one, and the signal that is the cause."""
-    said, nested, signal = _first_line(head), _NESTED.findall(text), _SIGNAL.search(text)
+    line, nested, signal = _first_line(head), _NESTED.findall(text), _SIGNAL.search(text)
     last = _normal(nested[-1].removesuffix(" [recovered]")) if nested else ""
-    if last and not said.endswith(f": {last}"):
-        said += f"; then panic: {last}"
-    return said + (f" [{signal[1]}]" if signal else "")
+    if last and not line.endswith(f": {last}"):
+        line += f"; then panic: {last}"
+    return line + (f" [{signal[1]}]" if signal else "")
 
 
 def _message(text: str) -> _Title | None:
     """What a message of C's libraries says. The program's own name and the number of the line are left out."""
     for pattern in _MESSAGES:
         if match := pattern.search(text):
-            said = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", _normal(match["kept"]))
-            return _Title(said, corrupted=match.end() == len(text))
+            text_ = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", _normal(match["kept"]))
+            return _Title(text_, corrupted=match.end() == len(text))
     return None
 
 
@@ -306,7 +308,11 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
 
 def _most(goroutines: list[_Goroutine]) -> str:
     """What most goroutines do; where as many do another thing, the one that would explain it."""
-    tasks = Counter((one.task(), _RANK.get(one.state, 2) if one.place() else 3) for one in goroutines if one.task())
+    tasks = Counter(
+        (goroutine.task(), _RANK.get(goroutine.state, 2) if goroutine.place() else 3)
+        for goroutine in goroutines
+        if goroutine.task()
+    )
     return min(tasks, key=lambda task: (-tasks[task], task[1], task[0]))[0] if tasks else ""
 
 

@@ -42,8 +42,8 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
     verdict = _judge(seen, expected, signal)
     if expected.tests:
         return _with_tests(verdict, seen)
-    if expected.gcc and (said := _gcc_says(seen)) != (verdict.verdict == "pass"):
-        return replace(verdict, reason=f"{verdict.reason}; GCC would call this {'PASS' if said else 'FAIL'}")
+    if expected.gcc and (passes := _gcc_says(seen)) != (verdict.verdict == "pass"):
+        return replace(verdict, reason=f"{verdict.reason}; GCC would call this {'PASS' if passes else 'FAIL'}")
     return verdict
 
 
@@ -121,10 +121,10 @@ def _end(seen: Observation, signal: str) -> str:
 
 
 def _first_difference(seen: bytes, expected: bytes) -> str:
-    got, want = seen.decode(errors="replace").splitlines(), expected.decode(errors="replace").splitlines()
-    for number, (one, other) in enumerate(zip(got, want, strict=False), start=1):
-        if one != other:
-            return f"line {number} of stdout is {one[:100]!r}, expected {other[:100]!r}"
-    if len(got) != len(want):
-        return f"stdout has {len(got)} lines, expected {len(want)}"
+    lines, wanted = seen.decode(errors="replace").splitlines(), expected.decode(errors="replace").splitlines()
+    for number, (line, other) in enumerate(zip(lines, wanted, strict=False), start=1):
+        if line != other:
+            return f"line {number} of stdout is {line[:100]!r}, expected {other[:100]!r}"
+    if len(lines) != len(wanted):
+        return f"stdout has {len(lines)} lines, expected {len(wanted)}"
     return "stdout differs in white space at line ends"

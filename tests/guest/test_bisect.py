@@ -31,4 +31,6 @@ def test_the_hunk_that_crashes_a_thread_that_ends(write, tmp_path):
     opened = CliRunner().invoke(main, ["open", str(crash.id), "--work", work])
     assert opened.exit_code == 0 and crash.signature in opened.output
     again = resolve(repeat_request(store, crash.id, tmp_path / "work"))
-    assert again.configuration.patches(crash.variant) and again.cell().variant == crash.variant, "it can be made again"
+    assert again.configuration.patches(crash.variant) and again.cells()[0].variant == crash.variant, (
+        "it can be made again"
+    )

@@ -88,10 +88,12 @@ def github(tmp_path):
 def assert_it_goes_on_as_the_same_shard(work, shard):
     """What `--resume` would make: the trials that the run has, and no others."""
     store = Store(work / "results.sqlite")
-    asked = resolve(request_of_run(store.run(1), work))
-    assert f"{asked.request.shard[0]}/{asked.request.shard[1]}" == shard
+    resolved = resolve(request_of_run(store.run(1), work))
+    assert f"{resolved.request.shard[0]}/{resolved.request.shard[1]}" == shard
     made = {(trial.program, trial.variant, trial.number) for trial in store.trials(1)}
-    assert made == {(slot.program.name, slot.variant, slot.number) for slot in asked.slots(asked.guests, 1)}
+    assert made == {
+        (spec.program.name, spec.variant, spec.number) for spec in resolved.matrix_trials(resolved.guests, 1)
+    }
 
 
 def test_the_steps_make_a_matrix(github, tmp_path):

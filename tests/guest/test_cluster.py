@@ -30,6 +30,7 @@ from harness.run.conductor import _check_for_cluster
 from harness.run.job import RunContext
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
+from harness.trial.execute import GuestSetup
 from tests.faults import until
 
 SELECTION = ("threads/lock-ring", "threads/lock-nested", "threads/lock-unlock-exit")
@@ -119,7 +120,7 @@ def test_a_cluster_of_this_machine_and_a_ctrl_c(started, tmp_path):
 
 def fetched(name, path):
     """Runs on the worker."""
-    here = cluster._bench(get_worker(), name)._here(path)
+    here = cluster._runner(get_worker(), name)._here(path)
     return str(here), here.read_bytes()
 
 
@@ -132,27 +133,28 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
         file.seek(30 << 20)
         file.write(b"ends")
         file.truncate(40 << 20)
-    built = Artifacts(agent, {"pristine": Libgo("key", lib.parent.parent)}, {}, {}, lambda *any: agent)
-    job = RunContext(conf.load(), {}, {"linux-i386": built}, tmp_path, Cache(tmp_path), "on-trouble", None)
+    artifacts = Artifacts(agent, {"pristine": Libgo("key", lib.parent.parent)}, {}, {}, lambda *any: agent)
+    setup = GuestSetup("linux-i386", conf.load().guest("linux-i386"), "i686-linux-gnu", {}, artifacts)
+    context = RunContext({"linux-i386": setup}, {}, {}, tmp_path, Cache(tmp_path), "on-trouble")
     worker(started, scheduler, tmp_path / "w", XDG_CACHE_HOME=str(tmp_path / "cache"))
-    makers = cluster.Cluster(job, Reporter(lambda line: None), scheduler, 1)
+    executor = cluster.Cluster(context, Reporter(lambda line: None), scheduler, 1)
     try:
-        for hash_, path in list(makers._goods.items()):  # this machine is to be another one than the worker's
-            makers._goods[hash_] = path.rename(tmp_path / f"moved-{path.name}")
+        for hash_, path in list(executor._goods.items()):  # this machine is to be another one than the worker's
+            executor._goods[hash_] = path.rename(tmp_path / f"moved-{path.name}")
         for path in (agent, lib):
-            where, data = makers._client.submit(fetched, makers._name, path, pure=False).result(60)
+            where, data = executor._client.submit(fetched, executor._name, path, pure=False).result(60)
             assert data == (tmp_path / f"moved-{path.name}").read_bytes() and Path(where).is_relative_to(
                 tmp_path / "cache"
             )
         assert Path(where).parent.name == "lib"
-        (hash_,) = (known for known, path in makers._goods.items() if path.name == "moved-agent")
-        where, _ = makers._client.submit(fetched, makers._name, agent, pure=False).result(60)
+        (hash_,) = (known for known, path in executor._goods.items() if path.name == "moved-agent")
+        where, _ = executor._client.submit(fetched, executor._name, agent, pure=False).result(60)
         shutil.rmtree(Path(where).parent)
-        makers._goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
-        with pytest.raises(StoreError, match="what came is not what was asked for"):
-            makers._client.submit(fetched, makers._name, agent, pure=False).result(60)
+        executor._goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
+        with pytest.raises(StoreError, match="the file that came has another SHA-256"):
+            executor._client.submit(fetched, executor._name, agent, pure=False).result(60)
     finally:
-        makers.stop()
+        executor.stop()
 
 
 def without_qemu(write):
@@ -211,4 +213,4 @@ def test_what_a_cluster_cannot_do(tmp_path):
     prints = Program("s/p", tmp_path / "p.go", build=BuildSpec(output_flags=("-O2",)))
     request = Request((), (), (), 1, None, (), tmp_path)
     with pytest.raises(ConfigError, match="s/p prints a program"):
-        _check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, [prints]), cluster.LOCAL)
+        _check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, {}, [prints]), cluster.LOCAL)

@@ -37,7 +37,7 @@ from tests.faults import (
 )
 
 #: For a harness in a process of its own: QEMU's monitor is not waited for as long, and a gap is sooner taken for sleep.
-SHORTER = "from harness.guest import monitor; monitor._SHORT = 3.0\nfrom harness import steady; steady._GAP = 2.0"
+SHORTER = "from harness.guest import monitor; monitor._SHORT = 3.0\nfrom harness import clock; clock._GAP = 2.0"
 
 
 def run(*words):

@@ -123,7 +123,7 @@ def test_a_cache_of_somebody_else(monkeypatch):
     assert "cannot be written" in fatal(doctor._cache())[0]
 
 
-@pytest.mark.parametrize(("version", "is_fatal", "words"), [(999, True, "newer harness"), (1, False, "older harness")])
+@pytest.mark.parametrize(("version", "is_fatal", "words"), [(999, True, "newer version"), (1, False, "older version")])
 def test_a_database_of_another_harness(own, version, is_fatal, words):
     (own / "work").mkdir()
     with sqlite3.connect(own / "work/results.sqlite") as db:

@@ -85,7 +85,7 @@ def test_an_image_is_the_same_one(installed):
     from harness.images import image
 
     assert installed(
-        "python", "-c", "from harness.guest import image; print(image.key('linux-i386'))"
+        "python", "-c", "from harness.images import image; print(image.key('linux-i386'))"
     ).strip() == image.key("linux-i386")
 
 

@@ -4,6 +4,7 @@ the store, what is written and said. A real bisect in a guest is in test_bisect_
 import random
 import re
 import subprocess
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,17 +17,24 @@ from harness.bisect.driver import check_built
 from harness.build import patches
 from harness.cli.app import main
 from harness.errors import BuildError, PatchError
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run.manifest import describe
 from harness.run.prepare import PreparedRun
 from harness.run.workers import WorkerPool
+from harness.trial.execute import infra_error
+from harness.trial.record import Verdict
+from harness.trial.verdict import Judgement
 
 DATA = paths.DATA / "tests" / "data" / "bisect"
 ONE, TWO = DATA / "one-hunk.patch", DATA / "two-hunks.patch"
 PROGRAM = "threads/lock-exit-once"
 NOTHING = {"exit_status": 0, "signal": "", "seconds": 0.5, "stdout": b"", "stderr": b"", "stdout_total": 0}
 NOTHING |= {"stderr_total": 0, "started": "2026-01-01T00:00:00+00:00", "command": "harness run x"}
+
+
+def patch_text(variant):
+    """What a variant's patches say."""
+    return b"".join(patch.text for patch in variant.recipe.patches).decode()
 
 
 class World:
@@ -44,53 +52,54 @@ class World:
         self.deadly = deadly
         self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
         self.random, self.made, self.built, self.held = random.Random(1), 0, [], []
+        self.texts = {}
 
-    def text(self, name, configuration):
-        return "".join(path.read_text() for path in configuration.patches(name))
-
-    def build(self, name, asked):
-        text = self.text(name, asked.configuration)
+    def build(self, variant):
+        text = patch_text(variant)
         if self.trouble:
             raise BuildError(f"libgo: make failed: {self.trouble} (whole log: x)")
         for one, other in self.needs:
             if one in text and other not in text:
                 raise BuildError("libgo: make failed: proc.c:1:1: error: it is not declared (whole log: x)")
-        self.built.append(name)
+        self.built.append(variant.name)
 
-    def prepare_run(self, asked, report):
-        for name in asked.request.variants:
-            self.build(name, asked)
-        libgos = {name: SimpleNamespace(key=name, library=None) for name in asked.request.variants}
-        described = describe(asked.request, asked.guests, asked.programs, {}, {}, asked.configuration, {})
-        return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, described)
+    def prepare_run(self, resolved, report):
+        for variant in resolved.variants.values():
+            self.build(variant)
+            self.texts[variant.name] = patch_text(variant)
+        libgos = {name: SimpleNamespace(key=name, library=None) for name in resolved.variants}
+        plan = describe(resolved, {}, {}, {}, boot_here=False)
+        return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, {}, plan)
 
-    def add_variant(self, name, asked, provided, report, stopped=None):
-        self.build(name, asked)
-        provided.built["x"].libgos[name] = SimpleNamespace(key=name)
+    def add_variant(self, variant, resolved, prepared, report, stopped=None):
+        self.build(variant)
+        self.texts[variant.name] = patch_text(variant)
+        prepared.artifacts["x"].libgos[variant.name] = SimpleNamespace(key=variant.name)
 
-    def conduct(self, asked, provided, store, number, report, batches, resume=False, door=None):
-        crew = Holding.__new__(Holding)
-        crew.hold = self.held.append
-        for batch in batches(crew, lambda: False):
-            for slot in batch.slots["linux-i386"]():
+    def conduct(self, resolved, prepared, store, number, report, make_batches, resume=False, hooks=None):
+        pool = Holding.__new__(Holding)
+        pool.hold = self.held.append
+        for batch in make_batches(pool, lambda: False):
+            for spec in batch.trials["linux-i386"]():
                 self.made += 1
                 if self.made == self.killed_at:
                     raise KeyboardInterrupt
-                assert slot.variant in provided.built["x"].libgos, "only what is built is run"
-                deadly = self.deadly in self.text(slot.variant, asked.configuration)
-                harmed = all(word in self.text(slot.variant, asked.configuration) for word in self.harm)
-                crash = self.random.random() < (self.p1 if harmed else self.p0)
-                told = ("crash", "status 2", "fatal error: bad\x1b[2J time") if crash else ("pass", "as expected", "")
-                told = ("error", "the guest died", "") if deadly else told
-                said = dict(zip(("verdict", "reason", "signature"), told, strict=True)) | NOTHING
-                names = {"guest": slot.guest, "variant": slot.variant, "program": slot.program.name}
-                trial = Trial(id=0, number=slot.number, attempt=3 if deadly else 1, **names, **said)
+                assert spec.variant in prepared.artifacts["x"].libgos, "only what is built is run"
+                text = self.texts[spec.variant]
+                crash = self.random.random() < (self.p1 if all(word in text for word in self.harm) else self.p0)
+                judgement = Judgement(Verdict.PASS, "as expected")
+                if crash:
+                    judgement = Judgement(Verdict.CRASH, "status 2", "fatal error: bad\x1b[2J time")
+                if self.deadly in text:
+                    judgement = Judgement(Verdict.ERROR, "the guest died")
+                attempt = 3 if judgement.verdict is Verdict.ERROR else 1
+                trial = replace(infra_error(spec, "", "", ()), attempt=attempt, **asdict(judgement))
                 store.add(number, trial)
-                door.finished(trial)
+                hooks.finished(trial)
 
 
 class Holding(WorkerPool):
-    """A crew without guests, which is told what they should hold."""
+    """A worker pool without guests, which is told what they should hold."""
 
 
 @pytest.fixture
@@ -180,7 +189,7 @@ def test_the_patch_is_not_what_it_was(bisect, write):
     assert bisect(World([BAD], killed_at=5), "patch", mine, "--program", PROGRAM).exit_code == 130
     mine.write_text(TWO.read_text())
     done = bisect(World(), "resume")
-    assert done.exit_code == 2 and "is not what it was" in done.output
+    assert done.exit_code == 2 and "the patch has changed since it began" in done.output
 
 
 def test_no_difference(bisect):
@@ -199,7 +208,9 @@ def test_a_program_that_fails_with_every_build(bisect):
 def test_a_libgo_that_no_guest_survives(bisect):
     done = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
     assert done.exit_code == 3
-    assert re.search("no trial with bisect-[0-9a-f]{8} can be made, the last time so: the guest died", done.output)
+    assert re.search(
+        "every trial with bisect-[0-9a-f]{8} ends in trouble with its guest; the last time: the guest died", done.output
+    )
 
 
 GOOD = ONE.read_text()
@@ -226,7 +237,7 @@ def test_bad_patches(bisect, write, tools, text, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((ONE, "--program", "threads"), "threads is 11 programs, and a bisect is of one"),
+        ((ONE, "--program", "threads"), "threads matches 11 programs; a bisect needs exactly one"),
         ((ONE, "--program", "threads/none"), "no program none"),
         (("none.patch", "--program", PROGRAM), "cannot be read"),
         ((ONE, "--program", PROGRAM, "--baseline", "distro"), "is prebuilt"),
@@ -243,7 +254,7 @@ def test_what_changes_nothing_that_is_built(write):
     same = SimpleNamespace(library=write("libgo.so", "same"))
     built = SimpleNamespace(broken={}, libgos={"pristine": same, "bisect-x": same})
     with pytest.raises(PatchError, match="changes nothing in the libgo that is built"):
-        check_built(None, PreparedRun({}, {"x": built}, {}), "pristine", "bisect-x")
+        check_built(PreparedRun({}, {"x": built}, {}, {}), "pristine", "bisect-x")
 
 
 # Commits.

@@ -15,8 +15,8 @@ from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
 from harness.programs.select import own_suites
-from harness.trial.record import Trial
 from harness.results.store import Store
+from harness.trial.record import Trial
 
 
 def call(*words, **env):
@@ -192,7 +192,7 @@ def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
 
 def put_to(where, *words):
     """The exit status of a command whose standard output goes somewhere, and what it says on standard error."""
-    command = [sys.executable, "-c", "from harness.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from harness.cli.app import main; main()", *words]
     shell = ["sh", "-c", f'exec "$@" >{where}', "sh", *command]
     done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stderr

@@ -186,9 +186,9 @@ def test_progress_is_what_was_not_said_before(
 ) -> None:
     """The clock and the console's talk are stand-ins: a real one would take hours."""
     clock = Clock()
-    monkeypatch.setattr(terminal, "steady", SimpleNamespace(time=clock.time))
+    monkeypatch.setattr(terminal, "clock", SimpleNamespace(time=clock.time))
     monkeypatch.setattr(terminal, "time", SimpleNamespace(sleep=clock.sleep))
-    monkeypatch.setattr("harness.guest.console.steady", SimpleNamespace(time=clock.time))
+    monkeypatch.setattr("harness.guest.console.clock", SimpleNamespace(time=clock.time))
     console = Console(tmp_path / "log")
     console.restart()
     spoken: list[int] = []

@@ -230,7 +230,7 @@ def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_killed_download_is_gone_on_with(server: Server, tmp_path: Path) -> None:
     server.cuts, server.stall = [2_000_000], True
-    code = "import sys; from pathlib import Path; from harness.guest import download as d\n"
+    code = "import sys; from pathlib import Path; from harness.images import download as d\n"
     code += "d.fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3], print)"
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code, server.url, str(tmp_path / "file"), SUM], stdout=subprocess.PIPE, text=True

@@ -14,7 +14,6 @@ from harness.results import formats, page
 from harness.results.answer import answer
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
-from harness.trial.record import Trial
 from harness.results.statistics import (
     LEVEL,
     POWER,
@@ -25,6 +24,7 @@ from harness.results.statistics import (
     trials_for,
 )
 from harness.trial.lifetrace import EVENTS, Trace
+from harness.trial.record import Trial
 
 TRIAL = Trial(1, "g", "pristine", "s/p0", 1, 1, "pass", "", "", 0, "", 0.5, b"", b"", 0, 0, "", "again")
 #: Passes and trials of two cells.

@@ -17,10 +17,10 @@ from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
 from harness.results.matrix import build
-from harness.trial.record import JUDGED, Trial
 from harness.results.sequential import e_value
 from harness.results.statistics import fisher
 from harness.results.store import Store
+from harness.trial.record import JUDGED, Trial
 from tests import runs
 
 FLAKY = Entry("*", "*", "*", ("crash",), "", "r", date(2030, 1, 1), True, "here:1")
@@ -59,7 +59,7 @@ def only(before, after, **more):
         ({"crash": 2}, {"crash": 2, "fail": 1}, "changed", "it fails in another way"),
         ({"crash": 2}, {"fail": 2}, "changed", "it fails in another way and a failure is gone"),
         ({"crash": 2}, {"pass": 1, "crash": 1}, "changed", "its verdict"),
-        ({"pass": 2}, {"error": 3}, "worse", "guests or the harness spoilt all its trials"),
+        ({"pass": 2}, {"error": 3}, "worse", "all its trials ended in infrastructure errors"),
         ({"pass": 2}, {}, "worse", "it was not run"),
         ({}, {"pass": 2}, "changed", "it was not judged before"),
         ({}, {}, "same", ""),

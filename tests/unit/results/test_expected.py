@@ -11,8 +11,8 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.results import matrix, page, terminal
 from harness.results.expected import Entry
-from harness.trial.record import Trial
 from harness.run.manifest import known_failures
+from harness.trial.record import Trial
 
 DAY = date(2026, 3, 1)
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 from harness.errors import StoreError
 from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, build
-from harness.trial.record import JUDGED, Trial
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
+from harness.trial.record import JUDGED, Trial
 
 EMPTY = Trial(1, "g", "base", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "", "again")
 

@@ -12,12 +12,12 @@ from harness.errors import StoreError
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
 from harness.results.load import load_matrix
-from harness.trial.record import Trial
 from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import stored_request
 from harness.run.shards import Times
 from harness.trial import cores
+from harness.trial.record import Trial
 
 GUESTS, VARIANTS, PROGRAMS = ["g1", "g2"], ["pristine", "other"], [f"s/p{n}" for n in range(6)]
 TRIALS = 4
@@ -193,7 +193,7 @@ def test_runs_that_cannot_be_parts(tmp_path):
     sure, old = plan_of(GUESTS, PROGRAMS), plan_of(GUESTS, PROGRAMS)
     sure["request"]["until_sure"] = True
     del old["origin"]
-    for plan, said in [(sure, "until it was sure"), (old, "an older harness")]:
+    for plan, said in [(sure, "until it was sure"), (old, "an older version")]:
         folder = made(tmp_path / said.split()[0], [], plan)
         with pytest.raises(StoreError, match=said):
             merged([folder], tmp_path / "merged")
@@ -279,5 +279,5 @@ def test_bad_input(tmp_path, word, said):
 def test_a_merged_run_does_not_go_on_by_itself(tmp_path):
     folders, _ = sharded(tmp_path)
     merged(folders[:2], tmp_path / "merged")
-    with pytest.raises(StoreError, match="put together of others"):
+    with pytest.raises(StoreError, match="merged from other runs"):
         stored_request(tmp_path / "merged", 1)

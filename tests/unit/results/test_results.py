@@ -12,8 +12,8 @@ from rich.console import Console
 from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results import matrix as matrices
-from harness.trial.record import Trial
 from harness.results.statistics import fisher, holm, wilson
+from harness.trial.record import Trial
 
 
 def trial(number=1, variant="pristine", verdict="pass", **more):

@@ -8,8 +8,8 @@ import pytest
 
 from harness import paths
 from harness.errors import StoreError
-from harness.trial.record import Trial
 from harness.results.store import Store
+from harness.trial.record import Trial
 
 TRIAL = Trial(
     0, "g", "v", "s/p", 1, 1, "crash", "why", "SIGSEGV", None, "SIGSEGV", 1.5, b"\xff\x00", b"e", 2, 9, "t", "c"
@@ -32,10 +32,12 @@ def test_a_trial_is_committed_when_it_is_added(tmp_path):
 
 def test_what_was_added_outlives_a_process_that_is_killed(tmp_path):
     path = tmp_path / "results.sqlite"
-    script = "import os, sys, tests.test_store as t\nstore = t.Store(t.Path(sys.argv[1]))\nrun = store.begin({})\n"
-    script += "for _ in range(50): store.add(run, t.TRIAL)\nos.kill(os.getpid(), 9)\n"
-    folder = paths.DATA
-    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=folder, check=False)
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom harness.results.store import Store\n"
+        "from tests.unit.results.test_store import TRIAL\nstore = Store(Path(sys.argv[1]))\nrun = store.begin({})\n"
+        "for _ in range(50): store.add(run, TRIAL)\nos.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=paths.DATA, check=False)
     assert done.returncode == -9
     assert len(list(Store(path).trials(1))) == 50
 

@@ -11,9 +11,9 @@ from harness.guest.pool import FAILED_BOOTS
 from harness.results import page, terminal, words
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
-from harness.trial.record import Trial
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
+from harness.trial.record import Trial
 
 HOSTILE = b"</script><script>alert(1)</script><!--<script>\x1b]0;owned\x07\xff\x00 \xe2\x80\xa8 &amp;\n"
 EVIL = "'\"><img src=x onerror=alert(1)>\x1b[2J\u202e\udcff"

@@ -1,8 +1,10 @@
-"""The conductor, with a stand-in for the crew that answers at once: nothing is lost, and a long run needs no memory."""
+"""The conductor, with a stand-in for the executor that answers at once: no trial is lost, and a long run needs no
+memory."""
 
 import queue
 import signal
 import tracemalloc
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,26 +21,26 @@ from harness.results.store import Store
 from harness.run.conductor import Conductor, Interrupted
 from harness.run.job import Batch
 from harness.run.rounds import check_decidable, rounds
-from harness.trial.execute import Outcome
+from harness.trial.execute import Outcome, infra_error
+from harness.trial.record import Verdict
 
 GUEST, VARIANT = "linux-i386", "pristine"
-FIELDS = dict.fromkeys(("reason", "signature", "signal", "started", "command"), "") | {
-    "id": 0, "guest": GUEST, "variant": VARIANT, "exit_status": 0, "seconds": 0.1, "stdout": b"", "stderr": b"",
-    "stdout_total": 0, "stderr_total": 0,
-}  # fmt: skip
 
 
-class Crew:
-    """Stands in for the threads and their guests: every trial is made when it is put, each seventh try an error."""
+def outcome(spec, verdict):
+    """What an executor reports of a trial."""
+    return Outcome(spec, replace(infra_error(spec, "", "", ()), verdict=verdict))
+
+
+class InstantExecutor:
+    """Stands in for the threads and their guests: every trial has ended when it is put, each seventh as an error."""
 
     def __init__(self):
-        self.results, self.made = queue.SimpleQueue(), 0
+        self.results, self.count = queue.SimpleQueue(), 0
 
-    def put(self, slot):
-        self.made += 1
-        verdict = "error" if self.made % 7 == 0 else "pass"
-        trial = FIELDS | {"program": slot.program.name, "number": slot.number, "verdict": verdict}
-        self.results.put(Outcome(slot, trial))
+    def put(self, spec):
+        self.count += 1
+        self.results.put(outcome(spec, Verdict.ERROR if self.count % 7 == 0 else Verdict.PASS))
 
     def start(self, guests):
         pass
@@ -54,25 +56,25 @@ class Crew:
             yield self.results.get()
 
 
-def conduct(folder, trials, crew=None, resume=False):
+def conduct(folder, trials, executor=None, resume=False):
     configuration = conf.load()
     chosen = [Program(f"s/{name}", Path(name)) for name in "abcd"]
     guests = {GUEST: configuration.guest(GUEST)}
-    slots = {GUEST: partial(trial_specs, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
+    specs = {GUEST: partial(trial_specs, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
     store = Store(folder / "results.sqlite")
     store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
     run = 1 if resume else store.begin({})
-    Conductor(crew or Crew(), store, run, Reporter(), {GUEST: 2}, None).conduct([Batch(slots)], resume)
-    return matrix.build({}, [GUEST], [VARIANT], [one.name for one in chosen], VARIANT, store.trials(run), [])
+    Conductor(executor or InstantExecutor(), store, run, Reporter(), {GUEST: 2}).conduct([Batch(specs)], resume)
+    return matrix.build({}, [GUEST], [VARIANT], [program.name for program in chosen], VARIANT, store.trials(run), [])
 
 
 def peak(folder, trials):
     folder.mkdir()
     tracemalloc.start()
     try:
-        made = conduct(folder, trials)
-        ids = sum(len(cell.ids) for cell in made.cells)
-        assert [(cell.passed, cell.lost) for cell in made.cells] == [(trials, 0)] * 4
+        cells = conduct(folder, trials).cells
+        ids = sum(len(cell.ids) for cell in cells)
+        assert [(cell.passed, cell.lost) for cell in cells] == [(trials, 0)] * 4
         return tracemalloc.get_traced_memory()[1], ids
     finally:
         tracemalloc.stop()
@@ -87,71 +89,70 @@ def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path, trials):
 
 
 def test_a_ctrl_c_between_two_trials_loses_none(tmp_path):
-    class Interrupting(Crew):
-        def put(self, slot):
-            super().put(slot)
-            if self.made == 20:
+    class Interrupting(InstantExecutor):
+        def put(self, spec):
+            super().put(spec)
+            if self.count == 20:
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match="of 40 trials of run 1 are stored"):
         conduct(tmp_path, 10, Interrupting())
-    made = conduct(tmp_path, 10, resume=True)
-    assert [(cell.passed, cell.lost) for cell in made.cells] == [(10, 0)] * 4
+    cells = conduct(tmp_path, 10, resume=True).cells
+    assert [(cell.passed, cell.lost) for cell in cells] == [(10, 0)] * 4
 
 
 @pytest.mark.parametrize("guests", [1, 2])
 def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guests):
     store, behind = Store(tmp_path / "results.sqlite"), []
 
-    class Watching(Crew):
-        def put(self, slot):
-            behind.append(self.made - len(list(store.trials(1))))  # made, and not stored yet
-            super().put(slot)
+    class Watching(InstantExecutor):
+        def put(self, spec):
+            behind.append(self.count - len(list(store.trials(1))))  # ended, and not stored yet
+            super().put(spec)
 
-    slots = [TrialSpec("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
+    specs = [TrialSpec("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
     with Reporter() as report:
-        conductor = Conductor(Watching(), store, store.begin({}), report, {"g": guests}, None)
-        conductor.conduct([Batch({"g": lambda: slots})], False)
+        conductor = Conductor(Watching(), store, store.begin({}), report, {"g": guests})
+        conductor.conduct([Batch({"g": lambda: specs})], False)
     assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
     assert max(behind) == guests - 1
 
 
-class Sure(Crew):
+class Scripted(InstantExecutor):
     """Outcomes by cell and number alone; the harness is killed at one of the trials."""
 
     def __init__(self, killed_at=0):
         super().__init__()
         self.killed_at = killed_at
 
-    def put(self, slot):
-        self.made += 1
-        if self.made == self.killed_at:
+    def put(self, spec):
+        self.count += 1
+        if self.count == self.killed_at:
             raise RuntimeError("killed")
-        passes = {"s/a": slot.variant == VARIANT, "s/b": True, "s/c": slot.number % 3 == 0}[slot.program.name]
-        fields = FIELDS | {"variant": slot.variant, "program": slot.program.name, "number": slot.number}
-        self.results.put(Outcome(slot, fields | {"verdict": "pass" if passes else "fail"}))
+        passes = {"s/a": spec.variant == VARIANT, "s/b": True, "s/c": spec.number % 3 == 0}[spec.program.name]
+        self.results.put(outcome(spec, Verdict.PASS if passes else Verdict.FAIL))
 
 
-def until_sure(folder, crews, most=12):
-    """Make a run until it is sure, resumed with each further crew. Returns its outcomes by cell."""
+def until_sure(folder, executors, most=12):
+    """Make a run until it is sure, resumed with each further executor. Returns its outcomes by cell."""
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     variants = {VARIANT: conf.Variant(), "other": conf.Variant()}
     cells = list(trial_specs({GUEST: conf.load().guest(GUEST)}, {GUEST: ""}, variants, chosen, 1))
     store = Store(folder / "results.sqlite")
     run = store.begin({})
-    for place, crew in enumerate(crews):
+    for place, executor in enumerate(executors):
         report = Reporter(lambda line: None)
         batches = rounds(cells, most, partial(store.outcomes, run), report)
         try:
-            Conductor(crew, store, run, report, {GUEST: 2}, None).conduct(batches, place > 0)
+            Conductor(executor, store, run, report, {GUEST: 2}).conduct(batches, place > 0)
         except RuntimeError:
             continue
     return store.outcomes(run)
 
 
 def test_a_run_until_it_is_sure_stops_where_nothing_can_change(tmp_path):
-    made = until_sure(tmp_path, [Sure()])
-    counts = {(variant, program): len(by) for (_, variant, program), by in made.items()}
+    outcomes = until_sure(tmp_path, [Scripted()])
+    counts = {(variant, program): len(by) for (_, variant, program), by in outcomes.items()}
     assert counts[VARIANT, "s/a"] == counts["other", "s/a"] == least_rounds(3), "a claim ends it"
     assert counts["other", "s/b"] < 12, "so does it that no claim is possible any more"
     for program in ("s/a", "s/b", "s/c"):
@@ -160,8 +161,8 @@ def test_a_run_until_it_is_sure_stops_where_nothing_can_change(tmp_path):
 
 @pytest.mark.parametrize("killed_at", [2, 9, 17])
 def test_a_run_until_it_is_sure_goes_on_as_it_would_have(tmp_path, killed_at):
-    whole = until_sure(tmp_path / "whole", [Sure()])
-    torn = until_sure(tmp_path / "torn", [Sure(killed_at), Sure(killed_at), Sure()])
+    whole = until_sure(tmp_path / "whole", [Scripted()])
+    torn = until_sure(tmp_path / "torn", [Scripted(killed_at), Scripted(killed_at), Scripted()])
     assert torn == whole
 
 

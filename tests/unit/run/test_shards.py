@@ -8,7 +8,6 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.test_store import TRIAL
 
 from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
@@ -19,6 +18,7 @@ from harness.run import ci, shards
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.run.shards import Times
+from tests.unit.results.test_store import TRIAL
 
 VARIANTS = ("pristine", "other")
 
@@ -129,11 +129,11 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
             shard=(place, 3),
             times=ci.read_times(times),
         )
-        asked = resolve(request)
-        assert job["seconds"] == round(asked.part.seconds)
-        made += [(slot.program.name, slot.number) for slot in asked.slots(asked.guests, 2)]
+        resolved = resolve(request)
+        assert job["seconds"] == round(resolved.part.seconds)
+        made += [(spec.program.name, spec.number) for spec in resolved.matrix_trials(resolved.guests, 2)]
     whole = resolve(Request(("threads",), ("linux-i386",), ("pristine",), 2, None, (), tmp_path))
-    assert sorted(made) == sorted((slot.program.name, slot.number) for slot in whole.slots(whole.guests, 2))
+    assert sorted(made) == sorted((spec.program.name, spec.number) for spec in whole.matrix_trials(whole.guests, 2))
 
 
 def test_a_plan_for_github_and_for_gitlab():
@@ -149,7 +149,7 @@ def test_a_plan_for_github_and_for_gitlab():
 def test_github_s_limit():
     job = ci.ShardJob("1/300", "", 1, "")
     with pytest.raises(ConfigError, match="at most 256 jobs"):
-        ci.text([job] * 257, "github")
+        ci.render([job] * 257, "github")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_linux_tells_of_threads_and_files_of_a_real_process(tmp_path):
     with subprocess.Popen([odd, "60"]) as process:
         parts = {"dossier/threads": b""}
         while b"state S" not in parts["dossier/threads"] and process.poll() is None:  # it may be starting yet
-            parts = diagnostics.inside(Here(), LINUX.looks, process.pid)
+            parts = diagnostics.inside(Here(), LINUX.probes, process.pid)
         process.kill()
     assert set(parts) >= {f"dossier/{name}" for name in ("threads", "processes", "memory", "files", "stacks")}
     line = parts["dossier/threads"].decode().splitlines()[0]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results import lifecycle
-from harness.trial.record import Trial
 from harness.trial.lifetrace import EVENTS, parse
+from harness.trial.record import Trial
 
 
 def written(counts, samples, capacity=8, magic=b"LIFETRC1", events=8):
