@@ -190,18 +190,20 @@ def apt_get(*arguments: str, settings: Path | None = None, folder: Path | None =
 
 def search_path() -> str:
     """PATH, and behind it the folders of unpacked compilers, the newest first."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in _unpacked())])
+    return os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in unpacked_folders())]
+    )
 
 
 def gcc_source(major: int) -> Path | None:
     """The archive of Debian's gcc-N-source, installed or unpacked, with Debian's patches in `patches/` beside it."""
-    for root in (Path("/"), *(folder / "root" for folder in _unpacked())):
+    for root in (Path("/"), *(folder / "root" for folder in unpacked_folders())):
         if archives := sorted((root / f"usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz")):
             return archives[-1]
     return None
 
 
-def _unpacked() -> list[Path]:
+def unpacked_folders() -> list[Path]:
     """The folders of unpacked packages, the newest first."""
     folders = (paths.cache_dir() / _KIND).glob("[!.]*")
     return sorted(folders, key=lambda folder: (-folder.stat().st_mtime, folder.name))

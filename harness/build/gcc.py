@@ -45,7 +45,7 @@ _LEFT_OUT = (
 #: The programs of binutils that the compilers and libgo's build call.
 _BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "ranlib", "readelf", "strip")
 #: The libraries that the compilers are linked with, by their headers.
-_LIBRARIES = {"gmp.h": "libgmp-dev", "mpfr.h": "libmpfr-dev", "mpc.h": "libmpc-dev"}
+LIBRARIES = {"gmp.h": "libgmp-dev", "mpfr.h": "libmpfr-dev", "mpc.h": "libmpc-dev"}
 #: A time later than that of any file of a build: 2096.
 _FAR_FUTURE = 4_000_000_000
 
@@ -159,7 +159,7 @@ def find_source(config: conf.Toolchain) -> Path:
     if not all(shutil.which(f"{config.triple}-{tool}") for tool in _BINUTILS):
         missing.append(f"binutils-{config.triple}")
     missing += [program for program in ("g++", "make", "patch") if shutil.which(program) is None]
-    missing += [package for header, package in _LIBRARIES.items() if not _has_header(header)]
+    missing += [package for header, package in LIBRARIES.items() if not _has_header(header)]
     if missing or archive is None:
         raise ToolMissing(f"packages for building the compilers are missing: sudo apt-get install {' '.join(missing)}")
     return archive

@@ -86,7 +86,7 @@ def parse(text: bytes, path: Path) -> Patch:
             folders = name.split("/")
             level = folders.index("libgo") if "libgo" in folders[:-1] else -1
             if level > 1 or level == 0 or folders[0] == "go" or folders[1:2] == ["go"]:
-                raise PatchError(f"patch {path} names {name}; it must name files as `git diff` does: a/libgo/...")
+                raise PatchError(f"patch {path} names {name}; it must be made as `git diff` does: a/libgo/...")
             if level < 0 or ".." in folders:
                 raise PatchError(f"patch {path} touches {name.partition('/')[2] or name}, which is outside libgo")
             inside = "/".join(folders[1:])
