@@ -54,7 +54,7 @@ def read(path: Path) -> Patch:
     try:
         return parse(path.read_bytes(), path)
     except OSError as error:
-        raise PatchError(f"cannot read patch {path}: {error.strerror}") from error
+        raise PatchError(f"patch {path}: cannot be read: {error.strerror}") from error
 
 
 def parse(text: bytes, path: Path) -> Patch:

@@ -40,7 +40,7 @@ def test_wrong_patches(write, text, message):
 
 
 def test_a_missing_patch(tmp_path):
-    with pytest.raises(PatchError, match="cannot read patch"):
+    with pytest.raises(PatchError, match="cannot be read"):
         patches.read(tmp_path / "none.patch")
 
 
