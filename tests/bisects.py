@@ -123,7 +123,7 @@ class Summary:
     """Many bisects: how many have an answer, the share of right answers, their mean probability, and the means of the
     trials, of a plain bisect's trials, and of the builds."""
 
-    found: int
+    answers: int
     right: float
     claimed: float
     trials: float
@@ -133,7 +133,7 @@ class Summary:
     @property
     def spread(self) -> float:
         """The deviation of the share of right answers that chance exceeds once in a thousand times."""
-        return 3.1 * math.sqrt(self.claimed * (1 - self.claimed) / self.found)
+        return 3.1 * math.sqrt(self.claimed * (1 - self.claimed) / self.answers)
 
 
 def many(kind: str, number: int, seed: int = 1, chances: tuple[float, float] | None = None) -> Summary:

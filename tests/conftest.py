@@ -77,7 +77,7 @@ def pristine_tree(tools: toolchain.Toolchain) -> Path:
     with Reporter() as report:
         variants = read_variants([BASELINE], [tools.triple], conf.load())
         build_variants(variants.values(), tools, cache, report)
-        return libgo._tree(tools, libgo.Recipe(), cache, cache.root / "logs" / "tests", lambda text: None)
+        return libgo.unpatched_tree(tools, libgo.Recipe(), cache, cache.root / "logs" / "tests", lambda text: None)
 
 
 @pytest.fixture

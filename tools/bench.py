@@ -395,7 +395,7 @@ def simulated_bisects() -> Bench:
     bench = Bench(
         "bisect",
         "Synthetic bisects with random outcomes: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
-        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect is told these chances, and what does"
+        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect knows these chances, and what does"
         " not build; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds"
         " two hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of hunks.",
     )
@@ -407,7 +407,7 @@ def simulated_bisects() -> Bench:
         bench.rows.append((name, f"{summary.trials:.1f}", f"{summary.plain:.1f}", f"{ratio:.2f}", met))
         met = "met" if summary.right >= summary.claimed - summary.spread else "missed"
         claimed = f"claimed {summary.claimed:.1%} ± {summary.spread:.1%}"
-        bench.rows.append((f"  right of {summary.found}", f"{summary.right:.1%}", "", claimed, f"as claimed: {met}"))
+        bench.rows.append((f"  right of {summary.answers}", f"{summary.right:.1%}", "", claimed, f"as claimed: {met}"))
 
     row("one or two hunks", bisects.many("any", 2000, seed=7), goal=True)
     row("one commit", bisects.many("prefixes", 2000, seed=7), goal=False)
@@ -424,7 +424,7 @@ def report_of_many() -> Bench:
     bench = Bench(
         "report",
         "A made-up run of 100,000 trials in a store: 1,000 programs, two guests, two variants, 25 trials. Opened: until"
-        " the matrix is there and all has been loaded. Used: until what is asked for is shown.",
+        " the matrix is there and all has been loaded. Used: until the result is shown.",
     )
     programs = runs.names(1000)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:

@@ -66,15 +66,15 @@ proc compiles { name command } {
 }
 set list [open $::env(DEJAGNU_PROGRAMS)]
 while { [gets $list line] >= 0 } {
-    lassign $line name executable compiler arguments environment second printed made
+    lassign $line name executable compiler arguments environment second output_source output_executable
     if { ![compiles $name $compiler] } { continue }
     set result [remote_load target $executable $arguments]
     if { $second ne "" && [lindex $result 0] eq "pass" } {
-        set file [open $printed w]
+        set file [open $output_source w]
         puts -nonewline $file [lindex $result 1]
         close $file
         if { ![compiles $name $second] } { continue }
-        set result [remote_load target $made]
+        set result [remote_load target $output_executable]
     }
     [lindex $result 0] $name
 }

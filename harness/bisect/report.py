@@ -67,7 +67,7 @@ class Story:
         if result.answer is None:
             sentences = [f"No difference found with {whole.trials + nothing.trials} trials. {ends}."]
             if nothing.trials and nothing.shown == nothing.trials:
-                sentences.append(f"{self.program} does so with {self.baseline} in every trial, whatever is changed.")
+                sentences.append(f"{self.program} already does so in every trial with {self.baseline}.")
             if detectable := course.detectable():
                 difference, chance = detectable
                 sentences.append(

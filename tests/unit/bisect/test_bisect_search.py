@@ -17,7 +17,7 @@ COSTS = Costs(1.0, 10.0, {})
 def test_as_right_as_claimed_with_half_the_trials_of_a_plain_bisect(kind, number):
     summary = bisects.many(kind, number)
     assert summary.right >= summary.claimed - summary.spread, summary
-    assert summary.found >= 0.95 * number, summary
+    assert summary.answers >= 0.95 * number, summary
     # About half: tools/bench.py has the figures of thousands; of these few some take longer by chance. The plain bisect
     # knows the probabilities, and what cannot be built; of commits only one is to blame.
     assert summary.trials <= {"needs": 0.65, "prefixes": 0.7}.get(kind, 0.55) * summary.plain, summary

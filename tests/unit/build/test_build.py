@@ -12,14 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, paths
 from harness.build import libgo, patches, program
-from harness.build.variants import build_variants, read_variants
-from harness.cache import Cache, tree_digest
+from harness.cache import tree_digest
 from harness.cli.app import main
 from harness.errors import BuildError
 from harness.programs.header import read_program
-from harness.progress import Reporter
 
 RING = """--- a/libgo/go/container/ring/ring.go
 +++ b/libgo/go/container/ring/ring.go
@@ -63,44 +60,23 @@ YIELD = """--- a/libgo/runtime/yield.c
 PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.Answer() != 42 {\n\t\tpanic(0)\n\t}\n}\n'
 
 
-@pytest.fixture(scope="module")
-def pristine(tools):
-    """The unpatched libgo's tree and GCC's source in the user's cache, made if they are not there."""
-    cache = Cache(paths.cache_dir())
-    with Reporter() as report:
-        build_variants(read_variants(["pristine"], [tools.triple], conf.load()).values(), tools, cache, report)
-        log = paths.cache_dir() / "logs" / "x"
-        return libgo.unpatched_tree(tools, libgo.Recipe(), cache, log, lambda text: None)
-
-
-@pytest.fixture
-def cache(tmp_path, pristine):
-    """A cache that has the unpatched tree and the source, and nothing else."""
-    root = tmp_path / "cache" / "harness"
-    for kind in ("libgo-tree", "gcc-source"):
-        (root / kind).mkdir(parents=True)
-        for path in (paths.cache_dir() / kind).glob("[!.]*"):
-            (root / kind / path.name).symlink_to(path)
-    return Cache(root)
-
-
 def patch(write, text, name="p.patch"):
     return patches.read(write(name, text))
 
 
-def test_programs_can_use_new_exports_of_a_package(tools, cache, pristine, write):
-    before = tree_digest(pristine)
+def test_programs_can_use_new_exports_of_a_package(tools, libgo_cache, pristine_tree, write):
+    before = tree_digest(pristine_tree)
     steps = []
-    library = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, steps.append)
+    library = libgo.build(tools, libgo.Recipe((patch(write, RING),)), libgo_cache, steps.append)
     assert "export data changed, compiling the importers" in steps
-    assert program.build(read_program(write("x.go", PROGRAM)), tools, library, cache).is_file()
+    assert program.build(read_program(write("x.go", PROGRAM)), tools, library, libgo_cache).is_file()
     assert not (library.folder / "tree").exists()
-    assert tree_digest(pristine) == before, "the tree that variants start from stays as it is"
+    assert tree_digest(pristine_tree) == before, "the tree that variants start from stays as it is"
 
 
-def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
+def test_a_file_that_is_added_is_compiled_with_the_others(tools, libgo_cache, write):
     steps = []
-    libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), cache, steps.append)
+    libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), libgo_cache, steps.append)
     assert not any("export data changed" in text for text in steps), "make was left to find the new file"
 
 
@@ -123,33 +99,33 @@ def test_a_changed_header_is_noticed(tmp_path, before, after, same):
     assert libgo.has_same_header(tmp_path / "there", tmp_path / "here", "a.go") is same
 
 
-def test_a_c_file_alone(tools, cache, write):
+def test_a_c_file_alone(tools, libgo_cache, write):
     steps = []
     c_patch = patch(write, YIELD.replace("LINE", "__attribute__ ((noinline))"))
-    library = libgo.build(tools, libgo.Recipe((c_patch,)), cache, steps.append)
+    library = libgo.build(tools, libgo.Recipe((c_patch,)), libgo_cache, steps.append)
     assert steps[:3] == ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
     assert not any("export data changed" in text for text in steps)
-    plain = libgo.build(tools, libgo.Recipe(), cache)
+    plain = libgo.build(tools, libgo.Recipe(), libgo_cache)
     assert library.interface == plain.interface, "programs are compiled to the same bytes"
     assert library.library.name == plain.library.name
 
 
-def test_a_patch_that_breaks_the_build(tools, cache, write):
+def test_a_patch_that_breaks_the_build(tools, libgo_cache, write):
     with pytest.raises(BuildError, match=r"yield.c:25:\d+: error: .* \(whole log: (.*)\)") as caught:
-        libgo.build(tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "no such type")),)), cache)
+        libgo.build(tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "no such type")),)), libgo_cache)
     log = str(caught.value).rpartition("whole log: ")[2].rstrip(")")
     assert "error:" in Path(log).read_text()
-    assert not list((cache.root / "libgo").iterdir()), "nothing half made is left"
+    assert not list((libgo_cache.root / "libgo").iterdir()), "nothing half made is left"
 
 
-def test_killed_in_the_middle_and_begun_again(cache, write, tmp_path):
+def test_killed_in_the_middle_and_begun_again(libgo_cache, write, tmp_path):
     write("p.patch", YIELD.replace("LINE", "__attribute__ ((noinline))"))
     mine = write("mine.yaml", "variants:\n  mine: {patches: [p.patch]}\n")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     arguments = ["build", "mine", "--conf", str(mine)]
     harness = Path(sys.executable).with_name("harness")
     process = subprocess.Popen([harness, *arguments], env=environment, stderr=subprocess.DEVNULL)
-    staging = cache.root / "libgo"
+    staging = libgo_cache.root / "libgo"
     deadline = time.monotonic() + 60
     while not list(staging.glob(".*.new/tree/place")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -173,15 +149,15 @@ def _stands_in(folder):
                 yield process
 
 
-def test_the_distribution_s_own_libgo(tools, cache, write):
-    library = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
+def test_the_distribution_s_own_libgo(tools, libgo_cache, write):
+    library = libgo.build(tools, libgo.Recipe(prebuilt=True), libgo_cache)
     assert library.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
-    assert program.build(read_program(source), tools, library, cache).is_file()
+    assert program.build(read_program(source), tools, library, libgo_cache).is_file()
 
 
-def test_a_killed_compiler_is_not_an_error_of_the_program(tools, cache, write, tmp_path):
-    library = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
+def test_a_killed_compiler_is_not_an_error_of_the_program(tools, libgo_cache, write, tmp_path):
+    library = libgo.build(tools, libgo.Recipe(prebuilt=True), libgo_cache)
     message = "gccgo: fatal error: Killed signal terminated program go1"
     stand_in = write(
         "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{message}" >&2\nexit 1\n'
@@ -189,4 +165,4 @@ def test_a_killed_compiler_is_not_an_error_of_the_program(tools, cache, write, t
     stand_in.chmod(0o755)
     source = read_program(write("z.go", "package main\n\nfunc main() {}\n"))
     with pytest.raises(BuildError, match=f"could not be compiled: {message}"):
-        program.build(source, replace(tools, gccgo=str(stand_in)), library, cache)
+        program.build(source, replace(tools, gccgo=str(stand_in)), library, libgo_cache)
