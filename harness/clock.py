@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 #: is a hundred times slower than another one still does something within a minute.
 QUIET = 60.0
 #: Seconds between looks at the clock, and the gap from which on the machine counts as having been asleep.
-_TICK, _GAP = 1.0, 10.0
+_TICK, GAP = 1.0, 10.0
 
 
 def now() -> str:
@@ -43,7 +43,7 @@ class Clock:
         """The seconds, from some point on."""
         with self._lock:
             now = self._source()
-            if now - self._looked > _GAP:
+            if now - self._looked > GAP:
                 self._lost += now - self._looked
             self._looked = now
             return now - self._lost

@@ -152,7 +152,7 @@ def install(tests: bool = False) -> int:
 
 def _get(tests: bool) -> list[str]:
     """Install or unpack what is missing. Returns what could not be done, and what can be done about it."""
-    root, no_root = _root()
+    root, no_root = root_command()
     if _gccgo() is None and _default_gcc() is None:  # apt has no lists to tell which GCC is the default
         if root == []:
             _update(root)
@@ -168,7 +168,7 @@ def _get(tests: bool) -> list[str]:
         installed = sorted({*names, *unpacked})
         if root and any(not _known(name) for name in installed):
             _update(root)
-        blocked = _blocked(installed, unpacked)
+        blocked = blocked_packages(installed, unpacked)
         for name, harm in blocked.items():
             if name not in unpacked:
                 failures.append(f"{name} is not installed: apt {harm}. {_remedy(name)}")
@@ -194,7 +194,7 @@ def _known(name: str) -> bool:
     return done.returncode == 0
 
 
-def _blocked(names: list[str], likely: Collection[str] = ()) -> dict[str, str]:
+def blocked_packages(names: list[str], likely: Collection[str] = ()) -> dict[str, str]:
     """The packages that apt could install only by doing harm to others, and which. Asks apt to simulate it.
 
     Args:
@@ -250,7 +250,7 @@ def _call(command: list[str]) -> str | None:
     return packages.first_error(done.stdout) if done.returncode else None
 
 
-def _root() -> tuple[list[str] | None, str]:
+def root_command() -> tuple[list[str] | None, str]:
     """The words that have a command run by root, none for root; or None and why it cannot be had."""
     if os.geteuid() == 0:
         return [], ""
@@ -269,7 +269,7 @@ def _root() -> tuple[list[str] | None, str]:
 
 def checks() -> list[Check]:
     """All that is looked at on this machine, in an order to read it in."""
-    return [*_hindrances(), _kvm(), *_orphans(), *_environment()]
+    return [*_hindrances(), check_kvm(), *check_orphans(), *check_environment()]
 
 
 def _hindrances(tests: bool = False) -> list[Check]:
@@ -280,7 +280,7 @@ def _hindrances(tests: bool = False) -> list[Check]:
         checks_.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
     if any(need.there and need.unpackable for need in wanted):
         checks_ += _compilers()
-    return [*checks_, *_qemu(), *_cache(), *_room(), *_memory(), *_database()]
+    return [*checks_, *_qemu(), *check_cache(), *_room(), *check_memory(), *check_database()]
 
 
 def _compilers() -> list[Check]:
@@ -310,7 +310,7 @@ def _qemu() -> list[Check]:
     return [Check("ok", f"QEMU {match[0]}")]
 
 
-def _kvm() -> Check:
+def check_kvm() -> Check:
     if problem := kvm.problem():
         return Check("note", f"KVM: {problem}. Guests run by emulation, several times slower")
     record = paths.cache_dir() / "kvm-fails"  # written by harness/guest/machine.py
@@ -320,7 +320,7 @@ def _kvm() -> Check:
     return Check("ok", "KVM runs a guest")
 
 
-def _cache() -> list[Check]:
+def check_cache() -> list[Check]:
     """Whether the cache can be written."""
     folder = paths.cache_dir()
     existing = next(place for place in (folder, *folder.parents) if place.exists())
@@ -363,7 +363,7 @@ def _any(folder: Path) -> bool:
         return False
 
 
-def _memory() -> list[Check]:
+def check_memory() -> list[Check]:
     """Memory for a guest, and for as many compilations as there are cores."""
     free = _available()
     cores = os.cpu_count() or 1
@@ -391,7 +391,7 @@ def _available() -> int:
 # Leftovers
 
 
-def _orphans() -> list[Check]:
+def check_orphans() -> list[Check]:
     """QEMUs of the harness that go on though it is gone: their shell, which would end them, was killed too."""
     checks_ = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -402,14 +402,14 @@ def _orphans() -> list[Check]:
             or "file=/dev/fdset/1" not in str(command)
         ):
             continue
-        if not _has_harness(folder):
+        if not has_harness(folder):
             guest = command[command.index("-name") + 1] if "-name" in command else "?"
             text = f"QEMU of guest {guest} goes on, and no harness is there for it: `kill {folder.name}`"
             checks_.append(Check("PROBLEM", text))
     return checks_
 
 
-def _has_harness(folder: Path) -> bool:
+def has_harness(folder: Path) -> bool:
     """Whether a process has a Python among those that started it."""
     while folder.name not in ("0", "1"):
         try:
@@ -430,7 +430,7 @@ def _words(folder: Path) -> list[str]:
         return []
 
 
-def _environment() -> list[Check]:
+def check_environment() -> list[Check]:
     """A virtual environment whose Python is gone, as after an upgrade of the system."""
     python = paths.DATA / ".venv/bin/python"
     if python.is_symlink() and not python.exists():
@@ -439,7 +439,7 @@ def _environment() -> list[Check]:
     return []
 
 
-def _database() -> list[Check]:
+def check_database() -> list[Check]:
     """A results database that this harness cannot read."""
     file = paths.work_dir() / "results.sqlite"
     if not file.is_file():

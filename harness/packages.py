@@ -264,7 +264,7 @@ def _unpack(
             _extract(deb, folder / "root")
             deb.unlink()
         for name in ("doc", "locale", "man"):
-            shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)
+            shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)  # only some packages have them
         write_wrappers(folder)
 
     return cache.make(_KIND, digest(versions), fill, ROOM)

@@ -22,6 +22,7 @@ from rich.table import Column
 from rich.text import Text
 
 from harness import log
+from harness.durations import as_clock
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class Reporter:
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:
                 self._said[what] = (time.monotonic(), text)
-                to_go = "" if left is None else f", about {_clock(left)} to go"
+                to_go = "" if left is None else f", about {as_clock(left)} to go"
                 self._print(f"{what}: {done} of {total}{to_go}; {text}")
 
     def _time(self, what: str, text: str) -> None:
@@ -184,7 +185,9 @@ class Reporter:
         """Take away the row of a thing that is ready; it comes again if more is said of it."""
         live.update(self._task(live, what), visible=False)
         if (took := time.monotonic() - self._first.pop(what)) > _PAUSE:
-            live.console.print(Text(f"[{_clock(time.monotonic() - self._begun)}] {what}: {READY} after {_clock(took)}"))
+            live.console.print(
+                Text(f"[{as_clock(time.monotonic() - self._begun)}] {what}: {READY} after {as_clock(took)}")
+            )
 
     def _task(self, live: Progress, what: str) -> TaskID:
         self._first.setdefault(what, time.monotonic())
@@ -194,7 +197,7 @@ class Reporter:
 
     def _print(self, line: str) -> None:
         with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
-            self._put(f"[{_clock(time.monotonic() - self._begun)}] {line}")
+            self._put(f"[{as_clock(time.monotonic() - self._begun)}] {line}")
 
 
 class _Bar(BarColumn):
@@ -213,17 +216,11 @@ class _Figures(ProgressColumn):
         if task.fields.get("share"):
             return Text(f"{task.completed:4.0%}")
         since, left = task.fields["since"], task.fields["left"]
-        so_far = "" if since is None else _clock(time.monotonic() - since)
+        so_far = "" if since is None else as_clock(time.monotonic() - since)
         if task.total is None:
             return Text(so_far)
         figures = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
-        return Text(figures if left is None else f"{figures}, {_clock(left)} to go")
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return Text(figures if left is None else f"{figures}, {as_clock(left)} to go")
 
 
 def _kind(text: str) -> str:

@@ -37,6 +37,7 @@ from harness.progress import READY, Reporter
 from harness.results import page
 from harness.results.load import load_matrix
 from harness.results.matrix import Matrix
+from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run.job import RunContext
 from harness.run.workers import WorkerPool
@@ -116,7 +117,7 @@ class Trials:
         context = RunContext({GUEST: setup}, files, variants, setting.folder, setting.cache, "on-trouble")
         self._pool = WorkerPool(context, setting.report)
         self._store = Store(setting.folder / f"results-{guests}.sqlite")
-        self._run = self._store.begin({})
+        self._run = self._store.begin(RunPlan())
         self._numbers = itertools.count(1)
         self._pool.start({GUEST: guests})
 
@@ -429,7 +430,7 @@ def report_of_many() -> Bench:
     programs = runs.names(1000)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         store = Store(Path(folder) / "results.sqlite")
-        plan = {"guests": runs.GUESTS, "variants": runs.VARIANTS, "programs": programs, "trials": 25, "facts": {}}
+        plan = RunPlan(guests=[*runs.GUESTS], variants=[*runs.VARIANTS], programs=programs, trials=25)
         number = store.begin(plan)
         for trial in runs.trials(programs, each=25):
             store.add(number, trial)

@@ -28,6 +28,7 @@ import click
 from rich.console import Console
 
 from harness import paths
+from harness.durations import as_clock
 from harness.images import debian
 
 #: The code names of Debian's releases.
@@ -227,7 +228,7 @@ class Fresh:
                         process.wait(1)
                         break
                     now = time.monotonic()
-                    progress = f"{title}, {clock(now - begun)}: {last_lines(file, 1)}"
+                    progress = f"{title}, {as_clock(now - begun)}: {last_lines(file, 1)}"
                     status.update(progress)
                     if now > shown + PAUSE and not self._console.is_terminal:
                         shown = now
@@ -237,7 +238,7 @@ class Fresh:
             process.wait()
         self._console.print(last_lines(file, LINES))
         ended = f"{name} {f'failed with status {process.returncode}' if process.returncode else 'passed'}"
-        self._console.print(f"{title}: {ended} after {clock(time.monotonic() - begun)}\n")
+        self._console.print(f"{title}: {ended} after {as_clock(time.monotonic() - begun)}\n")
         return f"{ended}, see {file}" if process.returncode else ""
 
 
@@ -311,11 +312,6 @@ def last_lines(file: Path, count: int) -> str:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.rpartition("\r")[2].rstrip() for line in re.split(r"\r?\n", text)]
     return "\n".join([line for line in lines if line][-count:])
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    return "{}:{:02}".format(*divmod(int(seconds), 60))
 
 
 if __name__ == "__main__":

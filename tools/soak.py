@@ -45,7 +45,7 @@ PROGRAMS |= {
 #: Seconds between two faults, on average.
 PAUSE = 10.0
 #: Shorter waits, of QEMU's monitor and of the clock that takes a gap for sleep.
-SHORTER = "from harness.guest import monitor; monitor._SHORT = 4.0\nfrom harness import clock; clock._GAP = 3.0"
+SHORTER = "from harness.guest import monitor; monitor.SHORT = 4.0\nfrom harness import clock; clock.GAP = 3.0"
 
 
 class Soak:

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness import log
 from harness.bisect.commits import Commits
@@ -28,6 +27,7 @@ from harness.cache import file_digest
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
+from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
 from harness.results.words import one_line
 from harness.run.conductor import Interrupted, conduct
@@ -99,14 +99,14 @@ def _run_bisect(
     store = Store(request.work / "results.sqlite")
     prepared_run = prepare_run(resolved, report)
     check_built(prepared_run, request.baseline, whole)
-    plan = {**prepared_run.plan, "resumable": False, "bisect": _described(request, prepared)}
+    plan = prepared_run.plan.model_copy(update={"resumable": False, "bisect": _stored(request, prepared)})
     if resume is None:
         number = store.begin(plan)
     else:
         number = resume
         before = store.run(number)
         check_same(before, plan, f"bisect {number} cannot go on", whole=False)
-        if before.plan["bisect"]["made of"] != plan["bisect"]["made of"]:
+        if before.plan.bisect is None or before.plan.bisect.made_of != _stored(request, prepared).made_of:
             raise StoreError(f"bisect {number} cannot go on: the patch has changed since it began")
         plan = before.plan
     log_to(request.work / "runs" / str(number))
@@ -134,14 +134,18 @@ def check_built(prepared: PreparedRun, baseline: str, whole: str) -> None:
         raise PatchError(f"the patch changes nothing in the libgo that is built: it is the one of {baseline}")
 
 
-def _described(request: BisectRequest, prepared: PreparedBisect) -> dict[str, Any]:
-    return {
-        "request": request.to_json(),
-        "made of": [prepared.variants.key, [unit.name for unit in prepared.units.units]],
-        "units": [{"name": unit.name, "about": unit.about} for unit in prepared.units.units],
-        "built": {},
-        "failed": [],
-    }
+def _stored(request: BisectRequest, prepared: PreparedBisect) -> StoredBisect:
+    """What is stored of a bisect that begins."""
+    units = prepared.units.units
+    return StoredBisect.model_validate(
+        {
+            "request": request.to_json(),
+            "made of": [prepared.variants.key, [unit.name for unit in units]],
+            "units": [{"name": unit.name, "about": unit.about} for unit in units],
+            "built": {},
+            "failed": [],
+        }
+    )
 
 
 def _patch(units: Units, course: Course) -> bytes:
@@ -176,7 +180,7 @@ class Driver:
         prepared_run: PreparedRun,
         store: Store,
         number: int,
-        plan: dict[str, Any],
+        plan: RunPlan,
         report: Reporter,
     ) -> None:
         units = prepared.units
@@ -208,16 +212,16 @@ class Driver:
 
     def replay(self) -> None:
         """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
-        progress = self._plan["bisect"]
+        stored = self._bisect()
         by_name = {}
-        for name, units in progress["built"].items():
+        for name, units in stored.built.items():
             subset = frozenset(units)
             if self._variants.add(subset) != name:
                 raise StoreError(f"bisect {self._number} cannot go on: {name} has changed")
             add_variant(self._variants.read(name), self._resolved, self._prepared, self._report)
             by_name[name] = subset
         by_name |= {name: subset for subset, name in self._variants.names.items()}
-        failed = [(entry["after"], frozenset(entry["units"]), entry["why"]) for entry in progress["failed"]]
+        failed = [(build.after, frozenset(build.units), build.why) for build in stored.failed]
         for trial in self._store.trials(self._number):
             subset = by_name[trial.variant]
             self._numbers[subset] = max(self._numbers[subset], trial.number)
@@ -327,7 +331,7 @@ class Driver:
         if self._building is None or not self._building.future.done():
             return
         build, self._building = self._building, None
-        subset, progress = build.subset, self._plan["bisect"]
+        subset, stored = build.subset, self._bisect()
         name = self._variants.names[subset]
         try:
             build.future.result()
@@ -336,16 +340,29 @@ class Driver:
                 raise
             self._report.step(f"libgo {name}", READY)
             self.course.fails(subset, str(error).splitlines()[0])
-            progress["failed"].append({"units": sorted(subset), "why": str(error), "after": len(self.course.seen)})
+            failure = FailedBuild(units=sorted(subset), why=str(error), after=len(self.course.seen))
+            self._plan = self._plan.model_copy(
+                update={"bisect": stored.model_copy(update={"failed": [*stored.failed, failure]})}
+            )
         else:
             self._builds.append(time.monotonic() - build.begun)
             self.course.builds(subset)
-            progress["built"][name] = sorted(subset)
             (artifacts,) = self._prepared.artifacts.values()
-            self._plan["variants"] = list(dict.fromkeys([*self._plan["variants"], name]))
-            self._plan["facts"]["libgo"][name] = artifacts.libgos[name].key
+            facts = self._plan.facts
+            built = {**stored.built, name: sorted(subset)}
+            self._plan = self._plan.model_copy(
+                update={
+                    "bisect": stored.model_copy(update={"built": built}),
+                    "variants": list(dict.fromkeys([*self._plan.variants, name])),
+                    "facts": {**facts, "libgo": {**facts["libgo"], name: artifacts.libgos[name].key}},
+                }
+            )
         self._store.replan(self._number, self._plan)
         self._show()
+
+    def _bisect(self) -> StoredBisect:
+        assert self._plan.bisect is not None
+        return self._plan.bisect
 
     def _show(self) -> None:
         """Say what is known."""

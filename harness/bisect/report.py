@@ -5,7 +5,6 @@ Titles can have output of programs, which is not trusted: control characters are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.bisect import course as courses
 from harness.bisect.course import NOTHING, Course, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Subset
+from harness.files import written_whole
 from harness.results.words import one_line
 
 
@@ -205,12 +205,8 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         question=str(story.course.result.question if story.course.result else ""),
         patch=patch.decode(errors="replace"),
     )
-    part = path.with_name(path.name + ".part")
-    try:
+    with written_whole(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _count(number: int, noun: str) -> str:

@@ -75,13 +75,13 @@ def stored_bisect(work: Path, number: int | None) -> tuple[BisectRequest, int]:
         raise StoreError(f"{work}: no bisect has been made here")
     store = Store(path)
     if number is None:
-        unfinished = [run for run in store.runs() if run.finished is None and "bisect" in run.plan]
+        unfinished = [run for run in store.runs() if run.finished is None and run.plan.bisect]
         if not unfinished:
             raise StoreError(f"{work}: all bisects have finished; there is nothing to resume")
         number = unfinished[-1].id
     run = store.run(number)
-    if "bisect" not in run.plan:
+    if run.plan.bisect is None:
         raise StoreError(f"run {number} is no bisect")
     if run.finished is not None:
         raise StoreError(f"bisect {number} has finished; there is nothing to resume")
-    return BisectRequest.from_json(run.plan["bisect"]["request"], work), number
+    return BisectRequest.from_json(run.plan.bisect.request, work), number

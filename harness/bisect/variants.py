@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.build import patches, source, toolchain
 from harness.build.variants import LibgoVariant, load_configuration, read_variants
 from harness.cache import Cache, digest, lock
 from harness.errors import ConfigError, StoreError
+from harness.files import written_whole
 
 
 class Units(Protocol):
@@ -122,11 +122,10 @@ class BisectVariants:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
-        part = path.with_name(f".{name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            os.replace(part, path)
+            with written_whole(path) as part:
+                part.write_bytes(data)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
         return path

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from harness.durations import as_clock
+
 #: Called with each step, in a few words.
 Progress = Callable[[str], None]
 
@@ -100,5 +102,4 @@ def describe(count: int, before: int, total: int, seconds: float) -> str:
 
 def time_to_go(seconds: float) -> str:
     """The time to go in words: `about 1:44 to go`."""
-    whole = round(seconds)
-    return f"about {whole // 60}:{whole % 60:02} to go"
+    return f"about {as_clock(round(seconds))} to go"

@@ -205,7 +205,7 @@ def _build(build: _Build, out: Path) -> None:
 def _unpack(build: _Build) -> None:
     build.progress("unpacking GCC's source")
     src = build.work / "src"
-    shutil.rmtree(src, ignore_errors=True)
+    shutil.rmtree(src, ignore_errors=True)  # an interrupted step may have left it
     src.mkdir()
     tar: list[str | Path] = ["tar", "-xf", build.archive, "-C", src, "--strip-components=1", "--no-same-owner"]
     tar += ["--anchored", "--no-wildcards-match-slash", *(f"--exclude=*/{part}" for part in _LEFT_OUT)]
@@ -217,7 +217,7 @@ def _unpack(build: _Build) -> None:
 def _configure(build: _Build) -> None:
     build.progress("configuring")
     tree = build.work / "build"
-    shutil.rmtree(tree, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)  # an interrupted step may have left it
     tree.mkdir()
     configure = ["../src/configure", f"--prefix={build.prefix}", f"--target={build.triple}", *build.options]
     configure.append(f"--with-sysroot={build.sysroot}" if build.sysroot else "--without-headers")

@@ -90,7 +90,7 @@ def build(program: Program, toolchain: Toolchain, library: Libgo, recipe: Recipe
         _TestBinary(program, package, toolchain, library, extra, objects).make(sources, tests, staging / "program")
         _archive(files, staging / "files.tar")
         for scratch in (objects, staging / "src"):
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)  # there is no `src` without patches
 
     return cache.make("programs", key, make) / "program"
 

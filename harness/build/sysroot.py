@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from harness import conf
 from harness.build import command
 from harness.cache import Cache, lock, tree_digest
-from harness.errors import BuildError, ToolMissing
+from harness.errors import BuildError
+from harness.host import which
 
 #: GNU ld takes a text file for a linker script (ld manual, Commands). Absolute names in a script that lies in the
 #: sysroot are looked up in the sysroot (ld manual, File Commands, INPUT).
@@ -107,14 +108,14 @@ def make(origin: Origin, config: conf.Build, cache: Cache) -> Path:
         except OSError as error:
             raise BuildError(f"sysroot from {origin}: {error.filename or ''}: {error.strerror}") from error
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # the next call removes what is left
 
 
 def _from_packages(origin: Packages, root: Path) -> None:
     for file in origin.files:
         if not file.is_file():
             raise BuildError(f"package file {file} does not exist")
-        _run(["dpkg-deb", "-x", str(file), str(root)], "dpkg", f"{file} cannot be unpacked")
+        _run(["dpkg-deb", "-x", str(file), str(root)], f"{file} cannot be unpacked")
 
 
 def _from_image(origin: Image, multiarch: str, root: Path) -> None:
@@ -138,16 +139,11 @@ def _from_image(origin: Image, multiarch: str, root: Path) -> None:
 
 
 def _debugfs(origin: Image, request: str) -> str:
-    return _run(["debugfs", "-R", request, str(origin)], "e2fsprogs", f"{origin} cannot be read")
+    return _run(["debugfs", "-R", request, str(origin)], f"{origin} cannot be read")
 
 
-def _run(arguments: list[str], package: str, failure: str) -> str:
-    # An ordinary user's PATH has no sbin on Debian, where debugfs is.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    program = shutil.which(arguments[0], path=path)
-    if program is None:
-        raise ToolMissing(f"{arguments[0]} is not installed (Debian package {package})")
-    process = command.capture([program, *arguments[1:]])
+def _run(arguments: list[str], failure: str) -> str:
+    process = command.capture([which(arguments[0]), *arguments[1:]])
     if process.returncode:
         errors = process.stderr.decode(errors="replace").strip().splitlines()
         raise BuildError(f"{failure}: {errors[0] if errors else f'{arguments[0]} gave no reason'}")

@@ -6,7 +6,6 @@ Knows nothing of libgo or programs.
 from __future__ import annotations
 
 import functools
-import os
 import platform
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from harness.build import command
 from harness.cache import file_digest, lock
 from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
+from harness.files import written_whole
 
 #: The major versions of GCC whose libgo is supported; all have Go 1.18.
 GCC_VERSIONS = range(16, 11, -1)
@@ -165,15 +165,11 @@ def use(
     file = conf.recorded()
     with lock(file.with_suffix(".lock")):
         recorded = read(file)[0].get("toolchains", {}) if file.is_file() else {}
-        new = file.with_suffix(".new")
         head = "# Written by `harness toolchain`: the toolchains that were built or named.\n"
-        new.write_text(head + yaml.safe_dump({"toolchains": {**recorded, name: entry}}))
-        try:
+        with written_whole(file) as new:
+            new.write_text(head + yaml.safe_dump({"toolchains": {**recorded, name: entry}}))
             tools = find(name, conf.load([*extra, new]))
             _check(tools)
-            os.replace(new, file)
-        finally:
-            new.unlink(missing_ok=True)
     return tools
 
 

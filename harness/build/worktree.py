@@ -61,7 +61,7 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
             _fill(staging, name, about, source, applied, version)
             os.replace(staging, folder)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # the error that is raised matters more
             raise
     except shutil.Error as error:  # a source, a target and a reason for each file that was not copied
         raise BuildError(f"variant {name}: cannot create {folder}: {error.args[0][0][2]}") from error

@@ -131,7 +131,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
     bisect_reports.print_(story, Console())
     try:
         bisect_reports.write_html(
-            folder / "bisect.html", story, done.patch, {"command": done.run.plan["facts"]["command"]}
+            folder / "bisect.html", story, done.patch, {"command": done.run.plan.facts["command"]}
         )
         if done.patch:
             target = output or folder / "culprit.patch"

@@ -54,11 +54,11 @@ def unfinished_note(run_: Run, matrix: Matrix, work: str | None) -> str:
         return ""
     count = sum(cell.trials for cell in matrix.cells)
     sentence = f"Not finished, with {sentences.count(count, 'trial')} made"
-    if "bisect" in run_.plan:
+    if run_.plan.bisect:
         return f"{sentence}; `harness bisect resume {run_.id}{work_option(work)}` goes on with it."
-    if "request" not in run_.plan or not run_.plan.get("resumable", True):
+    if run_.plan.request is None or not run_.plan.resumable:
         return f"{sentence}."
-    most = sentences.count(run_.plan["trials"] * len(matrix.cells), "trial")
+    most = sentences.count(run_.plan.trials * len(matrix.cells), "trial")
     command = f"harness run --resume {run_.id}{work_option(work)}"
     return f"Not finished, with {count} of at most {most} made; `{command}` goes on with it."
 

@@ -184,7 +184,7 @@ def list_(work: str | None) -> None:
     """List the runs of the work directory."""
     for run in open_store(work).runs():
         plan = run.plan
-        cells = len(plan["guests"]) * len(plan["variants"]) * len(plan["programs"])
+        cells = len(plan.guests) * len(plan.variants) * len(plan.programs)
         state = "finished" if run.finished else "unfinished"
-        names = f"{', '.join(plan['guests'])} x {', '.join(plan['variants'])}"
-        click.echo(f"{run.id:4}  {run.created}  {state:10}  {cells} cells, {plan['trials']} trials of each; {names}")
+        names = f"{', '.join(plan.guests)} x {', '.join(plan.variants)}"
+        click.echo(f"{run.id:4}  {run.created}  {state:10}  {cells} cells, {plan.trials} trials of each; {names}")

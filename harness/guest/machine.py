@@ -96,7 +96,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class StartFailure:
     """A QEMU that did not start: what it said, and its exit status as a shell tells it, None if it did not end."""
 
     words: str
@@ -213,19 +213,17 @@ class Machine:
             incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
         self._by_kvm = kvm_may_work() and not emulated
         for _ in range(5):  # another process may take the port between our look and QEMU's
-            self.port = _free_port()
+            self.port = free_port()
             self.console.restart()
             keyboard = self._plug_keyboard() if self._maintained else None
             command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
+            command += incoming if saved else ["-S"] * paused
             _log.info("guest %s: %s", self.name, shlex.join(command))
-            if saved:
-                failure = self._launch([*command, *incoming], saved.memory, disks)
-            else:
-                failure = self._launch([*command, *["-S"] * paused], nothing, disks, keyboard)
+            failure = self._launch(command, saved.memory if saved else nothing, disks, keyboard)
             if failure is None:
                 self._look_for_kvm()
                 return self._restored() if saved else None
-            _log.warning("guest %s: QEMU did not start: %s", self.name, failure)
+            _log.info("guest %s: QEMU did not start: %s", self.name, failure)
             if _PORT_TAKEN not in failure.words:
                 break
         assert failure is not None
@@ -480,7 +478,7 @@ class Machine:
 
     def _launch(
         self, command: list[str], memory: Path, disks: list[Path], keyboard: socket.socket | None = None
-    ) -> _Failure | None:
+    ) -> StartFailure | None:
         """Start QEMU; None if its monitor answers. Its end of the serial line is closed here."""
         errors = self.folder / "qemu.log"
         ours, theirs = socket.socketpair()
@@ -506,7 +504,7 @@ class Machine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(_ENDING)
             self._end()
-            return _Failure(_errors(errors.read_text(errors="replace")) or str(error), status)
+            return StartFailure(_errors(errors.read_text(errors="replace")) or str(error), status)
         return None
 
     def _restored(self) -> None:
@@ -669,18 +667,18 @@ def _errors(log: str) -> str:
     return "; ".join(re.sub(r"^qemu[-\w]*: ", "", line) for line in errors)
 
 
-def _kvm_fails() -> Path:
+def kvm_failure_record() -> Path:
     """The file that remembers that KVM did not run a guest, until the host boots again."""
     return paths.cache_dir() / "kvm-fails"
 
 
 def remember_that_kvm_fails() -> None:
     """Have no guest run by KVM any more, until the host boots again."""
-    _kvm_fails().parent.mkdir(parents=True, exist_ok=True)
-    _kvm_fails().write_text(_boot_id())
+    kvm_failure_record().parent.mkdir(parents=True, exist_ok=True)
+    kvm_failure_record().write_text(boot_id())
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
@@ -690,7 +688,7 @@ def kvm_may_work() -> bool:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError:
         return False
-    return not (_kvm_fails().is_file() and _kvm_fails().read_text() == _boot_id())
+    return not (kvm_failure_record().is_file() and kvm_failure_record().read_text() == boot_id())
 
 
 def _processor() -> str:
@@ -706,7 +704,7 @@ def _drop_all(line: socket.socket) -> None:
             pass
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that a command may take. A QEMU that is alive answers at once, however slow its guest is; but this machine
 #: may be busy. Commands that take longer are jobs, whose state is asked for.
-_SHORT = 60.0
+SHORT = 60.0
 
 
 class Monitor:
@@ -85,7 +85,7 @@ class Monitor:
 
     def _wait(self, what: Callable[[], Coroutine[Any, Any, Any]], name: str) -> Any:
         with _as_guest_error(name):  # the very call fails when the connection is known to be dead
-            return self._loop.run_until_complete(asyncio.wait_for(what(), _SHORT))
+            return self._loop.run_until_complete(asyncio.wait_for(what(), SHORT))
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ FAILED_BOOTS = "boots that failed before one worked: "
 #: SSH server may have any signal ignored, and a FIFO is a server of its own on the Hurd, which a small one may lack. It
 #: looks for the file only between the saving and the first question, so no trial is disturbed. Not every sleep knows
 #: parts of a second.
-_KEEPER = """
+KEEPER = """
 folder={folder}
 mkdir -p "$folder" || exit
 read -r word
@@ -58,7 +58,7 @@ echo $!
 sync
 """
 #: `kill -0` sends no signal, but tells whether the process is there.
-_PROOF = """
+PROOF = """
 folder={folder}
 {{ {clock}
 }} >/dev/null
@@ -270,7 +270,7 @@ class Pool:
         if choice and choice.client:
             shell.client = boot.client(machine)
         clock = self._guest.set_clock.format(seconds=int(time.time()))
-        command = _PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=stored["keeper"])
+        command = PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=stored["keeper"])
         _, out, err = shell.run(command, what="the proof of a restore")
         if out.decode(errors="replace").strip() != stored["word"]:
             shell.close()
@@ -379,7 +379,7 @@ class Pool:
             say("saving")
             word = secrets.token_hex(16)
             try:
-                keeper, stdin = _KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
+                keeper, stdin = KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
                 status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
                 if not out.strip().isdigit():
                     why = err.decode(errors="replace").strip() or f"status {status}"

@@ -34,7 +34,7 @@ _PIECE = 32768
 #: Bytes from which on a file is large: a connection of its own takes as long as some 100 kB.
 LARGE = 2 << 20
 #: Seconds that a command's last data may come after its exit status, where nothing says that it was the last.
-_LAST = 1.0
+LAST = 1.0
 #: Seconds between two questions to the watch.
 _TICK = 0.5
 
@@ -203,7 +203,7 @@ class Shell:
                             exited = clock.time()
                         # OpenSSH may tell the status before the last data (its session.c, session_exit_message); a
                         # process in the background may keep the output open for ever.
-                        if exited is not None and (ended or clock.time() > exited + _LAST):
+                        if exited is not None and (ended or clock.time() > exited + LAST):
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
                                 raise GuestError(f"{what}: it was killed, or the connection was closed")
                             _log.debug("%s: status %d after %.2f s", what, status, clock.time() - begun)

@@ -136,12 +136,12 @@ def build(
         ToolMissing: a program that is needed is not installed.
     """
     folders = [folder, *bases]
-    wanted = _check(recipe, folders)
+    wanted = check_package_index(recipe, folders)
     for name in _TOOLS:
         which(name)
     work = out / "work"
     progress(f"reading the package lists of Debian {codename()}")
-    apt = _Apt(work, wanted.architecture)
+    apt = Apt(work, wanted.architecture)
     progress("downloading packages")
     debs = apt.install(wanted.packages)
     kernel_debs = apt.kernel(wanted.kernel)
@@ -150,10 +150,10 @@ def build(
     root, kernel = work / "root", work / "kernel"
     for deb in kernel_debs:
         run("dpkg-deb", "-x", deb, kernel, what=f"unpacking {deb.name}")
-    version, vmlinuz, modules = _kernel_parts(kernel, wanted)
+    version, vmlinuz, modules = kernel_parts(kernel, wanted)
     for deb in debs:
         run("dpkg-deb", "-x", deb, root, what=f"unpacking {deb.name}")
-    _merge_usr(root)
+    merge_usr(root)
     shutil.copy(vmlinuz, out / "vmlinuz")
     _initrd(out / "initrd.gz", work / "initrd", _find(folders, "initramfs-init"), root / "bin/busybox", modules)
 
@@ -185,7 +185,7 @@ def package_file(package: str, path: str) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        apt = _Apt(work / "apt", "amd64")
+        apt = Apt(work / "apt", "amd64")
         for deb in apt.install([package]):
             run("dpkg-deb", "-x", deb, work / "files", what=f"unpacking {deb.name}")
         try:
@@ -194,7 +194,7 @@ def package_file(package: str, path: str) -> bytes:
             raise ImageError(f"Debian {codename()}'s package {package} has no file {path}") from error
 
 
-def _check(recipe: dict[str, Any], folders: Sequence[Path]) -> Recipe:
+def check_package_index(recipe: dict[str, Any], folders: Sequence[Path]) -> Recipe:
     wanted = recipes.check(Recipe, recipe, folders[0])
     for name in ("init", "initramfs-init", "etc/passwd"):
         _find(folders, name)
@@ -212,7 +212,7 @@ def _find(folders: Sequence[Path], name: str) -> Path:
 # apt
 
 
-class _Apt:
+class Apt:
     """apt with a state of its own below a folder, filled from the archive's main suite.
 
     Raises:
@@ -405,7 +405,7 @@ def _canonical(name: str) -> str:
     return name.replace("-", "_")  # the kernel takes both for the same, and file names have both
 
 
-def _kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, Path, list[tuple[str, bytes]]]:
+def kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, Path, list[tuple[str, bytes]]]:
     """The version of an unpacked kernel, its file vmlinuz, and the modules to load in their order, uncompressed.
 
     Debian 12 has boot/vmlinuz-VERSION and lib/modules/VERSION; Debian 13 has the modules in usr/lib; sid (Linux 7.2)
@@ -454,7 +454,7 @@ def _initrd(target: Path, tree: Path, init: Path, busybox: Path, modules: list[t
 # The root file system
 
 
-def _merge_usr(root: Path) -> None:
+def merge_usr(root: Path) -> None:
     """Put bin, sbin, lib and, where there is one, lib64 below usr, with links in their old places. Debian 12's packages
     still use the old places, Debian 13's the new ones.
     """

@@ -285,7 +285,7 @@ class FileSystem:
         path = self.resolve(path)
         folder, _, name = path.rpartition("/")
         self._make_folder(folder)
-        owner = _owner(self._stat(path)) if mode is None else (mode, 0, 0)
+        owner = file_owner(self._stat(path)) if mode is None else (mode, 0, 0)
         requests = [f"rm {_quote(path)}"] if self.kind(path) else []
         with tempfile.NamedTemporaryFile(dir=self._image.parent) as file:
             file.write(data)
@@ -338,7 +338,7 @@ class FileSystem:
         return done.stdout
 
 
-def _owner(told: str) -> tuple[int, int, int]:
+def file_owner(told: str) -> tuple[int, int, int]:
     """Permissions, user and group of a file, as debugfs' `stat` prints them; root's 0644 if there is none."""
     match = re.search(r"(?s)Mode: +(\d+).*?\nUser: +(\d+) +Group: +(\d+)", told)
     return (int(match[1], 8), int(match[2]), int(match[3])) if match else (0o644, 0, 0)

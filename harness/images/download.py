@@ -22,7 +22,7 @@ from harness.errors import DownloadError
 #: How often in a row a download may fail without having come further.
 _TRIES = 5
 #: Seconds between two tries.
-_WAIT: tenacity.wait.wait_base = tenacity.wait_exponential(max=15)
+WAIT: tenacity.wait.wait_base = tenacity.wait_exponential(max=15)
 #: Seconds without a byte after which a connection counts as broken.
 _SILENCE = 30.0
 #: What a list of checksums may have at most, in bytes.
@@ -112,7 +112,7 @@ def _tries(url: str, got: Callable[[], int], progress: Callable[[str], None]) ->
 
     again = tenacity.retry_if_exception_type((httpx.TransportError, _TryAgainError))
     try:
-        yield from tenacity.Retrying(retry=again, stop=stop, wait=_WAIT, before_sleep=tell, reraise=True)
+        yield from tenacity.Retrying(retry=again, stop=stop, wait=WAIT, before_sleep=tell, reraise=True)
     except (httpx.HTTPError, httpx.InvalidURL, _TryAgainError) as error:
         raise DownloadError(f"{url}: cannot be downloaded: {_reason(error)}") from error
 

@@ -58,7 +58,7 @@ def entry(text: str) -> Entry:
         ImageError: there is none, or its lines use variables, whose values are not known here.
     """
     chosen: Entry | None = None
-    for command in _commands(text):
+    for command in commands(text):
         name, *rest = command
         if name not in ("multiboot", "module"):
             continue
@@ -101,7 +101,7 @@ def _without_options(words: list[str | None]) -> list[str | None]:
     return words
 
 
-def _commands(text: str) -> Iterator[list[str | None]]:
+def commands(text: str) -> Iterator[list[str | None]]:
     """The commands, each as its words; None stands for a word with a variable in it."""
     command: list[str | None] = []
     word: str | None = ""

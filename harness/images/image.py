@@ -36,7 +36,7 @@ _ROOM = 400
 Builder = Callable[..., dict[str, Any]]
 
 #: The builders by their recipes' `kind`.
-_KINDS: dict[str, Builder] = {"debian": debian.build, "download": prepare.build}
+KINDS: dict[str, Builder] = {"debian": debian.build, "download": prepare.build}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def key(name: str) -> str:
     Raises:
         ImageError: there is no such recipe.
     """
-    recipe, folders = _read(name)
+    recipe, folders = read_recipe(name)
     parts = {"builder": BUILDER, "recipe": [cache.tree_digest(each) for each in folders], "ssh": _public_key()}
     if recipe.get("kind") == "debian":
         parts["host"] = debian.codename()  # what it is made of comes from the host's archive
@@ -132,7 +132,7 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
     Raises:
         Whatever `build` raises.
     """
-    recipe, _ = _read(name)
+    recipe, _ = read_recipe(name)
     if recipe.get("kind") != "download":
         raise ImageError(f"the image {name} is not downloaded but built; `harness image build {name}` does it")
     builder = functools.partial(_builder(name), file=file, sha512=sha512)
@@ -146,17 +146,17 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
 
 
 def _builder(name: str) -> Builder:
-    recipe, folders = _read(name)
+    recipe, folders = read_recipe(name)
     kind = str(recipe.get("kind"))
-    if kind not in _KINDS:
-        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, _KINDS)}")
+    if kind not in KINDS:
+        raise ImageError(f"{folders[0] / 'recipe.yaml'}: kind: no builder named {kind}; {nearest(kind, KINDS)}")
     if kind == "download":
-        return functools.partial(_KINDS[kind], downloads=_downloads())
-    return functools.partial(_KINDS[kind], bases=folders[1:]) if folders[1:] else _KINDS[kind]
+        return functools.partial(KINDS[kind], downloads=_downloads())
+    return functools.partial(KINDS[kind], bases=folders[1:]) if folders[1:] else KINDS[kind]
 
 
 def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:
-    recipe, folders = _read(name)
+    recipe, folders = read_recipe(name)
     image_key = key(name)
 
     def fill(out: Path) -> None:
@@ -244,7 +244,7 @@ def _downloads() -> Path:
     return paths.cache_dir() / "downloads"
 
 
-def _read(name: str) -> tuple[dict[str, Any], list[Path]]:
+def read_recipe(name: str) -> tuple[dict[str, Any], list[Path]]:
     """What a recipe says, with what its base says, and their folders, its own first."""
     known = recipes()
     if name not in known:
@@ -253,7 +253,7 @@ def _read(name: str) -> tuple[dict[str, Any], list[Path]]:
     base = recipe.pop("base", None)
     if base is None:
         return recipe, [known[name]]
-    more, folders = _read(str(base))
+    more, folders = read_recipe(str(base))
     return {**more, **recipe}, [known[name], *folders]
 
 

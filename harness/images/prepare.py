@@ -172,14 +172,14 @@ def _install(
 ) -> None:
     """Have the image install what it lacks. Raises GuestError, which says how to do it by hand."""
     progress(f"the image has no {missing}; it is booted once, with access to the network, to install it")
-    _refresh_keyring(system, recipe, progress)
+    refresh_keyring(system, recipe, progress)
     user = recipe.install.user
     existing = [path for path in recipe.install.passwords if system.kind(path) == "regular"]
     passwords = (existing or recipe.install.passwords)[0]
-    before = _set_password(system, passwords, user, "")
+    before = set_password(system, passwords, user, "")
     try:
         install(recipe.install, recipe.guest, conf.load().guest(recipe.guest), image, boot, progress)
-        _set_password(system, passwords, user, before)
+        set_password(system, passwords, user, before)
         if still := _missing(system, recipe):
             raise GuestError(f"all commands have succeeded, and there still is no {still[0]}")
     except (GuestError, QemuRefusal) as error:
@@ -187,7 +187,7 @@ def _install(
         raise GuestError(text, error.console if isinstance(error, GuestError) else []) from error
 
 
-def _set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:
+def set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:
     """Write a user's password, as the file has it, encrypted or empty (shadow(5)). Returns the one that was there."""
     match = re.search(rf"^{re.escape(user)}:([^:\n]*)".encode(), text := system.read(path), re.MULTILINE)
     if match is None:
@@ -199,7 +199,7 @@ def _set_password(system: disk.FileSystem, path: str, user: str, password: str) 
     return before
 
 
-def _refresh_keyring(system: disk.FileSystem, recipe: Recipe, progress: Callable[[str], None]) -> None:
+def refresh_keyring(system: disk.FileSystem, recipe: Recipe, progress: Callable[[str], None]) -> None:
     """Give the image the keys of its archive of today: those that it has may have expired since it was made."""
     if recipe.keyring is None:
         return

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.durations import in_words
 from harness.results import words
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, Matrix, Overall
@@ -167,5 +168,5 @@ def _duration(matrix: Matrix, trials: int) -> str:
     for times in matrix.times:
         if times["what"] == "trials" and times["times"] and times["seconds"]:
             cells = sum(1 for cell in matrix.cells if cell.trials)
-            return f" (about {words.duration(times['seconds'] / times['times'] * cells * trials)})"
+            return f" (about {in_words(times['seconds'] / times['times'] * cells * trials)})"
     return ""

@@ -201,8 +201,8 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
     """The matrix as JUnit XML, as Jenkins' xUnit plugin describes it (its junit-10.xsd) and others read it: a
     test suite for each guest and variant, a test case for each cell.
 
-    A cell that went wrong only in ways that are known is skipped. One whose trials all ended in infrastructure errors is
-    an error. One that passed though it is known to fail, or whose trials went wrong in part, is a failure.
+    A cell that went wrong only in ways that are known is skipped. One whose trials all ended in infrastructure errors
+    is an error. One that passed though it is known to fail, or whose trials went wrong in part, is a failure.
 
     Args:
         trial: the trial with an id, for the first output of each way to go wrong.

@@ -23,24 +23,24 @@ from harness.trial.record import Trial
 
 def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:
     """The trials of a stored run that are in its matrix: not those that were made besides, to count threads."""
-    variants = run_.plan["variants"]
+    variants = run_.plan.variants
     return (trial for trial in store.trials(run_.id) if trial.variant in variants or not trial.variant.endswith(TRACED))
 
 
 def load_matrix(store: Store, run_: Run) -> Matrix:
     """The matrix of a stored run."""
     plan = run_.plan
-    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **plan["facts"]}
+    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **plan.facts}
     return matrices.build(
         facts,
-        plan["guests"],
-        plan["variants"],
-        plan["programs"],
+        plan.guests,
+        plan.variants,
+        plan.programs,
         BASELINE,
         matrix_trials(store, run_),
         store.events(run_.id),
-        plan["trials"] if plan.get("request", {}).get("until_sure") else None,
-        [Entry.from_json(entry) for entry in plan.get("expected", [])],
+        plan.trials if plan.until_sure else None,
+        [Entry.from_json(entry) for entry in plan.expected],
         date.fromisoformat(run_.created[:10]),
         store.times(run_.id),
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
+from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
 from harness.trial import cores
 from harness.trial.record import Trial, Verdict
@@ -36,15 +37,16 @@ class Source:
     work: Path
 
     def __str__(self) -> str:
-        shard = self.run.plan.get("shard")
-        numbers = ", ".join(f"{number}/{shard['of']}" for number in shard["numbers"]) if shard else ""
+        shard = self.run.plan.shard
+        numbers = ", ".join(f"{number}/{shard.of}" for number in shard.numbers) if shard else ""
         return f"run {self.run.id} of {self.work}" + (f" (shard {numbers})" if numbers else "")
 
     @property
     def shards(self) -> set[int]:
         """The numbers of the shards that it holds whole."""
-        shard = self.run.plan.get("shard")
-        return set(shard["numbers"]) if shard and (self.run.finished or "merged" in self.run.plan) else set()
+        plan = self.run.plan
+        whole = self.run.finished or plan.merged is not None
+        return set(plan.shard.numbers) if plan.shard and whole else set()
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,14 @@ def check_together(sources: Sequence[Source]) -> None:
     """Raise StoreError if runs are not of the same matrix; it says in what they differ."""
     first, *others = sources
     for source_ in sources:
-        if "origin" not in source_.run.plan:
+        if source_.run.plan.origin is None or source_.run.plan.request is None:
             raise StoreError(f"{source_} was made by an older version, which did not store what it was made of")
-        if source_.run.plan["request"].get("until_sure"):
+        if source_.run.plan.until_sure:
             raise StoreError(
                 f"{source_} was made until it was sure of its own comparisons, and cannot be a part of others"
             )
     for other in others:
-        if different := list(_differences(first.run.plan, other.run.plan)):
+        if different := list(_differences(first.run.plan.to_json(), other.run.plan.to_json())):
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise StoreError(f"{other} does not belong to {first}: they differ in {', '.join(different[:3])}{more}")
 
@@ -175,38 +177,41 @@ def _unlike(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str
     return (key for key in before if key in other and before[key] != other[key])
 
 
-def plan_of(sources: Sequence[Source]) -> dict[str, Any]:
+def plan_of(sources: Sequence[Source]) -> RunPlan:
     """The plan of the run that runs of the same matrix are put together to."""
-    plans = [one.run.plan for one in sources]
+    plans = [source_.run.plan.to_json() for source_ in sources]
     first = plans[0]
-    wholes = [one["shard"] for one in plans if "shard" in one]
+    wholes = [plan["shard"] for plan in plans if "shard" in plan]
     facts = {
         **first["facts"],
-        "command": shlex.join(["harness", "merge", *(f"{one.work}#{one.run.id}" for one in sources)]),
+        "command": shlex.join(["harness", "merge", *(f"{source_.work}#{source_.run.id}" for source_ in sources)]),
     }
     for key in (key for key, value in facts.items() if isinstance(value, dict)):
-        facts[key] = _union(one["facts"].get(key, {}) for one in plans)
-    shard = {**wholes[0], "numbers": sorted(set[int]().union(*(one.shards for one in sources)))} if wholes else None
-    return {
+        facts[key] = _union(plan["facts"].get(key, {}) for plan in plans)
+    shard = (
+        {**wholes[0], "numbers": sorted(set[int]().union(*(source_.shards for source_ in sources)))} if wholes else None
+    )
+    plan = {
         **first,
         **({"shard": shard} if shard else {}),
-        **{key: _names(one[key] for one in [*wholes, *plans]) for key in ("guests", "programs")},
+        **{key: _names(part[key] for part in [*wholes, *plans]) for key in ("guests", "programs")},
         "facts": facts,
         "origin": {
             **first["origin"],
-            **{key: _union(one["origin"][key] for one in plans) for key in ("compilers", "images")},
+            **{key: _union(each["origin"][key] for each in plans) for key in ("compilers", "images")},
         },
-        "expectations": _union(one["expectations"] for one in plans),
-        "made of": _union(one["made of"] for one in plans),
+        "expectations": _union(each["expectations"] for each in plans),
+        "made of": _union(each["made of"] for each in plans),
         "request": {
             **first["request"],
-            **{key: _names(one["request"][key] for one in plans) for key in ("selection", "guests", "conf_files")},
+            **{key: _names(each["request"][key] for each in plans) for key in ("selection", "guests", "conf_files")},
             "shard": None,
             "times": [],
         },
         "resumable": False,
-        "merged": [str(one) for one in sources],
+        "merged": [str(source_) for source_ in sources],
     }
+    return RunPlan.model_validate(plan)
 
 
 def _names(lists: Iterable[Sequence[str]]) -> list[str]:
@@ -223,12 +228,12 @@ def _lacking(sources: Sequence[Source]) -> list[str]:
     lacking = [
         f"{source_} has not finished"
         for source_ in sources
-        if "shard" not in source_.run.plan and not source_.run.finished
+        if source_.run.plan.shard is None and not source_.run.finished
     ]
-    wholes = [source_.run.plan["shard"] for source_ in sources if "shard" in source_.run.plan]
+    wholes = [source_.run.plan.shard for source_ in sources if source_.run.plan.shard]
     present = set[int]().union(*(source_.shards for source_ in sources))
-    if wholes and (missing := sorted(set(wholes[0]["all"]) - present)):
-        names = ", ".join(f"{number}/{wholes[0]['of']}" for number in missing)
+    if wholes and (missing := sorted(set(wholes[0].all) - present)):
+        names = ", ".join(f"{number}/{wholes[0].of}" for number in missing)
         lacking.append(f"shard {names} is not there or has not finished")
     return lacking
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,6 +20,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from harness.durations import in_words
+from harness.files import written_whole
 from harness.results import lifecycle, words
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
@@ -63,14 +64,12 @@ def write(
     Raises:
         OSError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
-        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(html(matrix, trials, cycles, collected, option))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
+    with (
+        written_whole(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.writelines(html(matrix, trials, cycles, collected, option))
 
 
 def html(
@@ -98,7 +97,7 @@ def html(
         "csp_hash": _csp_hash,
         "percent": words.percent,
         "p_value": words.p_value,
-        "duration": words.duration,
+        "duration": in_words,
         "contradiction": words.contradiction,
         "count": words.count,
     }
@@ -169,7 +168,7 @@ def _when(run: Mapping[str, Any]) -> str:
     if not begun:
         return ""
     sentence = f"begun on {datetime.fromtimestamp(begun, UTC):%-d %B %Y at %H:%M} UTC, "
-    return sentence + (f"took {words.duration(ended - begun)}" if ended else "not finished")
+    return sentence + (f"took {in_words(ended - begun)}" if ended else "not finished")
 
 
 def _shares(matrix: Matrix) -> list[tuple[str, float, float]]:
@@ -251,7 +250,7 @@ def _marks(cell: Cell) -> int:
     return cell.surprise + 2 * bool(cell.known) + 4 * bool(cell.difference and cell.difference.claimed)
 
 
-class _Packer:
+class Packer:
     """Texts that are not there yet are put into blocks, which are packed when they are full.
 
     Attributes:
@@ -297,7 +296,7 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
     totals = matrix.totals()["trials"]
     number = {True: totals["pass"], False: sum(totals.values()) - totals["pass"]}
     most = {key: min(words.SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
-    packers = {True: _Packer("passed", PACKED[True]), False: _Packer("others", PACKED[False])}
+    packers = {True: Packer("passed", PACKED[True]), False: Packer("others", PACKED[False])}
     cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}
     signals: dict[str, int] = {}
     rows = []

@@ -29,7 +29,7 @@ def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
         StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
     """
     expected: dict[str, Expectation] = {
-        name: Expectation.from_json(stored) for name, stored in run_.plan.get("expectations", {}).items()
+        name: Expectation.from_json(stored) for name, stored in run_.plan.expectations.items()
     }
     changed = []
     for trial in store.trials(run_.id):

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.clock import now
 from harness.errors import StoreError
+from harness.results.plan import RunPlan
 from harness.trial.record import Trial, Verdict
 
 #: The version of the tables, kept as SQLite's user_version.
@@ -48,12 +49,12 @@ _FIELDS = [field.name for field in fields(Trial)]
 
 @dataclass(frozen=True)
 class Run:
-    """A run: `plan` holds guests, variants, programs, trials, and what is known of builds and images."""
+    """A run. `created` and `finished` are UTC, ISO 8601; `finished` is None until the run has ended in good order."""
 
     id: int
     created: str
     finished: str | None
-    plan: dict[str, Any]
+    plan: RunPlan
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -137,7 +138,7 @@ class Store:
 
     def insert(
         self,
-        plan: dict[str, Any],
+        plan: RunPlan,
         created: str,
         finished: str | None,
         rows: Callable[[int], Iterable[tuple[Trial, Mapping[str, bytes]]]],
@@ -153,7 +154,8 @@ class Store:
         """
         with self._writing():
             run = self._db.execute(
-                "INSERT INTO runs (created, finished, plan) VALUES (?, ?, ?)", (created, finished, json.dumps(plan))
+                "INSERT INTO runs (created, finished, plan) VALUES (?, ?, ?)",
+                (created, finished, json.dumps(plan.to_json())),
             ).lastrowid
             assert run
             for trial, attachments in rows(run):
@@ -164,13 +166,13 @@ class Store:
             )
         return run
 
-    def begin(self, plan: dict[str, Any]) -> int:
+    def begin(self, plan: RunPlan) -> int:
         """Start a run and give its number."""
-        return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan)))
+        return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan.to_json())))
 
-    def replan(self, run: int, plan: dict[str, Any]) -> None:
+    def replan(self, run: int, plan: RunPlan) -> None:
         """Change what is planned of a run that finds its way as it goes."""
-        self._write("UPDATE runs SET plan = ? WHERE id = ?", (json.dumps(plan), run))
+        self._write("UPDATE runs SET plan = ? WHERE id = ?", (json.dumps(plan.to_json()), run))
 
     def finish(self, run: int) -> None:
         """Mark a run as ended in good order."""
@@ -242,7 +244,7 @@ class Store:
         query = "SELECT id, created, finished, plan FROM runs ORDER BY id"
         for number, created, finished, plan in self._read(query, ()):
             try:
-                runs.append(Run(number, created, finished, json.loads(plan)))
+                runs.append(Run(number, created, finished, RunPlan.model_validate_json(plan)))
             except ValueError as error:
                 raise StoreError(f"the results cannot be read: the plan of run {number} is damaged: {error}") from error
         return runs

@@ -238,11 +238,3 @@ def percent(interval: Sequence[float]) -> str:
 def p_value(p: float) -> str:
     """A p value, three digits of it."""
     return f"{p:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the two units that matter."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -8,7 +8,6 @@ the user's own ever gets into it.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import jinja2
 from harness import conf, host
 from harness.cache import file_digest
 from harness.errors import GuestError, HarnessError
+from harness.files import written_whole
 from harness.guest import boot, machine
 from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
@@ -90,10 +90,9 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     spec = resolved.cells()[0]
     prepared = prepare_run(resolved, report)
     check_same(run, prepared.plan, f"trial {number} cannot be packed", whole=False)
-    part = target.with_name(target.name + ".part")
     say = partial(report.step, f"capsule of trial {number}")
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent) as new:
+        with tempfile.TemporaryDirectory(dir=target.parent) as new, written_whole(target) as part:
             folder = Path(new)
             boot_set = _named(trial.guest, resolved, prepared)
             if with_image:
@@ -102,11 +101,8 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
                 archive.add(folder, f"trial-{number}", filter=_nobody)
-            os.replace(part, target)
     except OSError as error:
         raise HarnessError(f"{target}: cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:

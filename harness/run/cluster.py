@@ -510,21 +510,21 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
             self._worker.loop.add_callback(self._worker.close_gracefully, reason=why)
 
 
-def _runner(worker: Worker, name: str) -> _TrialRunner | None:
+def runner_of(worker: Worker, name: str) -> _TrialRunner | None:
     plugin: Any = worker.plugins.get(name)
     return plugin if isinstance(plugin, _TrialRunner) else None
 
 
 def _make(name: str, spec: TrialSpec) -> Outcome:
     """The task."""
-    runner = _runner(get_worker(), name)
+    runner = runner_of(get_worker(), name)
     if runner is None:
         raise Reschedule
     return runner.make(spec)
 
 
 def _deliver(name: str, order: str, at: int, data: bytes, dask_worker: Worker) -> None:
-    if runner := _runner(dask_worker, name):
+    if runner := runner_of(dask_worker, name):
         runner.receive(order, at, data)
 
 

@@ -74,10 +74,10 @@ def _run_request(
     if request.until_sure:
         check_decidable(cells, request.trials)
     if scheduler is not None:
-        _check_for_cluster(resolved, scheduler)
+        check_for_cluster(resolved, scheduler)
     store = Store(request.work / "results.sqlite")
     prepared = prepare_run(resolved, report, hooks, boot_here=scheduler is None)
-    plan = {**prepared.plan, "resumable": hooks is None}
+    plan = prepared.plan.model_copy(update={"resumable": hooks is None})
     if resume is not None:
         check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
     number = store.begin(plan) if resume is None else resume
@@ -138,7 +138,7 @@ def conduct(
             _note_times(store, number, report)
 
 
-def _check_for_cluster(resolved: ResolvedRequest, address: str) -> None:
+def check_for_cluster(resolved: ResolvedRequest, address: str) -> None:
     """Raise ConfigError if a cluster cannot run a request, or there is none, and ToolMissing if dask is not there.
 
     Raises also what `dry_start.check` raises, if none of its workers could start the guests.

@@ -18,6 +18,7 @@ from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, qemu_version
 from harness.images import image
 from harness.results.expected import Entry
+from harness.results.plan import RunPlan
 from harness.results.store import Run
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
@@ -29,7 +30,7 @@ def describe(
     files: Mapping[str, BootFiles],
     tools: Mapping[str, Toolchain],
     boot_here: bool,
-) -> dict[str, Any]:
+) -> RunPlan:
     """The plan of a run.
 
     Args:
@@ -50,7 +51,6 @@ def describe(
         **_versions(resolved, tools, files, boot_here),
     }
     plan = {
-        # What runs that are put together must have alike, besides what they are made of.
         "origin": {
             "harness": __version__,
             "compilers": {name: digest(tools[name].identity) for name in artifacts},
@@ -70,7 +70,7 @@ def describe(
         "request": _stored_request(request),
         "made of": _made_of(guests, artifacts, kernels),
     }
-    return plan | ({"shard": resolved.whole} if resolved.whole else {})
+    return RunPlan.model_validate(plan | ({"shard": resolved.whole} if resolved.whole else {}))
 
 
 def _stored_request(request: Request) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _versions(
     }
 
 
-def check_same(run: Run, plan: Mapping[str, Any], refusal: str, whole: bool = True) -> None:
+def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> None:
     """Raise StoreError if a run was begun with other libgos, programs or guests than there are now.
 
     Args:
@@ -148,7 +148,7 @@ def check_same(run: Run, plan: Mapping[str, Any], refusal: str, whole: bool = Tr
         refusal: what cannot be done then, for the error's text.
         whole: whether it is a plan of the whole run, and not of some of its cells.
     """
-    before, after = run.plan.get("made of", {}), plan["made of"]
+    before, after = run.plan.made_of, plan.made_of
     for part in [*before, *after] if whole else after:
         if before.get(part) != after.get(part):
             raise StoreError(f"{refusal}: {part} has changed since the run began")

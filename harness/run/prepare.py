@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness import conf, paths
 from harness.build import toolchain
@@ -24,6 +23,7 @@ from harness.guest.pool import Pool
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.images.bootfiles import find_boot_files
 from harness.progress import READY, Reporter
+from harness.results.plan import RunPlan
 from harness.run.job import RunContext, RunHooks
 from harness.run.manifest import describe
 from harness.run.resolve import ResolvedRequest
@@ -48,7 +48,7 @@ class PreparedRun:
     files: dict[str, BootFiles]
     artifacts: dict[str, Artifacts]
     variants: dict[str, conf.Variant]
-    plan: dict[str, Any]
+    plan: RunPlan
     troubles: list[tuple[str, str]] = field(default_factory=list)
     failed_boots: Mapping[str, int] = field(default_factory=dict)
 

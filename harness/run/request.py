@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from harness.build.variants import load_configuration
 from harness.conf.load import TRACED
@@ -66,41 +66,49 @@ def stored_request(work: Path, number: int | None) -> tuple[Request, int]:
         raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
     store = Store(path)
     if number is None:
-        unfinished = [run.id for run in store.runs() if run.finished is None and run.plan.get("resumable", True)]
+        unfinished = [run.id for run in store.runs() if run.finished is None and run.plan.resumable]
         if not unfinished:
             raise StoreError(f"{work}: all runs have finished; there is nothing to resume")
         number = unfinished[-1]
     run = store.run(number)
     if run.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
-    if "bisect" in run.plan:
+    if run.plan.bisect:
         raise StoreError(f"run {number} is a bisect; `harness bisect resume {number}` goes on with it")
-    if not run.plan.get("resumable", True):
+    if not run.plan.resumable:
         raise StoreError(f"run {number} was made by pytest, or merged from other runs; it cannot be resumed")
     return request_of_run(run, work), number
 
 
 def request_of_run(run: Run, work: Path) -> Request:
     """What a stored run was made for. Raises StoreError."""
-    stored = run.plan.get("request")
+    stored = run.plan.request
     if stored is None:
         raise StoreError(f"run {run.id} was made by an older version, which did not store how to resume it")
     return Request(
-        selection=tuple(stored["selection"]),
-        guests=tuple(stored["guests"]),
-        variants=tuple(stored["variants"]),
-        trials=stored["trials"],
-        jobs=stored["jobs"],
-        conf_files=tuple(map(Path, stored["conf_files"])),
+        selection=tuple(stored.selection),
+        guests=tuple(stored.guests),
+        variants=tuple(stored.variants),
+        trials=stored.trials,
+        jobs=stored.jobs,
+        conf_files=tuple(map(Path, stored.conf_files)),
         work=work,
-        cores=stored["cores"],
-        isolation=stored["isolation"],
-        until_sure=stored.get("until_sure", False),
-        shard=tuple(stored["shard"]) if stored.get("shard") else None,
-        times=Times.from_json(stored.get("times", [])),
-        traced=tuple(stored.get("traced", [])),
+        cores=stored.cores,
+        isolation=_isolation(stored.isolation),
+        until_sure=stored.until_sure,
+        shard=stored.shard,
+        times=Times.from_json(stored.times),
+        traced=tuple(stored.traced),
     )
 
 
 #: When a guest is replaced by a fresh one: after every trial, before another cell's trial, or after a crash or hang.
 Isolation = Literal["trial", "cell", "on-trouble"]
+
+
+def _isolation(name: str) -> Isolation:
+    """An isolation by its stored name. Raises StoreError."""
+    for isolation in get_args(Isolation):
+        if isolation == name:
+            return isolation  # type: ignore[no-any-return] # get_args has no types
+    raise StoreError(f"no isolation named {name}")

@@ -11,11 +11,11 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import GuestError
+from harness.files import written_whole
 from harness.guest.shell import Shell
 from harness.log import ignored
 
@@ -132,10 +132,8 @@ def _library(shell: Shell, name: str, root: Path) -> None:
         if size is not None and size <= LARGEST:
             data = _read(shell, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root) as new:
-                file = Path(new) / target.name
-                file.write_bytes(data)
-                file.rename(target)  # whole when it is there: another guest's thread may look
+            with written_whole(target) as part:  # another guest's thread may look
+                part.write_bytes(data)
 
 
 def _gdb(command: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from harness.progress import Reporter
 from harness.results.load import load_matrix
 from harness.results.store import Store
 from harness.run import cluster
-from harness.run.conductor import _check_for_cluster
+from harness.run.conductor import check_for_cluster
 from harness.run.job import RunContext
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
@@ -120,7 +120,7 @@ def test_a_cluster_of_this_machine_and_a_ctrl_c(started, tmp_path):
 
 def fetched(name, path):
     """Runs on the worker."""
-    here = cluster._runner(get_worker(), name)._here(path)
+    here = cluster.runner_of(get_worker(), name)._here(path)
     return str(here), here.read_bytes()
 
 
@@ -213,4 +213,4 @@ def test_what_a_cluster_cannot_do(tmp_path):
     prints = Program("s/p", tmp_path / "p.go", build=BuildSpec(output_flags=("-O2",)))
     request = Request((), (), (), 1, None, (), tmp_path)
     with pytest.raises(ConfigError, match="s/p prints a program"):
-        _check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, {}, [prints]), cluster.LOCAL)
+        check_for_cluster(ResolvedRequest(request, conf.load(), {}, {}, {}, [prints]), cluster.LOCAL)

@@ -37,7 +37,7 @@ from tests.faults import (
 )
 
 #: For a harness in a process of its own: QEMU's monitor is not waited for as long, and a gap is sooner taken for sleep.
-SHORTER = "from harness.guest import monitor; monitor._SHORT = 3.0\nfrom harness import clock; clock._GAP = 2.0"
+SHORTER = "from harness.guest import monitor; monitor.SHORT = 3.0\nfrom harness import clock; clock.GAP = 2.0"
 
 
 def run(*words):
@@ -272,7 +272,7 @@ def test_a_full_disk_of_this_machine_is_told_of_as_that(tmp_path):
 
 def test_a_port_that_somebody_has_is_passed_over(slow, monkeypatch):
     work, words = slow
-    free, asked = harness.guest.machine._free_port, []
+    free, asked = harness.guest.machine.free_port, []
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -281,7 +281,7 @@ def test_a_port_that_somebody_has_is_passed_over(slow, monkeypatch):
             asked.append(1)
             return busy.getsockname()[1] if len(asked) < 3 else free()
 
-        monkeypatch.setattr(harness.guest.machine, "_free_port", port)
+        monkeypatch.setattr(harness.guest.machine, "free_port", port)
         done = run(*words(1)[1:])
     assert (done.exit_code, counts(work, errors=True)) == (0, whole(1)), done.output
     assert len(asked) > 3 and not Store(work / "results.sqlite").events(1)

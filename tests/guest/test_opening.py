@@ -108,7 +108,7 @@ def test_a_trial_is_made_again(work):
     got = harness("rerun", 2, "--trials", 2, "--work", work)
     assert got.exit_code == 1 and "≠ fail 0/2" in got.output, got.output
     run = Store(work / "results.sqlite").run(None)
-    assert (run.plan["programs"], run.plan["variants"], run.id) == (["demo/b-fails"], ["mine"], 2)
+    assert (run.plan.programs, run.plan.variants, run.id) == (["demo/b-fails"], ["mine"], 2)
     (work.parent / "demo" / "b-fails.go").rename(work.parent / "demo" / "x.go")
     got = harness("rerun", 2, "--work", work)
     (work.parent / "demo" / "x.go").rename(work.parent / "demo" / "b-fails.go")

@@ -24,7 +24,7 @@ from harness.errors import GuestError
 from harness.guest import boot, datadisk
 from harness.guest import machine as machine_module
 from harness.guest.machine import Machine
-from harness.guest.pool import _KEEPER, _PROOF, FAILED_BOOTS, KEPT, KEPT_IN_ALL, RESTORES, Pool
+from harness.guest.pool import FAILED_BOOTS, KEEPER, KEPT, KEPT_IN_ALL, PROOF, RESTORES, Pool
 from harness.images.bootfiles import find_boot_files
 from harness.progress import Reporter
 from harness.run.prepare import booting_meanwhile
@@ -230,9 +230,9 @@ def test_what_keeps_the_word_answers_once_without_a_signal_and_in_a_folder_that_
     folder = tmp_path / 'it\'s a "$word"' / "below"
     way = {"capture_output": True, "text": True, "preexec_fn": every_signal_ignored, "timeout": 100}
     for number in range(5):
-        start = _KEEPER.format(folder=shlex.quote(str(folder)))
+        start = KEEPER.format(folder=shlex.quote(str(folder)))
         begun = subprocess.run([*shell, "-c", start], check=True, input=f"{number}\n", **way)
-        proof = _PROOF.format(folder=shlex.quote(str(folder)), clock="echo 12:00", keeper=int(begun.stdout))
+        proof = PROOF.format(folder=shlex.quote(str(folder)), clock="echo 12:00", keeper=int(begun.stdout))
         done = subprocess.run([*shell, "-c", proof], check=True, **way)
         assert done.stdout == f"{number}\n" and not list(folder.iterdir())
     gone = subprocess.run([*shell, "-c", proof], check=False, **way)
@@ -321,7 +321,7 @@ def test_a_machine_saved_with_another_folder_is_another(tmp_path):
 def kvm_unknown(tmp_path, monkeypatch):
     """A host that does not know yet whether its KVM works, and has a /dev/kvm, real or not."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    known = machine_module._kvm_fails()
+    known = machine_module.kvm_failure_record()
     monkeypatch.setattr(machine_module, "kvm_may_work", lambda: not known.exists())
     return known
 

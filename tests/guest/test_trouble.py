@@ -24,7 +24,7 @@ def gnumach():
     """Debian's GNU Mach, from its i386 package, which the host's own architecture need not be."""
 
     def make(folder):
-        apt = debian._Apt(folder / "apt", "i386")
+        apt = debian.Apt(folder / "apt", "i386")
         names = host.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
         fitting = [name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name)]
         if not fitting:

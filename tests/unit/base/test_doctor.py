@@ -77,7 +77,7 @@ def test_nothing_is_asked_of_apt_or_sudo_when_nothing_is_missing(own, monkeypatc
     def refuse(*words, **more):
         raise AssertionError(f"run: {words}")
 
-    for name in ("_call", "_root", "_get"):
+    for name in ("_call", "root_command", "_get"):
         monkeypatch.setattr(doctor, name, refuse)
     assert doctor.install() == 0
 
@@ -104,23 +104,23 @@ def test_too_little_memory(own, monkeypatch):
     ):
         monkeypatch.setattr(doctor, "_available", lambda free=free: free)
         monkeypatch.setattr(os, "cpu_count", lambda: 4)
-        (check,) = doctor._memory()
+        (check,) = doctor.check_memory()
         assert check.fatal == is_fatal and words in check.text
 
 
 def test_kvm_under_which_a_guest_failed_is_not_called_good(own, monkeypatch):
     """The probe is taken to say yes, which it does not on every machine."""
     monkeypatch.setattr(doctor.kvm, "problem", lambda: "")
-    assert doctor._kvm().state == "ok"
-    machine._kvm_fails().parent.mkdir(parents=True)
-    machine._kvm_fails().write_text(machine._boot_id())
-    assert doctor._kvm().state == "note" and f"rm {machine._kvm_fails()}" in doctor._kvm().text
+    assert doctor.check_kvm().state == "ok"
+    machine.kvm_failure_record().parent.mkdir(parents=True)
+    machine.kvm_failure_record().write_text(machine.boot_id())
+    assert doctor.check_kvm().state == "note" and f"rm {machine.kvm_failure_record()}" in doctor.check_kvm().text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_a_cache_of_somebody_else(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/usr")
-    assert "cannot be written" in fatal(doctor._cache())[0]
+    assert "cannot be written" in fatal(doctor.check_cache())[0]
 
 
 @pytest.mark.parametrize(("version", "is_fatal", "words"), [(999, True, "newer version"), (1, False, "older version")])
@@ -128,23 +128,23 @@ def test_a_database_of_another_harness(own, version, is_fatal, words):
     (own / "work").mkdir()
     with sqlite3.connect(own / "work/results.sqlite") as db:
         db.execute(f"PRAGMA user_version={version}")
-    (check,) = doctor._database()
+    (check,) = doctor.check_database()
     assert check.fatal == is_fatal and words in check.text
 
 
 def test_a_database_that_is_none(own):
     (own / "work").mkdir()
     (own / "work/results.sqlite").write_text("nonsense" * 100)
-    (check,) = doctor._database()
+    (check,) = doctor.check_database()
     assert check.fatal and "not a database" in check.text
 
 
 def test_an_environment_whose_python_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
-    assert doctor._environment() == []
+    assert doctor.check_environment() == []
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").symlink_to("/none/python3.9")
-    (check,) = doctor._environment()
+    (check,) = doctor.check_environment()
     assert "/none/python3.9, which is gone" in check.text and not check.fatal
 
 
@@ -158,13 +158,15 @@ def test_a_qemu_without_a_harness_is_found(tmp_path):
     script = 'exec 3<&0; "$@" <&3 >/dev/null 2>&1 & echo $!'
     shell = subprocess.Popen(["sh", "-c", script, "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        assert not [check for check in doctor._orphans() if f"kill {process.pid}`" in check.text]
+        assert not [check for check in doctor.check_orphans() if f"kill {process.pid}`" in check.text]
         lost = shell.stdout.read().decode().strip()
         shell.wait()
         assert Path(f"/proc/{lost}").is_dir()
-        if doctor._has_harness(Path(f"/proc/{lost}")):
+        if doctor.has_harness(Path(f"/proc/{lost}")):
             pytest.skip("a Python takes in processes that nobody waits for")
-        assert [check for check in doctor._orphans() if f"kill {lost}`" in check.text and "guest lost" in check.text]
+        assert [
+            check for check in doctor.check_orphans() if f"kill {lost}`" in check.text and "guest lost" in check.text
+        ]
     finally:
         for one in (process, shell):
             one.stdin.close()
@@ -193,7 +195,7 @@ def test_who_is_root(own, monkeypatch, text, root, words):
     monkeypatch.setenv("PATH", str(own / "bin"))
     if text is not None:
         sudo(own, text)
-    found, why = doctor._root()
+    found, why = doctor.root_command()
     assert found == root and words in why
 
 
@@ -218,8 +220,8 @@ def test_what_would_remove_others_is_told_from_what_would_not(monkeypatch, likel
         return packages.Simulation((packages.Step("gcc-multilib", "4:12.2.0-3", ""),) if removes else ())
 
     monkeypatch.setattr(packages, "simulate", simulate)
-    assert doctor._blocked(["cpio", "patch"], likely) == {}
-    found = doctor._blocked(["cpio", "gccgo-12-i686-linux-gnu", "patch"], likely)
+    assert doctor.blocked_packages(["cpio", "patch"], likely) == {}
+    found = doctor.blocked_packages(["cpio", "gccgo-12-i686-linux-gnu", "patch"], likely)
     assert found == {"gccgo-12-i686-linux-gnu": "would remove gcc-multilib"}
 
 
@@ -228,4 +230,4 @@ def test_packages_that_only_together_do_harm_are_all_blocked(monkeypatch):
         return packages.Simulation((packages.Step("other", "1", ""),) if len(names) > 1 else ())
 
     monkeypatch.setattr(packages, "simulate", simulate)
-    assert doctor._blocked(["cpio", "patch"]) == dict.fromkeys(["cpio", "patch"], "would remove other")
+    assert doctor.blocked_packages(["cpio", "patch"]) == dict.fromkeys(["cpio", "patch"], "would remove other")

@@ -60,12 +60,6 @@ def test_a_count_tells_how_long_it_may_take_by_what_was_made_here(report, lines,
     assert lines[-1] == "[0:22] trials: 923 of 1000, about 1:17 to go; pass x"
 
 
-def test_hours_are_hours():
-    assert [progress._clock(one) for one in (0, 59.9, 60, 3599, 3600, 36_061)] == [
-        "0:00", "0:59", "1:00", "59:59", "1:00:00", "10:01:01"
-    ]  # fmt: skip
-
-
 def test_how_long_each_step_took_is_known_by_its_name(report, clock):
     for text, seconds in [
         ("configuring", 12), ("compiled 1 of about 203", 3), ("compiled 90 of about 203, about 2:10 to go", 4),

@@ -180,7 +180,7 @@ def test_a_full_disk_is_no_constraint(bisect, tmp_path):
 
     result = bisect(Full([BAD]), "patch", ONE, "--program", PROGRAM)
     assert result.exit_code == 2 and "No space left on device" in result.output
-    assert Store(tmp_path / "work/results.sqlite").run(1).plan["bisect"]["failed"] == []
+    assert Store(tmp_path / "work/results.sqlite").run(1).plan.bisect.failed == []
     assert bisect(World([BAD]), "resume").exit_code == 0
 
 

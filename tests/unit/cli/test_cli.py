@@ -15,6 +15,7 @@ from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
 from harness.programs.select import own_suites
+from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial
 
@@ -111,18 +112,18 @@ def test_no_qemu_names_it(tmp_path, write):
 def test_show_and_list_of_a_stored_run(tmp_path):
     store = Store(tmp_path / "results.sqlite")
     plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
-    run = store.begin(plan)
+    run = store.begin(RunPlan.model_validate(plan))
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
     got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
     assert got["cells"][0]["passed"] == 1
-    assert "s" in call("show", "--work", str(tmp_path)).output
+    assert "pass 1" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
 
 
 def test_trials_that_only_count_threads_are_in_no_cell(tmp_path):
     store = Store(tmp_path / "results.sqlite")
     plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
-    run = store.begin(plan)
+    run = store.begin(RunPlan.model_validate(plan))
     for variant, verdict in (("pristine", "pass"), ("pristine+trace", "crash")):
         store.add(run, Trial(0, "g", variant, "s/p", 1, 1, verdict, "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
     got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
@@ -138,7 +139,11 @@ def test_a_trace_is_no_job_s(tmp_path):
 
 def test_a_width_of_nothing_is_none(tmp_path):
     store = Store(tmp_path / "results.sqlite")
-    store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
+    store.begin(
+        RunPlan.model_validate(
+            {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
+        )
+    )
     assert "pristine" in call("show", "--work", str(tmp_path), COLUMNS="0").output
 
 
@@ -161,7 +166,7 @@ def test_show_says_that_a_run_has_not_finished(tmp_path, monkeypatch, format_, m
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "w" / "results.sqlite")
     plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 3, "facts": {}, **more}
-    run = store.begin(plan)
+    run = store.begin(RunPlan.model_validate(plan))
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
     got = call("show", "--format", format_, "--work", "w").output.replace("\\", "")
     assert said in got
@@ -180,7 +185,11 @@ def test_show_says_that_a_run_has_not_finished(tmp_path, monkeypatch, format_, m
 )
 def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
     store = Store(tmp_path / "results.sqlite")
-    run = store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 1, "facts": {}})
+    run = store.begin(
+        RunPlan.model_validate(
+            {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 1, "facts": {}}
+        )
+    )
     end = ("", None, "", 0.1, b"\xff \xe2\x9c\x94", b"", 4, 0, "t", "say \\udcff")
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "crash", "say \\udcff", *end))
     store.add(run, Trial(0, "g", "pristine", "s/q", 1, 1, "pass", "", *end))
@@ -213,7 +222,11 @@ def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, monk
     monkeypatch.setenv("HARNESS_WORK", str(tmp_path))
     monkeypatch.setenv("PYTHONUNBUFFERED", "1" if words == ("list",) else "")
     store = Store(tmp_path / "results.sqlite")
-    store.begin({"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}})
+    store.begin(
+        RunPlan.model_validate(
+            {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
+        )
+    )
     said = "harness: standard output cannot be written: No space left on device\n"
     assert put_to("/dev/full", *words) == (2, said)
 
@@ -261,7 +274,7 @@ def stored(work, expected, command="harness run gone.go"):
     """A run as an older harness may have judged it: a crash that passes for a failure, with a title of its own."""
     store = Store(work / "results.sqlite")
     said = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 3, "facts": {}, **expected}
-    run = store.begin(said)
+    run = store.begin(RunPlan.model_validate(said))
     crash = b"SIGABRT: abort\nPC=0x1 m=0 sigcode=0\n\ngoroutine 1 [running]:\nmain.f\n\t./p.go:3\nmakecontext\n\t:0\n"
     for number, (verdict, signature, status, stderr) in enumerate(
         [("fail", "", 2, crash), ("hang", "old", 2, b""), ("pass", "", 0, b""), ("error", "", None, b"")], start=1

@@ -15,7 +15,7 @@ from harness.cli.app import main
 from harness.errors import ConfigError, GuestError, QemuRefusal, ToolMissing
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, _Failure
+from harness.guest.machine import Machine, StartFailure
 from harness.images.image import ssh_key
 
 REAL = 'exec qemu-system-x86_64 "$@"\n'
@@ -156,7 +156,7 @@ def test_a_refusal_at_the_real_start_ends_the_run_at_once(described, before_qemu
     ],
 )
 def test_how_qemu_fails(status, words, passing, text):
-    failure = _Failure(words, status)
+    failure = StartFailure(words, status)
     assert failure.passing is passing and str(failure) == (words if text is None else text)
 
 

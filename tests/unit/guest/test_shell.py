@@ -80,7 +80,7 @@ def test_all_of_an_answer_that_comes_at_once_is_taken(shell_of, monkeypatch):
 
 
 def test_what_comes_after_the_status_is_taken(shell_of, monkeypatch):
-    monkeypatch.setattr("harness.guest.shell._LAST", 30.0)
+    monkeypatch.setattr("harness.guest.shell.LAST", 30.0)
 
     def answer(channel):
         channel.send_exit_status(0)

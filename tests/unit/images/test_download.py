@@ -97,7 +97,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between tries."""
-    monkeypatch.setattr(download, "_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(download, "WAIT", tenacity.wait_none())
 
 
 def get(server: Server, target: Path, sha512: str = SUM) -> list[str]:

@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_said(text: str, words: str) -> None:
 @given(st.lists(st.text(st.characters(blacklist_characters="'", blacklist_categories=["Cs"])), min_size=1))
 def test_what_is_quoted_comes_out_as_it_went_in(words: list[str]) -> None:
     line = "multiboot /g " + " ".join(f"x'{word}'" for word in words)
-    (found,) = grub._commands(line)
+    (found,) = grub.commands(line)
     assert found == ["multiboot", "/g", *(f"x{word}" for word in words)]
 
 

@@ -62,7 +62,7 @@ def built(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (out / "root.img").write_bytes(b"disk")
         return {"host_key": "ssh-ed25519 AAAA", "authorized": public_key}
 
-    monkeypatch.setitem(image._KINDS, "debian", fake)
+    monkeypatch.setitem(image.KINDS, "debian", fake)
     return calls
 
 
@@ -201,21 +201,21 @@ def test_kernel_parts(tmp_path: Path, lib: str, vmlinuz: str) -> None:
     (tmp_path / "boot").mkdir()
     recipe = debian.Recipe.model_validate(RECIPE | {"modules": ["disk_part"], "optional_modules": ["nowhere"]})
     with pytest.raises(ImageError, match=r"hold no vmlinuz of 6\.1"):
-        debian._kernel_parts(tmp_path, recipe)
+        debian.kernel_parts(tmp_path, recipe)
     (tmp_path / vmlinuz).touch()
     (folder / "modules.builtin").write_text("kernel/drivers/virtio.ko\n")
     (folder / "kernel/disk-part.ko.xz").write_bytes(lzma.compress(b"\0depends=virtio,ring\0"))
     (folder / "kernel/ring.ko").write_bytes(b"ring")
-    assert debian._kernel_parts(tmp_path, recipe) == (
+    assert debian.kernel_parts(tmp_path, recipe) == (
         "6.1",
         tmp_path / vmlinuz,
         [("ring", b"ring"), ("disk_part", b"\0depends=virtio,ring\0")],
     )
     with pytest.raises(ImageError, match="no module nowhere"):
-        debian._kernel_parts(tmp_path, debian.Recipe.model_validate(RECIPE | {"modules": ["nowhere"]}))
+        debian.kernel_parts(tmp_path, debian.Recipe.model_validate(RECIPE | {"modules": ["nowhere"]}))
     (tmp_path / lib / "modules/6.2").mkdir()
     with pytest.raises(ImageError, match="modules of 2 kernels, not of one"):
-        debian._kernel_parts(tmp_path, recipe)
+        debian.kernel_parts(tmp_path, recipe)
 
 
 def test_merge_usr(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_merge_usr(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "lib/ld.so").symlink_to("i386/libc.so")
-    debian._merge_usr(tmp_path)
+    debian.merge_usr(tmp_path)
     assert (tmp_path / "lib").readlink() == Path("usr/lib")
     assert (tmp_path / "lib/i386/libm.so").exists()
     assert (tmp_path / "usr/lib/ld.so").resolve() == tmp_path / "usr/lib/i386/libc.so"
@@ -235,8 +235,8 @@ def test_merge_usr(tmp_path: Path) -> None:
 
 def test_the_given_recipes_are_whole() -> None:
     for name, architecture in (("linux-i386", "i386"), ("linux-amd64", "amd64")):
-        recipe, folders = image._read(name)
-        assert debian._check(recipe, folders).architecture == architecture
+        recipe, folders = image.read_recipe(name)
+        assert debian.check_package_index(recipe, folders).architecture == architecture
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_failed_build_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> dict[str, Any]:
         raise ImageError("no")
 
-    monkeypatch.setitem(image._KINDS, "debian", fail)
+    monkeypatch.setitem(image.KINDS, "debian", fail)
     with pytest.raises(ImageError, match=r"^no$"):
         image.build("small", say_nothing)
     assert image.find("small") is None

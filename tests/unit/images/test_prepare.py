@@ -125,7 +125,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
     """A release on a server, and a recipe `hurd` for it: the given one, with another folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(paths, "DATA", tmp_path)
-    monkeypatch.setattr(download, "_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(download, "WAIT", tenacity.wait_none())
     for name in ("conf", "images"):
         shutil.copytree(DATA / name, tmp_path / name)
     (tmp_path / "release").mkdir()
@@ -158,7 +158,7 @@ def lock() -> Path:
 
 def test_the_given_recipes_are_whole() -> None:
     for name, ending in (("hurd-i386", "13.0/hurd-i386/"), ("hurd-amd64", "13.0/hurd-amd64/"), ("hurd-i386-2023", "")):
-        said, folders = image._read(name)
+        said, folders = image.read_recipe(name)
         recipe = prepare.recipes.check(prepare.Recipe, said, folders[0])
         assert recipe.folder.endswith(ending)
         assert conf.load().guest(recipe.guest).image in (name, "hurd-i386")
@@ -353,11 +353,11 @@ def test_the_archives_keys_come_from_the_hosts_archive(release: Release, tmp_pat
     system, lines = disk.FileSystem(make_image(tmp_path), 2 * MIB), list[str]()
     wanted = read(DATA / "images/hurd-i386/recipe.yaml")[0]
     recipe = prepare.Recipe.model_validate(wanted)
-    prepare._refresh_keyring(system, recipe, lines.append)
+    prepare.refresh_keyring(system, recipe, lines.append)
     assert recipe.keyring and recipe.keyring.file == file
     assert [system.read(path) for path in recipe.keyring.targets] == [keys, keys]
     wanted["keyring"]["file"] = "usr/share/keyrings/none"
-    prepare._refresh_keyring(system, prepare.Recipe.model_validate(wanted), lines.append)
+    prepare.refresh_keyring(system, prepare.Recipe.model_validate(wanted), lines.append)
     assert "keeps the keys" in lines[-1] and "has no file usr/share/keyrings/none" in lines[-1]
 
 
@@ -366,13 +366,13 @@ def test_a_password_is_taken_away_and_given_back(tmp_path: Path) -> None:
     text = b"toor:x:1::\nroot:$y$j9T$a/b.c:20000:0:99999:7:::\ndemo::1::\n"
     system.write("/etc/shadow", text, 0o640)
     system._change("", ["set_inode_field /etc/shadow gid 42"])
-    assert prepare._set_password(system, "/etc/shadow", "root", "") == "$y$j9T$a/b.c"
+    assert prepare.set_password(system, "/etc/shadow", "root", "") == "$y$j9T$a/b.c"
     assert b"\nroot::20000:" in system.read("/etc/shadow")
-    assert prepare._set_password(system, "/etc/shadow", "root", "$y$j9T$a/b.c") == ""
+    assert prepare.set_password(system, "/etc/shadow", "root", "$y$j9T$a/b.c") == ""
     assert system.read("/etc/shadow") == text
-    assert disk._owner(system._stat("/etc/shadow")) == (0o640, 0, 42), "its owner is as it was"
+    assert disk.file_owner(system._stat("/etc/shadow")) == (0o640, 0, 42), "its owner is as it was"
     with pytest.raises(ImageError, match="/etc/shadow has no user nobody"):
-        prepare._set_password(system, "/etc/shadow", "nobody", "")
+        prepare.set_password(system, "/etc/shadow", "nobody", "")
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def gnumach(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     if not shutil.which("qemu-system-i386"):
         pytest.skip("qemu-system-i386 is not installed")
     try:
-        (deb,) = debian._Apt(folder / "apt", "i386").kernel(["gnumach-image-1.8-486"])
+        (deb,) = debian.Apt(folder / "apt", "i386").kernel(["gnumach-image-1.8-486"])
     except HarnessError as error:
         pytest.skip(f"GNU Mach cannot be had: {error}")
     subprocess.run(["dpkg-deb", "-x", deb, folder], check=True)

@@ -17,6 +17,7 @@ from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
 from harness.results.matrix import build
+from harness.results.plan import RunPlan
 from harness.results.sequential import e_value
 from harness.results.statistics import fisher
 from harness.results.store import Store
@@ -168,7 +169,9 @@ def store(folder, *ends):
     """A work directory with a run for each end of its only cell."""
     made = Store(folder / "results.sqlite")
     for end in ends:
-        number = made.begin({"guests": ["g"], "variants": ["v"], "programs": ["s/p"], "trials": 1, "facts": {}})
+        number = made.begin(
+            RunPlan.model_validate({"guests": ["g"], "variants": ["v"], "programs": ["s/p"], "trials": 1, "facts": {}})
+        )
         for one in trials(**{end: 1}):
             made.add(number, dataclasses.replace(one, id=0))
     return folder

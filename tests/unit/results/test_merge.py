@@ -12,6 +12,7 @@ from harness.errors import StoreError
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
 from harness.results.load import load_matrix
+from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import stored_request
@@ -55,7 +56,7 @@ def rows_of(choose, key, number):
 def made(work, trials, plan, finished=True):
     """A store with one run."""
     store = Store(work / "results.sqlite")
-    run = store.begin(plan)
+    run = store.begin(RunPlan.model_validate(plan))
     for trial in trials:
         store.add(run, trial, {"console": trial.stdout} if trial.verdict == "crash" else {})
     store.event(run, plan["guests"][0], f"trouble in {work.name}")
@@ -176,7 +177,10 @@ def change(path, value):
         (change(["request", "isolation"], "trial"), "isolation"),
         (change(["request", "variants"], ["pristine"]), "libgo variants"),
         (change(["shard", "cut"], "x"), "how the matrix was cut"),
-        (change(["made of"], dict.fromkeys(["libgo other", *(f"program {n}" for n in PROGRAMS)])), "s/p1 and 4 more"),
+        (
+            change(["made of"], dict.fromkeys(["libgo other", *(f"program {n}" for n in PROGRAMS)], "x")),
+            "s/p1 and 4 more",
+        ),
     ],
 )
 def test_what_does_not_belong_together(tmp_path, put, said):

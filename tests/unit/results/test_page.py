@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.durations import in_words
 from harness.results import page, words
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
@@ -109,7 +110,7 @@ def test_the_more_trials_the_less_of_each(monkeypatch):
 def test_packed_texts_are_found_by_their_numbers(texts, block):
     before, page.BLOCK = page.BLOCK, block
     try:
-        packer, blocks, numbers = page._Packer("x", 1 << 20), [], []
+        packer, blocks, numbers = page.Packer("x", 1 << 20), [], []
         for text in texts:
             numbers.append(packer.add(json.dumps(text)))
             blocks += packer.blocks()
@@ -199,4 +200,4 @@ def test_life_cycles_are_plotted_and_their_names_are_text():
     [(0.04, "0.0 s"), (59.9, "59.9 s"), (61, "1 min 1 s"), (3599.7, "1 h 0 min"), (7500, "2 h 5 min")],
 )
 def test_durations(seconds, said):
-    assert words.duration(seconds) == said
+    assert in_words(seconds) == said

@@ -8,6 +8,7 @@ import pytest
 
 from harness import paths
 from harness.errors import StoreError
+from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial
 
@@ -19,14 +20,14 @@ TRIAL = Trial(
 def test_a_trial_is_committed_when_it_is_added(tmp_path):
     path = tmp_path / "results.sqlite"
     store = Store(path)
-    run = store.begin({"guests": ["g"]})
+    run = store.begin(RunPlan.model_validate({"guests": ["g"]}))
     store.add(run, TRIAL)
     store.event(run, "g", "panic")
     other = Store(path)  # what is not committed, it would not see
     (got,) = other.trials(run)
     assert got == Trial(**{**TRIAL.__dict__, "id": got.id})
     assert [event["text"] for event in other.events(run)] == ["panic"]
-    assert other.run(None).plan == {"guests": ["g"]}
+    assert other.run(None).plan.to_json() == {"guests": ["g"]}
     assert other.run(run).finished is None
 
 
@@ -34,7 +35,8 @@ def test_what_was_added_outlives_a_process_that_is_killed(tmp_path):
     path = tmp_path / "results.sqlite"
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom harness.results.store import Store\n"
-        "from tests.unit.results.test_store import TRIAL\nstore = Store(Path(sys.argv[1]))\nrun = store.begin({})\n"
+        "from harness.results.plan import RunPlan\nfrom tests.unit.results.test_store import TRIAL\n"
+        "store = Store(Path(sys.argv[1]))\nrun = store.begin(RunPlan())\n"
         "for _ in range(50): store.add(run, TRIAL)\nos.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=paths.DATA, check=False)
@@ -46,7 +48,7 @@ def test_what_is_not_there(tmp_path):
     store = Store(tmp_path / "r.sqlite")
     with pytest.raises(StoreError, match="no run yet"):
         store.run(None)
-    store.begin({})
+    store.begin(RunPlan())
     with pytest.raises(StoreError, match="no run 7; the newest is 1"):
         store.run(7)
 
@@ -80,7 +82,7 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
     for name in ("there", "here"):
         (tmp_path / name).mkdir()
     store = Store(tmp_path / "there" / "r.sqlite")
-    store.add(store.begin({}), TRIAL)
+    store.add(store.begin(RunPlan()), TRIAL)
     store._db.close()
     words = ["mount", "--bind", "-o", "ro", str(tmp_path / "there"), str(tmp_path / "here")]
     if subprocess.run(words, capture_output=True, check=False).returncode:
@@ -89,7 +91,7 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
         store = Store(tmp_path / "here" / "r.sqlite")
         assert len(list(store.trials(1))) == 1
         with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly database"):
-            store.begin({})
+            store.begin(RunPlan())
         store._db.close()
     finally:
         subprocess.run(["umount", str(tmp_path / "here")], check=True)
@@ -109,7 +111,7 @@ def test_locked_results_are_not_read_past_the_lock(tmp_path, monkeypatch):
 
 def test_damaged_results_are_told_of(tmp_path):
     store = Store(tmp_path / "r.sqlite")
-    store.add(store.begin({}), TRIAL)
+    store.add(store.begin(RunPlan()), TRIAL)
     with sqlite3.connect(tmp_path / "r.sqlite") as db:
         db.execute("DROP TABLE attachments")
         db.execute("UPDATE runs SET plan = '{'")
@@ -121,7 +123,7 @@ def test_damaged_results_are_told_of(tmp_path):
 
 def test_attachments_come_with_their_trial(tmp_path):
     store = Store(tmp_path / "r.sqlite")
-    run, other = store.begin({}), store.begin({})
+    run, other = store.begin(RunPlan()), store.begin(RunPlan())
     store.add(run, TRIAL, {"core": b"1", "trace": b"2"})
     store.add(run, TRIAL)
     store.add(other, TRIAL, {"trace": b"3"})
@@ -131,7 +133,7 @@ def test_attachments_come_with_their_trial(tmp_path):
 
 def test_a_store_of_the_first_version_is_taken_over(tmp_path):
     path = tmp_path / "r.sqlite"
-    run = Store(path).begin({})
+    run = Store(path).begin(RunPlan())
     with sqlite3.connect(path) as db:
         db.execute("DROP TABLE attachments")
         db.execute("DROP INDEX trials_of_slot")
@@ -145,7 +147,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
 
 def test_times_of_a_run_and_of_its_going_on_are_added_up(tmp_path):
     store = Store(tmp_path / "r.sqlite")
-    run, other = store.begin({}), store.begin({})
+    run, other = store.begin(RunPlan()), store.begin(RunPlan())
     for number, step, times, seconds in [
         (run, "b", 1, 2.0),
         (run, "a", 2, 3.0),

@@ -16,6 +16,7 @@ from harness.programs.model import Program, TrialSpec
 from harness.programs.select import trial_specs
 from harness.progress import Reporter
 from harness.results import matrix
+from harness.results.plan import RunPlan
 from harness.results.sequential import least_rounds
 from harness.results.store import Store
 from harness.run.conductor import Conductor, Interrupted
@@ -63,7 +64,7 @@ def conduct(folder, trials, executor=None, resume=False):
     specs = {GUEST: partial(trial_specs, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
     store = Store(folder / "results.sqlite")
     store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
-    run = 1 if resume else store.begin({})
+    run = 1 if resume else store.begin(RunPlan())
     Conductor(executor or InstantExecutor(), store, run, Reporter(), {GUEST: 2}).conduct([Batch(specs)], resume)
     return matrix.build({}, [GUEST], [VARIANT], [program.name for program in chosen], VARIANT, store.trials(run), [])
 
@@ -112,7 +113,7 @@ def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guest
 
     specs = [TrialSpec("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
     with Reporter() as report:
-        conductor = Conductor(Watching(), store, store.begin({}), report, {"g": guests})
+        conductor = Conductor(Watching(), store, store.begin(RunPlan()), report, {"g": guests})
         conductor.conduct([Batch({"g": lambda: specs})], False)
     assert [trial.number for trial in store.trials(1)] == list(range(1, 6))
     assert max(behind) == guests - 1
@@ -139,7 +140,7 @@ def until_sure(folder, executors, most=12):
     variants = {VARIANT: conf.Variant(), "other": conf.Variant()}
     cells = list(trial_specs({GUEST: conf.load().guest(GUEST)}, {GUEST: ""}, variants, chosen, 1))
     store = Store(folder / "results.sqlite")
-    run = store.begin({})
+    run = store.begin(RunPlan())
     for place, executor in enumerate(executors):
         report = Reporter(lambda line: None)
         batches = rounds(cells, most, partial(store.outcomes, run), report)

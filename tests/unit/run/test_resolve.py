@@ -58,7 +58,7 @@ def test_a_work_tree_that_is_edited_during_its_build_changes_neither_libgo_nor_p
     assert report.edited and worktree.difference(tree).key != before.key
     assert b"the text before the build" in library and b"an edit during the build" not in library
     plan = describe(resolved, {}, {}, {}, boot_here=False)
-    assert plan["facts"]["patches"] == {"mine": [f"{before.path.name} {before.key}"]}
+    assert plan.facts["patches"] == {"mine": [f"{before.path.name} {before.key}"]}
     assert resolve(request).variants["mine"].recipe != resolved.variants["mine"].recipe, "the next run has the edit"
 
 

@@ -13,6 +13,7 @@ from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
 from harness.programs.header import read_program
 from harness.programs.model import TrialSpec
+from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import ci, shards
 from harness.run.request import Request
@@ -100,7 +101,7 @@ def call(*words):
 
 def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
     store = Store(tmp_path / "results.sqlite")
-    run = store.begin({})
+    run = store.begin(RunPlan())
     cell = {"guest": "linux-i386", "variant": "pristine", "program": "threads/lock-ring"}
     for number, verdict, seconds in [(1, "pass", 30.0), (2, "hang", 70.0), (2, "error", 999.0)]:
         store.add(

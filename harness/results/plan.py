@@ -1,0 +1,128 @@
+"""The plan of a run, as it is stored: what was asked for, what it is made of, and the facts its outcome depends on.
+
+Plans of every version open: what an older version did not store has a default, and what this one does not know is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """What was stored, or is to be: no key that nobody set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class StoredRequest(_Stored):
+    """What a user asked for, so that the run can be resumed (harness/run/request.py).
+
+    Attributes:
+        times: guest, variant, program and seconds of each cell by which the run was cut.
+    """
+
+    selection: list[str] = []
+    guests: list[str] = []
+    variants: list[str] = []
+    trials: int = 1
+    jobs: int | None = None
+    conf_files: list[str] = []
+    cores: bool = False
+    isolation: str = "on-trouble"
+    until_sure: bool = False
+    shard: tuple[int, int] | None = None
+    times: list[tuple[str, str, str, float]] = []
+    traced: list[str] = []
+
+
+class StoredShard(_Stored):
+    """The part of a matrix that a run is.
+
+    Attributes:
+        numbers: of the shards that it holds, from 1.
+        of: how many there are.
+        all: the numbers of those that are not empty.
+        cut: a hash of the cut; shards of one matrix have the same.
+        guests: of the whole matrix, as `programs`.
+    """
+
+    numbers: list[int] = []
+    of: int = 0
+    all: list[int] = []
+    cut: str = ""
+    guests: list[str] = []
+    programs: list[str] = []
+
+
+class Origin(_Stored):
+    """What runs that are merged must have alike, besides what they are made of: hashes by name."""
+
+    harness: str
+    compilers: dict[str, str] = {}
+    images: dict[str, str] = {}
+
+
+class FailedBuild(_Stored):
+    """A set of units whose libgo could not be built. `after` is how many trials there were before."""
+
+    units: list[int]
+    why: str
+    after: int
+
+
+class StoredBisect(_Stored):
+    """What a bisect was asked for and has built, so that it can be resumed (harness/bisect/driver.py).
+
+    Attributes:
+        made_of: the key of its variants and the names of its units.
+        built: by variant, the units that it has.
+    """
+
+    request: dict[str, Any] = {}
+    made_of: list[Any] = Field(default=[], alias="made of")
+    units: list[dict[str, str]] = []
+    built: dict[str, list[int]] = {}
+    failed: list[FailedBuild] = []
+
+
+class RunPlan(_Stored):
+    """The plan of a run.
+
+    Attributes:
+        trials: of each cell; the most, in a run until it was sure.
+        facts: versions and hashes for the reader, by what they are of.
+        expected: the known failures (harness/results/expected.py).
+        expectations: what is expected of each program (harness/programs/model.py).
+        made_of: hashes of all that a trial's outcome depends on; a run is resumed only with the same.
+        resumable: whether the run can be resumed by itself.
+        merged: the runs that it was merged from.
+    """
+
+    guests: list[str] = []
+    variants: list[str] = []
+    programs: list[str] = []
+    trials: int = 1
+    facts: dict[str, Any] = {}
+    expected: list[dict[str, Any]] = []
+    expectations: dict[str, dict[str, Any]] = {}
+    origin: Origin | None = None
+    request: StoredRequest | None = None
+    made_of: dict[str, str] = Field(default={}, alias="made of")
+    shard: StoredShard | None = None
+    resumable: bool = True
+    bisect: StoredBisect | None = None
+    merged: list[str] | None = None
+
+    @property
+    def until_sure(self) -> bool:
+        """Whether the run went on until its comparisons were decided."""
+        return self.request is not None and self.request.until_sure
+
+    def with_changes(self, changes: Mapping[str, Any]) -> RunPlan:
+        """The plan with other values under some of its stored keys."""
+        return RunPlan.model_validate({**self.to_json(), **changes})

@@ -1,0 +1,82 @@
+"""Results that an older version stored: they open, are shown, judged again, merged and compared as they were then.
+
+tests/data/old-results holds three work directories and what the version that made them (tables of version 3, plans as
+dictionaries) printed of them: a run with passes, failures, crashes, hangs, a program that does not compile and traces;
+one that did not finish; and two shards of a third.
+"""
+
+import gzip
+
+import pytest
+from click.testing import CliRunner
+
+from harness import paths
+from harness.cli.app import main
+from harness.results.store import Store
+from harness.run.request import stored_request
+
+DATA = paths.DATA / "tests" / "data" / "old-results"
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """The work directories, in the current folder: what opens them may change them."""
+    for packed in DATA.glob("*/*.gz"):
+        folder = tmp_path / packed.parent.name
+        folder.mkdir()
+        (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words, status=0):
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == status, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize(("format_", "file"), [("json", "show.json"), ("csv", "show.csv"), ("junit", "show.xml")])
+def test_a_run_is_shown_as_it_was(old, format_, file):
+    assert call("show", 1, "--format", format_, "--work", "work") == (DATA / file).read_text()
+
+
+def test_runs_are_listed_as_they_were(old):
+    assert call("list", "--work", "work") == (DATA / "list.txt").read_text()
+
+
+def test_its_matrix_and_page_name_each_way_to_go_wrong(old):
+    table, page = call("show", 1, "--work", "work"), call("show", 1, "--format", "html", "--work", "work")
+    for title in ("panic: no way out in main.main", "hang: sleep in time.Sleep ", "does not compile"):
+        assert title in table and title in page
+
+
+def test_every_trial_can_be_opened(old):
+    store = Store(old / "work" / "results.sqlite")
+    verdicts = {str(trial.verdict) for trial in store.trials(1)}
+    assert verdicts == {"pass", "fail", "crash", "hang"}
+    for trial in store.trials(1):
+        output = call("open", trial.id, "--work", "work")
+        assert f"{trial.verdict} trial {trial.id} of run 1" in output and trial.reason.split(";")[0][:40] in output
+    hang = next(trial for trial in store.trials(1) if trial.verdict == "hang")
+    assert "dossier/threads" in call("open", hang.id, "--work", "work")
+
+
+def test_todays_rules_judge_it_the_same(old):
+    assert call("rejudge", 1, "--work", "work").startswith("Run 1: 0 trials changed.")
+
+
+def test_its_shards_are_merged_as_they_were(old):
+    call("merge", "shard-1", "shard-2", "--work", "merged")
+    assert call("show", 1, "--format", "csv", "--work", "merged") == (DATA / "merged.csv").read_text()
+
+
+def test_it_is_compared_as_it_was(old):
+    assert call("compare", 1, "shard-1", "--work", "work", "--format", "json") == (DATA / "compare.json").read_text()
+
+
+def test_the_run_that_did_not_finish_can_be_resumed(old):
+    request, number = stored_request(old / "work", None)
+    assert (number, request.trials, request.variants) == (2, 400, ("pristine", "no-thread-destruction"))
+    assert request.selection == ("/home/porter/demo/ok.go",) and request.isolation == "on-trouble"
+    shard, _ = Store(old / "shard-2" / "results.sqlite").trial(1)
+    assert shard.plan.request.shard == (2, 2) and shard.plan.shard.numbers == [2]
