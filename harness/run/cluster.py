@@ -134,7 +134,7 @@ class Cluster(Executor):
         future.add_done_callback(self._done)
 
     def drain(self) -> list[TrialSpec]:
-        """Take back the specs that no worker has. Trials that are being made go on."""
+        """Take back the trials that no worker has. Those that run go on."""
         taken = {key for keys in self._client.processing().values() for key in keys}
         return self._take_back([key for key in self._specs if key not in taken])
 
@@ -225,7 +225,7 @@ class Cluster(Executor):
 
 
 def _local(workers: int) -> LocalCluster:
-    """A cluster on this machine. A ctrl-C is for the harness alone, which lets the trials that are being made end."""
+    """A cluster on this machine. A ctrl-C is for the harness alone, which lets the trials that run end."""
     with _deaf():
         return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
 

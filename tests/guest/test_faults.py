@@ -132,7 +132,7 @@ def test_whatever_ends_a_harness_its_run_goes_on(slow):
         assert process.poll() is None, process.communicate()[0]
         if ending == (signal.SIGTERM,):
             other = run("--resume", "--work", work)
-            assert (other.exit_code, "is being made by another harness" in other.output) == (2, True), other.output
+            assert (other.exit_code, "is in use by another harness" in other.output) == (2, True), other.output
         for number in ending:  # to the whole group, as a terminal does
             os.killpg(process.pid, number)
             time.sleep(0.2)
@@ -157,7 +157,7 @@ def test_a_second_ctrl_c_waits_for_no_trial(tmp_path):
     until(lambda: "guest linux-i386 1: ready" in (tmp_path / "log").read_text())
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    until(lambda: "waiting for 1 that are being made" in (tmp_path / "log").read_text())
+    until(lambda: "waiting for 1 that run" in (tmp_path / "log").read_text())
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
