@@ -1,9 +1,10 @@
-"""Whether /dev/kvm runs a guest, which is tried: one processor in 64-bit mode, a loop, a word on a port.
+"""Whether /dev/kvm runs a guest. It is tried with one processor in 64-bit mode, a loop, and a byte to a port.
 
-That it is there and opens says little. Inside of other virtual machines there are some that create a machine and then
-run it by emulating each instruction, thousands of times slower than QEMU's own emulation, or give up on what a kernel
-does when it boots. Uses the standard library alone; run as a program it prints what is wrong, if anything is. The
-interface is the kernel's Documentation/virt/kvm/api.rst, its structures those of arch/x86/include/uapi/asm/kvm.h.
+That the device exists and opens is not enough. In some virtual machines it creates a machine and then emulates each
+instruction, thousands of times slower than QEMU's own emulation, or fails at what a kernel does when it boots. Uses
+only the standard library. Run as a program it tries the device that is its argument, and prints what is wrong, if
+anything is. The interface is that of the kernel's Documentation/virt/kvm/api.rst, the structures those of
+arch/x86/include/uapi/asm/kvm.h.
 """
 
 from __future__ import annotations
@@ -20,67 +21,69 @@ import subprocess
 import sys
 import time
 
-_DEVICE = "/dev/kvm"
+#: The device that QEMU opens for its accelerator kvm.
+DEVICE = "/dev/kvm"
 _CREATE_VM, _GET_VCPU_MMAP_SIZE, _CREATE_VCPU, _RUN = 0xAE01, 0xAE04, 0xAE41, 0xAE80
 _SET_USER_MEMORY_REGION, _SET_REGS, _GET_SREGS, _SET_SREGS = 0x4020AE46, 0x4090AE82, 0x8138AE83, 0x4138AE84
 _EXIT_IO, _EXIT_HLT = 2, 5
 _EXITS = {8: "the guest's processor was reset", 9: "no entry", 17: "internal error"}
-#: Turns of the guest's loop, which Python makes as well. A processor that runs the guest itself needs a hundredth of
-#: Python's time, an emulation in the kernel a hundred times as long.
+#: Turns of the guest's loop; Python runs as many to compare. A processor that runs the guest itself needs a hundredth
+#: of Python's time, an emulation in the kernel a hundred times Python's.
 _TURNS = 1 << 17
-_PORT, _WORD = 0x3F8, 0x42
+_PORT, _BYTE = 0x3F8, 0x42
 _CODE = (
     b"\xb9" + struct.pack("<I", _TURNS) + b"\x48\xff\xc9\x75\xfb"  # mov $turns,%ecx; 1: dec %rcx; jnz 1b
     b"\x0f\x20\xd8\x0f\x22\xd8"  # mov %cr3,%rax; mov %rax,%cr3
     b"\x31\xc0\x0f\xa2"  # xor %eax,%eax; cpuid
-    b"\x66\xba" + struct.pack("<H", _PORT) + b"\xb0" + bytes([_WORD]) + b"\xee\xf4"  # mov $port,%dx; out; hlt
+    b"\x66\xba" + struct.pack("<H", _PORT) + b"\xb0" + bytes([_BYTE]) + b"\xee\xf4"  # mov $port,%dx; out; hlt
 )
 _MEMORY, _TABLES, _START = 0x200000, 0x10000, 0x1000
-#: Seconds after which a kernel that does not come back from it is given up.
+#: Seconds after which the trial is given up, because the kernel does not return from it.
 _LIMIT = 20.0
 
 
-def problem() -> str:
+def problem(device: str = DEVICE) -> str:
     """Why KVM does not run guests here, in a sentence without its full stop; '' if it does."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return f"this processor is {platform.machine()}, and cannot run the guests' x86 by itself"
     try:
-        os.close(os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        return f"there is no {_DEVICE}: virtualisation is off in the firmware, or not passed on to this machine"
+        return f"there is no {device}: virtualisation is off in the firmware, or not passed on to this machine"
     except PermissionError:
-        return f"{_DEVICE} is not yours to open; {how_to_open()}"
+        return f"you may not open {device}; {how_to_open(device)}"
     except OSError as error:
-        return f"{_DEVICE} does not open: {error.strerror}"
-    try:  # in a process of its own, which can be killed when the kernel does not come back
-        done = subprocess.run(
-            [sys.executable, "-I", __file__], capture_output=True, text=True, timeout=_LIMIT, check=False
+        return f"{device} does not open: {error.strerror}"
+    try:  # in a process of its own, which can be killed if the kernel does not return
+        process = subprocess.run(
+            [sys.executable, "-I", __file__, device], capture_output=True, text=True, timeout=_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"{_DEVICE} is there, and a guest that counts to {_TURNS} does not end within {_LIMIT:.0f} s"
-    if done.returncode and not done.stdout:
-        return f"{_DEVICE} is there, and trying it ended with status {done.returncode}"
-    return done.stdout.strip()
+        return f"{device} opens, but a guest that counts to {_TURNS} does not end within {_LIMIT:.0f} s"
+    if process.returncode and not process.stdout:
+        return f"{device} opens, but the trial of a guest ended with status {process.returncode}"
+    return process.stdout.strip()
 
 
-def how_to_open() -> str:
-    group = os.stat(_DEVICE).st_gid
+def how_to_open(device: str) -> str:
+    """What gives this user the right to open the device, in words."""
+    group = os.stat(device).st_gid
     try:
         name = grp.getgrgid(group).gr_name
-    except KeyError:
+    except KeyError:  # a group without a name
         name = str(group)
     if name == "root":
-        return f"it belongs to root alone: `sudo chgrp kvm {_DEVICE} && sudo chmod 660 {_DEVICE}`"
+        return f"only root may: `sudo chgrp kvm {device} && sudo chmod 660 {device}`"
     if group in os.getgroups():
-        return f"its mode does not let the group {name} write: `sudo chmod g+rw {_DEVICE}`"
-    return f"it is for the group {name}: `sudo adduser $USER {name}`, and log in again"
+        return f"its mode does not let the group {name} write: `sudo chmod g+rw {device}`"
+    return f"the group {name} may: `sudo adduser $USER {name}`, and log in again"
 
 
-def try_kvm() -> str:
+def _try(device: str) -> str:
     """Run the guest. Returns what is wrong, or ''."""
     step = "open"
     try:
-        kvm = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        kvm = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         step = "KVM_CREATE_VM"
         machine = fcntl.ioctl(kvm, _CREATE_VM, 0)
         step = "KVM_SET_USER_MEMORY_REGION"
@@ -102,10 +105,11 @@ def try_kvm() -> str:
         struct.pack_into("<QQ", registers, 16 * 8, _START, 2)
         fcntl.ioctl(processor, _SET_REGS, registers)
         step = "KVM_RUN"
-        return _run(processor, shared)
+        reason = _run(processor, shared)
+        return reason and f"{device} opens, but {reason}"
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error))
-        return f"{_DEVICE} is there, and does not run a guest: {step} fails with {name}"
+        return f"{device} opens, but does not run a guest: {step} fails with {name}"
 
 
 def _long_mode(processor: int) -> bytearray:
@@ -122,31 +126,29 @@ def _long_mode(processor: int) -> bytearray:
 
 
 def _run(processor: int, shared: mmap.mmap) -> str:
-    """Run the guest until it halts, and compare its time with Python's for as many turns."""
+    """Run the guest until it halts, and compare its time with Python's for as many turns. Returns what is wrong, in
+    words that follow 'but', or ''."""
     start = time.process_time()
-    answer = 0
+    byte = 0
     while True:
         fcntl.ioctl(processor, _RUN, 0)
         (reason,) = struct.unpack_from("<I", shared, 8)
         if reason != _EXIT_IO:
             break
         offset = struct.unpack_from("<BBHIQ", shared, 32)[4]
-        answer = shared[offset]
-    taken = time.process_time() - start
-    if reason != _EXIT_HLT or answer != _WORD:
-        return f"{_DEVICE} is there, and does not run a guest: {_EXITS.get(reason, f'it exits with reason {reason}')}"
+        byte = shared[offset]
+    guest = time.process_time() - start
+    if reason != _EXIT_HLT or byte != _BYTE:
+        return f"does not run a guest: {_EXITS.get(reason, f'it exits with reason {reason}')}"
     start = time.process_time()
     turns = _TURNS
     while turns:
         turns -= 1
     python = time.process_time() - start
-    if taken > 2 * python:
-        return (
-            f"{_DEVICE} is there, and runs guests by emulation: a loop takes {taken / python:.0f} times as long as in "
-            "Python"
-        )
+    if guest > 2 * python:
+        return f"runs guests by emulation: a loop takes {guest / python:.0f} times as long as in Python"
     return ""
 
 
 if __name__ == "__main__":
-    print(try_kvm())
+    print(_try(sys.argv[1]))

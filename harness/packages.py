@@ -1,8 +1,8 @@
-"""Debian's packages: what apt would do to this machine, and packages that are unpacked in the cache and not installed.
+"""Debian's packages: what apt would do to this machine, and packages that are unpacked in the cache, not installed.
 
 Packages are unpacked where installing them would remove others, and for a user who is not root. Debian's cross
 compilers look for their own parts beside themselves (GCC manual, -B; GCC's gcc/prefix.cc), and for the target's C
-library in a sysroot, so they run anywhere. Uses the standard library alone, as harness/doctor.py does.
+library in a sysroot, so they run anywhere. Uses only the standard library, as harness/doctor.py does.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +25,30 @@ from harness.errors import BuildError, ToolMissing
 
 _log = logging.getLogger(__name__)
 _KIND = "packages"
-#: MiB that the compilers for i686 take while they are unpacked: the packages, and what is in them (measured on Debian
-#: 12: 80 + 310).
+#: MiB that the compilers for i686 take while they are unpacked: the packages and their content (measured on Debian 12:
+#: 80 + 310).
 ROOM = 600
 #: The lines of `apt-get --simulate`: `Inst NAME [OLD] (NEW ...)`, `Remv NAME [OLD]` (apt-get(8), and its
 #: apt-private/private-install.cc and apt-pkg/algorithms.cc).
 _STEP = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?", re.MULTILINE)
-#: What apt says when it finds no way (its solver 3, of Debian 13 and later, gives reasons in a list of its own).
+#: Why apt cannot install packages (its solver 3, of Debian 13 and later, gives reasons in a list of its own).
 _REASON = re.compile(r"^ (\S+ : \S.*|\s*\d+\. .*)$", re.MULTILINE)
-#: The host's apt, with nothing installed and without hooks, which may clean the host's cache or expect to be root.
-_CONF = """\
+#: The host's apt, proxies and all, with nothing installed, a cache of its own and no hooks, which may clean the host's
+#: cache or expect to run as root. For option -c, which is read after all of the host's own files (apt.conf(5)).
+_APT_CONF = """\
 #clear APT::Update;
 #clear DPkg;
 APT::Sandbox::User "root";
-APT::Install-Recommends "false";
-Debug::NoLocking "true";
 Dir::Cache "{work}/cache";
 Dir::Cache::archives "{work}/cache/archives";
 Dir::State::status "{work}/status";
 """
-#: The same with package lists of its own, for a user who cannot have the host's updated.
+#: Settings for a user without root, who may not take apt's locks.
+_WITHOUT_ROOT = """\
+APT::Install-Recommends "false";
+Debug::NoLocking "true";
+"""
+#: Package lists of its own, for a user who cannot update the host's.
 _LISTS = """\
 Dir::State "{work}/state";
 Dir::State::lists "{work}/state/lists";
@@ -50,8 +56,8 @@ Dir::State::status "{work}/status";
 """
 #: Packages whose files must be the running system's: the dynamic linker fits one C library only.
 _OF_THE_SYSTEM = frozenset({"libc6"})
-#: Runs a compiler or a tool that lies beside it. The libraries that it needs lie there too. With the prefix map
-#: the debugging information names files as an installed compiler does, so what is compiled is the same to the byte.
+#: Runs a compiler or tool in the folder of unpacked packages, with the libraries there. The prefix map makes the
+#: debugging information name files as an installed compiler does, so that the output is the same to the byte.
 _WRAPPER = """\
 #!/bin/sh
 root=$(cd "${{0%/*}}/../root" && pwd -P) || exit
@@ -65,7 +71,7 @@ _COMPILER = re.compile(r"-(?:cpp|g\+\+|gcc|gccgo)(?:-\d+)?$")
 
 @dataclass(frozen=True)
 class Step:
-    """What apt would do to a package: versions as Debian writes them, '' where there is none before or after."""
+    """What apt would do to a package: the old and the new version as Debian writes them, '' for none."""
 
     package: str
     old: str
@@ -74,14 +80,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What apt would do. `reason` is empty if it found a way to do what was asked for."""
+    """What apt would do. `reason` says why it cannot install the packages; '' if it can."""
 
     steps: tuple[Step, ...]
     reason: str = ""
 
     @property
     def removed(self) -> list[str]:
-        """The packages that would go."""
+        """The packages that would be removed."""
         return [step.package for step in self.steps if not step.new]
 
     @property
@@ -91,7 +97,7 @@ class Simulation:
 
     @property
     def harm(self) -> str:
-        """Why it must not be done, in words that follow 'it': '' if it may be done."""
+        """Why the packages must not be installed, in words that follow 'it'; '' if they may be."""
         parts = [
             f"would {verb} {' '.join(names)}"
             for verb, names in (("remove", self.removed), ("downgrade", self.downgraded))
@@ -122,22 +128,51 @@ def simulate(packages: Iterable[str], settings: Path | None = None) -> Simulatio
     """What installing packages would do to this machine. Needs no root.
 
     Args:
+        packages: their names.
         settings: a file for apt to read after its own.
     """
     status, output = apt_get("install", "--simulate", "--no-install-recommends", *packages, settings=settings)
     return parse_simulation(output, status)
 
 
+def write_apt_conf(work: Path, settings: str) -> Path:
+    """Write a configuration file with which apt uses a folder of its own and believes that nothing is installed.
+
+    Args:
+        work: the folder, which is created.
+        settings: lines of apt.conf(5) to add, in which `{work}` stands for the folder.
+
+    Returns:
+        The file, for apt's option -c.
+    """
+    for name in ("cache/archives/partial", "state/lists/partial"):
+        (work / name).mkdir(parents=True)
+    (work / "status").touch()
+    file = work / "apt.conf"
+    file.write_text(_APT_CONF.format(work=work) + settings)
+    return file
+
+
 def apt_get(*arguments: str, settings: Path | None = None, folder: Path | None = None) -> tuple[int, str]:
-    """Run apt-get without root. Returns its exit status, and its standard output and error together.
+    """Run apt-get without root.
+
+    Args:
+        arguments: its arguments.
+        settings: a file for apt to read after its own.
+        folder: the folder to run in.
+
+    Returns:
+        Its exit status, and its standard output and error together.
 
     Raises:
-        ToolMissing: there is none.
+        ToolMissing: there is no apt-get.
     """
     options = ["-c", str(settings)] if settings else ["-o", "Debug::NoLocking=true"]
+    command = ["apt-get", "-q", *options, *arguments]
+    begun = time.monotonic()
     try:
-        done = subprocess.run(
-            ["apt-get", "-q", *options, *arguments],
+        process = subprocess.run(
+            command,
             cwd=folder,
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -148,38 +183,43 @@ def apt_get(*arguments: str, settings: Path | None = None, folder: Path | None =
             check=False,
         )
     except FileNotFoundError as error:
-        raise ToolMissing("no apt-get on this machine: the harness gets what it needs on Debian only") from error
-    return done.returncode, done.stdout
+        raise ToolMissing("apt-get is not installed; the harness can install packages on Debian only") from error
+    _log.info("status %d after %.2f s: %s", process.returncode, time.monotonic() - begun, shlex.join(command))
+    return process.returncode, process.stdout
 
 
 def search_path() -> str:
     """PATH, and behind it the folders of unpacked compilers, the newest first."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in unpacked())])
+    return os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), *(str(folder / "bin") for folder in unpacked_folders())]
+    )
 
 
 def gcc_source(major: int) -> Path | None:
     """The archive of Debian's gcc-N-source, installed or unpacked, with Debian's patches in `patches/` beside it."""
-    for root in (Path("/"), *(folder / "root" for folder in unpacked())):
+    for root in (Path("/"), *(folder / "root" for folder in unpacked_folders())):
         if archives := sorted((root / f"usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz")):
             return archives[-1]
     return None
 
 
-def unpacked() -> list[Path]:
+def unpacked_folders() -> list[Path]:
     """The folders of unpacked packages, the newest first."""
     folders = (paths.cache_dir() / _KIND).glob("[!.]*")
     return sorted(folders, key=lambda folder: (-folder.stat().st_mtime, folder.name))
 
 
-def unpack(packages: Sequence[str], cache: Cache, say: Callable[[str], None], alone: bool = False) -> Path:
-    """Unpack packages and what they depend on into the cache. Needs no root, and asks not what is installed.
+def unpack(packages: Sequence[str], cache: Cache, progress: Callable[[str], None], alone: bool = False) -> Path:
+    """Unpack packages and their dependencies into the cache. Needs no root, and ignores what is installed.
 
     Args:
-        say: told what is going on, in a few words.
-        alone: leave out what they depend on.
+        packages: their names.
+        cache: where they are kept.
+        progress: called with each step, in a few words.
+        alone: leave out the dependencies.
 
     Returns:
-        The folder: packages in `root/`, and what runs cross compilers in `bin/`.
+        The folder: packages in `root/`, and scripts that run cross compilers in `bin/`.
 
     Raises:
         ToolMissing: there is no apt-get or no dpkg-deb.
@@ -188,72 +228,66 @@ def unpack(packages: Sequence[str], cache: Cache, say: Callable[[str], None], al
     """
     with tempfile.TemporaryDirectory(prefix="harness-apt-") as folder:
         work = Path(folder)
-        settings = _settings(work)
+        settings = write_apt_conf(work, _WITHOUT_ROOT)
         try:
-            return _unpack(packages, cache, settings, say, alone)
-        except BuildError as error:  # the host's lists may be old, or not be there
-            _log.info("unpacking with the host's package lists: %s", error)
-            say("reading the package lists")
+            return _unpack(packages, cache, settings, progress, alone)
+        except BuildError as error:  # the host's lists may be old or missing
+            _log.info("unpacking with the host's package lists failed: %s", error)
+            progress("reading the package lists")
             with settings.open("a") as file:
                 file.write(_LISTS.format(work=work))
             status, output = apt_get("update", settings=settings)
             if status:
-                raise BuildError(f"the package lists cannot be read: {first_error(output)}") from error
-            return _unpack(packages, cache, settings, say, alone)
+                raise BuildError(f"apt cannot read the package lists: {first_error(output)}") from error
+            return _unpack(packages, cache, settings, progress, alone)
 
 
-def _settings(work: Path) -> Path:
-    for name in ("cache/archives/partial", "state/lists/partial"):
-        (work / name).mkdir(parents=True)
-    (work / "status").touch()
-    settings = work / "apt.conf"
-    settings.write_text(_CONF.format(work=work))
-    return settings
-
-
-def _unpack(packages: Sequence[str], cache: Cache, settings: Path, say: Callable[[str], None], alone: bool) -> Path:
+def _unpack(
+    packages: Sequence[str], cache: Cache, settings: Path, progress: Callable[[str], None], alone: bool
+) -> Path:
     simulation = simulate(packages, settings)
     if simulation.reason:
-        raise BuildError(f"{' '.join(packages)} cannot be unpacked: {simulation.reason}")
-    wanted = sorted(
+        raise BuildError(f"cannot unpack {' '.join(packages)}: {simulation.reason}")
+    versions = sorted(
         f"{step.package}={step.new}"
         for step in simulation.steps
         if (step.package in packages if alone else step.package not in _OF_THE_SYSTEM)
     )
 
     def fill(folder: Path) -> None:
-        say(f"downloading {len(wanted)} packages")
-        status, output = apt_get("download", *wanted, settings=settings, folder=folder)
+        progress(f"downloading {len(versions)} packages")
+        status, output = apt_get("download", *versions, settings=settings, folder=folder)
         if status:
-            raise BuildError(f"{' '.join(packages)} cannot be downloaded: {first_error(output)}")
-        say(f"unpacking {' '.join(packages)}")
+            raise BuildError(f"cannot download {' '.join(packages)}: {first_error(output)}")
+        progress(f"unpacking {' '.join(packages)}")
         for deb in sorted(folder.glob("*.deb")):
             _extract(deb, folder / "root")
             deb.unlink()
         for name in ("doc", "locale", "man"):
-            shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)
-        wrap(folder)
+            shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)  # only some packages have them
+        write_wrappers(folder)
 
-    return cache.make(_KIND, digest(wanted), fill, ROOM)
+    return cache.make(_KIND, digest(versions), fill, ROOM)
 
 
 def _extract(deb: Path, target: Path) -> None:
     try:
-        done = subprocess.run(["dpkg-deb", "-x", deb, target], capture_output=True, text=True, check=False)
+        process = subprocess.run(["dpkg-deb", "-x", deb, target], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise ToolMissing("no dpkg-deb on this machine; Debian's package is dpkg") from error
-    if done.returncode:
-        raise BuildError(f"{deb.name} cannot be unpacked: {' '.join(done.stderr.split())}")
+        raise ToolMissing("dpkg-deb is not installed (Debian package dpkg)") from error
+    if process.returncode:
+        raise BuildError(f"cannot unpack {deb.name}: {' '.join(process.stderr.split())}")
 
 
-def wrap(folder: Path) -> None:
-    """Write what runs the cross compilers and their tools, which are named after a target triple."""
+def write_wrappers(folder: Path) -> None:
+    """Write the scripts in `bin/` that run the cross compilers and their tools in `root/`, which have a triple in their
+    names."""
     root = folder / "root"
     libraries = [
-        f"$root/{place.relative_to(root)}"
+        f"$root/{library.relative_to(root)}"
         for pattern in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu")
-        for place in sorted(root.glob(pattern))
-        if any(place.glob("*.so*"))
+        for library in sorted(root.glob(pattern))
+        if any(library.glob("*.so*"))
     ]
     (folder / "bin").mkdir()
     for program in sorted((root / "usr/bin").glob("*-*-*-*")):

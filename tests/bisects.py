@@ -1,4 +1,4 @@
-"""Synthetic bisects: culprits that are known, outcomes by the toss of a coin, and a plain bisect to compare with."""
+"""Synthetic bisects: known culprits, random outcomes, and a plain bisect to compare with."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from harness.bisect.course import Case as course_case
-from harness.bisect.course import Course, Seen
+from harness.bisect import course as courses
+from harness.bisect.course import Course, JudgedTrial
 from harness.bisect.search import Answer, Costs, Subset
 
-#: A trial's time is 1; a build takes so many.
+#: The time of a build, where a trial's is 1.
 BUILD = 5.0
-#: How sure all bisects are to be.
+#: The probability that the answer of each bisect must have.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be found: the culprit, the chances of the outcome without it and with it, and what needs what."""
+    """A problem: the culprit, the probabilities of the outcome without and with it, and the needs between units."""
 
     units: int
     culprit: frozenset[int]
@@ -33,41 +33,41 @@ class Case:
         return all(v in subset for u, v in self.needs if u in subset)
 
     def right(self) -> Subset:
-        """The culprit with all that it needs."""
-        found = set(self.culprit)
-        while more := {v for u, v in self.needs if u in found} - found:
-            found |= more
-        return frozenset(found)
+        """The right answer: the culprit with all units that it needs."""
+        units = set(self.culprit)
+        while more := {v for u, v in self.needs if u in units} - units:
+            units |= more
+        return frozenset(units)
 
 
 @dataclass
-class Done:
-    """What a bisect came to; `course` is the whole of it."""
+class Bisect:
+    """A finished bisect, and the number of builds that it took."""
 
     course: Course
     builds: int
 
     @property
     def trials(self) -> int:
-        """How many it took."""
-        return len(self.course.seen)
+        """The number of trials that it took."""
+        return len(self.course.trials)
 
     @property
     def answer(self) -> Answer | None:
-        """What was found."""
+        """The answer; None if no difference was found."""
         return self.course.result.answer if self.course.result else None
 
 
-def bisect(case: Case, seed: int = 0, build: float = BUILD, most: int = 40) -> Done:
-    """A bisect, with coins for guests."""
+def bisect(case: Case, seed: int = 0, build: float = BUILD, max_trials: int = 40) -> Bisect:
+    """Make a bisect of a case, with random outcomes."""
     rng = random.Random(seed)
-    course = Course(course_case(case.units, case.prefixes, confidence=CONFIDENCE, most=most))
+    course = Course(courses.Case(case.units, case.prefixes, confidence=CONFIDENCE, max_trials=max_trials))
     current: Subset | None = None
     while True:
         costs = Costs(1.0, build, {subset: float(subset != current) for subset in course.built})
         subset = course.next(costs)
         if subset is None:
-            return Done(course, len(course.built) + len(course.failed))
+            return Bisect(course, len(course.built) + len(course.failed))
         if subset not in course.built and not case.builds(subset):
             course.fails(subset, "it does not compile")
         elif subset not in course.built:
@@ -75,12 +75,12 @@ def bisect(case: Case, seed: int = 0, build: float = BUILD, most: int = 40) -> D
         else:
             shown = rng.random() < (case.p1 if case.culprit <= subset else case.p0)
             verdict, title = ("crash", "panic: boom") if shown else ("pass", "as expected")
-            course.saw(Seen(subset, verdict, title))
+            course.record(JudgedTrial(subset, verdict, title))
             current = subset
 
 
 def draw(rng: random.Random, kind: str = "any", chances: tuple[float, float] | None = None) -> Case:
-    """A case: `kind` is any, pair, needs or prefixes; `chances` are p0 and p1, else they are drawn too."""
+    """A random case of a kind: any, pair, needs or prefixes; with the given p0 and p1, or random ones."""
     units = round(2 ** rng.uniform(0, 6))
     size = 2 if units > 1 and (kind == "pair" or (kind == "any" and rng.random() < 0.3)) else 1
     p0 = rng.choice([0.0, 0.0, 0.0, 0.05, 0.1, 0.25, 0.5])
@@ -88,14 +88,14 @@ def draw(rng: random.Random, kind: str = "any", chances: tuple[float, float] | N
     p0, p1 = chances or (p0, p1)
     needs: set[tuple[int, int]] = set()
     for _ in range(rng.randint(1, 3) if kind == "needs" and units > 2 else 0):
-        one, other = rng.sample(range(units), 2)
-        needs.add((one, other))
+        unit, needed = rng.sample(range(units), 2)
+        needs.add((unit, needed))
     return Case(units, frozenset(rng.sample(range(units), size)), p0, p1, frozenset(needs), kind == "prefixes")
 
 
 @cache
 def repeats(p0: float, p1: float, error: float) -> int:
-    """How many trials, counted against the best threshold, tell p0 from p1 with such an error on either side."""
+    """How many trials, with the best threshold, tell p0 from p1 with at most this error on either side."""
     number = 1
     while True:
         for least in range(1, number + 1):
@@ -107,19 +107,23 @@ def repeats(p0: float, p1: float, error: float) -> int:
 
 
 def plain(case: Case) -> int:
-    """The trials of a plain bisect that knows p0 and p1: it looks at both ends and halves the units until one is left.
-    Of hunks it looks then whether that one does it alone, and if not, halves again for the other one. Each look takes
-    as many trials as it takes to be right in all together with the same confidence."""
+    """The trials of a plain bisect that knows p0 and p1.
+
+    It tests both ends, and halves the units until one is left. Of hunks it then tests whether that one is the culprit
+    alone, and if not, halves again for the second one. Each test takes as many trials as make all tests together right
+    with the same confidence.
+    """
     steps = math.ceil(math.log2(case.units)) if case.units > 1 else 0
-    looks = 2 + (steps if case.prefixes else len(case.culprit) * (steps + 1))
-    return looks * repeats(case.p0, case.p1, (1 - CONFIDENCE) / looks)
+    tests = 2 + (steps if case.prefixes else len(case.culprit) * (steps + 1))
+    return tests * repeats(case.p0, case.p1, (1 - CONFIDENCE) / tests)
 
 
 @dataclass(frozen=True)
-class Many:
-    """Many bisects: how many found something; the share of right answers, and what was claimed; trials a bisect."""
+class Summary:
+    """Many bisects: how many have an answer, the share of right answers, their mean probability, and the means of the
+    trials, of a plain bisect's trials, and of the builds."""
 
-    found: int
+    answers: int
     right: float
     claimed: float
     trials: float
@@ -128,23 +132,22 @@ class Many:
 
     @property
     def spread(self) -> float:
-        """How far the share of right answers may be from what was claimed, once in a thousand times."""
-        return 3.1 * math.sqrt(self.claimed * (1 - self.claimed) / self.found)
+        """The deviation of the share of right answers that chance exceeds once in a thousand times."""
+        return 3.1 * math.sqrt(self.claimed * (1 - self.claimed) / self.answers)
 
 
-def many(kind: str, number: int, seed: int = 1, chances: tuple[float, float] | None = None) -> Many:
-    """So many bisects of cases drawn at random. Those that see no difference at the ends say nothing, and are left out
-    of all but the count."""
+def many(kind: str, number: int, seed: int = 1, chances: tuple[float, float] | None = None) -> Summary:
+    """Bisects of random cases. Those that see no difference between the ends have no answer, and do not count."""
     rng = random.Random(seed)
     cases = [draw(rng, kind, chances) for _ in range(number)]
-    made = [(case, bisect(case, seed=place)) for place, case in enumerate(cases)]
-    answers = [(case, one, one.answer) for case, one in made if one.answer]
-    right = sum((case.culprit if case.prefixes else case.right()) in said.alternatives for case, _, said in answers)
-    return Many(
-        len(answers),
-        right / len(answers),
-        sum(said.probability for _, _, said in answers) / len(answers),
-        sum(one.trials for _, one, _ in answers) / len(answers),
-        sum(plain(case) for case, _, _ in answers) / len(answers),
-        sum(one.builds for _, one, _ in answers) / len(answers),
+    bisects = [(case, bisect(case, seed=place)) for place, case in enumerate(cases)]
+    answered = [(case, done, done.answer) for case, done in bisects if done.answer]
+    right = sum(case.right() in answer.alternatives for case, _, answer in answered)
+    return Summary(
+        len(answered),
+        right / len(answered),
+        sum(answer.probability for _, _, answer in answered) / len(answered),
+        sum(done.trials for _, done, _ in answered) / len(answered),
+        sum(plain(case) for case, _, _ in answered) / len(answered),
+        sum(done.builds for _, done, _ in answered) / len(answered),
     )

@@ -1,8 +1,8 @@
-"""Benchmarks: ratios measured side by side in one run, each with its goal and its method. `make bench` runs them.
+"""Benchmarks: ratios of two measurements, each with its goal and its method. `make bench` runs them.
 
-What is compared is measured in turn, A B A B, so that a machine that grows busier does so for both. A ratio is the
-median of those of the pairs; its spread is from the smallest to the largest. `python -m tools.bench trial guests` runs
-the named parts.
+The two are measured in turn, A B A B, so that a change of the machine's load affects both. A ratio is the median of
+those of the pairs; its spread is from the smallest to the largest. `python -m tools.bench trial guests` runs the named
+parts.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from harness.trial.execute import GuestSetup
 from harness.trial.record import Trial, Verdict
 from tests import bisects, runs
 from tools import dejagnu
-from tools.setting import GUEST, Setting, setting
+from tools.setting import GUEST, Setting, open_setting
 
-#: The libgo that all is measured with.
+#: The libgo of all measurements.
 VARIANT = "pristine"
-#: One more, where two are needed.
+#: A second one, where two are needed.
 OTHER = "no-thread-destruction"
 #: How often each measurement is made.
 TURNS = 7
-#: The same for those that take minutes.
+#: The same for measurements that take minutes.
 LONG_TURNS = 3
 
 
 class Bench:
-    """Measures steps and keeps what is shown at the end."""
+    """Measures steps, and has the rows of the table that is printed at the end."""
 
     def __init__(self, title: str, method: str) -> None:
         self.title, self.method = title, method
@@ -66,31 +66,32 @@ class Bench:
         self.seconds: dict[str, list[float]] = {}
         self.columns: tuple[str, ...] = ("step", "median time", "spread", "ratio (spread)", "goal")
 
-    def measure(self, name: str, what: Callable[[], object]) -> None:
-        """Take the time of a step by the wall clock."""
+    def measure(self, name: str, step: Callable[[], object]) -> None:
+        """Run a step and measure its time by the wall clock."""
         begun = time.monotonic()
-        what()
+        step()
         self.note(name, time.monotonic() - begun)
 
     def note(self, name: str, seconds: float) -> None:
-        """Add what a step took."""
+        """Add a measured time of a step."""
         self.seconds.setdefault(name, []).append(seconds)
 
-    def row(self, name: str, ratio: str = "", words: str = "") -> None:
-        """A line of the table: a step's median time and what is said of it."""
-        taken = self.seconds[name]
-        figures = f"{statistics.median(taken):.3g} s"
-        spread = f"{min(taken):.3g} to {max(taken):.3g} s" if len(taken) > 1 else ""
-        self.rows.append((name, figures, spread, ratio, words))
+    def row(self, name: str, ratio: str = "", note: str = "") -> None:
+        """Add a row to the table: a step's median time, its spread, a ratio and a note."""
+        seconds = self.seconds[name]
+        median = f"{statistics.median(seconds):.3g} s"
+        spread = f"{min(seconds):.3g} to {max(seconds):.3g} s" if len(seconds) > 1 else ""
+        self.rows.append((name, median, spread, ratio, note))
 
     def ratio(self, name: str, against: str, goal: float, inverse: bool = False) -> None:
-        """A step against another one, and what was hoped for.
+        """Add a row with the ratio of a step's time to another's, and whether the goal is met.
 
         Args:
-            goal: the ratio of their times at most or, if it is inverse, how many times as fast the step is at least.
+            goal: the greatest ratio of the times; if it is inverse, the least.
+            inverse: the ratio is that of the speeds.
         """
         pairs = zip(self.seconds[name], self.seconds[against], strict=True)
-        ratios = [(other / one if inverse else one / other) for one, other in pairs]
+        ratios = [(other / step if inverse else step / other) for step, other in pairs]
         ratio = statistics.median(ratios)
         met = "met" if (ratio >= goal if inverse else ratio <= goal) else "missed"
         spread = f" ({min(ratios):.3g} to {max(ratios):.3g})" if len(ratios) > 1 else ""
@@ -105,39 +106,41 @@ class Bench:
 
 
 class Trials:
-    """Guests that make trials in the harness's own way, to which trials can be given again and again."""
+    """Guests that make trials in the harness's own way, any number of them."""
 
-    def __init__(self, said: Setting, built: Artifacts, guests: int) -> None:
+    def __init__(self, setting: Setting, artifacts: Artifacts, guests: int) -> None:
         self._guests = guests
-        names = said.configuration.signal_names(GUEST)
-        setup = GuestSetup(GUEST, said.guest, said.tools.triple, names, built)
-        variants = {name: variant.config for name, variant in said.variants.items()}
-        context = RunContext({GUEST: setup}, {GUEST: said.files}, variants, said.folder, said.cache, "on-trouble")
-        self._pool = WorkerPool(context, said.report)
-        self._store = Store(said.folder / f"results-{guests}.sqlite")
+        names = setting.configuration.signal_names(GUEST)
+        setup = GuestSetup(GUEST, setting.guest, setting.tools.triple, names, artifacts)
+        variants = {name: variant.config for name, variant in setting.variants.items()}
+        files = {GUEST: setting.files}
+        context = RunContext({GUEST: setup}, files, variants, setting.folder, setting.cache, "on-trouble")
+        self._pool = WorkerPool(context, setting.report)
+        self._store = Store(setting.folder / f"results-{guests}.sqlite")
         self._run = self._store.begin(RunPlan())
         self._numbers = itertools.count(1)
         self._pool.start({GUEST: guests})
 
     def make(self, programs: Iterable[Program]) -> list[Trial]:
-        """Make one trial of each program: as in a run, a guest's next one is given out once its last one is stored."""
-        slots = (TrialSpec(GUEST, VARIANT, one, number) for one, number in zip(programs, self._numbers, strict=False))
-        open_ = 0
-        for slot in itertools.islice(slots, self._guests):
-            self._pool.put(slot)
-            open_ += 1
-        made = []
-        while open_:
+        """Make one trial of each program. As in a run, a guest gets its next trial when its last one is stored."""
+        numbered = zip(programs, self._numbers, strict=False)
+        specs = (TrialSpec(GUEST, VARIANT, program, number) for program, number in numbered)
+        pending = 0
+        for spec in itertools.islice(specs, self._guests):
+            self._pool.put(spec)
+            pending += 1
+        finished = []
+        while pending:
             outcome = self._pool.results.get()
             if outcome.trial is None or outcome.trial.verdict is not Verdict.PASS:
                 sys.exit(f"bench: a trial that should pass did not: {outcome}")
-            made.append(outcome.trial)
+            finished.append(outcome.trial)
             self._store.add(self._run, outcome.trial)
-            open_ -= 1
-            for slot in itertools.islice(slots, 1):
-                self._pool.put(slot)
-                open_ += 1
-        return made
+            pending -= 1
+            for spec in itertools.islice(specs, 1):
+                self._pool.put(spec)
+                pending += 1
+        return finished
 
     def stop(self) -> None:
         """End the guests."""
@@ -145,17 +148,17 @@ class Trials:
 
 
 @contextmanager
-def trials(said: Setting, built: Artifacts, guests: int) -> Iterator[Trials]:
-    """So many guests that make trials."""
-    made = Trials(said, built, guests)
+def start_guests(setting: Setting, artifacts: Artifacts, guests: int) -> Iterator[Trials]:
+    """Guests that make trials, and end with the block."""
+    trials = Trials(setting, artifacts, guests)
     try:
-        yield made
+        yield trials
     finally:
-        made.stop()
+        trials.stop()
 
 
 def samples(folder: Path) -> list[Program]:
-    """A program that says a word, and one that ends a thread."""
+    """A program that prints a word, and one that ends a thread."""
     hello = folder / "bench" / "hello.go"
     hello.parent.mkdir()
     hello.write_text('package main\n\nimport "os"\n\nfunc main() {\n\tos.Stdout.WriteString("hello\\n")\n}\n')
@@ -171,33 +174,33 @@ def trial_overhead() -> Bench:
         " request to the stored result, all that the harness does for it. Loop: `while ...; do PROGRAM >/dev/null 2>&1;"
         " done` in the guest's shell, one command by the host's clock.",
     )
-    with setting() as said:
-        programs = samples(said.folder)
-        built = said.built(programs)
+    with open_setting() as setting:
+        programs = samples(setting.folder)
+        artifacts = setting.build(programs)
         loops = {}
-        for one in programs:
-            file = built.programs[VARIANT, one.name]
-            # The crew puts a program there; the loop is a program of its own to it, run the same way.
-            target = f"{said.guest.folder}/bin/{file.parent.name}/{one.source.stem}"
-            loop = said.folder / f"loop-{one.source.stem}" / "loop"
+        for program in programs:
+            file = artifacts.programs[VARIANT, program.name]
+            # Workers put a program there. The loop is another program to them, which is run the same way.
+            target = f"{setting.guest.folder}/bin/{file.parent.name}/{program.source.stem}"
+            loop = setting.folder / f"loop-{program.source.stem}" / "loop"
             loop.parent.mkdir()
             loop.write_text(
                 f"#!/bin/sh\ni=0\nwhile [ $i -lt {block} ]; do\n{target} >/dev/null 2>&1 || exit 1\ni=$((i+1))\ndone\n"
             )
-            loops[one] = Program(f"loop/{one.source.stem}", loop, timeout=600)
-            built.programs[VARIANT, loops[one].name] = loop
-        with trials(said, built, 1) as guest:
+            loops[program] = Program(f"loop/{program.source.stem}", loop, timeout=600)
+            artifacts.programs[VARIANT, loops[program].name] = loop
+        with start_guests(setting, artifacts, 1) as guest:
             guest.make(programs)  # the guest starts, the programs are shipped
-            for _, (one, loop_) in itertools.product(range(turns), loops.items()):
-                said.report.step("bench", f"trial, {one.name}")
+            for _, (program, loop_program) in itertools.product(range(turns), loops.items()):
+                setting.report.step("bench", f"trial, {program.name}")
                 begun = time.monotonic()
-                guest.make([one] * block)
-                bench.note(f"harness: {one.name}", (time.monotonic() - begun) / block)
-                (looped,) = guest.make([loop_])
-                bench.note(f"loop: {one.name}", looped.seconds / block)
-        for one in programs:
-            bench.row(f"loop: {one.name}")
-            bench.ratio(f"harness: {one.name}", f"loop: {one.name}", 1.15)
+                guest.make([program] * block)
+                bench.note(f"harness: {program.name}", (time.monotonic() - begun) / block)
+                (trial,) = guest.make([loop_program])
+                bench.note(f"loop: {program.name}", trial.seconds / block)
+        for program in programs:
+            bench.row(f"loop: {program.name}")
+            bench.ratio(f"harness: {program.name}", f"loop: {program.name}", 1.15)
     return bench
 
 
@@ -208,20 +211,20 @@ def restores() -> Bench:
         f"Until the guest has answered its first command over SSH, {TURNS} times in turn. Boot: without the shipping"
         " of the libgo and of the agent. Restore: with both on it.",
     )
-    with setting() as said:
-        with said.fresh():
-            pass  # boots and saves it, if there is none yet
+    with open_setting() as setting:
+        with setting.fresh():
+            pass  # boots and saves a guest, if there is none yet
 
         def until_answer(guest: Callable[[], object]) -> None:
             with ExitStack() as stack:
-                # Ending a guest is not in the time.
+                # The end of the guest is not in the time.
                 begun = time.monotonic()
                 stack.enter_context(guest())  # type: ignore[arg-type]
                 bench.note(guest.__name__, time.monotonic() - begun)
 
         for _ in range(TURNS):
-            until_answer(said.boot)
-            until_answer(said.fresh)
+            until_answer(setting.boot)
+            until_answer(setting.fresh)
     bench.seconds = {"cold boot": bench.seconds["boot"], "restore": bench.seconds["fresh"]}
     bench.row("cold boot")
     bench.ratio("restore", "cold boot", 0.1)
@@ -236,27 +239,27 @@ def files_by_disk() -> Bench:
         " Disk: the file system is made, mounted, read whole for its checksums. SSH: they are uploaded. The boot is not"
         " in the time.",
     )
-    with setting() as said:
-        built = said.built([])
-        other = read_variants([OTHER], [said.tools.triple], said.configuration)
-        built.libgos.update(build_variants(other.values(), said.tools, said.cache, said.report))
-        contents = built.contents(said.guest, [VARIANT, OTHER])
-        agent, mount = built.agent_target(said.guest), f"{said.guest.folder}/data"
+    with open_setting() as setting:
+        artifacts = setting.build([])
+        other = read_variants([OTHER], [setting.tools.triple], setting.configuration)
+        artifacts.libgos.update(build_variants(other.values(), setting.tools, setting.cache, setting.report))
+        contents = artifacts.contents(setting.guest, [VARIANT, OTHER])
+        agent, mount = artifacts.agent_target(setting.guest), f"{setting.guest.folder}/data"
         for _ in range(LONG_TURNS):
-            with said.boot() as shell:
+            with setting.boot() as shell:
                 begun = time.monotonic()
-                for target, source_ in contents.items():
-                    shell.put(source_.read_bytes(), target)
+                for target, file in contents.items():
+                    shell.put(file.read_bytes(), target)
                 bench.note("SSH", time.monotonic() - begun)
-            image = said.folder / "data.img"
+            image = setting.folder / "data.img"
             begun = time.monotonic()
-            datadisk.make(contents, image, said.guest.os.creator)
-            made = time.monotonic() - begun
-            with said.boot(image) as shell:
+            datadisk.make(contents, image, setting.guest.os.creator)
+            creation = time.monotonic() - begun
+            with setting.boot(image) as shell:
                 begun = time.monotonic()
-                datadisk.bring(shell, said.guest.mounts(mount), mount, contents, agent)
-                bench.note("disk", made + time.monotonic() - begun)
-    bench.row("SSH", words=f"{sum(one.stat().st_size for one in contents.values()) / 1e6:.0f} MB")
+                datadisk.bring(shell, setting.guest.mounts(mount), mount, contents, agent)
+                bench.note("disk", creation + time.monotonic() - begun)
+    bench.row("SSH", note=f"{sum(file.stat().st_size for file in contents.values()) / 1e6:.0f} MB")
     bench.ratio("disk", "SSH", 0.2)
     return bench
 
@@ -269,16 +272,16 @@ def guests_side_by_side() -> Bench:
         f"Time of {block} trials, {TURNS} times in turn; the guests are there already. Trials of the same two programs"
         f" one after the other. This machine has {os.cpu_count()} cores.",
     )
-    with setting() as said:
-        programs = samples(said.folder)
-        built = said.built(programs)
-        with trials(said, built, 1) as one, trials(said, built, 2) as two:
-            for each in (one, two):
-                each.make(programs * 4)
+    with open_setting() as setting:
+        programs = samples(setting.folder)
+        artifacts = setting.build(programs)
+        with start_guests(setting, artifacts, 1) as single, start_guests(setting, artifacts, 2) as pair:
+            for guests in (single, pair):
+                guests.make(programs * 4)
             for _ in range(TURNS):
-                said.report.step("bench", "guests")
-                bench.measure("one guest", lambda: one.make(programs * (block // 2)))
-                bench.measure("two guests", lambda: two.make(programs * (block // 2)))
+                setting.report.step("bench", "guests")
+                bench.measure("one guest", lambda: single.make(programs * (block // 2)))
+                bench.measure("two guests", lambda: pair.make(programs * (block // 2)))
     bench.row("one guest")
     bench.ratio("two guests", "one guest", 1.8, inverse=True)
     return bench
@@ -296,54 +299,55 @@ def against_dejagnu() -> Bench:
         " same words, the harness on all cores."
         " Only the harness compares output with .out files.",
     )
-    with setting() as said, said.fresh() as guest:
-        plain = [one for one in dejagnu.go_tests(said) if one.kind == "run" and not one.build.packages]
-        programs = plain[:: len(plain) // number][:number]
-        built = said.built(programs)
-        other = dejagnu.DejaGnu(said, guest, {one: built.programs[VARIANT, one.name] for one in programs})
+    with open_setting() as setting, setting.fresh() as guest:
+        simple = [test for test in dejagnu.go_tests(setting) if test.kind == "run" and not test.build.packages]
+        programs = simple[:: len(simple) // number][:number]
+        artifacts = setting.build(programs)
+        executables = {program: artifacts.programs[VARIANT, program.name] for program in programs}
+        board = dejagnu.DejaGnu(setting, guest, executables)
         results: dict[str, str] = {}
-        made: dict[str, Trial] = {}
+        trials: dict[str, Trial] = {}
 
         def run_dejagnu(compiling: bool) -> None:
-            results.update(other.run(compiling))
+            results.update(board.run(compiling))
 
         def run_harness(compiling: bool) -> None:
-            if compiling:  # what is in the cache already is made again, the same
-                for executable in built.programs.values():
+            if compiling:  # the harness finds nothing in the cache, and compiles the same programs again
+                for executable in artifacts.programs.values():
                     shutil.rmtree(executable.parent)
-            made.update(dejagnu.by_harness(said, programs))
+            trials.update(dejagnu.run_harness(setting, programs))
 
         try:
             for _, compiling in itertools.product(range(LONG_TURNS), (False, True)):
-                for name, what in (("DejaGnu", run_dejagnu), ("harness", run_harness)):
+                for name, run in (("DejaGnu", run_dejagnu), ("harness", run_harness)):
                     step = f"{name}, {'compiling' if compiling else 'compiled'}"
-                    said.report.step("bench", step)
-                    bench.measure(step, partial(what, compiling))
+                    setting.report.step("bench", step)
+                    bench.measure(step, partial(run, compiling))
         finally:
-            other.close()
+            board.close()
     for kind in ("compiled", "compiling"):
         bench.row(f"DejaGnu, {kind}")
         bench.ratio(f"harness, {kind}", f"DejaGnu, {kind}", 3, inverse=True)
-    differ = [name for name, result in results.items() if (result == "PASS") != (made[name].verdict == "pass")]
+    differ = [name for name, result in results.items() if (result == "PASS") != (trials[name].verdict == "pass")]
     passed = sum(result == "PASS" for result in results.values())
-    told = f"{passed} of {len(results)} pass with DejaGnu, {len(differ)} differ"
-    bench.rows.append(("verdicts", "", "", told, f"the same: {'missed' if differ else 'met'}"))
+    summary = f"{passed} of {len(results)} pass with DejaGnu, {len(differ)} differ"
+    bench.rows.append(("verdicts", "", "", summary, f"the same: {'missed' if differ else 'met'}"))
     for name in differ:
         bench.rows.append(
-            (f"  {name}", "", "", f"DejaGnu {results[name]}, harness {made[name].verdict}", made[name].reason)
+            (f"  {name}", "", "", f"DejaGnu {results[name]}, harness {trials[name].verdict}", trials[name].reason)
         )
     return bench
 
 
 @contextmanager
 def caches(number: int) -> Iterator[list[Cache]]:
-    """Empty caches that share GCC's unpacked source, which every build finds there."""
+    """Empty caches."""
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
         yield [Cache(Path(folder) / str(place)) for place in range(number)]
 
 
 def libgo_builds() -> Bench:
-    """A full build, an incremental one, and one that is there already; and that the incremental one is right."""
+    """A full build, an incremental one, and one that is cached already; and a check of the incremental one."""
     configuration = conf.load()
     tools = toolchain.find("linux-i386", configuration)
     go, c = "no-thread-destruction", "explicit-stack-size"
@@ -358,12 +362,13 @@ def libgo_builds() -> Bench:
 
         def make(name: str, into: Cache = cache, whole: bool = False) -> libgo.Libgo:
             label = f"libgo {name}{', whole' * whole}"
-            made = libgo.build(tools, variants[name].recipe, into, lambda text: report.step(label, text), whole=whole)
+            progress = partial(report.step, label)
+            library = libgo.build(tools, variants[name].recipe, into, progress, whole=whole)
             report.step(label, READY)
-            return made
+            return library
 
-        for one in (cache, other):
-            source.unpack(tools, one)
+        for each in (cache, other):
+            source.unpack(tools, each)
         bench.measure("full build", lambda: make("pristine"))
         bench.measure(f"incremental build: {go}, a Go function", lambda: make(go))
         bench.measure(f"incremental build: {c}, a C function", lambda: make(c))
@@ -373,16 +378,16 @@ def libgo_builds() -> Bench:
         for name, goal in zip(list(bench.seconds)[1:4], (0.1, 0.1, 0.01), strict=True):
             bench.ratio(name, "full build", goal)
         stripped = []
-        for place, made in enumerate((make(go), make(go, other, whole=True))):
-            # Debugging information may name other lines where inlined functions stand; nothing else may differ.
+        for place, build in enumerate((make(go), make(go, other, whole=True))):
+            # Debugging information may have other lines for inlined functions; nothing else may differ.
             stripped.append(cache.root / f"stripped{place}")
-            subprocess.run([tools.tool("strip"), "--strip-debug", "-o", stripped[-1], made.library], check=True)
-        words = (
+            subprocess.run([tools.tool("strip"), "--strip-debug", "-o", stripped[-1], build.library], check=True)
+        note = (
             "the library is the incremental one's, byte for byte"
             if filecmp.cmp(stripped[0], stripped[1], shallow=False)
             else "ANOTHER LIBRARY than the incremental one"
         )
-        bench.row(f"whole build: {go}", words=words)
+        bench.row(f"whole build: {go}", note=note)
     return bench
 
 
@@ -390,20 +395,20 @@ def simulated_bisects() -> Bench:
     """The trials of synthetic bisects against those of a plain one."""
     bench = Bench(
         "bisect",
-        "Synthetic bisects with coins for guests: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
-        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect is told these chances, and what does"
+        "Synthetic bisects with random outcomes: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
+        " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect knows these chances, and what does"
         " not build; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds"
         " two hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of hunks.",
     )
     bench.columns = ("bisects", "trials each", "plain bisect", "ratio", "goal")
 
-    def row(name: str, made: bisects.Many, goal: bool) -> None:
-        ratio = made.trials / made.plain
+    def row(name: str, summary: bisects.Summary, goal: bool) -> None:
+        ratio = summary.trials / summary.plain
         met = f"at most 0.5: {'met' if ratio <= 0.5 else 'missed'}" if goal else ""
-        bench.rows.append((name, f"{made.trials:.1f}", f"{made.plain:.1f}", f"{ratio:.2f}", met))
-        met = "met" if made.right >= made.claimed - made.spread else "missed"
-        claimed = f"claimed {made.claimed:.1%} ± {made.spread:.1%}"
-        bench.rows.append((f"  right of {made.found}", f"{made.right:.1%}", "", claimed, f"as claimed: {met}"))
+        bench.rows.append((name, f"{summary.trials:.1f}", f"{summary.plain:.1f}", f"{ratio:.2f}", met))
+        met = "met" if summary.right >= summary.claimed - summary.spread else "missed"
+        claimed = f"claimed {summary.claimed:.1%} ± {summary.spread:.1%}"
+        bench.rows.append((f"  right of {summary.answers}", f"{summary.right:.1%}", "", claimed, f"as claimed: {met}"))
 
     row("one or two hunks", bisects.many("any", 2000, seed=7), goal=True)
     row("one commit", bisects.many("prefixes", 2000, seed=7), goal=False)
@@ -414,49 +419,52 @@ def simulated_bisects() -> Bench:
 
 
 def report_of_many() -> Bench:
-    """The report of 100,000 trials: to write it, to open it, and to use it."""
+    """The report of 100,000 trials: writing it, opening it and using it."""
     from playwright.sync_api import Page, sync_playwright
 
     bench = Bench(
         "report",
         "A made-up run of 100,000 trials in a store: 1,000 programs, two guests, two variants, 25 trials. Opened: until"
-        " the matrix is there and all has been loaded. Used: until what is asked for is shown.",
+        " the matrix is there and all has been loaded. Used: until the result is shown.",
     )
     programs = runs.names(1000)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         store = Store(Path(folder) / "results.sqlite")
-        run_ = store.begin(RunPlan(guests=[*runs.GUESTS], variants=[*runs.VARIANTS], programs=programs, trials=25))
+        plan = RunPlan(guests=[*runs.GUESTS], variants=[*runs.VARIANTS], programs=programs, trials=25)
+        number = store.begin(plan)
         for trial in runs.trials(programs, each=25):
-            store.add(run_, trial)
+            store.add(number, trial)
         file = Path(folder) / "report.html"
-        made: list[Matrix] = []
-        bench.measure("count the trials", lambda: made.append(load_matrix(store, store.run(run_))))
-        bench.measure("write the page", lambda: page.write(file, made[0], store.trials(run_), (), store.collected))
+        matrices: list[Matrix] = []
+        bench.measure("count the trials", lambda: matrices.append(load_matrix(store, store.run(number))))
+        bench.measure(
+            "write the page", lambda: page.write(file, matrices[0], store.trials(number), (), store.collected)
+        )
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
         for _ in range(TURNS):
-            shown = browser.new_page(viewport={"width": 1280, "height": 900})
+            tab = browser.new_page(viewport={"width": 1280, "height": 900})
 
-            def open_(shown: Page = shown) -> None:
-                shown.goto(file.as_uri())
-                shown.wait_for_selector("html[data-ready]")
+            def open_page(tab: Page = tab) -> None:
+                tab.goto(file.as_uri())
+                tab.wait_for_selector("html[data-ready]")
 
-            def look(shown: Page = shown) -> None:
-                shown.locator(".cell").first.click()
-                shown.wait_for_selector("#drawer .command")
+            def open_cell(tab: Page = tab) -> None:
+                tab.locator(".cell").first.click()
+                tab.wait_for_selector("#drawer .command")
 
-            bench.measure("open it", open_)
-            bench.measure("filter it by a word", partial(shown.fill, "#filter-text", "program-99"))
-            bench.measure("open a cell", look)
-            shown.close()
+            bench.measure("open it", open_page)
+            bench.measure("filter it by a word", partial(tab.fill, "#filter-text", "program-99"))
+            bench.measure("open a cell", open_cell)
+            tab.close()
         browser.close()
         bench.row("count the trials")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         bench.row(
-            "write the page", words=f"{file.stat().st_size / 1e6:.1f} MB; this process took {peak:.0f} MiB at most"
+            "write the page", note=f"{file.stat().st_size / 1e6:.1f} MB; this process took {peak:.0f} MiB at most"
         )
         for name, goal in (("open it", 3.0), ("filter it by a word", 0.5), ("open a cell", 0.5)):
             met = "met" if statistics.median(bench.seconds[name]) < goal else "missed"
-            bench.row(name, words=f"under {goal:g} s: {met}")
+            bench.row(name, note=f"under {goal:g} s: {met}")
     return bench
 
 
@@ -473,13 +481,13 @@ PARTS = {
 
 
 def main() -> None:
-    """Run the parts that are named, by default all."""
+    """Run the named parts, by default all."""
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
     if unknown:
         sys.exit(f"bench: no part named {unknown[0]}; known: {', '.join(PARTS)}")
     chosen = sys.argv[1:] or list(PARTS)
     if "dejagnu" in chosen and not shutil.which("runtest"):
-        sys.exit("bench: no DejaGnu on this machine; Debian's package is dejagnu: apt-get install dejagnu")
+        sys.exit("bench: DejaGnu is not installed: apt-get install dejagnu")
     for name in chosen:
         PARTS[name]().show()
 

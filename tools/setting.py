@@ -1,6 +1,6 @@
-"""A guest, a libgo and all that belongs to them, for what works with the engine's own parts: benchmarks and DejaGnu.
+"""A guest, a libgo and all that belongs to them, for benchmarks and DejaGnu, which use the harness's own parts.
 
-Nothing of the user's but his builds, images and saved guests is used, and nothing of it changed.
+Uses the user's builds, images and saved guests, and nothing else of his; changes none of it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from harness.images.bootfiles import find_boot_files
 from harness.programs.model import Program
 from harness.progress import Reporter
 
-#: The guest that all is measured on.
+#: The guest of all measurements.
 GUEST = "linux-i386"
 
 
 class Setting:
-    """What there is to work with: the control guest's files, a libgo, the agent, a pool.
+    """The control guest's files, a libgo, the agent, and a way to start guests with them.
 
     Args:
-        folder: for what is gone afterwards.
-        report: told what is going on.
-        variant: the libgo.
+        folder: a temporary folder.
+        report: shows the steps.
+        variant: the name of the libgo.
     """
 
     def __init__(self, folder: Path, report: Reporter, variant: str) -> None:
@@ -48,29 +48,32 @@ class Setting:
         self.libgo = build_variants(self.variants.values(), self.tools, self.cache, report)[variant]
         self.agent = program.build_agent(AGENT_SOURCE, self.tools, self.cache)
 
-    def say(self, text: str) -> None:
-        """Tell what is done about the guest."""
+    def progress(self, text: str) -> None:
+        """Show the guest's step."""
         self.report.step(f"guest {GUEST}", text)
 
-    def built(self, programs: Iterable[Program]) -> Artifacts:
-        """What a crew needs to run programs."""
-        files = {(self.variant, one.name): program.build(one, self.tools, self.libgo, self.cache) for one in programs}
+    def build(self, programs: Iterable[Program]) -> Artifacts:
+        """Build programs, and return all that workers need to run them."""
+        executables = {
+            (self.variant, source.name): program.build(source, self.tools, self.libgo, self.cache)
+            for source in programs
+        }
 
-        def compile_output(variant: str, one: Program, output: bytes) -> Path:
-            return program.build_output(one, output, self.tools, self.libgo, self.cache)
+        def compile_output(variant: str, source: Program, output: bytes) -> Path:
+            return program.build_output(source, output, self.tools, self.libgo, self.cache)
 
-        return Artifacts(self.agent, {self.variant: self.libgo}, files, {}, compile_output)
+        return Artifacts(self.agent, {self.variant: self.libgo}, executables, {}, compile_output)
 
     @contextmanager
     def fresh(self) -> Iterator[Guest]:
-        """A guest with the agent and the libgo on it."""
-        built = self.built([])
-        contents = built.contents(self.guest, [self.variant])
-        saved = Cache(self.folder)  # so that it holds these and no more, which a restore's time depends on
-        agent = built.agent_target(self.guest)
-        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.say, agent=agent)
+        """A restored guest with the agent and the libgo."""
+        artifacts = self.build([])
+        contents = artifacts.contents(self.guest, [self.variant])
+        saved = Cache(self.folder)  # the time of a restore depends on what a saved guest holds
+        agent = artifacts.agent_target(self.guest)
+        pool = Pool(GUEST, self.guest, self.files, contents, saved, self.progress, agent=agent)
         with guest_folder(self.folder) as folder:
-            guest = pool.fresh(folder, self.say)
+            guest = pool.fresh(folder, self.progress)
             try:
                 yield guest
             finally:
@@ -78,11 +81,11 @@ class Setting:
 
     @contextmanager
     def boot(self, data: Path | None = None) -> Iterator[Shell]:
-        """A booted guest that has answered, with a file system on its data disk."""
+        """A guest that was booted and has answered, with a file system on its data disk."""
         with guest_folder(self.folder) as folder:
             machine = Machine(GUEST, self.guest, self.files, folder)
             try:
-                self.say("booting")
+                self.progress("booting")
                 machine.start(data=data)
                 shell = boot.wait(machine)
                 yield shell
@@ -92,7 +95,7 @@ class Setting:
 
 
 @contextmanager
-def setting(variant: str = "pristine") -> Iterator[Setting]:
-    """What there is to work with, gone after the block."""
+def open_setting(variant: str = "pristine") -> Iterator[Setting]:
+    """A setting with a temporary folder, which is removed after the block."""
     with tempfile.TemporaryDirectory() as folder, Reporter() as report:
         yield Setting(Path(folder), report, variant)

@@ -1,9 +1,9 @@
-"""A soak: many trials with faults at random, then the same trials in peace; both must end in the same matrix.
+"""A soak test: many trials with random faults, then the same trials without; both must end in the same matrix.
 
-Run on demand: `python -m tools.soak [TRIALS [SEED]]`, by default 2,000 trials and a seed of its own, which is printed.
-It takes one to two seconds a trial on two cores without KVM, both runs together. A fault comes every ten seconds or so
-and hits a few trials in a hundred. Ends with status 1 if a cell differs, a trial is lost or made twice, or anything is
-left behind.
+Run on demand: `python -m tools.soak [TRIALS [SEED]]`, by default 2,000 trials and a random seed, which is printed. It
+takes one to two seconds for each trial on two cores without KVM, both runs together. A fault comes every ten seconds or
+so and hits a few trials in a hundred. The exit status is 1 if a cell differs, a trial is lost or made twice, or
+a process or file is left behind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -44,20 +44,20 @@ PROGRAMS |= {
 }
 #: Seconds between two faults, on average.
 PAUSE = 10.0
-#: What waits long is made to wait less: QEMU's monitor, and the clock that takes a gap for sleep.
+#: Shorter waits, of QEMU's monitor and of the clock that takes a gap for sleep.
 SHORTER = "from harness.guest import monitor; monitor.SHORT = 4.0\nfrom harness import clock; clock.GAP = 3.0"
 
 
 class Soak:
-    """One run that is disturbed, in a process that is started again as often as it ends too early."""
+    """One run, resumed as often as its process ends too early; with faults, unless it is the peaceful one."""
 
-    def __init__(self, work: Path, suite: Path, rounds: int, chance: random.Random, peaceful: bool) -> None:
-        self._work, self._chance, self._peaceful = work, chance, peaceful
+    def __init__(self, work: Path, suite: Path, rounds: int, rng: random.Random, peaceful: bool) -> None:
+        self._work, self._rng, self._peaceful = work, rng, peaceful
         self._begin = ["run", suite, "--variant", "pristine", "--jobs", 2, "--trials", rounds, "--work", work]
         self.hits: Counter[str] = Counter()
         self.ends: Counter[int] = Counter()
         self.problems: list[str] = []
-        self.peak = self.files = 0
+        self.peak_mib = self.open_files = 0
         self.seconds = 0.0
 
     def run(self) -> None:
@@ -76,25 +76,25 @@ class Soak:
                 process = self._start(["run", "--resume", "--work", self._work])
                 due = time.monotonic() + 10
             elif not self._peaceful and time.monotonic() > due:
-                due = time.monotonic() + self._chance.expovariate(1 / PAUSE)
-                name, fault = self._chance.choice(list(FAULTS.items()))
+                due = time.monotonic() + self._rng.expovariate(1 / PAUSE)
+                name, fault = self._rng.choice(list(FAULTS.items()))
                 if fault(self, process):
                     self.hits[name] += 1
             time.sleep(0.2)
         self.seconds = time.monotonic() - begun
-        self._look()
+        self._check_leftovers()
 
     @property
     def _log(self) -> Path:
         return self._work.with_suffix(".log")
 
     def _start(self, words: list[object]) -> Popen[str]:
-        self._look()
+        self._check_leftovers()
         with self._log.open("a") as log:
             return faults.start(*words, before=SHORTER, output=log)
 
-    def _look(self) -> None:
-        """Look for what an ended process left; what kills QEMU needs a moment."""
+    def _check_leftovers(self) -> None:
+        """Check that the ended process left nothing behind; the end of its QEMUs takes a moment."""
         try:
             faults.until(lambda: not faults.left_behind(self._work), 20)
         except AssertionError:
@@ -103,30 +103,31 @@ class Soak:
     def _measure(self, process: Popen[str]) -> None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            self.files = max(self.files, len(os.listdir(f"/proc/{process.pid}/fd")))
-        except OSError:
+            self.open_files = max(self.open_files, len(os.listdir(f"/proc/{process.pid}/fd")))
+        except OSError:  # the process has ended
             return
         if "VmHWM" in status:
-            self.peak = max(self.peak, int(status.partition("VmHWM:")[2].split()[0]) >> 10)
+            self.peak_mib = max(self.peak_mib, int(status.partition("VmHWM:")[2].split()[0]) >> 10)
 
     def qemu(self) -> int | None:
-        """One of its QEMUs."""
-        found = faults.qemus(self._work)
-        return self._chance.choice(found) if found else None
+        """The process id of one of its QEMUs; None if there is none."""
+        qemus = faults.qemus(self._work)
+        return self._rng.choice(qemus) if qemus else None
 
     def in_guest(self, command: str) -> bool:
-        """Have one of its guests do something, over SSH."""
-        words = faults.processes(self._work).get(self.qemu() or 0, [])
-        port = next((int(word.rpartition(":")[2].partition("-")[0]) for word in words if "hostfwd" in word), 0)
+        """Run a command in one of its guests. Returns whether there is one."""
+        arguments = faults.processes(self._work).get(self.qemu() or 0, [])
+        forwards = (argument for argument in arguments if "hostfwd" in argument)
+        port = next((int(forward.rpartition(":")[2].partition("-")[0]) for forward in forwards), 0)
         try:
             shell = Shell.connect(port, "root", image.ssh_key(), None, 5)
             shell.run(command, 2)
         except GuestError:
-            pass
+            pass  # the command ends the connection, or another fault did
         return bool(port)
 
     def lock(self, process: Popen[str]) -> bool:
-        """Hold the results for some seconds."""
+        """Lock the results for some seconds. Returns whether they could be locked."""
         database = sqlite3.connect(self._work / "results.sqlite", timeout=5, isolation_level=None)
         try:
             database.execute("BEGIN IMMEDIATE")
@@ -137,10 +138,10 @@ class Soak:
         return True
 
     def sleep(self, process: Popen[str]) -> bool:
-        """Stop the harness and its QEMUs for longer than the clock takes for a gap."""
-        everyone = [*faults.qemus(self._work), process.pid]
+        """Stop the harness and its QEMUs for so long that the clock takes it for sleep."""
+        pids = [*faults.qemus(self._work), process.pid]
         for number in (signal.SIGSTOP, signal.SIGCONT):
-            for pid in everyone:
+            for pid in pids:
                 _kill(pid, number)
             time.sleep(5 if number == signal.SIGSTOP else 0)
         return True
@@ -149,19 +150,19 @@ class Soak:
 def _kill(pid: int | None, number: int) -> bool:
     try:
         os.kill(pid or 1 << 22, number)
-    except ProcessLookupError:
+    except ProcessLookupError:  # it has ended; 1 << 22 is no process's id
         return False
     return True
 
 
-def _twice(process: Popen[str]) -> bool:
+def _interrupt_twice(process: Popen[str]) -> bool:
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     return True
 
 
-def _one(number: int) -> Callable[[Soak, Popen[str]], bool]:
+def _send(number: int) -> Callable[[Soak, Popen[str]], bool]:
     return lambda soak, process: _kill(process.pid, number)
 
 
@@ -174,56 +175,72 @@ FAULTS: dict[str, Callable[[Soak, Popen[str]], bool]] = {
     "guest: network down": lambda soak, process: soak.in_guest("ip link set eth0 down"),
     "results locked": Soak.lock,
     "asleep": Soak.sleep,
-    "harness: SIGKILL": _one(signal.SIGKILL),
-    "harness: SIGTERM": _one(signal.SIGTERM),
-    "harness: SIGINT": _one(signal.SIGINT),
-    "harness: SIGINT twice": lambda soak, process: _twice(process),
+    "harness: SIGKILL": _send(signal.SIGKILL),
+    "harness: SIGTERM": _send(signal.SIGTERM),
+    "harness: SIGINT": _send(signal.SIGINT),
+    "harness: SIGINT twice": lambda soak, process: _interrupt_twice(process),
 }
 
 
-def matrix(work: Path) -> dict[str, tuple[Any, ...]]:
-    """What must be the same: each cell's verdict, counts and crashes. What a dump says of a hang is luck."""
+class Cell(NamedTuple):
+    """The part of a cell that does not depend on luck."""
+
+    verdict: str
+    counts: dict[str, int]
+    lost: int
+    signatures: list[Any] | None
+
+
+def matrix(work: Path) -> dict[str, Cell]:
+    """The cells as they must be in both runs. The signature of a hang depends on luck."""
     cells = json.loads((work / "runs" / "1" / "matrix.json").read_text())["cells"]
     return {
-        one["program"]: (one["verdict"], one["counts"], one["lost"], one["verdict"] == "hang" or one["signatures"])
-        for one in cells
+        cell["program"]: Cell(
+            cell["verdict"], cell["counts"], cell["lost"], None if cell["verdict"] == "hang" else cell["signatures"]
+        )
+        for cell in cells
     }
 
 
 def main() -> int:
-    """Soak; returns the exit status."""
+    """Make both runs and compare them. Returns the exit status."""
     trials, seed, *_ = [*map(int, sys.argv[1:]), *[2000, random.randrange(1 << 32)][len(sys.argv) - 1 :]]
     rounds = max(1, trials // len(PROGRAMS))
     trials = rounds * len(PROGRAMS)
     print(f"seed {seed}: {trials} trials, {rounds} of each of {len(PROGRAMS)} programs", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     suite = faults.write(folder / "soak", PROGRAMS)
-    chance = random.Random(seed)
-    soaks = {name: Soak(folder / name, suite, rounds, chance, name == "peace") for name in ("faults", "peace")}
-    table = Table("run", "seconds", "trials", "spoilt", "troubles", "ends by status", "peak MiB", "open files")
+    rng = random.Random(seed)
+    soaks = {name: Soak(folder / name, suite, rounds, rng, name == "peace") for name in ("faults", "peace")}
+    table = Table("run", "seconds", "trials", "infra errors", "events", "ends by status", "peak MiB", "open files")
     problems = []
     for name, soak in soaks.items():
         soak.run()
-        made = faults.counts(folder / name, errors=True)
-        spoilt = sum(count for (_, verdict), count in made.items() if verdict == "error")
-        troubles = len(Store(folder / name / "results.sqlite").events(1))
-        stored = sum(made.values()) - spoilt
-        row = [round(soak.seconds), stored, spoilt, troubles, dict(soak.ends), soak.peak, soak.files]
+        counts = faults.counts(folder / name, errors=True)
+        errors = sum(count for (_, verdict), count in counts.items() if verdict == "error")
+        events = len(Store(folder / name / "results.sqlite").events(1))
+        stored = sum(counts.values()) - errors
+        row = [round(soak.seconds), stored, errors, events, dict(soak.ends), soak.peak_mib, soak.open_files]
         table.add_row(name, *map(str, row))
         problems += soak.problems
         print(f"{name}: {row}; {dict(soak.hits)}", flush=True)
     if not problems:
         disturbed, undisturbed = (matrix(folder / name) for name in soaks)
-        problems += [f"{one}: {disturbed[one]}, in peace {undisturbed[one]}" for one in undisturbed
-                     if disturbed[one] != undisturbed[one]]  # fmt: skip
-        # Equal matrices could both be wrong: the programs' own verdicts are known.
-        wanted = {
+        problems += [
+            f"{program}: {disturbed[program]}, in peace {cell}"
+            for program, cell in undisturbed.items()
+            if disturbed[program] != cell
+        ]
+        # Equal matrices could both be wrong, but the verdicts of the programs are known.
+        expected = {
             f"soak/{name}": {**dict.fromkeys(JUDGED, 0), fault.verdicts[0]: rounds} for name, fault in PROGRAMS.items()
         }
-        problems += [f"{one}: {counts}" for one, (_, counts, *_) in undisturbed.items() if counts != wanted[one]]
+        problems += [
+            f"{program}: {cell.counts}" for program, cell in undisturbed.items() if cell.counts != expected[program]
+        ]
     Console(width=120).print(table)
     if problems:
-        print(*problems, f"all of it: {folder}", sep="\n")
+        print(*problems, f"results and logs: {folder}", sep="\n")
         return 1
     shutil.rmtree(folder)
     print("the matrices are the same")

@@ -19,20 +19,20 @@ from harness import conf, paths
 from harness.build import libgo, steps, toolchain
 from harness.cache import Cache
 
-#: Runs a compiler, and adds a line to the file that comes first: its output's name, and its seconds of processor time.
+#: Runs a compiler, and adds a line to the record: the output's name and the seconds of processor time.
 _TIMED = """#!{python}
 import resource, subprocess, sys
 status = subprocess.run([{compiler!r}, *sys.argv[1:]]).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 if "-o" in sys.argv and "-c" in sys.argv:
     with open({record!r}, "a") as file:
-        file.write(f"{{sys.argv[sys.argv.index('-o') + 1]}} {{used.ru_utime + used.ru_stime:.3f}}\\n")
+        file.write(f"{{sys.argv[sys.argv.index('-o') + 1]}} {{usage.ru_utime + usage.ru_stime:.3f}}\\n")
 sys.exit(status)
 """
 
 
 def main() -> None:
-    """Build, and write the file."""
+    """Build a libgo, and write the file."""
     tools = toolchain.find("linux-i386", conf.load([]))
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
@@ -50,15 +50,15 @@ def main() -> None:
         (tree,) = (Path(folder) / "cache" / "libgo-tree").glob("[!.]*")
         build = tree / "build" / "libgo"
         seconds = dict(line.split() for line in record.read_text().splitlines())
-        found: dict[str, tuple[float, list[str]]] = {}
+        costs: dict[str, tuple[float, list[str]]] = {}
         for output, used in seconds.items():
             name = steps.name(output)
             if (build / f"{name}.lo").is_file() or (build / f"{name}.o").is_file():
-                found[name] = (round(float(used), 2), steps.imports(build / f"{name}.lo.dep"))
-    rows = [f" {json.dumps(name)}: {json.dumps(step)}" for name, step in sorted(found.items())]
+                costs[name] = (round(float(used), 2), steps.imports(build / f"{name}.lo.dep"))
+    rows = [f" {json.dumps(name)}: {json.dumps(step)}" for name, step in sorted(costs.items())]
     file = Path(libgo.__file__).with_name("libgo-steps.json")
     file.write_text("{\n" + ",\n".join(rows) + "\n}\n")
-    print(f"{len(rows)} steps, {sum(step[0] for step in found.values()):.0f} seconds: {file}")
+    print(f"{len(rows)} steps, {sum(step[0] for step in costs.values()):.0f} seconds: {file}")
 
 
 if __name__ == "__main__":

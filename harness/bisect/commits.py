@@ -1,6 +1,6 @@
-"""A range of commits of GCC's git repository as units of a bisect, and GCC's source as it was at its beginning.
+"""A range of commits of GCC's git repository as units of a bisect, and GCC's source at the beginning of the range.
 
-Only commits are read, with git's own commands; nothing in the repository is changed. Knows nothing of building.
+Reads commits with git's own commands, and changes nothing in the repository. Knows nothing of building.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from harness.build.source import PARTS, SCRIPTS
 from harness.cache import Cache, digest
 from harness.errors import BuildError, ConfigError
 
-#: What of libgo's folder counts. Test data go into no library, and some of them are binary.
+#: The files whose changes count. Test data are not part of the library, and some of them are binary.
 _PATHS = ("libgo", ":(exclude,glob)libgo/**/testdata/**")
-#: Options that make the same patch whatever the user's settings are.
-_PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+#: Options with which git makes the same patch under all settings of the user.
+_DIFF_OPTIONS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
 
 
 class Commits:
@@ -30,10 +30,13 @@ class Commits:
         text: GOOD..BAD, as git takes them.
 
     Attributes:
-        units: the commits. The first so many of them together are what can be built.
+        good, bad: the ids of the ends of the range.
+        ids: the ids of the commits.
+        units: the commits. Only the first ones together can be built.
+        needs, likely: empty, as prefixes have no needs.
 
     Raises:
-        ConfigError: it is no repository, has changes that are not committed, or the range is none.
+        ConfigError: it is not a repository, has uncommitted changes, or the range is invalid.
         ToolMissing: git is not installed.
     """
 
@@ -41,14 +44,14 @@ class Commits:
         self._repository = repository
         good, dots, bad = text.partition("..")
         if not dots or not good or not bad or bad.startswith("."):
-            raise ConfigError(f"{text!r} is not a range of commits; it is written GOOD..BAD")
+            raise ConfigError(f"{text!r} is not a range of commits; write GOOD..BAD")
         try:
             self._git("rev-parse", "--git-dir")
         except BuildError as error:
-            raise ConfigError(f"{repository}: is not a git repository") from error
+            raise ConfigError(f"{repository} is not a git repository") from error
         if self._git("status", "--porcelain", "--untracked-files=no"):
             raise ConfigError(
-                f"{repository}: has changes that are not committed, which a bisect of commits would leave out;"
+                f"{repository} has uncommitted changes, which a bisect of commits would leave out;"
                 " commit them, or put them away with git stash"
             )
         self.good, self.bad = self._commit(good), self._commit(bad)
@@ -56,42 +59,35 @@ class Commits:
             self._git("merge-base", "--is-ancestor", self.good, self.bad)
         except BuildError as error:
             raise ConfigError(f"{repository}: {good} is not an ancestor of {bad}") from error
-        arguments = (
-            "rev-list",
-            "--reverse",
-            "--first-parent",
-            "--topo-order",
-            f"{self.good}..{self.bad}",
-            "--",
-            *_PATHS,
-        )
-        self.ids = self._text(*arguments).split()
+        order = ("--reverse", "--first-parent", "--topo-order")
+        self.ids = self._text("rev-list", *order, f"{self.good}..{self.bad}", "--", *_PATHS).split()
         if not self.ids:
             raise ConfigError(f"{repository}: no commit of {text} changes libgo")
+        subjects = [self._text("log", "-1", "--format=%s", commit) for commit in self.ids]
         self.units = [
-            Unit(commit[:12], "libgo", self._text("log", "-1", "--format=%s", commit), "") for commit in self.ids
+            Unit(commit[:12], "libgo", subject, "") for commit, subject in zip(self.ids, subjects, strict=True)
         ]
         self.needs: set[tuple[int, int]] = set()
         self.likely: dict[tuple[int, int], float] = {}
 
     def compose(self, chosen: Collection[int]) -> bytes:
-        """The patch that the first so many commits make together; b"" for none."""
-        return self._git("diff", *_PLAIN, self.good, self.ids[max(chosen)], "--", *_PATHS) if chosen else b""
+        """The patch of all commits up to the last of `chosen`; b"" for none."""
+        return self._git("diff", *_DIFF_OPTIONS, self.good, self.ids[max(chosen)], "--", *_PATHS) if chosen else b""
 
     def between(self, first: int, last: int) -> bytes:
-        """The patch of some commits that follow each other."""
-        return self._git("diff", *_PLAIN, f"{self.ids[first]}^", self.ids[last], "--", *_PATHS)
+        """The patch of the commits from `first` to `last`."""
+        return self._git("diff", *_DIFF_OPTIONS, f"{self.ids[first]}^", self.ids[last], "--", *_PATHS)
 
     def source(self, cache: Cache) -> Path:
-        """GCC's source at the beginning of the range, as far as libgo needs it, unpacked once. Raises BuildError."""
+        """What libgo needs of GCC's source at the beginning of the range, unpacked once. Raises BuildError."""
 
         def unpack(staging: Path) -> None:
             names = set(self._text("ls-tree", "-r", "--name-only", self.good, "--", *PARTS).split("\n"))
             parts = [part for part in PARTS if any(name == part or name.startswith(f"{part}/") for name in names)]
             top = self._text("ls-tree", "--name-only", self.good).split("\n")
-            wanted = [*parts, *(name for name in top if any(Path(name).match(pattern) for pattern in SCRIPTS))]
+            scripts = [name for name in top if any(Path(name).match(pattern) for pattern in SCRIPTS)]
             with tempfile.TemporaryFile() as archive:
-                archive.write(self._git("archive", "--format=tar", self.good, *wanted))
+                archive.write(self._git("archive", "--format=tar", self.good, *parts, *scripts))
                 archive.seek(0)
                 subprocess.run(["tar", "-x", "-C", staging, "--no-same-owner"], stdin=archive, check=True)
             if not (staging / "libgo" / "configure").is_file():
@@ -103,12 +99,12 @@ class Commits:
         try:
             return self._text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         except BuildError as error:
-            raise ConfigError(f"{self._repository}: has no commit {name}") from error
+            raise ConfigError(f"{self._repository} has no commit {name}") from error
 
     def _text(self, *arguments: str) -> str:
         return self._git(*arguments).decode(errors="replace").strip()
 
     def _git(self, *arguments: str) -> bytes:
         if not self._repository.is_dir():
-            raise ConfigError(f"{self._repository}: is not there, or not a folder")
+            raise ConfigError(f"{self._repository} is not a folder")
         return worktree.git(self._repository, *arguments)

@@ -1,42 +1,43 @@
-"""The course of a bisect: what is asked, what counts as an answer of a trial, and what to do next.
+"""The course of a bisect: the outcome that is looked for, the trials that count, and the next set of units to try.
 
-First both ends are tried in turn, nothing and everything, until some outcome is seen to differ; then sets are tried as
-the search chooses them. All of it follows from the trials and the builds so far, so an interrupted bisect goes on as it
-would have. Knows units by their numbers, and trials by verdict and title; nothing of patches, builds or guests.
+First both ends are tried in turn, no unit and all units, until some outcome differs between them; then the sets that
+the search chooses. All of it follows from the trials and builds so far, so an interrupted bisect continues as it would
+have. Knows units by their numbers, and trials by verdict and title; nothing of patches, builds or guests.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.bisect.search import Answer, Costs, Search, Subset, alike, least_shown
 from harness.trial.record import JUDGED
 
-#: A difference between the ends is believed, and searched for, when it is so likely. The search goes on to doubt it.
+#: The probability from which a difference between the ends is searched for. The search can still refute it.
 DIFFERS = 0.8
-#: A set that shows nothing but other troubles in so many trials, but for so small a share, is left alone.
+#: A set is no longer tried when, of at least this many trials, less than this share count.
 _BLIND, _BLIND_SHARE = 5, 0.2
-#: A set of which no trial could be made, but so many were lost to the guest, is left alone too.
+#: A set is no longer tried when this many trials ended in infrastructure errors and none did otherwise.
 _LOST = 3
-#: Information, in nats, that a trial must tell that is made while something is built.
+#: Information, in nats, that makes a trial worth making while something is built.
 _MEANWHILE = 0.02
-#: So many times the trials of an end at most, a search is given up: what it sees fits nothing that it reckons with.
+#: A search is given up after this many times the trials of an end: no hypothesis explains what it has seen.
 _ENOUGH = 20
+#: The set of no units: the baseline.
 NOTHING: Subset = frozenset()
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is looked for in a trial: a verdict, or a text in the title (the signature, or else the reason)."""
+    """The outcome to look for in a trial: a verdict, or a text in the title (the signature, or else the reason)."""
 
     verdict: str = ""
     title: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Question:
-        """What a user asks for: one of the verdicts, or the text of a title."""
+        """A question as a user writes it: one of the verdicts, or a text in the title."""
         return cls(verdict=text) if text in JUDGED else cls(title=text)
 
     def __str__(self) -> str:
@@ -44,24 +45,24 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A trial that was judged: of which set, what it came to, and its signature or, without one, its reason."""
+class JudgedTrial:
+    """A trial of a set: its verdict, and its signature or, without one, its reason."""
 
     subset: Subset
     verdict: str
     title: str
 
     def shows(self, question: Question) -> bool:
-        """Whether it shows what is asked for."""
+        """Whether it shows the outcome."""
         return self.verdict == question.verdict if question.verdict else question.title in self.title
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A set that cannot be built, why, and after how many trials that was known."""
+class FailedBuild:
+    """A set that cannot be built, the reason, and the number of trials before that was known."""
 
     subset: Subset
-    why: str
+    reason: str
     after: int
 
 
@@ -70,9 +71,13 @@ class Case:
     """What is bisected; see `Search` for the units.
 
     Attributes:
-        confidence: how probable an answer must be.
-        most: trials of each end, at most, until a difference is seen.
-        asked: what the user asks for; None means whatever differs most.
+        units: how many there are.
+        prefixes: only sets of the first units can be built.
+        needs: pairs (u, v): u cannot be built without v.
+        likely: pairs that may be such, with their probabilities.
+        confidence: the probability that an answer must have.
+        max_trials: trials of each end, at most, until a difference is seen.
+        question: the outcome that the user looks for; None for the one that differs most.
     """
 
     units: int
@@ -80,8 +85,8 @@ class Case:
     needs: frozenset[tuple[int, int]] = frozenset()
     likely: Mapping[tuple[int, int], float] = field(default_factory=dict)
     confidence: float = 0.95
-    most: int = 40
-    asked: Question | None = None
+    max_trials: int = 40
+    question: Question | None = None
 
     @property
     def whole(self) -> Subset:
@@ -91,24 +96,24 @@ class Case:
 
 @dataclass(frozen=True)
 class Count:
-    """How a set's trials came out: that so many showed the outcome, of those that count; others do not."""
+    """The trials of a set: how many show the outcome, how many count, and how many others there are."""
 
     shown: int = 0
     trials: int = 0
     others: int = 0
 
     def __str__(self) -> str:
-        return f"{self.shown} of {self.trials}" + (f" (and {self.others} with another trouble)" if self.others else "")
+        return f"{self.shown} of {self.trials}" + (f" (and {self.others} with another failure)" if self.others else "")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a bisect came to.
+    """The result of a bisect.
 
     Attributes:
-        question: what was asked, or, if nothing differs, what differs most.
+        question: the outcome that was looked for or, if none differs, the one that differs most.
         answer: None if there is no difference.
-        decided: whether the answer is as probable as was asked for.
+        decided: whether the answer has the probability that was asked for.
         none: the probability that there is no difference.
     """
 
@@ -122,17 +127,20 @@ class Course:
     """A bisect under way.
 
     Attributes:
-        seen: the trials, in their order; built: the sets that are there; failed: those that cannot be.
-        question: what is looked for; None until a difference is seen.
+        case: what is bisected.
+        trials: those that were judged, in their order.
+        built: the sets that have been built.
+        failed: the sets that cannot be built.
+        question: the outcome that is looked for; None until a difference is seen.
         pending: how many trials of a set are being made.
-        result: what it came to, once it is over.
+        result: None until the bisect is over.
     """
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.seen: list[Seen] = []
+        self.trials: list[JudgedTrial] = []
         self.built: dict[Subset, None] = {NOTHING: None, case.whole: None}
-        self.failed: list[Failed] = []
+        self.failed: list[FailedBuild] = []
         self.question: Question | None = None
         self.pending: Counter[Subset] = Counter()
         self._lost: Counter[Subset] = Counter()
@@ -143,22 +151,22 @@ class Course:
         self.search = Search(self.case.units, self.case.prefixes, self.case.needs, self.case.likely)
         for subset in self.built:
             self.search.builds(subset)
-        for failed in self.failed:
-            self.search.fails(failed.subset)
+        for build in self.failed:
+            self.search.fails(build.subset)
         for subset, times in self._lost.items():
             if times >= _LOST:
                 self.search.skip(subset)
         self._known = self._baseline_titles()
         if self.question:
-            for seen in self.seen:
-                self._learn(seen)
+            for trial in self.trials:
+                self._learn(trial)
 
-    # What was seen.
+    # Trials and builds so far.
 
-    def saw(self, seen: Seen) -> None:
-        """A trial was made and judged."""
-        self.result = None  # it may have come too late for what was found, and shed doubt on it
-        self.seen.append(seen)
+    def record(self, trial: JudgedTrial) -> None:
+        """Take a trial into account."""
+        self.result = None  # a trial that ends after the result can refute it
+        self.trials.append(trial)
         if self.question is None:
             self.question = self._differing()
             if self.question:
@@ -166,95 +174,98 @@ class Course:
         elif self._baseline_titles() != self._known:
             self._begin()
         else:
-            self._learn(seen)
+            self._learn(trial)
 
     def lost(self, subset: Subset) -> bool:
         """A trial ended in infrastructure errors, however often it was tried. Returns whether the set is given up."""
         self._lost[subset] += 1
-        given_up = self._lost[subset] >= _LOST and not any(seen.subset == subset for seen in self.seen)
+        given_up = self._lost[subset] >= _LOST and not any(trial.subset == subset for trial in self.trials)
         if given_up:
             self.search.skip(subset)
         return given_up
 
     def builds(self, subset: Subset) -> None:
-        """A set could be built."""
+        """Take into account that a set was built."""
         self.built[subset] = None
         self.search.builds(subset)
 
-    def fails(self, subset: Subset, why: str) -> None:
-        """A set could not be built."""
-        self.failed.append(Failed(subset, why, len(self.seen)))
+    def fails(self, subset: Subset, reason: str) -> None:
+        """Take into account that a set cannot be built."""
+        self.failed.append(FailedBuild(subset, reason, len(self.trials)))
         self.search.fails(subset)
 
-    def _learn(self, seen: Seen) -> None:
+    def _learn(self, trial: JudgedTrial) -> None:
         assert self.question is not None
-        if self.counts(seen, self.question):
-            self.search.saw(seen.subset, seen.shows(self.question))
-        count = self.count(seen.subset)
-        together = count.trials + count.others
-        if together >= _BLIND and count.trials < _BLIND_SHARE * together:
-            self.search.skip(seen.subset)
+        if self.counts(trial, self.question):
+            self.search.record(trial.subset, trial.shows(self.question))
+        count = self.count(trial.subset)
+        total = count.trials + count.others
+        if total >= _BLIND and count.trials < _BLIND_SHARE * total:
+            self.search.skip(trial.subset)
 
-    # What it means.
+    # What the trials mean.
 
-    def counts(self, seen: Seen, question: Question) -> bool:
-        """Whether a trial says something of what is asked.
+    def counts(self, trial: JudgedTrial, question: Question) -> bool:
+        """Whether a trial is evidence for or against an outcome.
 
-        A program that ended, well or with a wrong result, had its whole chance to show the outcome. One that crashed or
-        hung in another way had not: it might have shown the outcome a moment later, so it tells nothing, neither yes
-        nor no. But what the baseline does itself is its way not to show the outcome.
+        A program that ended, with a right or wrong result, had its whole chance to show the outcome. One that crashed
+        or hung in another way had not: it might have shown the outcome a moment later, so it is evidence for neither.
+        But a crash or hang that the baseline shows too is the baseline's way not to show the outcome.
         """
-        if seen.shows(question) or seen.verdict not in ("crash", "hang") or question.verdict == "pass":
+        if trial.shows(question) or trial.verdict not in ("crash", "hang") or question.verdict == "pass":
             return True
-        return seen.title in self._baseline_titles()
+        return trial.title in self._baseline_titles()
 
     def count(self, subset: Subset, question: Question | None = None) -> Count:
-        """How the trials of a set came out."""
-        wanted = question or self.question or Question()
-        those = [seen for seen in self.seen if seen.subset == subset]
-        counting = [seen for seen in those if self.counts(seen, wanted)]
-        return Count(sum(seen.shows(wanted) for seen in counting), len(counting), len(those) - len(counting))
+        """Count the trials of a set."""
+        return self.count_trials(
+            [trial for trial in self.trials if trial.subset == subset], question or self.question or Question()
+        )
+
+    def count_trials(self, trials: Sequence[JudgedTrial], question: Question) -> Count:
+        """Count some trials."""
+        counting = [trial for trial in trials if self.counts(trial, question)]
+        return Count(sum(trial.shows(question) for trial in counting), len(counting), len(trials) - len(counting))
 
     def _baseline_titles(self) -> set[str]:
-        return {seen.title for seen in self.seen if seen.subset == NOTHING}
+        return {trial.title for trial in self.trials if trial.subset == NOTHING}
 
     def _differing(self) -> Question | None:
-        """The outcome that comes oftener with everything than with nothing, if that is likely enough."""
-        question = self._candidate()
-        titles = {(seen.verdict, seen.title) for seen in self.seen}
-        # The more there is to differ, the likelier it is that something does by chance.
-        share = 1 if self.case.asked else max(1, len(titles) - 1)
-        return question if share * self._alike(question) <= 1 - DIFFERS else None
+        """The outcome that is more frequent with all units than with none, if that is likely enough."""
+        question = self.candidate()
+        outcomes = {(trial.verdict, trial.title) for trial in self.trials}
+        # The more outcomes there are, the likelier it is that one of them differs by chance.
+        comparisons = 1 if self.case.question else max(1, len(outcomes) - 1)
+        return question if comparisons * self._alike(question) <= 1 - DIFFERS else None
 
     def _alike(self, question: Question) -> float:
         whole, nothing = self.count(self.case.whole, question), self.count(NOTHING, question)
         return alike(whole.shown, whole.trials, nothing.shown, nothing.trials)
 
-    def _candidate(self) -> Question:
-        """What was asked for, or what differs most: a title rather than a verdict, if it explains as much."""
-        if self.case.asked:
-            return self.case.asked
-        seen = [seen_trial for seen_trial in self.seen if seen_trial.subset == self.case.whole]
-        titled = [Question(title=seen_trial.title) for seen_trial in seen if seen_trial.verdict in ("crash", "hang")]
-        # That it passes is only a change where the baseline does not.
-        well = {seen_trial.verdict for seen_trial in self.seen if seen_trial.subset == NOTHING} <= {"pass"}
-        verdicts = [
-            Question(verdict=seen_trial.verdict) for seen_trial in seen if not (well and seen_trial.verdict == "pass")
-        ]
-        options = list(dict.fromkeys([*titled, *verdicts]))
-        return min(options, key=self._alike, default=Question(verdict="crash"))
+    def candidate(self) -> Question:
+        """The outcome that the user looks for, or the one that differs most: a title before a verdict that differs as
+        much."""
+        if self.case.question:
+            return self.case.question
+        trials = [trial for trial in self.trials if trial.subset == self.case.whole]
+        titles = [Question(title=trial.title) for trial in trials if trial.verdict in ("crash", "hang")]
+        # A pass is a change only if the baseline does not always pass.
+        baseline_passes = {trial.verdict for trial in self.trials if trial.subset == NOTHING} <= {"pass"}
+        verdicts = [Question(trial.verdict) for trial in trials if not (baseline_passes and trial.verdict == "pass")]
+        questions = list(dict.fromkeys([*titles, *verdicts]))
+        return min(questions, key=self._alike, default=Question(verdict="crash"))
 
     # What to do next.
 
     def next(self, costs: Costs) -> Subset | None:
-        """The set to try next, built or not; None if there is nothing more to do: then there is a result."""
+        """The set to try next, built or not; None if the bisect is over: then there is a result."""
         if self.question is None:
-            ends = [self._made(end) for end in (self.case.whole, NOTHING)]
-            if min(ends) >= self.case.most:
-                question = self._candidate()
+            trials = [self._count_begun(end) for end in (self.case.whole, NOTHING)]
+            if min(trials) >= self.case.max_trials:
+                question = self.candidate()
                 self.result = Result(question, None, False, self._alike(question))
                 return None
-            return self.case.whole if ends[0] <= ends[1] else NOTHING
+            return self.case.whole if trials[0] <= trials[1] else NOTHING
         answer = self.search.answer()
         if self.search.none >= self.case.confidence:
             self.result = Result(self.question, None, True, self.search.none)
@@ -264,49 +275,51 @@ class Course:
                 self.result = Result(self.question, answer, True, self.search.none)
                 return None
             return answer.alternatives[0]
-        if len(self.seen) < _ENOUGH * self.case.most and (chosen := self.search.choose(costs)):
-            return chosen[0]
+        if len(self.trials) < _ENOUGH * self.case.max_trials and (choice := self.search.choose(costs)):
+            return choice.subset
         self.result = Result(self.question, answer, False, self.search.none)
         return None
 
     def meanwhile(self, costs: Costs) -> Subset | None:
-        """A set that is built and of which a trial tells something, while another one is being built."""
+        """A built set that is worth a trial while another set is being built; None if there is none."""
         if self.question is None:
             return None
-        chosen = self.search.choose(costs, only_built=True)
-        return chosen[0] if chosen and chosen[1] >= _MEANWHILE else None
+        choice = self.search.choose(costs, only_built=True)
+        return choice.subset if choice and choice.information >= _MEANWHILE else None
 
     def ahead(self, subset: Subset, costs: Costs) -> Subset | None:
-        """A set that will probably be wanted when it is known whether the culprit is in another one."""
+        """A set to build ahead: probably the next one, once it is known whether the culprit is in `subset`."""
         if self.question is None:
             return None
         inside = self.search.inside(subset)
         for known in sorted((True, False), key=lambda known: -(inside if known else 1 - inside)):
-            chosen = self.search.given(subset, known).choose(costs)
-            if chosen and chosen[0] not in self.built:
-                return chosen[0]
+            choice = self.search.given(subset, known).choose(costs)
+            if choice and choice.subset not in self.built:
+                return choice.subset
         return None
 
     def to_go(self, costs: Costs) -> int:
         """About how many trials are left."""
         if self.question is None:
             return max(1, 2 * self.case.units.bit_length() + 8)
-        chosen = self.search.choose(costs)
-        return self.search.to_go(chosen[1]) if chosen else 1
+        choice = self.search.choose(costs)
+        return self.search.to_go(choice.information) if choice else 1
 
-    def least(self) -> tuple[float, float] | None:
-        """What difference would have shown with which probability, after both ends were tried in vain."""
-        question = self._candidate()
+    def detectable(self) -> tuple[float, float] | None:
+        """The smallest difference between the ends that their trials would have shown, and the probability of that;
+        None if they would have shown none."""
+        question = self.candidate()
         whole, nothing = self.count(self.case.whole, question), self.count(NOTHING, question)
         if not whole.trials or not nothing.trials:
             return None
         for chance in (0.9, 0.5):
-            if apart := least_shown(whole.trials, nothing.shown, nothing.trials, DIFFERS, chance):
-                return apart, chance
+            if difference := least_shown(whole.trials, nothing.shown, nothing.trials, DIFFERS, chance):
+                return difference, chance
         return None
 
-    def _made(self, subset: Subset) -> int:
-        return sum(seen.subset == subset for seen in self.seen) + self.pending[subset]
+    def _count_begun(self, subset: Subset) -> int:
+        """How many trials of a set were made or are being made."""
+        return sum(trial.subset == subset for trial in self.trials) + self.pending[subset]
 
 
 @dataclass(frozen=True)
@@ -314,14 +327,17 @@ class Step:
     """Trials of one set in a row, or a build that failed, and what was believed after them.
 
     Attributes:
-        why: why it could not be built; "" if it could.
+        count: how many of the trials show the outcome.
+        verdicts: how many trials there are of each verdict.
+        reason: why the set cannot be built; "" if it was built.
+        answer: the most probable answer; None before the search.
         none: the probability that nothing makes a difference.
     """
 
     subset: Subset
     count: Count
     verdicts: Mapping[str, int]
-    why: str
+    reason: str
     answer: Answer | None
     none: float
 
@@ -329,50 +345,54 @@ class Step:
 @dataclass
 class _Row:
     subset: Subset
-    seen: list[Seen] = field(default_factory=list)
-    why: str = ""
+    trials: list[JudgedTrial] = field(default_factory=list)
+    reason: str = ""
     answer: Answer | None = None
     none: float = 0.0
     end: bool = False
 
+    def continues(self, trial: JudgedTrial, end: bool) -> bool:
+        """Whether a trial belongs to this step."""
+        return self.end == end and self.subset == trial.subset and bool(self.trials)
+
 
 def steps(course: Course) -> list[Step]:
-    """A bisect step by step, told from what was seen. The trials of the two ends before the search are a step each."""
-    again = Course(course.case)
+    """The steps of a bisect. The trials of each of the two ends before the search are one step."""
+    replay = Course(course.case)
     rows: list[_Row] = []
-    left = list(course.failed)
-    for place, row_trial in enumerate([*course.seen, None]):
-        while left and (row_trial is None or left[0].after <= place):
-            failed = left.pop(0)
-            again.fails(failed.subset, failed.why)
-            rows.append(_Row(failed.subset, why=failed.why))
-            _believe(rows[-1], again)
-        if row_trial is None:
+    failed = list(course.failed)
+    for place, trial in enumerate([*course.trials, None]):
+        while failed and (trial is None or failed[0].after <= place):
+            build = failed.pop(0)
+            replay.fails(build.subset, build.reason)
+            rows.append(_Row(build.subset, reason=build.reason))
+            _set_belief(rows[-1], replay)
+        if trial is None:
             break
-        end = again.question is None
-        if row_trial.subset not in again.built:
-            again.builds(row_trial.subset)
-        again.saw(row_trial)
-        known = [
-            row
-            for row in (rows if end else rows[-1:])
-            if row.end == end and row.subset == row_trial.subset and row.seen
-        ]
-        row = known[0] if known else _Row(row_trial.subset, end=end)
-        rows += [] if known else [row]
-        row.seen.append(row_trial)
-        _believe(row, again)
-    question = course.question or course._candidate()
-    steps_ = []
-    for row in rows:
-        counting = [row_trial for row_trial in row.seen if course.counts(row_trial, question)]
-        shown = sum(row_trial.shows(question) for row_trial in counting)
-        count = Count(shown, len(counting), len(row.seen) - len(counting))
-        verdicts = Counter(row_trial.verdict for row_trial in row.seen)
-        steps_.append(Step(row.subset, count, verdicts, row.why, row.answer, row.none))
-    return steps_
+        is_end = replay.question is None
+        if trial.subset not in replay.built:
+            replay.builds(trial.subset)
+        replay.record(trial)
+        row = next((row for row in (rows if is_end else rows[-1:]) if row.continues(trial, is_end)), None)
+        if row is None:
+            row = _Row(trial.subset, end=is_end)
+            rows.append(row)
+        row.trials.append(trial)
+        _set_belief(row, replay)
+    question = course.question or course.candidate()
+    return [
+        Step(
+            row.subset,
+            course.count_trials(row.trials, question),
+            Counter(trial.verdict for trial in row.trials),
+            row.reason,
+            row.answer,
+            row.none,
+        )
+        for row in rows
+    ]
 
 
-def _believe(row: _Row, course: Course) -> None:
+def _set_belief(row: _Row, course: Course) -> None:
     row.answer = course.search.answer() if course.question and not row.end else None
     row.none = course.search.none

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness import log
 from harness.bisect.commits import Commits
-from harness.bisect.course import NOTHING, Case, Course, Question, Seen
+from harness.bisect.course import NOTHING, Case, Course, JudgedTrial, Question
 from harness.bisect.report import Story
 from harness.bisect.request import BisectInterrupted, BisectRequest
 from harness.bisect.search import Costs, Subset
@@ -117,7 +117,7 @@ def _run_bisect(
         hooks = RunHooks((), driver.finished, threading.Event())
         conduct(resolved, prepared_run, store, number, report, driver.batches, hooks=hooks)
     except (KeyboardInterrupt, Interrupted) as error:
-        raise BisectInterrupted(number, len(driver.course.seen)) from error
+        raise BisectInterrupted(number, len(driver.course.trials)) from error
     finally:
         driver.stop()
     store.finish(number)
@@ -228,7 +228,7 @@ class Driver:
             if trial.verdict == "error" and trial.attempt == ATTEMPTS:
                 self._lost(subset, trial)
             if trial.verdict != "error":
-                while failed and failed[0][0] <= len(self.course.seen):
+                while failed and failed[0][0] <= len(self.course.trials):
                     self.course.fails(*failed.pop(0)[1:])
                 if subset not in self.course.built:
                     self.course.builds(subset)
@@ -278,7 +278,7 @@ class Driver:
             )
 
     def _saw(self, subset: Subset, trial: Trial) -> None:
-        self.course.saw(Seen(subset, trial.verdict, trial.signature or trial.reason))
+        self.course.record(JudgedTrial(subset, trial.verdict, trial.signature or trial.reason))
 
     def _trials(self) -> Iterator[TrialSpec]:
         while (subset := self._next()) is not None:
@@ -340,7 +340,7 @@ class Driver:
                 raise
             self._report.step(f"libgo {name}", READY)
             self.course.fails(subset, str(error).splitlines()[0])
-            failure = FailedBuild(units=sorted(subset), why=str(error), after=len(self.course.seen))
+            failure = FailedBuild(units=sorted(subset), why=str(error), after=len(self.course.trials))
             self._plan = self._plan.model_copy(
                 update={"bisect": stored.model_copy(update={"failed": [*stored.failed, failure]})}
             )
@@ -367,7 +367,7 @@ class Driver:
     def _show(self) -> None:
         """Say what is known."""
         course, units = self.course, self._units.units
-        effort = f"{len(course.seen)} trials, {len(course.built) - 1 + len(course.failed)} builds"
+        effort = f"{len(course.trials)} trials, {len(course.built) - 1 + len(course.failed)} builds"
         if not course.question:
             self._report.step("bisect", f"{effort}; comparing both ends")
             return

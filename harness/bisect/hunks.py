@@ -1,9 +1,9 @@
-"""A series of patches taken apart into units (hunks, or blocks of changed lines), and any of them put together again.
+"""A series of patches split into units (hunks, or blocks of changed lines), and patches composed of some of the units.
 
-Every line of a file is followed through the series: a line of GCC's, or one that a unit has added. So the place of a
-unit is known whichever others are left out, and a unit that touches lines of an earlier patch's unit, or stands where
-such a one has changed something, is known to need it. What is put together is one patch to GCC's source with exact line
-numbers. Knows nothing of building.
+Every line of a file has an identity throughout the series, whether it is GCC's or added by a unit. So the place of a
+unit is known whichever others are left out. A unit needs another one of an earlier patch if it touches the other's
+lines, or lies where the other has changed something. The composed patch is one to GCC's source with exact line numbers.
+Knows nothing of building.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from harness.build import patches
 from harness.build.patches import Patch
 from harness.errors import PatchError
 
-#: Lines around a block that must be as they were, as with a hunk's.
+#: Lines around a block that must be unchanged, as the context of a hunk.
 _CONTEXT = 3
-#: How likely it is that one of two units needs the other if both add, or remove, the same new word.
-_SHARED_WORD = 0.3
-_WORD = re.compile(r"\b[A-Za-z_]\w{2,}")
+#: The probability that one of two units needs the other if both add, or both remove, the same new identifier.
+_SHARED_IDENTIFIER = 0.3
+_IDENTIFIER = re.compile(r"\b[A-Za-z_]\w{2,}")
 _NO_NEWLINE = "\n\\ No newline at end of file\n"
-#: The kinds of a hunk's lines that are in the file before.
+#: The kinds of a hunk's lines that are in the file before the patch.
 _SOURCE = (LINE_TYPE_CONTEXT, LINE_TYPE_REMOVED)
 #: A line's identity.
 _Line = int
@@ -38,13 +38,13 @@ _Line = int
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of a patch that is in or out as a whole.
+    """A part of a patch that a build has as a whole or not at all.
 
     Attributes:
-        name: where it is from: the patch, if there are several, and the file and line there.
+        name: the patch, if there are several, and the file and line in it.
         file: the file that it touches, below GCC's top folder.
         about: the first line that it changes.
-        text: its lines, as the patch has them.
+        text: its lines in the patch.
     """
 
     name: str
@@ -55,16 +55,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class _Edit:
-    """Lines that are taken out, and those that come in their place: behind `behind`, None for a file's beginning."""
+    """Removed lines, and the added ones in their place, which follow line `after`; None is the file's beginning."""
 
-    behind: _Line | None
+    after: _Line | None
     removed: tuple[_Line, ...]
     added: tuple[_Line, ...]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a unit does: `window` are the lines that must follow each other; `creates` and `deletes` are of its file."""
+    """The effect of a unit, which applies where the lines of `window` follow each other. `creates` and `deletes` say
+    whether its file is new, and whether it is removed."""
 
     patch: int
     file: str
@@ -79,12 +80,17 @@ _State = dict[str, list[_Line] | None]
 
 
 class Series:
-    """Patches, taken apart.
+    """Patches, split into units.
+
+    Args:
+        series: the patches.
+        base: the files before them, by name; None where there is no such file.
+        blocks: each run of changed lines is a unit, not each hunk.
 
     Attributes:
-        units: the parts, in the order of the patches.
+        units: in the order of the patches.
         needs: (u, v) if unit u does not apply without unit v.
-        likely: (u, v) if u probably does not compile without v, and how likely that is.
+        likely: (u, v) if u may not compile without v, with the probability of that.
     """
 
     def __init__(self, series: Sequence[Patch], base: dict[str, str | None], blocks: bool) -> None:
@@ -104,9 +110,9 @@ class Series:
         self.needs = {
             (unit, left)
             for left in everything
-            for unit in set(everything) - {left} - self._apply(unit_ for unit_ in everything if unit_ != left)[1]
+            for unit in set(everything) - {left} - self._apply(other for other in everything if other != left)[1]
         }
-        self.likely = {pair: _SHARED_WORD for pair in self._related() if pair not in self.needs}
+        self.likely = {pair: _SHARED_IDENTIFIER for pair in self._related() if pair not in self.needs}
 
     def compose(self, chosen: Collection[int]) -> bytes:
         """The patch of some of the units; b"" for none.
@@ -115,27 +121,27 @@ class Series:
             PatchError: one of them needs a unit that is not among them.
         """
         if missing := set(chosen) - self._apply(sorted(chosen))[1]:
-            raise PatchError(f"{self.units[min(missing)].name} does not apply without a hunk that is left out")
+            raise PatchError(f"{self.units[min(missing)].name} does not apply without a unit that is left out")
         differences = [_difference(file, before, self.text(file, chosen)) for file, before in self._base.items()]
         return "".join(differences).encode(errors="surrogateescape")
 
     def text(self, file: str, chosen: Iterable[int]) -> str | None:
-        """A file with some of the units; None if it is not there then."""
+        """A file with some of the units; None if it does not exist then."""
         lines = self._apply(sorted(chosen))[0][file]
         return None if lines is None else "".join(self._texts[line] for line in lines)
 
     def _lines(self, text: str) -> list[_Line]:
-        """Identities for the lines of a text."""
+        """Give identities to the lines of a text."""
         begin = len(self._texts)
         self._texts += _split_lines(text)
         return list(range(begin, len(self._texts)))
 
     def _apply(self, chosen: Iterable[int]) -> tuple[_State, set[int]]:
-        """The files with some of the units, in their order, and those of them that apply."""
+        """The files after some of the units in their order, and the units that apply."""
         state: _State = dict(self._begin)
         applied: set[int] = set()
         for (_, file), group in itertools.groupby(
-            chosen, key=lambda part: (self._parts[part].patch, self._parts[part].file)
+            chosen, key=lambda unit: (self._parts[unit].patch, self._parts[unit].file)
         ):
             lines = state[file]
             units = [unit for unit in group if _applies(self._parts[unit], lines)]
@@ -147,14 +153,14 @@ class Series:
     def _split(
         self, number: int, file: PatchedFile, state: _State, prefix: str, blocks: bool
     ) -> Iterator[tuple[_Part, Unit]]:
-        """A file's units in one patch; `state` is of the files before that patch."""
+        """The units of one file in one patch; `state` has the files before that patch."""
         name = file.path
         creates, deletes = (side.split("\t")[0] == "/dev/null" for side in (file.source_file, file.target_file))
         lines = state[name] or []
         shift = 0
         for hunk in file:
             source = [_text(hunk, index) for index, line in enumerate(hunk) if line.line_type in _SOURCE]
-            # The numbers of a hunk of no lines are those of the line before it.
+            # A hunk without source lines has the number of the line before it.
             expected = hunk.source_start - (1 if source else 0)
             start = self._find(lines, source, expected + shift)
             shift = start - expected
@@ -176,46 +182,48 @@ class Series:
         begin = len(self._texts)
         self._texts += texts
         removed = tuple(lines[at : at + run.removed])
-        behind = removed[-1] if removed else lines[at - 1] if at else None
-        return _Edit(behind, removed, tuple(range(begin, len(self._texts))))
+        after = removed[-1] if removed else lines[at - 1] if at else None
+        return _Edit(after, removed, tuple(range(begin, len(self._texts))))
 
-    def _find(self, lines: Sequence[_Line], wanted: Sequence[str], expected: int) -> int:
-        """Where lines stand that are known to be there: nearest to where they should, as GNU patch looks for them."""
+    def _find(self, lines: Sequence[_Line], source: Sequence[str], expected: int) -> int:
+        """The place of a hunk's source lines that is nearest to the expected one, as GNU patch finds it."""
         texts = [self._texts[line] for line in lines]
-        for far in range(len(texts) + 1):
-            for at in (expected + far, expected - far):
-                if 0 <= at <= len(texts) - len(wanted) and texts[at : at + len(wanted)] == list(wanted):
+        for distance in range(len(texts) + 1):
+            for at in (expected + distance, expected - distance):
+                if 0 <= at <= len(texts) - len(source) and texts[at : at + len(source)] == list(source):
                     return at
         raise PatchError(f"a hunk near line {expected + 1} cannot be found in its file")
 
     def _related(self) -> Iterator[tuple[int, int]]:
-        """Pairs of units that add a word which is nowhere else, or remove one of which nothing is left."""
-        before = set(_WORD.findall("".join(filter(None, self._base.values()))))
+        """Pairs of units that both add an identifier which is nowhere else, or remove one completely."""
+        before = set(_IDENTIFIER.findall("".join(filter(None, self._base.values()))))
         state, _ = self._apply(range(len(self.units)))
-        after = {word for lines in state.values() for line in lines or [] for word in _WORD.findall(self._texts[line])}
+        after = self._identifiers(line for lines in state.values() for line in lines or [])
         own = []
         for part in self._parts:
-            added = {word for edit in part.edits for line in edit.added for word in _WORD.findall(self._texts[line])}
-            removed = {
-                word for edit in part.edits for line in edit.removed for word in _WORD.findall(self._texts[line])
-            }
+            added = self._identifiers(line for edit in part.edits for line in edit.added)
+            removed = self._identifiers(line for edit in part.edits for line in edit.removed)
             own.append((added - before) | (removed - after))
-        for place, other in itertools.permutations(range(len(own)), 2):
-            if own[place] & own[other]:
-                yield place, other
+        for unit, other in itertools.permutations(range(len(own)), 2):
+            if own[unit] & own[other]:
+                yield unit, other
+
+    def _identifiers(self, lines: Iterable[_Line]) -> set[str]:
+        """The identifiers in some lines."""
+        return {identifier for line in lines for identifier in _IDENTIFIER.findall(self._texts[line])}
 
 
 def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (), blocks: bool = False) -> Series:
-    """Take patches apart.
+    """Split patches into units.
 
     Args:
-        series: they apply one after the other.
+        series: the patches, which apply one after the other.
         source: GCC's top folder.
-        baseline: patches that come before them and are not taken apart.
+        baseline: patches that come before them and are not split.
         blocks: each run of changed lines is a unit, not each hunk.
 
     Raises:
-        PatchError: one does not apply, or does what cannot be taken apart.
+        PatchError: one does not apply, or cannot be split.
     """
     for patch in series:
         _check(patch)
@@ -231,19 +239,19 @@ def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (),
         base = {file: _read(tree / file) for file in touched}
         for patch in series:
             patches.apply(patch, tree)
-        parts = Series(series, base, blocks)
+        units = Series(series, base, blocks)
         for file in touched:
-            if parts.text(file, range(len(parts.units))) != _read(tree / file):
-                raise PatchError(f"{file}: the patch cannot be taken apart exactly; make it again with git diff")
-    return parts
+            if units.text(file, range(len(units.units))) != _read(tree / file):
+                raise PatchError(f"{file}: the patch cannot be split exactly; make it again with git diff")
+    return units
 
 
 def _check(patch: Patch) -> None:
-    """Raise PatchError if a patch renames files or changes their modes: such things are in no hunk."""
+    """Raise PatchError if a patch renames or copies files or changes their modes, which is in no hunk."""
     header = re.search(rb"^(rename|copy) (from|to) |^(old|new) mode ", patch.text, re.MULTILINE)
     if header:
         what = "changes a file's mode" if header[3] else f"{header[1].decode()}s files".replace("copys", "copies")
-        raise PatchError(f"patch {patch.path}: {what}, which is in no hunk; make it with git diff --no-renames")
+        raise PatchError(f"patch {patch.path}: {what}, which cannot be split; make it with git diff --no-renames")
 
 
 def _read(path: Path) -> str | None:
@@ -251,7 +259,7 @@ def _read(path: Path) -> str | None:
 
 
 def _text(hunk: Hunk, index: int) -> str:
-    """A line of a hunk without its sign; one at a file's end may have no newline."""
+    """A line of a hunk without its sign. The last one of a file may have no newline."""
     cut = index + 1 < len(hunk) and hunk[index + 1].line_type == LINE_TYPE_NO_NEWLINE
     value = str(hunk[index].value)
     return value.removesuffix("\n") if cut else value
@@ -259,8 +267,8 @@ def _text(hunk: Hunk, index: int) -> str:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of changed lines of a hunk: the places of the first and of the one behind the last; how many lines of the
-    source the hunk has before it, and how many of them it removes."""
+    """A run of changed lines of a hunk, from index `first` to before index `last`; the number of source lines that the
+    hunk has before it, and the number of source lines that it removes."""
 
     first: int
     last: int
@@ -271,12 +279,12 @@ class _Run:
 def _runs(hunk: Hunk) -> list[_Run]:
     runs, source = [], 0
     for context, group in itertools.groupby(
-        range(len(hunk)), key=lambda place: hunk[place].line_type == LINE_TYPE_CONTEXT
+        range(len(hunk)), key=lambda index: hunk[index].line_type == LINE_TYPE_CONTEXT
     ):
-        places = list(group)
-        lines = sum(1 for place in places if hunk[place].line_type in _SOURCE)
-        if not context and any(hunk[place].line_type != LINE_TYPE_NO_NEWLINE for place in places):
-            runs.append(_Run(places[0], places[-1] + 1, source, lines))
+        indexes = list(group)
+        lines = sum(1 for index in indexes if hunk[index].line_type in _SOURCE)
+        if not context and any(hunk[index].line_type != LINE_TYPE_NO_NEWLINE for index in indexes):
+            runs.append(_Run(indexes[0], indexes[-1] + 1, source, lines))
         source += lines
     return runs
 
@@ -285,10 +293,10 @@ def _applies(part: _Part, lines: list[_Line] | None) -> bool:
     if lines is None or part.creates:
         return lines is None and part.creates
     if not part.window:
-        return all(edit.behind is None or edit.behind in lines for edit in part.edits)
+        return all(edit.after is None or edit.after in lines for edit in part.edits)
     try:
         at = lines.index(part.window[0])
-    except ValueError:
+    except ValueError:  # its first line has been removed
         return False
     return lines[at : at + len(part.window)] == list(part.window)
 
@@ -296,34 +304,34 @@ def _applies(part: _Part, lines: list[_Line] | None) -> bool:
 def _changed(parts: Sequence[_Part], lines: Sequence[_Line]) -> list[_Line] | None:
     """The lines of a file after the edits of one patch; None if it is deleted."""
     edits = [edit for part in parts for edit in part.edits]
-    dropped = {line for edit in edits for line in edit.removed}
-    coming: dict[_Line | None, list[_Line]] = {}
+    removed = {line for edit in edits for line in edit.removed}
+    added: dict[_Line | None, list[_Line]] = {}
     for edit in edits:
-        coming.setdefault(edit.behind, []).extend(edit.added)
-    lines_ = list(coming.get(None, []))
+        added.setdefault(edit.after, []).extend(edit.added)
+    result = list(added.get(None, []))
     for line in lines:
-        lines_ += [] if line in dropped else [line]
-        lines_ += coming.get(line, [])
-    return None if not lines_ and any(part.deletes for part in parts) else lines_
+        result += [] if line in removed else [line]
+        result += added.get(line, [])
+    return None if not result and any(part.deletes for part in parts) else result
 
 
 def _split_lines(text: str) -> list[str]:
-    """Lines as diff knows them, which end with a newline only."""
+    """Lines as diff splits them: at newlines only."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def _unit(prefix: str, file: str, hunk: Hunk, runs: Sequence[_Run]) -> Unit:
     lines = hunk[runs[0].first : runs[-1].last]
     changed = [line for line in lines if line.line_type in (LINE_TYPE_ADDED, LINE_TYPE_REMOVED)]
-    telling = next((line for line in changed if line.value.strip()), changed[0])
+    first = next((line for line in changed if line.value.strip()), changed[0])
     number = changed[0].source_line_no or changed[0].target_line_no
-    sign, text = str(telling)[:1], str(telling)[1:]
+    sign, text = str(first)[:1], str(first)[1:]
     about = f"{sign}{' '.join(text.split())}"
     return Unit(f"{prefix}{file.removeprefix('libgo/')}:{number}", file, about, "".join(map(str, lines)))
 
 
 def _difference(file: str, before: str | None, after: str | None) -> str:
-    """A file's part of a patch; "" if it stays as it is."""
+    """A file's part of a patch; "" if it does not change."""
     old, new = ("/dev/null" if before is None else f"a/{file}"), ("/dev/null" if after is None else f"b/{file}")
     lines = difflib.unified_diff(_split_lines(before or ""), _split_lines(after or ""), old, new, n=_CONTEXT)
     return "".join(line if line.endswith("\n") else line + _NO_NEWLINE for line in lines)

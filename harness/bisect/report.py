@@ -1,6 +1,6 @@
-"""What a reader sees of a bisect: its steps and its answer in the terminal, and as a page of HTML.
+"""The report of a bisect: its steps and its answer in the terminal, and as a page of HTML.
 
-What a program wrote, and a title is, is hostile: control characters are spelt out, and a page has it as text.
+Titles can have output of programs, which is not trusted: control characters are escaped, and a page has it as text.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 from rich.console import Console
@@ -22,13 +23,31 @@ from harness.files import written_whole
 from harness.results.words import one_line
 
 
+class UnitRow(NamedTuple):
+    """A line of the report: a unit, its first changed line, and the probability that it is part of the culprit."""
+
+    name: str
+    about: str
+    probability: float
+
+
+class StepRow(NamedTuple):
+    """A line of the report: the set that was tried, the outcome, and the most probable answer after it."""
+
+    subset: str
+    outcome: str
+    answer: str
+
+
 @dataclass(frozen=True)
 class Story:
-    """A bisect that is told.
+    """The content of a bisect's report.
 
     Attributes:
-        what: what a unit is: hunk, block or commit.
-        baseline: the variant that it began from.
+        what: the kind of its units: hunk, block or commit.
+        program: the program's name.
+        guest: the guest's name.
+        baseline: the variant that it starts from.
     """
 
     course: Course
@@ -39,26 +58,28 @@ class Story:
     baseline: str
 
     def answer(self) -> list[str]:
-        """What it came to, in sentences."""
+        """The result, in sentences."""
         course, result = self.course, self.course.result
         if result is None:
-            return ["The bisect is not over."]
+            return ["The bisect is not finished."]
         whole, nothing = (course.count(end, result.question) for end in (course.case.whole, NOTHING))
         ends = f"{result.question}: {whole} trials with all of it, {nothing} with {self.baseline}"
         if result.answer is None:
             sentences = [f"No difference found with {whole.trials + nothing.trials} trials. {ends}."]
             if nothing.trials and nothing.shown == nothing.trials:
-                sentences.append(f"{self.program} does so with {self.baseline} in every trial, whatever is changed.")
-            if least := course.least():
-                apart, chance = least
-                sentences.append(f"A difference of {apart:.0%} would have shown with a probability of {chance:.0%}.")
+                sentences.append(f"{self.program} already does so in every trial with {self.baseline}.")
+            if detectable := course.detectable():
+                difference, chance = detectable
+                sentences.append(
+                    f"A difference of {difference:.0%} would have shown with a probability of {chance:.0%}."
+                )
             elif not result.decided:
-                sentences.append("No difference, however great, would have shown with so few trials.")
+                sentences.append("So few trials could not have shown any difference.")
             return sentences
         answer = result.answer
         sure = f"with a probability of {answer.probability:.1%}"
         if answer.whole:
-            first = f"No one or two {self.what}s alone change it: three or more are needed, {sure}."
+            first = f"No single {self.what} or pair of {self.what}s changes it: three or more are needed, {sure}."
         elif len(answer.alternatives) > 1:
             names = ", ".join(self.name(max(alternative)) for alternative in answer.alternatives)
             first = f"One of {names}, {sure}; no build can tell which."
@@ -66,28 +87,28 @@ class Story:
             members = [max(answer.alternatives[0])] if course.case.prefixes else sorted(answer.alternatives[0])
             first = f"{self._list(members)}, {sure}."
         if not result.decided:
-            first += f" That is less than the {course.case.confidence:.0%} asked for: more trials would hardly tell."
+            first += f" That is less than the {course.case.confidence:.0%} asked for; more trials would hardly help."
         return [first, f"{ends}.", f"It took {self.cost()}."]
 
     def header(self) -> str:
-        """What stands before the patch; a tool that applies it must not take it for a part."""
+        """The text before the patch, as comments, so that a tool that applies the patch ignores it."""
         return "".join(f"# {one_line(line)}\n" for line in self.answer()) + "\n"
 
     def cost(self) -> str:
         """How many trials and builds it took."""
         failed = len(self.course.failed)
-        tried = len(self.course.built) - 1 + failed
-        return f"{len(self.course.seen)} trials and {_count(tried, 'build')}" + (
+        builds = len(self.course.built) - 1 + failed
+        return f"{len(self.course.trials)} trials and {_count(builds, 'build')}" + (
             f", {failed} of which failed" * bool(failed)
         )
 
-    def name(self, unit: int) -> str:
-        """A unit, with what it is about."""
-        named = self.units[unit]
-        return f"{named.name} ({named.about})" if self.what == "commit" else named.name
+    def name(self, number: int) -> str:
+        """A unit's name, of a commit with its subject."""
+        unit = self.units[number]
+        return f"{unit.name} ({unit.about})" if self.what == "commit" else unit.name
 
     def subset(self, subset: Subset) -> str:
-        """A set in a few words: units that follow each other are put together."""
+        """A set in a few words: the numbers of its units, in ranges."""
         total = len(self.units)
         if not subset:
             return f"none ({self.baseline})"
@@ -103,8 +124,8 @@ class Story:
                 runs.append([unit, unit])
         return ", ".join(f"{first + 1}" if first == last else f"{first + 1}-{last + 1}" for first, last in runs)
 
-    def believed(self, step: Step) -> str:
-        """What was believed after a step."""
+    def step_answer(self, step: Step) -> str:
+        """The most probable answer after a step."""
         if step.answer is None:
             return ""
         sets = ", ".join(self.subset(alternative) for alternative in step.answer.alternatives[:3])
@@ -114,17 +135,24 @@ class Story:
         names = [self.name(unit) for unit in members]
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} together"
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """The steps: the set, what came of it, what was believed then."""
+    def rows(self) -> list[StepRow]:
+        """The steps."""
         return [
-            (self.subset(step.subset), f"not built: {step.why}" if step.why else str(step.count), self.believed(step))
+            StepRow(
+                self.subset(step.subset),
+                f"not built: {step.reason}" if step.reason else str(step.count),
+                self.step_answer(step),
+            )
             for step in courses.steps(self.course)
         ]
 
-    def blame(self) -> list[tuple[str, str, float]]:
-        """The units: name, what they are about, the probability that they are part of it."""
+    def blame(self) -> list[UnitRow]:
+        """The units, with the probability that each is part of the culprit."""
         blame = self.course.search.blame() if self.course.question else [0.0] * len(self.units)
-        return [(unit.name, unit.about, float(share)) for unit, share in zip(self.units, blame, strict=True)]
+        return [
+            UnitRow(unit.name, unit.about, float(probability))
+            for unit, probability in zip(self.units, blame, strict=True)
+        ]
 
 
 def print_(story: Story, console: Console) -> None:
@@ -132,12 +160,12 @@ def print_(story: Story, console: Console) -> None:
     ascii_only = console.options.ascii_only
 
     def safe(text: str) -> Text:
-        spelt = one_line(text)
-        return Text(spelt.encode("ascii", "backslashreplace").decode() if ascii_only else spelt)
+        line = one_line(text)
+        return Text(line.encode("ascii", "backslashreplace").decode() if ascii_only else line)
 
     units = Table("", story.what, "changes", "part of it", box=None)
-    for number, (name, about, share) in enumerate(story.blame(), start=1):
-        units.add_row(str(number), safe(name), safe(about), f"{share:.1%}")
+    for number, unit in enumerate(story.blame(), start=1):
+        units.add_row(str(number), safe(unit.name), safe(unit.about), f"{unit.probability:.1%}")
     console.print(units)
     console.print()
     question = story.course.result.question if story.course.result else story.course.question
@@ -151,7 +179,17 @@ def print_(story: Story, console: Console) -> None:
 
 
 def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str]) -> None:
-    """Write the page to a file, whole or not at all. Raises OSError."""
+    """Write the page to a file, whole or not at all.
+
+    Args:
+        path: the file.
+        story: the bisect.
+        patch: the patch of the answer, or b"".
+        facts: rows to show above the tables, by name.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -171,5 +209,5 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

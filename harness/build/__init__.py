@@ -1,4 +1,5 @@
-"""Builds: GCC's source, patches, toolchains, libgo variants and programs, each made once under its hash.
+"""Builds: GCC's source, patches, toolchains, libgo variants and programs, each built once and cached under its hash.
 
-May import programs, conf and the modules at the bottom. Must not know QEMU, guests or trials.
+May import programs, conf and the modules at the bottom.
+Must not know QEMU, guests, trials, or what a build is used for.
 """

@@ -1,7 +1,7 @@
 """Test programs, compiled for a toolchain against a libgo's export data, and the agent that starts them in a guest.
 
-A program is built once for all libgos that look alike from outside, so that variants run the same bytes. Knows nothing
-of expectations or guests.
+A program is built once for all libgos with the same interface, so that variants run the same bytes. Knows nothing of
+expectations or guests.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
         The path of the executable.
 
     Raises:
-        ProgramError: it does not compile; the text has the compiler's words.
+        ProgramError: it does not compile; the text has the compiler's output.
     """
     spec = program.build
     packages = spec.packages or ((program.source,),)
     if spec.folder:
         packages = (tuple(gotags.files(spec.folder, Target.of(toolchain.triple))),)
-    *imported, own = packages
-    made_of: dict[str, object] = {
-        "source": file_digest(own[0]),
-        "name": own[0].name,
+    *imported, main = packages
+    inputs: dict[str, object] = {
+        "source": file_digest(main[0]),
+        "name": main[0].name,
         "flags": [*spec.flags, *libgo.flags],
         "interface": libgo.interface,
     }
-    if more := [*own[1:], *(file for package in imported for file in package)]:
-        made_of["more"] = [[file.name, file_digest(file)] for file in more]
-    key = digest({**made_of, "toolchain": toolchain.identity})
+    if more := [*main[1:], *(file for package in imported for file in package)]:
+        inputs["more"] = [[file.name, file_digest(file)] for file in more]
+    key = digest({**inputs, "toolchain": toolchain.identity})
 
     def make(staging: Path) -> None:
         # Packages are imported by `./name`, which means an object file in the folder where the compiler runs.
         for package in imported:
-            command = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
-            compile_(toolchain, libgo, command, package, staging)
+            options = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
+            compile_(toolchain, libgo, options, package, staging)
         objects = [f"{package[0].stem}.o" for package in imported]
-        compile_(toolchain, libgo, [*spec.flags, "-o", "program"], own, staging, objects)
+        compile_(toolchain, libgo, [*spec.flags, "-o", "program"], main, staging, objects)
 
     return cache.make("programs", key, make) / "program"
 
 
 def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
-    """Compile and link what a program printed, as `build` does.
+    """Compile and link the Go program that a program printed, as `build` does.
 
     Returns:
         The path of the executable.
@@ -70,9 +70,9 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
         ProgramError: it does not compile.
     """
     flags = program.build.output_flags
-    printed = digest(output.decode("latin-1"))
-    made_of = {"output": printed, "name": program.source.name, "flags": [*flags, *libgo.flags]}
-    key = digest({**made_of, "interface": libgo.interface, "toolchain": toolchain.identity})
+    output_digest = digest(output.decode("latin-1"))
+    inputs = {"output": output_digest, "name": program.source.name, "flags": [*flags, *libgo.flags]}
+    key = digest({**inputs, "interface": libgo.interface, "toolchain": toolchain.identity})
 
     def make(staging: Path) -> None:
         source = staging / "output.go"
@@ -85,7 +85,7 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
 def compile_(
     toolchain: Toolchain,
     libgo: Libgo,
-    arguments: Sequence[str],
+    options: Sequence[str],
     files: Sequence[Path],
     folder: Path,
     objects: Sequence[str] = (),
@@ -93,27 +93,26 @@ def compile_(
     """Run the Go compiler in a folder.
 
     Args:
-        arguments: options.
-        files: Go files, the first of which is named if something is wrong.
+        options: the compiler's options besides the toolchain's and the libgo's.
+        files: Go files. An error's text names the first.
         objects: object files, by their names in the folder.
 
     Raises:
-        ProgramError: it fails; the text has the compiler's words.
-        BuildError: it was ended, or there is no room: that says nothing of the program.
+        ProgramError: it fails; the text has the compiler's output.
+        BuildError: the compiler was killed, or the disk is full, which does not depend on the program.
     """
-    whole = [toolchain.gccgo, *toolchain.compile_flags, *arguments, *libgo.compile_flags]
+    gccgo = [toolchain.gccgo, *toolchain.compile_flags, *options, *libgo.compile_flags]
     # The name in the debugging information must not depend on where the harness lies.
-    whole += [f"-fdebug-prefix-map={files[0].parent}=.", *map(str, files), *objects]
+    gccgo += [f"-fdebug-prefix-map={files[0].parent}=.", *map(str, files), *objects]
     try:
-        done = subprocess.run(
-            whole, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=LIMIT
-        )
+        process = command.capture(gccgo, folder=folder, timeout=LIMIT)
     except subprocess.TimeoutExpired as error:
         raise ProgramError(f"{files[0]} does not compile:\nnot within {LIMIT:.0f} s") from error
-    if trouble := command.TROUBLE.search(done.stderr):
+    errors = process.stderr.decode(errors="replace")
+    if trouble := command.TROUBLE.search(errors):
         raise BuildError(f"{files[0]} could not be compiled: {trouble[0]}")
-    if done.returncode:
-        raise ProgramError(f"{files[0]} does not compile:\n{done.stderr.strip()}")
+    if process.returncode:
+        raise ProgramError(f"{files[0]} does not compile:\n{errors.strip()}")
 
 
 def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
@@ -125,15 +124,8 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
     key = digest({"source": file_digest(source), "toolchain": toolchain.identity})
 
     def compile_(staging: Path) -> None:
-        argv: list[str | Path] = [
-            toolchain.gcc,
-            *toolchain.compile_flags,
-            "-O2",
-            "-s",
-            "-o",
-            staging / "agent",
-            source,
-        ]
-        command.run(argv, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
+        gcc: list[str | Path] = [toolchain.gcc, *toolchain.compile_flags]
+        gcc += ["-O2", "-s", "-o", staging / "agent", source]
+        command.run(gcc, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
 
     return cache.make("agent", key, compile_) / "agent"

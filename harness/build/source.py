@@ -1,4 +1,4 @@
-"""GCC's source: found as Debian's gcc-N-source package or where the user says, and the parts that libgo needs unpacked.
+"""GCC's source, from Debian's gcc-N-source package or where the configuration says, and its parts that libgo needs.
 
 Knows nothing of patches or compilers.
 """
@@ -6,10 +6,10 @@ Knows nothing of patches or compilers.
 from __future__ import annotations
 
 import functools
-import subprocess
 from pathlib import Path
 
 from harness import packages
+from harness.build import command
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ToolMissing
@@ -37,21 +37,23 @@ def find(toolchain: Toolchain) -> Path:
 
     Raises:
         ToolMissing: the package is not installed.
-        BuildError: what the configuration names is not there.
+        BuildError: the path in the configuration does not exist.
     """
     if toolchain.source:
         if not toolchain.source.exists():
-            raise BuildError(f"toolchain {toolchain.name}: no GCC source at {toolchain.source}")
+            raise BuildError(f"toolchain {toolchain.name}: there is no GCC source at {toolchain.source}")
         return toolchain.source
     archive = packages.gcc_source(toolchain.major)
     if archive is None:
-        raise ToolMissing(f"no source of GCC {toolchain.major}; Debian's package is gcc-{toolchain.major}-source")
+        raise ToolMissing(
+            f"the source of GCC {toolchain.major} is not installed (Debian package gcc-{toolchain.major}-source)"
+        )
     return archive
 
 
 @functools.cache
 def digest_of(archive: Path) -> str:
-    """The SHA-256 of an archive, read once a process however many variants are made of it."""
+    """The SHA-256 of an archive, which is read once a process however many variants are built of it."""
     return file_digest(archive)
 
 
@@ -59,7 +61,7 @@ def unpack(toolchain: Toolchain, cache: Cache) -> Path:
     """The folder with the parts of GCC's source that libgo needs, unpacked once.
 
     Raises:
-        ToolMissing, BuildError: it is not there or is not GCC's source.
+        ToolMissing, BuildError: it does not exist or is not GCC's source.
     """
     source = find(toolchain)
     if source.is_dir():
@@ -71,10 +73,11 @@ def unpack(toolchain: Toolchain, cache: Cache) -> Path:
     def build(staging: Path) -> None:
         top = [f"*/{part}" for part in PARTS]
         scripts = [f"*/{pattern}" for pattern in SCRIPTS]
-        command = ["tar", "-xf", str(source), "-C", str(staging), "--strip-components=1", "--no-same-owner"]
-        command += ["--wildcards", "--no-wildcards-match-slash", *top, *scripts]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        tar = ["tar", "-xf", str(source), "-C", str(staging), "--strip-components=1", "--no-same-owner"]
+        tar += ["--wildcards", "--no-wildcards-match-slash", *top, *scripts]
+        process = command.capture(tar)
         if not (staging / "libgo" / "configure").is_file():
-            raise BuildError(f"{source} cannot be unpacked as GCC's source: {done.stderr.strip().splitlines()[:1]}")
+            errors = process.stderr.decode(errors="replace").strip().splitlines()
+            raise BuildError(f"{source} cannot be unpacked as GCC's source: {errors[0] if errors else 'tar failed'}")
 
     return cache.make("gcc-source", key, build)

@@ -1,8 +1,8 @@
-"""The steps of a libgo's build, what each costs, and from that how far a build is and how long it has to go.
+"""The steps of a libgo's build, the cost of each, and from that how far a build is and how long it has to go.
 
-What a step costs was measured once (libgo-steps.json, by tools/weigh.py), in seconds of processor time. With that a
-build is played through on as many processors as there are, each step after those it needs: near the start all wait for
-package runtime, so a sum of costs would say too little. How fast this machine is shows in what it has done so far.
+The cost of a step was measured once (libgo-steps.json, by tools/weigh.py), in seconds of processor time. With these
+costs a build is simulated on as many processors as there are, each step after those it needs: near the start all wait
+for package runtime, so a sum of costs would be too low. What has been built so far shows how fast this machine is.
 """
 
 from __future__ import annotations
@@ -11,30 +11,25 @@ import bisect
 import functools
 import heapq
 import json
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.counting import Progress, time_to_go
+from harness.build.counting import Progress, ProgressThread, time_to_go
 
-#: Seconds that the parts took which are no compilations, on the machine that the costs were measured on: libgo's
-#: configure, one package's list of imports, linking with installing.
+#: Seconds that the other parts took on the machine where the costs were measured: libgo's configure, one package's
+#: list of imports, linking with installing.
 _CONFIGURING, _IMPORTS, _LINKING = 12.0, 0.15, 7.0
-#: What libtool and the shell take of a step, beside the compiler that was measured.
-_LIBTOOL = 0.15
 #: Bytes of libgo's config.log when configure has ended (GCC 12.2).
 _CONFIG_LOG = 185_000
-#: Seconds, or a part of the work, after which this machine's speed is known well enough to speak of the time to go.
+#: Seconds, or a part of the work, after which this machine's speed is known well enough to give the time to go.
 _KNOWN_AFTER, _KNOWN_PART = 20.0, 0.15
-#: For how many seconds a guess of the speed counts: one without any ground, and one that an earlier build showed.
+#: The weight of a guess of the speed, in seconds: one without any ground, and one that an earlier build showed.
 _GUESSED, _MEASURED = 3.0, 15.0
-#: The time to go is never told to have grown by more than this part of the least that was told.
+#: The time to go is never shown to grow by more than this part of the least that was shown.
 _GROWTH = 0.25
-#: Seconds between two looks.
-_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,14 +43,14 @@ class Step:
 @functools.cache
 def known() -> Mapping[str, Step]:
     """All steps of a whole build: package or C file -> step."""
-    rows = json.loads(Path(__file__).with_name("libgo-steps.json").read_text())
+    costs = json.loads(Path(__file__).with_name("libgo-steps.json").read_text())
     return {
-        name: Step(seconds, tuple(need for need in needs if need in rows)) for name, (seconds, needs) in rows.items()
+        name: Step(seconds, tuple(need for need in needs if need in costs)) for name, (seconds, needs) in costs.items()
     }
 
 
 def name(output: str) -> str:
-    """The name of the step that makes an object file: `internal/.libs/abi.o` is of `internal/abi`."""
+    """The name of the step that makes an object file: `internal/.libs/abi.o` belongs to `internal/abi`."""
     path = Path(output.replace(".libs/", ""))
     return str(path.with_suffix(""))
 
@@ -68,25 +63,25 @@ def imports(listing: Path) -> list[str]:
 
 
 def dependents(touched: Collection[str]) -> dict[str, Step]:
-    """The steps of some packages and of all that import them, through others too."""
-    packages = {package: known()[package] for package in touched if package in known()}
-    grown = True
-    while grown:
-        more = {
+    """The steps of some packages and of all packages that import them, directly or not."""
+    steps = {package: known()[package] for package in touched if package in known()}
+    while True:
+        importers = {
             name: step
             for name, step in known().items()
-            if name not in packages and not packages.keys().isdisjoint(step.needs)
+            if name not in steps and not steps.keys().isdisjoint(step.needs)
         }
-        packages |= more
-        grown = bool(more)
-    return packages
+        if not importers:
+            return steps
+        steps |= importers
 
 
 def schedule(steps: Mapping[str, Step], jobs: int) -> list[tuple[float, float]]:
-    """When steps end that run side by side: as soon as one ends, the next that needs none of the others begins.
+    """When steps end that run side by side: as soon as one ends, the next whose needs are met begins.
 
     Returns:
-        For each end, in their order: the seconds since the beginning, and the costs of all steps that ended by then.
+        For each end, in their order: the seconds since the beginning, and the sum of the costs of the steps that have
+        ended by then.
     """
     waiting = {name: sum(need in steps for need in step.needs) for name, step in steps.items()}
     needed_by: dict[str, list[str]] = {}
@@ -113,13 +108,13 @@ def schedule(steps: Mapping[str, Step], jobs: int) -> list[tuple[float, float]]:
 
 
 class Plan:
-    """What a build has to do, and when on the measured machine each part of it would be done.
+    """What a build has to do, and when each part of it would be done on the machine where the costs were measured.
 
     Args:
         steps: the compilations.
         jobs: how many commands run side by side.
-        configures: whether it is configured first.
-        listings: how many packages' imports are listed first.
+        configures: whether it begins with configure.
+        listings: for how many packages the imports are listed first.
     """
 
     def __init__(self, steps: Mapping[str, Step], jobs: int, configures: bool = False, listings: int = 0) -> None:
@@ -131,11 +126,11 @@ class Plan:
         self.whole = self._compiled + _LINKING
 
     def reached(self, configured: float, listed: int, compiled: Collection[str]) -> tuple[float, float]:
-        """Between which seconds on the measured machine a state like this one is met.
+        """The span of seconds in which a build on the measured machine is in this state.
 
         Args:
             configured: the part of configure that is done, from 0 to 1.
-            listed: packages whose imports are listed.
+            listed: the number of packages whose imports are listed.
             compiled: the steps that are done.
         """
         if not compiled and configured < 1:
@@ -151,12 +146,15 @@ class Plan:
         return self._listed + since, self._listed + self._ends[min(place, len(self._ends) - 1)][0]
 
 
-class Clock:
-    """The time to go, from how far a build is and how long it took so far. Pure arithmetic.
+class SpeedEstimate:
+    """The time to go, from how far a build is and how long it has taken so far. Pure arithmetic.
 
     Args:
-        whole: seconds that all of it takes on the measured machine.
-        speed: how much faster this machine is, as far as is known.
+        whole: seconds that the whole build takes on the measured machine.
+        speed: how many times as fast this machine is, if that is known.
+
+    Attributes:
+        speed: how many times as fast this machine is, by what was seen so far.
     """
 
     def __init__(self, whole: float, speed: float | None = None) -> None:
@@ -167,19 +165,19 @@ class Clock:
         self._since = self._reached = 0.0
         self.speed = self._guess
 
-    def look(self, reached: float, before: float, elapsed: float) -> tuple[float, float | None]:
+    def update(self, reached: float, before: float, elapsed: float) -> tuple[float, float | None]:
         """How far it is, and how long it has to go.
 
         Args:
-            reached, before: what `Plan.reached` says.
+            reached, before: the span that `Plan.reached` gives.
             elapsed: seconds since the beginning, on this machine.
 
         Returns:
-            The part that is done, from 0 to 1, and the seconds to go; None as long as they are not known.
+            The part that is done, from 0 to 1, and the seconds to go, None while they are unknown.
         """
         if reached > self._reached:
             self._since, self._reached = elapsed, reached
-        # Known when something ended; and as nothing has ended since, it is no faster than what would have.
+        # The end of a step shows the speed. While none ends, the speed is at most the one at which one would have.
         self.speed = (self._guess * self._weight + self._reached) / (self._weight + self._since)
         self.speed = min(self.speed, (self._guess * self._weight + before) / (self._weight + elapsed))
         done = max(self._reached, min(before, self._reached + self.speed * (elapsed - self._since)))
@@ -191,55 +189,45 @@ class Clock:
         return part, seconds
 
 
-class estimated:
-    """Say how far a build is, every two seconds for the time of the block.
+class BuildEstimate(ProgressThread):
+    """Reports how far a libgo's build is, such as "compiling: 34%, 95 of 272, about 1:44 to go".
 
     Args:
-        build: the folder that libgo is built in; what a step made lies there, newer than the block.
-        plan: what is to be done.
-        progress: told "compiling: 34%, 95 of 272, about 1:44 to go".
-        speed: this machine's, if it is known.
+        build: the folder that libgo is built in; files in it that are newer than this object were made by the build.
+        plan: what the build has to do.
+        progress: called with each description.
+        speed: how fast this machine is, if that is known.
         compiling: what the compilations are called.
 
     Attributes:
-        clock: knows this machine's speed when the block has ended.
+        estimate: has this machine's speed when the block has ended.
     """
 
     def __init__(
         self, build: Path, plan: Plan, progress: Progress, speed: float | None = None, compiling: str = "compiling"
     ) -> None:
-        self._build, self._plan, self._progress, self._compiling = build, plan, progress, compiling
-        self.clock = Clock(plan.whole, speed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        super().__init__(progress)
+        self._build, self._plan, self._compiling = build, plan, compiling
+        self.estimate = SpeedEstimate(plan.whole, speed)
+        self._begun, self._oldest = time.monotonic(), time.time() - 1  # file systems' clocks are coarse
+        self._compiled: set[str] = set()
 
-    def __enter__(self) -> estimated:
-        self._thread.start()
-        return self
+    def describe(self) -> str:
+        """What the build does now, how far it is, and the time to go."""
+        self._compiled |= {name for name in self._plan.steps if name not in self._compiled and self._is_done(name)}
+        configured, listed = self._configured(), self._listed()
+        reached, before = self._plan.reached(configured, listed, self._compiled)
+        part, seconds = self.estimate.update(reached, before, time.monotonic() - self._begun)
+        text = self._phase(configured, listed, len(self._compiled), part)
+        return text if seconds is None else f"{text}, {time_to_go(seconds)}"
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        begun, begun_at = time.monotonic(), time.time() - 1  # file systems' clocks are coarse
-        compiled: set[str] = set()
-        while True:
-            compiled |= {name for name in self._plan.steps if name not in compiled and self._made(name, begun_at)}
-            configured, listed = self._configured(), self._listed()
-            reached, before = self._plan.reached(configured, listed, compiled)
-            part, to_go = self.clock.look(reached, before, time.monotonic() - begun)
-            self._progress(self._describe(configured, listed, len(compiled), part, to_go))
-            if self._stop.wait(_PAUSE):
-                return
-
-    def _made(self, name: str, since: float) -> bool:
-        """Whether a step has made its object file. libtool writes X.lo when X.o is whole."""
+    def _is_done(self, name: str) -> bool:
+        """Whether a step has made its object file. libtool writes X.lo when X.o is complete."""
         for suffix in (".lo", ".o"):
             try:
-                return (self._build / f"{name}{suffix}").stat().st_mtime >= since
+                return (self._build / f"{name}{suffix}").stat().st_mtime >= self._oldest
             except FileNotFoundError:
-                continue
+                continue  # a step makes one of the two
         return False
 
     def _configured(self) -> float:
@@ -247,22 +235,20 @@ class estimated:
             return 1.0
         try:
             return min(0.95, (self._build / "config.log").stat().st_size / _CONFIG_LOG)
-        except FileNotFoundError:
+        except FileNotFoundError:  # configure has not begun
             return 0.0
 
     def _listed(self) -> int:
         return sum(1 for _ in self._build.rglob("*.lo.dep")) if self._plan.listings else 0
 
-    def _describe(self, configured: float, listed: int, compiled: int, part: float, to_go: float | None) -> str:
+    def _phase(self, configured: float, listed: int, compiled: int, part: float) -> str:
+        """What the build does now, and how much of it is done."""
         if configured < 1:
-            what, count = "configuring", ""
+            phase, count = "configuring", ""
         elif not compiled and listed < self._plan.listings:
-            what, count = "listing imports", f", {listed} of {self._plan.listings}"
+            phase, count = "listing imports", f", {listed} of {self._plan.listings}"
         elif compiled < len(self._plan.steps):
-            what, count = self._compiling, f", {compiled} of {len(self._plan.steps)}"
+            phase, count = self._compiling, f", {compiled} of {len(self._plan.steps)}"
         else:
-            what, count = "linking", ""
-        text = f"{what}: {max(0.0, part):.0%}{count}"
-        if to_go is None:
-            return text
-        return f"{text}, {time_to_go(to_go)}"
+            phase, count = "linking", ""
+        return f"{phase}: {max(0.0, part):.0%}{count}"

@@ -1,4 +1,4 @@
-"""Work trees: libgo's source in a git repository, to be edited; what was edited is a patch.
+"""Work trees: libgo's source in a git repository, for the user to edit; the edits are a patch.
 
 A work tree lies in a folder of its own with a variant.yaml that makes it a variant. Knows nothing of building libgo.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from harness.build import patches
+from harness.build import command, patches
 from harness.build.patches import Patch
 from harness.conf import naming
 from harness.errors import BuildError, PatchError, ToolMissing
 
-#: The commit that a patch is taken against: GCC's own source.
+#: The tag of the commit that the patch is taken against: GCC's own source.
 _BASE = "pristine"
 
 
@@ -35,8 +34,8 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
         work: the work directory.
         name: the new variant's name.
         source: GCC's source; only its libgo is copied.
-        applied: patches that the work begins with.
-        like: the name of the variant that they are of.
+        applied: patches that the work tree begins with.
+        like: the name of the variant that has these patches.
         version: GCC's version, for the variant's description.
 
     Returns:
@@ -44,7 +43,7 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
 
     Raises:
         PatchError: a patch does not apply.
-        BuildError: the name cannot be used, there is such a work tree already, it cannot be written, or git fails.
+        BuildError: the name is invalid, the work tree exists or cannot be written, or git fails.
         ToolMissing: git is not installed.
     """
     try:
@@ -53,7 +52,7 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
         raise BuildError(str(error)) from error
     folder = work / "variants" / name
     if folder.exists():
-        raise BuildError(f"variant {name}: {folder} is there already; remove it if it is not needed")
+        raise BuildError(f"variant {name}: {folder} exists already; remove it if you do not need it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
@@ -62,17 +61,17 @@ def make(work: Path, name: str, source: Path, applied: Sequence[Patch], like: st
             _fill(staging, name, about, source, applied, version)
             os.replace(staging, folder)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # the error that is raised matters more
             raise
-    except shutil.Error as error:  # of each file that could not be copied: from where, to where, and why
-        raise BuildError(f"variant {name}: {folder} cannot be made: {error.args[0][0][2]}") from error
+    except shutil.Error as error:  # a source, a target and a reason for each file that was not copied
+        raise BuildError(f"variant {name}: cannot create {folder}: {error.args[0][0][2]}") from error
     except OSError as error:
-        raise BuildError(f"variant {name}: {folder} cannot be made: {error}") from error
+        raise BuildError(f"variant {name}: cannot create {folder}: {error}") from error
     return folder
 
 
 def _fill(staging: Path, name: str, about: str, source: Path, applied: Sequence[Patch], version: str) -> None:
-    """Make what is in a work tree."""
+    """Write the content of a work tree."""
     shutil.copytree(source / "libgo", staging / "libgo", symlinks=True)
     git(staging, "init", "-q")
     (staging / ".git" / "info" / "exclude").write_text("/variant.yaml\n")
@@ -87,16 +86,16 @@ def _fill(staging: Path, name: str, about: str, source: Path, applied: Sequence[
 
 
 def difference(folder: Path) -> Patch:
-    """What was edited in a work tree, committed or not, as a patch to GCC's source.
+    """The edits in a work tree, committed or not, as a patch to GCC's source.
 
     Raises:
-        PatchError: nothing was edited, or what a patch may not touch.
-        BuildError: it is no work tree, or git fails.
+        PatchError: there are none, or one that a patch may not have.
+        BuildError: it is not a work tree, or git fails.
         ToolMissing: git is not installed.
     """
     if not (folder / ".git").exists():
-        raise BuildError(f"{folder}: is not a work tree made by `harness variant new`")
-    git(folder, "add", "--all", "--intent-to-add")  # so that new files are seen
+        raise BuildError(f"{folder} is not a work tree made by `harness variant new`")
+    git(folder, "add", "--all", "--intent-to-add")  # so that the diff has new files
     arguments = [
         "diff",
         "--no-ext-diff",
@@ -108,7 +107,7 @@ def difference(folder: Path) -> Patch:
     ]
     text = git(folder, *arguments, _BASE)
     if not text:
-        raise PatchError(f"{folder}: nothing is edited there yet")
+        raise PatchError(f"{folder} has no edits yet")
     return patches.parse(text, folder)
 
 
@@ -118,14 +117,23 @@ def _commit(folder: Path, message: str) -> None:
 
 
 def git(folder: Path, *arguments: str) -> bytes:
-    """Run git with nothing of the user's own settings, which could change what a patch looks like."""
+    """Run git without the user's settings, which could change what a patch looks like. Returns its standard output.
+
+    Raises:
+        BuildError: it failed.
+        ToolMissing: git is not installed.
+    """
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", "core.autocrlf=false", "-c", "gc.auto=0", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, cwd=folder, env={**own, **settings}, capture_output=True, check=False)
+        process = command.capture(
+            ["git", "-c", "core.autocrlf=false", "-c", "gc.auto=0", *arguments],
+            folder=folder,
+            env={**environment, **settings},
+        )
     except FileNotFoundError as error:
-        raise ToolMissing("no git on this machine; Debian's package is git") from error
-    if done.returncode:
-        raise BuildError(f"{folder}: git {arguments[0]}: {' '.join(done.stderr.decode(errors='replace').split())}")
-    return done.stdout
+        raise ToolMissing("git is not installed (Debian package git)") from error
+    if process.returncode:
+        errors = " ".join(process.stderr.decode(errors="replace").split())
+        raise BuildError(f"{folder}: git {arguments[0]} failed: {errors}")
+    return process.stdout

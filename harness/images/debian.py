@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness import cache
+from harness import cache, packages
 from harness.errors import ImageError
 from harness.host import run, which
 from harness.images import recipe as recipes
@@ -40,19 +40,13 @@ _UNREAD = ("usr/share/bug", "usr/share/doc", "usr/share/lintian", "usr/share/loc
 #: Packages that a kernel's package is split into. Its other dependencies make initial RAM disks, which is done here.
 _KERNEL_PARTS = re.compile(r"linux-(?:base|binary|image|modules)-\S+")
 
-#: The host's apt as it is, proxies and all, but with a state of its own and no hooks, which may clean the host's cache
-#: or expect to run as root. Given with -c, which is read after all of the host's own files (apt.conf(5)).
+#: apt's settings besides those of packages.write_apt_conf: one architecture, and sources and package lists of its own.
 _APT_CONF = """\
 #clear APT::Architectures;
-#clear APT::Update;
-#clear DPkg;
 APT::Architecture "{architecture}";
 APT::Architectures {{ {architectures} }};
 APT::Default-Release "";
-APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
-Dir::Cache "{work}/cache";
-Dir::Cache::archives "{work}/cache/archives";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "{work}/preferences";
 Dir::Etc::sourcelist "/dev/null";
@@ -227,12 +221,11 @@ class Apt:
 
     def __init__(self, work: Path, architecture: str) -> None:
         self._work = work
-        for name in ("cache/archives/partial", "state/lists/partial", "preferences", "sources", "kernel-debs"):
+        for name in ("preferences", "sources", "kernel-debs"):
             (work / name).mkdir(parents=True)
-        (work / "status").touch()
-        self._conf = work / "apt.conf"
-        architectures = " ".join(f'"{each}";' for each in _architectures(architecture))
-        self._conf.write_text(_APT_CONF.format(work=work, architecture=architecture, architectures=architectures))
+        architectures = " ".join(f'"{name}";' for name in _architectures(architecture))
+        settings = _APT_CONF.format(work=work, architecture=architecture, architectures=architectures)
+        self._conf = packages.write_apt_conf(work, settings)
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
         )

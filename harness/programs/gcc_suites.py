@@ -1,7 +1,7 @@
-"""Suites that lie in GCC's own source: what suites/NAME/suite.yaml says of one, and the programs it has.
+"""Suites in GCC's own source: their descriptions in suites/NAME/suite.yaml, and the programs that they have.
 
-The programs stay where they are; the YAML says where, and what GCC's own scripts know of single programs. Reads source
-files, compiles and runs nothing.
+The programs stay where they are. The YAML says where that is, and has what GCC's own scripts know of single programs.
+Reads source files, and compiles and runs nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.programs.header import parse_expectation
 from harness.programs.model import BuildSpec, Expectation, Program
 from harness.programs.select import Listing
 
-#: The kinds of go.test program that are run; the others only try the compiler.
+#: The kinds of go.test program that are run; the others test only the compiler.
 RUN = ("run", "rundir", "runoutput")
 #: How GCC compiles what a `runoutput` program prints (gcc/testsuite/go.test/go-test.exp).
 _OUTPUT_FLAGS = ("-O0", "-g", "-fno-var-tracking-assignments")
@@ -33,11 +33,11 @@ _OUTPUT_FLAGS = ("-O0", "-g", "-fno-var-tracking-assignments")
 
 @dataclass(frozen=True)
 class Contents:
-    """What a suite has.
+    """A suite's programs.
 
     Attributes:
         programs: those that are run.
-        skipped: those that are not, with the reason.
+        skipped: the names of the others of these kinds, with the reasons.
         kinds: how many programs there are of each kind.
     """
 
@@ -47,22 +47,26 @@ class Contents:
 
 
 def suites() -> dict[str, Suite]:
-    """The suites by name. Raises ConfigError if a suite.yaml is wrong."""
-    suites_ = {}
+    """The suites by name. Raises ConfigError if a suite.yaml is invalid."""
+    suites_by_name = {}
     for file in sorted((paths.DATA / "suites").glob("*/suite.yaml")):
         data, marks = read(file)
         if "source" in data:
             try:
-                suites_[file.parent.name] = Suite.model_validate(data)
+                suites_by_name[file.parent.name] = Suite.model_validate(data)
             except pydantic.ValidationError as error:
                 raise ConfigError(explain(error, marks, Suite)) from error
-    return suites_
+    return suites_by_name
 
 
 def listings(gcc: Callable[[], Path]) -> dict[str, Listing]:
-    """What lists the programs of each suite. `gcc` gives GCC's top folder, and is called only if that is needed."""
+    """Functions that list the programs of each suite.
 
-    @cache  # asked again for each word that selects of it
+    Args:
+        gcc: gives GCC's top folder. It is called only when a suite is listed.
+    """
+
+    @cache  # a suite is listed for each term that selects from it
     def programs(name: str) -> list[Program]:
         return contents(name, known[name], gcc()).programs
 
@@ -74,27 +78,28 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
     """List a suite's programs.
 
     Args:
+        name: the suite's name.
+        suite: its description.
         gcc: GCC's top folder.
 
     Raises:
-        ProgramError: the suite is not there, or suite.yaml says something wrong of a program.
+        ProgramError: GCC's source does not have the suite, or suite.yaml has a wrong expectation of a program.
     """
-    place = gcc / suite.source
-    if not place.exists():
-        raise ProgramError(f"suite {name}: GCC's source has no {suite.source} at {gcc}")
-    makers = {"go.test": _go_test, "torture": _torture, "testprog": _testprog, "packages": _packages}
+    source = gcc / suite.source
+    if not source.exists():
+        raise ProgramError(f"suite {name}: GCC's source at {gcc} has no {suite.source}")
+    readers = {"go.test": _go_test, "torture": _torture, "testprog": _testprog, "packages": _packages}
     programs: list[Program] = []
     skipped: dict[str, str] = {}
     kinds: Counter[str] = Counter()
-    for program in makers[suite.kind](suite, place):
+    for program in readers[suite.kind](suite, source):
         kinds[program.kind] += 1
-        special = _said(suite, program.name)
+        special = _special(suite, program.name)
         if suite.kind == "go.test" and program.kind not in RUN:
             continue
         if special.skip:
             skipped[program.name] = special.skip
             continue
-        whole = f"{name}/{program.name}"
         try:
             expected = parse_expectation(program.expected, special.expect) if special.expect else program.expected
         except ValueError as error:
@@ -105,7 +110,7 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
         programs.append(
             replace(
                 program,
-                name=whole,
+                name=f"{name}/{program.name}",
                 args=(*program.args, *special.args),
                 env={**program.env, **special.env},
                 timeout=special.timeout or suite.timeout,
@@ -118,8 +123,8 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
     return Contents(programs, skipped, kinds)
 
 
-def _said(suite: Suite, name: str) -> Special:
-    """What is said of a program: by its own name, else by the first pattern that fits."""
+def _special(suite: Suite, name: str) -> Special:
+    """The suite's entry for a program: that of its name, else that of the first pattern that matches."""
     return suite.programs.get(name) or next(
         (special for pattern, special in suite.programs.items() if fnmatchcase(name, pattern)), Special()
     )
@@ -127,43 +132,43 @@ def _said(suite: Suite, name: str) -> Special:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first lines of a go.test program say: the line that counts, and the words of the `+build` lines."""
+    """The first lines of a go.test program: the directive, and the terms of each `+build` line."""
 
-    line: str
+    directive: str
     constraints: tuple[tuple[str, ...], ...]
 
 
 def header(text: str) -> Header:
-    """Read a program's first lines as go-test.exp does, up to the first that is neither empty nor begins with `// `."""
-    line, constraints = "", []
-    for line_ in text.splitlines():
-        if not line_.startswith("// "):
-            if line_:
+    """Read a program's first lines as go-test.exp does, up to a line that is not empty and not a `// ` comment."""
+    directive, constraints = "", []
+    for line in text.splitlines():
+        if not line.startswith("// "):
+            if line:
                 break
             continue
-        if line_.startswith("// +build "):
-            constraints.append(tuple(line_.split()[2:]))
-        elif not line:
-            line = line_
-    return Header(line.removeprefix("// "), tuple(constraints))
+        if line.startswith("// +build "):
+            constraints.append(tuple(line.split()[2:]))
+        elif not directive:
+            directive = line
+    return Header(directive.removeprefix("// "), tuple(constraints))
 
 
 def _go_test(suite: Suite, top: Path) -> Iterator[Program]:
-    """The tests among the files below go.test/test; the others are parts of tests (go-test.exp, go-gc-tests)."""
+    """The tests among the files below go.test/test. The other files are parts of tests (go-test.exp, go-gc-tests)."""
     for file in sorted(top.glob("**/*.go")):
         place = file.relative_to(top)
         if len(place.parts) > 2 or place.parts[0] in ("bench", "stress", "safe") or place.parent.suffix == ".dir":
             continue
         head = header(file.read_text(encoding="utf-8", errors="replace"))
-        kind, *arguments = head.line.split() or ["none"]
+        kind, *arguments = head.directive.split() or ["none"]
         program = Program(str(place.with_suffix("")), file, kind, constraints=head.constraints)
-        yield _as_kind(program, arguments) if kind in RUN else program
+        yield _with_arguments(program, arguments) if kind in RUN else program
 
 
-def _as_kind(program: Program, arguments: list[str]) -> Program:
-    """A program with what the words after its kind mean."""
+def _with_arguments(program: Program, arguments: list[str]) -> Program:
+    """A program with the meaning of the words after its kind: files, or arguments."""
     file = program.source
-    files = [file.parent / word for word in arguments if word.endswith(".go")]
+    files = [file.parent / name for name in arguments if name.endswith(".go")]
     expected = Expectation(gcc=True)
     if (out := file.with_suffix(".out")).is_file():
         expected = replace(expected, output=out.read_bytes())
@@ -173,7 +178,7 @@ def _as_kind(program: Program, arguments: list[str]) -> Program:
     build = BuildSpec(packages=((file, *files),)) if files else BuildSpec()
     if program.kind == "runoutput":
         return replace(program, build=replace(build, output_flags=_OUTPUT_FLAGS))
-    # `run -gcflags=...` carries flags of another compiler.
+    # `run -gcflags=...` has flags for another compiler.
     args = () if files or (arguments and arguments[0].startswith("-")) else tuple(arguments)
     return replace(program, build=build, args=args)
 
@@ -200,9 +205,9 @@ def _testprog(suite: Suite, folder: Path) -> Iterator[Program]:
 
 
 def _packages(suite: Suite, file: Path) -> Iterator[Program]:
-    # testing's own limit comes first, so that it can say which test ran; gotest kills 10 s later.
+    # Package testing's own limit is 10 s shorter, so that it can print the running test before the program is killed.
     for package in file.read_text().split():
-        limit = _said(suite, package).timeout or suite.timeout
+        limit = _special(suite, package).timeout or suite.timeout
         args = ("-test.short", "-test.v", f"-test.timeout={limit - 10:.0f}s")
         build = BuildSpec(package=package)
         folder = file.parent / "go" / package

@@ -1,4 +1,4 @@
-"""Which Go files are for a target: the rules of build constraints as libgo's match.sh and testsuite/gotest apply them.
+"""Which Go files are for a target, by the rules for build constraints of libgo's match.sh and testsuite/gotest.
 
 Pure functions of names and text.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: libgo/match.sh: what a file's name may end in to be for one system or processor only.
+#: The endings of a file's name that restrict it to one system or processor (libgo/match.sh).
 _SYSTEMS = frozenset(
     re.findall(
         r"\w+",
@@ -24,7 +24,7 @@ _PROCESSORS = frozenset(
         " nios2 ppc ppc64 ppc64le riscv riscv64 s390 s390x sh shbe sparc sparc64 wasm",
     )
 )
-#: What Go calls the system of a triple with this in it; the first counts (libgo/configure.ac:180-206).
+#: Go's name for the system of a triple that contains the key; the first match counts (libgo/configure.ac:180-206).
 _GOOS = {
     "-darwin": "darwin",
     "-freebsd": "freebsd",
@@ -35,9 +35,9 @@ _GOOS = {
     "-solaris2": "solaris",
     "-gnu": "hurd",
 }
-#: What Go calls the processor of a triple whose first word matches this (libgo/configure.ac; -mx32 is not looked at).
+#: Go's name for the processor of a triple whose first part matches the key (libgo/configure.ac; without -mx32).
 _GOARCH = {"i[3-7]86": "386", "x86_64": "amd64"}
-#: Tags that hold whatever the target is.
+#: Tags that hold for every target.
 ALWAYS = frozenset({"cgo", "gccgo", "goexperiment.fieldtrack"})
 _RELEASE = re.compile(r"go1\.\d+")
 _TOKEN = re.compile(r"\s*(&&|\|\||[!()]|[\w.]+)")
@@ -58,7 +58,7 @@ class Target:
         return cls(next((goos for part, goos in _GOOS.items() if part in triple), "unknown"), goarch)
 
     def has(self, tag: str, more: Collection[str] = ALWAYS) -> bool:
-        """Whether a tag holds. That of a release does: no file of libgo's asks for a newer one."""
+        """Whether a tag holds. The tag of a release always does: no file of libgo asks for a newer one."""
         return tag in (self.goos, self.goarch) or tag in more or bool(_RELEASE.fullmatch(tag))
 
 
@@ -67,32 +67,32 @@ def files(folder: Path, target: Target, more: Collection[str] = (), *, tests: bo
 
     Args:
         more: tags that hold besides the usual ones.
-        tests: the `_test.go` files, else those that are none.
+        tests: list the `_test.go` files; without it the others.
     """
-    known = ALWAYS | set(more)
+    tags = ALWAYS | set(more)
     return [
         file
         for file in sorted(folder.glob("*.go"))
-        if file.name.endswith("_test.go") == tests and _matches(file, target, known)
+        if file.name.endswith("_test.go") == tests and _matches(file, target, tags)
     ]
 
 
-def _matches(file: Path, target: Target, known: Collection[str]) -> bool:
+def _matches(file: Path, target: Target, tags: Collection[str]) -> bool:
     if not name_matches(file.name, target):
         return False
     header = file.read_text(encoding="utf-8", errors="replace").partition("\npackage ")[0]
-    return header_matches(header, lambda tag: target.has(tag, known))
+    return header_matches(header, lambda tag: target.has(tag, tags))
 
 
 def name_matches(name: str, target: Target) -> bool:
     """Whether a file's name, such as `x_linux_386_test.go`, is for a target."""
     *before, last = ["", *name.removesuffix(".go").removesuffix("_test").split("_")[1:]]
-    for word in (last, *before[-1:]):
-        if word in _SYSTEMS | _PROCESSORS:
-            if word not in (target.goos, target.goarch):
+    for part in (last, *before[-1:]):
+        if part in _SYSTEMS | _PROCESSORS:
+            if part not in (target.goos, target.goarch):
                 return False
-        elif word == last:
-            break  # x_amd64_random.go is for all
+        elif part == last:
+            break  # x_amd64_random.go is for all targets
     return True
 
 
@@ -101,47 +101,52 @@ def header_matches(header: str, has: Callable[[str], bool]) -> bool:
     lines = header.splitlines()
     if build := next((line for line in lines if line.startswith("//go:build ")), None):
         return expression(build.removeprefix("//go:build "), has)
-    options = (match[1].split() for line in lines if (match := re.match(r"// *\+build +(.*)", line)))
-    return all(any_of(option, has) for option in options)
+    constraints = (match[1].split() for line in lines if (match := re.match(r"// *\+build +(.*)", line)))
+    return all(any_of(options, has) for options in constraints)
 
 
 def any_of(options: Iterable[str], has: Callable[[str], bool]) -> bool:
-    """A `+build` line's words: one must hold, all parts of it between commas."""
+    """Whether one of a `+build` line's options holds: all its terms between commas.
 
-    def holds(part: str) -> bool:
-        return not part.startswith("!!") and (not has(part[1:]) if part.startswith("!") else has(part))
+    Args:
+        options: the options, such as `linux,!cgo`.
+        has: whether a tag holds.
+    """
 
-    return any(all(map(holds, word.split(","))) for word in options)
+    def holds(term: str) -> bool:
+        return not term.startswith("!!") and (not has(term[1:]) if term.startswith("!") else has(term))
+
+    return any(all(map(holds, option.split(","))) for option in options)
 
 
 def expression(text: str, has: Callable[[str], bool]) -> bool:
     """The value of a `//go:build` expression: tags with `!`, `&&`, `||` and parentheses.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such an expression.
     """
     tokens = _TOKEN.findall(text)
 
-    def either() -> bool:
-        value = both()
+    def disjunction() -> bool:
+        value = conjunction()
         while tokens[:1] == ["||"]:
             del tokens[0]
-            value |= both()
+            value |= conjunction()
         return value
 
-    def both() -> bool:
-        value = one()
+    def conjunction() -> bool:
+        value = operand()
         while tokens[:1] == ["&&"]:
             del tokens[0]
-            value &= one()
+            value &= operand()
         return value
 
-    def one() -> bool:
+    def operand() -> bool:
         token = tokens.pop(0) if tokens else ""
         if token == "!":
-            return not one()
+            return not operand()
         if token == "(":
-            value = either()
+            value = disjunction()
             if not tokens or tokens.pop(0) != ")":
                 raise ValueError(f"not a build constraint: {text!r}")
             return value
@@ -149,7 +154,7 @@ def expression(text: str, has: Callable[[str], bool]) -> bool:
             raise ValueError(f"not a build constraint: {text!r}")
         return has(token)
 
-    value = either()
+    value = disjunction()
     if tokens or _TOKEN.sub("", text).strip():
         raise ValueError(f"not a build constraint: {text!r}")
     return value

@@ -17,7 +17,7 @@ from harness.conf.units import seconds
 from harness.errors import ProgramError
 from harness.programs.model import Expectation, Program
 
-#: Kinds of test that GCC's go-test.exp knows; of them only `run` is run so far.
+#: The kinds of test of GCC's go-test.exp. Of the user's own programs only those of kind `run` are run.
 _KINDS = (
     "run", "runoutput", "rundir", "errorcheck", "errorcheckdir", "errorcheckoutput", "errorcheckandrundir", "compile",
     "compiledir", "build", "builddir", "buildrun", "buildrundir", "skip", "cmpout",
@@ -34,8 +34,8 @@ def read_program(source: Path) -> Program:
     """Read a program's header and its `.out` file.
 
     Raises:
-        ProgramError: it is missing or no regular file, its name is no text, or a directive cannot be understood; the
-            text names file and line.
+        ProgramError: it is missing or not a regular file, its name is not UTF-8, or a directive is invalid; the text
+            names file and line.
     """
     try:
         lines = paths.content(source).decode(errors="replace").splitlines()
@@ -43,26 +43,26 @@ def read_program(source: Path) -> Program:
         raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
     try:
         str(source.absolute()).encode()
-    except UnicodeEncodeError as error:  # neither a guest's shell nor a report could be told of it
+    except UnicodeEncodeError as error:  # neither a guest's shell nor a report could have it
         name = os.fsencode(source).decode(errors="backslashreplace")
-        raise ProgramError(f"{name}: its name is not UTF-8") from error
+        raise ProgramError(f"{name}: the file's name is not UTF-8") from error
     program = Program(f"{source.absolute().parent.name}/{source.stem}", source.absolute())
     first = True
     for number, line in enumerate(lines, start=1):
         if not line.startswith("//"):
             if line.strip():
-                break  # the package clause: the header is over
+                break  # the package clause: the header ends
             continue
         text = line[2:].strip()
         try:
             if first and text and not text.startswith(("+build", "go:build")):
                 first = False
-                arguments = text.split()
-                if arguments[0] in _KINDS:
-                    args = tuple(shlex.split(text)[1:]) if arguments[0] == "run" else ()
-                    # `run -gcflags=...` carries flags of another compiler
+                kind = text.split()[0]
+                if kind in _KINDS:
+                    args = tuple(shlex.split(text)[1:]) if kind == "run" else ()
+                    # `run -gcflags=...` has flags for another compiler.
                     args = () if args and args[0].startswith("-") else args
-                    program = replace(program, kind=arguments[0], args=args, marked=True)
+                    program = replace(program, kind=kind, args=args, marked=True)
                     continue
             program = _directive(program, text)
         except ValueError as error:
@@ -83,7 +83,7 @@ def _directive(program: Program, text: str) -> Program:
             raise ValueError(f"unknown directive {word}:; {nearest(word, _DIRECTIVES)}")
         return replace(program, about=f"{program.about} {text}".strip())
     if not value:
-        raise ValueError(f"{word}: says nothing")
+        raise ValueError(f"{word}: has no value")
     match word:
         case "args":
             return replace(program, args=tuple(shlex.split(value)))
@@ -91,8 +91,8 @@ def _directive(program: Program, text: str) -> Program:
             pairs = [pair.partition("=") for pair in shlex.split(value)]
             if not all(name and equals for name, equals, _ in pairs):
                 raise ValueError(f"env: {value!r} is not NAME=VALUE")
-            more = naming.environment({name: text for name, _, text in pairs})
-            return replace(program, env={**program.env, **more})
+            variables = naming.environment({name: text for name, _, text in pairs})
+            return replace(program, env={**program.env, **variables})
         case "timeout":
             return replace(program, timeout=seconds(value))
         case "needs":
@@ -101,18 +101,18 @@ def _directive(program: Program, text: str) -> Program:
 
 
 def parse_expectation(expected: Expectation, text: str) -> Expectation:
-    """Add what an `expect` directive says to an expectation. Raises ValueError."""
-    at = 0
-    while at < len(text):
-        match = _TERM.match(text, at)
+    """Add the terms of an `expect` directive to an expectation. Raises ValueError."""
+    position = 0
+    while position < len(text):
+        match = _TERM.match(text, position)
         if not match:
             raise ValueError(
-                f"expect: cannot understand {text[at:].strip()!r}; "
+                f"expect: cannot understand {text[position:].strip()!r}; "
                 'known: exit N, signal SIGNAME, stdout ~ "regex", stderr ~ "regex", output ~ "regex" (both streams)'
             )
         if match["exit"]:
             if len(match["exit"]) > 3 or int(match["exit"]) > 255:
-                raise ValueError(f"expect: exit {match['exit']} cannot be: an exit status is 0 to 255")
+                raise ValueError(f"expect: exit {match['exit']}: an exit status is 0 to 255")
             expected = replace(expected, exit_status=int(match["exit"]))
         elif match["signal"]:
             name = match["signal"].removeprefix("SIG")
@@ -126,5 +126,5 @@ def parse_expectation(expected: Expectation, text: str) -> Expectation:
             except (ValueError, re.error) as error:
                 raise ValueError(f"expect: {match['pattern']} is not a regular expression: {error}") from error
             expected = replace(expected, **{f"{match['stream']}_pattern": pattern})
-        at = match.end()
+        position = match.end()
     return expected

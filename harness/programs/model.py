@@ -1,4 +1,4 @@
-"""Test programs: how they are built, what is expected of them, and the trials to be made of them."""
+"""Test programs: how they are built, the expectation of their end and output, and the trials to be made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from harness import conf
 from harness.programs.gotags import Target, any_of
 
-#: Seconds that a program may run if it does not say.
+#: Seconds that a program may run unless its header has a timeout.
 TIMEOUT = 60.0
 
 
@@ -20,11 +20,11 @@ class Expectation:
     """How a program should end, and what it should print. A pattern is a regular expression that must be found.
 
     Attributes:
-        output: what both streams should say together, however their lines are mixed.
+        output: the expected content of both streams together, however their lines are mixed.
         output_pattern: must be found in stdout followed by stderr.
-        gcc: it is a program of GCC's own tests, for which GCC's own judgement is told beside ours: the exit status
-            is 0 and nothing printed says BUG (gcc/testsuite/lib/go-torture.exp, go-torture-execute).
-        tests: it runs tests of Go's package testing, and their names are told.
+        gcc: it is one of GCC's own tests, so the verdict also has GCC's: a pass if the exit status is 0 and the output
+            does not contain BUG (gcc/testsuite/lib/go-torture.exp, go-torture-execute).
+        tests: it runs tests of Go's package testing, and the verdict names those that fail.
     """
 
     exit_status: int = 0
@@ -38,7 +38,7 @@ class Expectation:
     tests: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads; output that is no text is kept byte for byte."""
+        """The form that `from_json` reads. Output that is not UTF-8 is kept byte for byte."""
         texts = {"stdout": self.stdout, "output": self.output}
         decoded = {
             name: None if data is None else data.decode(errors="surrogateescape") for name, data in texts.items()
@@ -55,7 +55,7 @@ class Expectation:
         return cls(**{**stored, **encoded})
 
     def __str__(self) -> str:
-        """In words, as a header says it, and whether output is compared."""
+        """The terms as a header has them, and whether output is compared."""
         terms = [f"signal {self.signal}" if self.signal else f"exit {self.exit_status}"]
         terms += [f"stdout ~ {json.dumps(self.stdout_pattern)}"] * bool(self.stdout_pattern)
         terms += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
@@ -69,13 +69,13 @@ class Expectation:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """How a program is made, if not of its one source file alone.
+    """How a program is built, unless it is one source file and no more.
 
     Attributes:
         packages: the files of each package, compiled in this order; the last is the program's own.
-        folder: the program is one package: those files of this folder that are for the target.
+        folder: the program is one package, of the files in this folder that are for the target.
         flags: for the compiler.
-        output_flags: what the program prints is a Go program, which is compiled with these flags and is the one tested.
+        output_flags: the program prints a Go program, which is compiled with these flags, and is the one to test.
         package: the program is the tests of this package of libgo, given by its import path.
     """
 
@@ -92,14 +92,18 @@ class Program:
 
     Attributes:
         name: suite/program.
-        source: the file that it is made of, or where to look for what it is made of.
-        kind: what GCC's go-test.exp calls it.
+        source: its source file, or the folder that has its source files.
+        kind: its kind in GCC's go-test.exp.
+        args: its arguments.
+        env: its environment variables.
         timeout: in seconds.
-        needs: what its guest must provide.
-        about: what its header says in prose.
-        marked: its header says its kind.
-        constraints: the words of each `+build` line that counts.
-        foreign: it does not lie here, and is selected by its name.
+        needs: the features that its guest must provide.
+        expected: how it should end, and what it should print.
+        about: the prose in its header.
+        marked: whether its header has its kind.
+        build: how it is built.
+        constraints: the options of each `+build` line that counts.
+        foreign: it belongs to GCC's source, and is selected by its name.
     """
 
     name: str
@@ -118,19 +122,19 @@ class Program:
 
     @property
     def word(self) -> str:
-        """The word that selects it for a run."""
+        """The term that selects it for a run: a name or a path."""
         return self.name if self.foreign else str(self.source)
 
     def fits(self, target: Target, variant: conf.Variant) -> bool:
-        """Whether it can be made for a target with a variant. A prebuilt libgo comes without its packages' sources."""
+        """Whether it can be built for a target with a variant. A prebuilt libgo has no sources of its packages."""
         if self.build.package and variant.prebuilt:
             return False
-        return all(any_of(words, lambda tag: target.has(tag, ("gccgo",))) for words in self.constraints)
+        return all(any_of(options, lambda tag: target.has(tag, ("gccgo",))) for options in self.constraints)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite that comes with the harness; `about` is the first paragraph of its README.md, or ''."""
+    """A suite of the harness's own. `about` is the first paragraph of its README.md, or ''."""
 
     name: str
     folder: Path
@@ -139,7 +143,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial to be made: `number` counts from 1 within its cell."""
+    """One trial to be made. `number` counts from 1 within its cell."""
 
     guest: str
     variant: str

@@ -16,93 +16,92 @@ from harness.programs.model import Program, Suite, TrialSpec
 
 
 def own_suites() -> dict[str, Path]:
-    """The suites that come with the harness, by name."""
+    """The folders of the harness's own suites, by name."""
     return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if any(folder.glob("*.go"))}
 
 
 def find_suite(name: str, others: Collection[str] = ()) -> Suite:
-    """A suite by its name. Raises ProgramError, with the nearest name, also of others."""
+    """A suite of the harness's own. Raises ProgramError with the nearest name, which may be one of `others`."""
     known = own_suites()
     if name not in known:
         raise ProgramError(f"no suite named {name}; {nearest(name, [*known, *others])}")
     try:
         paragraphs = (known[name] / "README.md").read_text(encoding="utf-8").split("\n\n")
-    except FileNotFoundError:
+    except FileNotFoundError:  # a suite needs no README.md
         paragraphs = []
     about = next((text for text in paragraphs if not text.startswith("#")), "")
     return Suite(name, known[name], " ".join(about.split()))
 
 
-#: What lists the programs of a suite; called only if the suite is wanted.
+#: A function that lists the programs of a suite. It is called only if the suite is selected.
 Listing = Callable[[], Sequence[Program]]
 
 
 def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | None = None) -> list[Program]:
-    """The programs of suites, folders and .go files, and single ones by name; all of our own suites if nothing is
-    selected.
+    """The programs that some terms select; those of all own suites if there are no terms.
 
     Args:
-        selection: names of suites (with or without a slash at the end), folders, .go files, or suite/program, where `*`
-            stands for any text.
-        others: suites whose programs do not lie here, by name.
+        selection: terms: names of suites (with or without a slash at the end), folders, .go files, or suite/program,
+            where `*` stands for any text.
+        others: the suites in GCC's source, by name.
 
     Raises:
-        ProgramError: one is missing, holds no program, or has a wrong header, or two bear the same name.
+        ProgramError: a term selects nothing, a header is invalid, or two programs have the same name.
     """
     known = own_suites()
     programs: dict[str, Program] = {}
-    for word in selection or list(known):
-        for program in _selected(word, known, others or {}):
+    for term in selection or list(known):
+        for program in _selected(term, known, others or {}):
             other = programs.setdefault(program.name, program)
             if other.source != program.source:
                 raise ProgramError(f"{other.source} and {program.source} are both named {program.name}")
     return list(programs.values())
 
 
-def _selected(word: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
-    if not word:
+def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
+    if not term:
         raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go file")
-    path = Path(word)
+    path = Path(term)
     if path.is_dir():
         described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
         return others[path.name]() if described else _of_folder(path)
     if path.suffix == ".go":
         program = read_program(path)
         if program.kind != "run":
-            raise ProgramError(f"{path}: is a `{program.kind}` test, and only `run` tests are run")
+            raise ProgramError(f"{path} is a `{program.kind}` test; only `run` tests can be run")
         return [program]
-    suite, _, pattern = word.partition("/")
+    suite, _, pattern = term.partition("/")
     if suite in others:
         listed = others[suite]()
     elif suite in known:
         listed = _of_folder(known[suite])
     else:
-        raise ProgramError(f"no suite, folder or .go file named {word}; {nearest(word, [*known, *others])}")
+        raise ProgramError(f"no suite, folder or .go file named {term}; {nearest(term, [*known, *others])}")
     if not pattern:
         return listed
-    chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, word)]
+    chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, term)]
     if not chosen:
         names = [program.name for program in listed]
-        close = difflib.get_close_matches(word, names, n=1)
+        close = difflib.get_close_matches(term, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it has {len(names)} others"
-        raise ProgramError(f"suite {suite} has no program {pattern} that is run; {hint}")
+        raise ProgramError(f"suite {suite} has no runnable program {pattern}; {hint}")
     return chosen
 
 
 def _of_folder(folder: Path) -> list[Program]:
     sources = sorted(folder.glob("*.go"))
     if not sources:
-        raise ProgramError(f"{folder}: holds no .go file")
+        raise ProgramError(f"{folder} has no .go file")
     listed = [program for program in map(read_program, sources) if program.kind == "run"]
     if not listed:
-        raise ProgramError(f"{folder}: none of its programs is a `run` test")
+        raise ProgramError(f"{folder} has no `run` test, and only those can be run")
     return listed
 
 
 def fitting_programs(
     chosen: Sequence[Program], triples: Collection[str], variants: Collection[conf.Variant]
 ) -> list[Program]:
-    """Those programs that can be made for one of the target triples with one of the variants.
+    """The programs that can be built for one of the target triples with one of the variants.
 
     Raises:
         ProgramError: there are none.
@@ -115,7 +114,7 @@ def fitting_programs(
     ]
     if not fitting:
         raise ProgramError(
-            f"{', '.join(program.name for program in chosen)}: for another system or compiler, by their header"
+            f"{', '.join(program.name for program in chosen)}: for another system or compiler, by the header"
         )
     return fitting
 
@@ -127,14 +126,18 @@ def trial_specs(
     chosen: Sequence[Program],
     trials: int,
 ) -> Iterator[TrialSpec]:
-    """All trials of a run, in order: the variants of a program stand side by side, and whole rounds follow each other,
-    so that what changes in the course of a run changes for all cells alike.
+    """All trials of a run, in order.
 
-    A cell is left out whose program needs what its guest does not provide, or its variant lacks, and one whose variant
-    or program is not for its guest.
+    One round makes one trial of each cell, with the variants of a program next to each other. So what changes in the
+    course of a run changes for all cells alike. A cell is left out if its variant or program is not for its guest, or
+    if the program needs a feature that the guest does not provide or the variant lacks.
 
     Args:
-        triples: the target triples of the guests.
+        guests: their descriptions, by name.
+        triples: their target triples, by name.
+        variants: their descriptions, by name.
+        chosen: the programs.
+        trials: how many of each cell.
     """
     for number in range(1, trials + 1):
         for program in chosen:

@@ -1,4 +1,4 @@
-"""Patches taken apart and put together: every part applies at its very lines, and all of them are the whole."""
+"""Patches split and composed: every part applies at the lines that it names, and all parts make the whole."""
 
 import difflib
 import subprocess
@@ -27,23 +27,23 @@ def series(folder, base, *texts, blocks=False):
     source = folder / "gcc" / FILE
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text("".join(f"{line}\n" for line in base))
-    made = []
+    parsed = []
     for number, (before, after) in enumerate(zip([base, *texts], texts, strict=False)):
-        made.append(patches.parse(difference(before, after).encode(), Path(f"{number}.patch")))
-    return hunks.split(made, folder / "gcc", blocks=blocks)
+        parsed.append(patches.parse(difference(before, after).encode(), Path(f"{number}.patch")))
+    return hunks.split(parsed, folder / "gcc", blocks=blocks)
 
 
 def applied(text, base):
-    """What GNU patch makes of the base, at the very lines that the patch names."""
+    """The result of GNU patch, which must not have to look for the place."""
     if not text:
         return base
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE
         file.parent.mkdir(parents=True)
         file.write_text("".join(f"{line}\n" for line in base))
-        words = ["patch", "-p1", "--fuzz=0", "--batch", "--posix"]
-        done = subprocess.run(words, cwd=folder, input=text, capture_output=True, check=False)
-        assert done.returncode == 0 and b"offset" not in done.stdout, done.stdout
+        command = ["patch", "-p1", "--fuzz=0", "--batch", "--posix"]
+        process = subprocess.run(command, cwd=folder, input=text, capture_output=True, check=False)
+        assert process.returncode == 0 and b"offset" not in process.stdout, process.stdout
         return file.read_text().splitlines() if file.exists() else []
 
 
@@ -55,36 +55,36 @@ def changed(*places, lines=LINES):
 
 
 def test_each_hunk_alone_and_any_of_them(tmp_path):
-    made = series(tmp_path, LINES, changed(5, 25, 45))
-    assert [unit.name for unit in made.units] == ["go/p/f.go:6", "go/p/f.go:26", "go/p/f.go:46"]
-    assert made.needs == set()
+    parts = series(tmp_path, LINES, changed(5, 25, 45))
+    assert [unit.name for unit in parts.units] == ["go/p/f.go:6", "go/p/f.go:26", "go/p/f.go:46"]
+    assert parts.needs == set()
     for chosen in [{0}, {1}, {2}, {0, 2}, {0, 1, 2}]:
-        assert applied(made.compose(chosen), LINES) == changed(*[(5, 25, 45)[unit] for unit in chosen])
-    assert made.compose(set()) == b""
+        assert applied(parts.compose(chosen), LINES) == changed(*[(5, 25, 45)[unit] for unit in chosen])
+    assert parts.compose(set()) == b""
 
 
 def test_blocks_of_one_hunk(tmp_path):
     whole = changed(5, 8, 10)
     assert len(series(tmp_path, LINES, whole).units) == 1
-    made = series(tmp_path, LINES, whole, blocks=True)
-    assert [unit.about for unit in made.units] == ["-line 5", "-line 8", "-line 10"]
+    parts = series(tmp_path, LINES, whole, blocks=True)
+    assert [unit.about for unit in parts.units] == ["-line 5", "-line 8", "-line 10"]
     for chosen in [{0}, {1}, {2}, {0, 2}, {1, 2}]:
-        assert applied(made.compose(chosen), LINES) == changed(*[(5, 8, 10)[unit] for unit in chosen])
+        assert applied(parts.compose(chosen), LINES) == changed(*[(5, 8, 10)[unit] for unit in chosen])
 
 
 def test_a_later_patch_needs_what_it_touches(tmp_path):
     first = [*LINES[:10], "new a", "new b", *LINES[10:]]
     second = [line.replace("new b", "newer b") for line in changed(52, lines=first)]
-    made = series(tmp_path, LINES, first, second)
-    assert [unit.name for unit in made.units] == [
+    parts = series(tmp_path, LINES, first, second)
+    assert [unit.name for unit in parts.units] == [
         "0.patch: go/p/f.go:11",
         "1.patch: go/p/f.go:12",
         "1.patch: go/p/f.go:53",
     ]
-    assert made.needs == {(1, 0)}
-    assert applied(made.compose({2}), LINES) == [*LINES[:50], "changed 52", *LINES[51:]]
+    assert parts.needs == {(1, 0)}
+    assert applied(parts.compose({2}), LINES) == [*LINES[:50], "changed 52", *LINES[51:]]
     with pytest.raises(PatchError, match=r"1.patch: go/p/f.go:12 does not apply without"):
-        made.compose({1, 2})
+        parts.compose({1, 2})
 
 
 def test_new_and_removed_files_and_ends_without_newline(write, tmp_path):
@@ -95,48 +95,48 @@ def test_new_and_removed_files_and_ends_without_newline(write, tmp_path):
         "--- a/libgo/old.c\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-one\n-two\n\\ No newline at end of file\n"
         "--- a/libgo/end.c\n+++ b/libgo/end.c\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n+two\n"
     )
-    made = hunks.split([patches.parse(text.encode(), Path("p.patch"))], tmp_path / "gcc")
-    assert made.needs == set()
-    assert made.compose({0, 1, 2}).decode() == (
+    parts = hunks.split([patches.parse(text.encode(), Path("p.patch"))], tmp_path / "gcc")
+    assert parts.needs == set()
+    assert parts.compose({0, 1, 2}).decode() == (
         "--- a/libgo/end.c\n+++ b/libgo/end.c\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n+two\n"
         "--- /dev/null\n+++ b/libgo/new.c\n@@ -0,0 +1,2 @@\n+a\n+b\n\\ No newline at end of file\n"
         "--- a/libgo/old.c\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-one\n-two\n\\ No newline at end of file\n"
     )
-    patches.apply(patches.parse(made.compose({1}), Path("one.patch")), tmp_path / "gcc")
+    patches.apply(patches.parse(parts.compose({1}), Path("one.patch")), tmp_path / "gcc")
     assert not (tmp_path / "gcc/libgo/old.c").exists() and (tmp_path / "gcc/libgo/end.c").read_text() == "one\ntwo"
 
 
 def test_a_patch_made_elsewhere_in_the_file_is_found(write, tmp_path):
     write(f"gcc/{FILE}", "".join(f"{line}\n" for line in ["above"] * 7 + LINES))
     patch = patches.parse(difference(LINES, changed(5, 25)).encode(), Path("p.patch"))
-    made = hunks.split([patch], tmp_path / "gcc")
-    assert b"@@ -30,7 +30,7 @@" in made.compose({1})
+    parts = hunks.split([patch], tmp_path / "gcc")
+    assert b"@@ -30,7 +30,7 @@" in parts.compose({1})
 
 
-def test_words_that_are_new_are_shared_by_hunks_that_need_each_other(tmp_path):
+def test_hunks_that_share_a_new_identifier_may_need_each_other(tmp_path):
     text = list(LINES)
     text[5], text[25], text[45] = "var fresh int", "use(fresh)", "nothing to do with it"
     assert set(series(tmp_path, LINES, text).likely) == {(0, 1), (1, 0)}
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("rename from libgo/a.c\nrename to libgo/f.c\n", "renames files"),
         ("copy from libgo/a.c\ncopy to libgo/f.c\n", "copies files"),
         ("old mode 100644\nnew mode 100755\n", "changes a file's mode"),
     ],
 )
-def test_what_is_in_no_hunk_is_refused(tmp_path, header, said):
+def test_changes_outside_of_hunks_are_refused(tmp_path, header, message):
     text = f"diff --git a/{FILE} b/{FILE}\n{header}{difference(LINES, changed(5))}"
-    with pytest.raises(PatchError, match=said):
+    with pytest.raises(PatchError, match=message):
         hunks.split([patches.parse(text.encode(), Path("p.patch"))], tmp_path)
 
 
-def test_what_does_not_apply_is_refused_in_the_words_of_any_patch(tmp_path):
-    made = tmp_path / "gcc" / FILE
-    made.parent.mkdir(parents=True)
-    made.write_text("other\n")
+def test_a_patch_that_does_not_apply(tmp_path):
+    source = tmp_path / "gcc" / FILE
+    source.parent.mkdir(parents=True)
+    source.write_text("other\n")
     with pytest.raises(PatchError, match=r"hunk 1 of .* fails at line"):
         hunks.split([patches.parse(difference(LINES, changed(5)).encode(), Path("p.patch"))], tmp_path / "gcc")
 
@@ -144,11 +144,11 @@ def test_what_does_not_apply_is_refused_in_the_words_of_any_patch(tmp_path):
 @st.composite
 def edited(draw, lines):
     """A text with some of its lines replaced, removed, and others put between them. All lines differ."""
-    made = []
+    result = []
     for line in lines:
         kind = draw(st.sampled_from(["keep"] * 9 + ["remove", "replace", "insert"]))
-        made += {"keep": [line], "remove": [], "replace": [f"{line}!"], "insert": [f"{line}+", line]}[kind]
-    return made
+        result += {"keep": [line], "remove": [], "replace": [f"{line}!"], "insert": [f"{line}+", line]}[kind]
+    return result
 
 
 @settings(max_examples=60)
@@ -159,12 +159,12 @@ def test_any_series_any_part(tmp_path_factory, data):
     second = data.draw(edited(first))
     if first == base or second == first:
         return
-    made = series(tmp_path_factory.mktemp("series"), base, first, second, blocks=data.draw(st.booleans()))
-    everything = set(range(len(made.units)))
-    assert applied(made.compose(everything), base) == second
+    parts = series(tmp_path_factory.mktemp("series"), base, first, second, blocks=data.draw(st.booleans()))
+    everything = set(range(len(parts.units)))
+    assert applied(parts.compose(everything), base) == second
     chosen = data.draw(st.sets(st.sampled_from(sorted(everything))))
-    while more := {need for unit, need in made.needs if unit in chosen} - chosen:
+    while more := {need for unit, need in parts.needs if unit in chosen} - chosen:
         chosen |= more
-    text = (made.text(FILE, chosen) or "").splitlines()
-    assert applied(made.compose(chosen), base) == text
+    text = (parts.text(FILE, chosen) or "").splitlines()
+    assert applied(parts.compose(chosen), base) == text
     assert {line for line in text if line in set(base) & set(second)} >= set(base) & set(second)

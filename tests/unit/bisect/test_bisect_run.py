@@ -1,5 +1,5 @@
 """The driver and the commands of a bisect. Builds and guests are stand-ins; the rest is real: patches, GCC's source,
-the store, what is written and said. A real bisect in a guest is in test_bisect_guest.py."""
+the store, files and output. A real bisect in a guest is in test_bisect_guest.py."""
 
 import random
 import re
@@ -33,7 +33,7 @@ NOTHING |= {"stderr_total": 0, "started": "2026-01-01T00:00:00+00:00", "command"
 
 
 def patch_text(variant):
-    """What a variant's patches say."""
+    """The text of a variant's patches."""
     return b"".join(patch.text for patch in variant.recipe.patches).decode()
 
 
@@ -41,25 +41,25 @@ class World:
     """Stands in for compilers and guests.
 
     Attributes:
-        harm: words of a patch, all of which it must have for the program to crash, with a chance p1 (else p0).
-        needs: pairs of words: a patch with the first and without the second does not compile.
-        killed_at: at this trial the harness is killed, once.
-        trouble: what the next build says in vain.
-        deadly: words of a patch with which no guest lives to the end of a trial.
+        harm: texts; with a patch that has them all, the program crashes with probability p1, with others with p0.
+        needs: pairs of texts: a patch with the first and without the second does not compile.
+        killed_at: the number of the trial at which the harness is killed, once.
+        trouble: the error of the next build.
+        deadly: a text; with a patch that has it no guest lives to the end of a trial.
     """
 
     def __init__(self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none"):
         self.deadly = deadly
         self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
-        self.random, self.made, self.built, self.held = random.Random(1), 0, [], []
+        self.random, self.trials, self.built, self.held = random.Random(1), 0, [], []
         self.texts = {}
 
     def build(self, variant):
         text = patch_text(variant)
         if self.trouble:
             raise BuildError(f"libgo: make failed: {self.trouble} (whole log: x)")
-        for one, other in self.needs:
-            if one in text and other not in text:
+        for part, needed in self.needs:
+            if part in text and needed not in text:
                 raise BuildError("libgo: make failed: proc.c:1:1: error: it is not declared (whole log: x)")
         self.built.append(variant.name)
 
@@ -81,12 +81,12 @@ class World:
         pool.hold = self.held.append
         for batch in make_batches(pool, lambda: False):
             for spec in batch.trials["linux-i386"]():
-                self.made += 1
-                if self.made == self.killed_at:
+                self.trials += 1
+                if self.trials == self.killed_at:
                     raise KeyboardInterrupt
                 assert spec.variant in prepared.artifacts["x"].libgos, "only what is built is run"
                 text = self.texts[spec.variant]
-                crash = self.random.random() < (self.p1 if all(word in text for word in self.harm) else self.p0)
+                crash = self.random.random() < (self.p1 if all(part in text for part in self.harm) else self.p0)
                 judgement = Judgement(Verdict.PASS, "as expected")
                 if crash:
                     judgement = Judgement(Verdict.CRASH, "status 2", "fatal error: bad\x1b[2J time")
@@ -99,18 +99,18 @@ class World:
 
 
 class Holding(WorkerPool):
-    """A worker pool without guests, which is told what they should hold."""
+    """A worker pool without guests, which records the libgos that they should hold."""
 
 
 @pytest.fixture
 def bisect(gcc, tmp_path, monkeypatch):
     """Run a command of a bisect in a stand-in world."""
-    monkeypatch.setattr(driver, "check_built", lambda *words: None)
+    monkeypatch.setattr(driver, "check_built", lambda *arguments: None)
 
-    def make(world, *words):
+    def make(world, *arguments):
         for name in ("prepare_run", "add_variant", "conduct"):
             monkeypatch.setattr(driver, name, getattr(world, name))
-        return CliRunner().invoke(main, ["bisect", *map(str, words), "--work", str(tmp_path / "work")])
+        return CliRunner().invoke(main, ["bisect", *map(str, arguments), "--work", str(tmp_path / "work")])
 
     return make
 
@@ -120,22 +120,22 @@ BAD = "a thread ends at a bad time"
 
 def test_one_hunk_of_nine(bisect, gcc, tmp_path):
     world = World([BAD])
-    done = bisect(world, "patch", ONE, "--program", PROGRAM)
-    assert done.exit_code == 0, done.output
-    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", done.output, re.MULTILINE)
-    assert "\x1b" not in done.output and r"bad\x1b[2J time" in done.output
+    result = bisect(world, "patch", ONE, "--program", PROGRAM)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", result.output, re.MULTILINE)
+    assert "\x1b" not in result.output and r"bad\x1b[2J time" in result.output
     text = (tmp_path / "work/runs/1/culprit.patch").read_bytes()
     (_hunk,) = re.findall(rb"^@@", text, re.MULTILINE)
     assert BAD.encode() in text and b"bad time, with" not in text
-    patches.apply(patches.parse(text, Path("culprit.patch")), copied(gcc, tmp_path))
+    patches.apply(patches.parse(text, Path("culprit.patch")), copy_source(gcc, tmp_path))
     page = (tmp_path / "work/runs/1/bisect.html").read_text()
     assert "runtime/proc.c:605" in page and "\x1b" not in page and "none (pristine)" in page
     store = Store(tmp_path / "work/results.sqlite")
-    assert store.run(1).finished and f"It took {len(list(store.trials(1)))} trials" in done.output
+    assert store.run(1).finished and f"It took {len(list(store.trials(1)))} trials" in result.output
     assert all(len(held) in (2, 3) for held in world.held), "guests are given few libgos at a time"
 
 
-def copied(gcc, folder):
+def copy_source(gcc, folder):
     for file in ("libgo/runtime/proc.c", "gcc/BASE-VER"):
         (folder / "tree" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "tree" / file).write_bytes((gcc / file).read_bytes())
@@ -146,9 +146,9 @@ def test_two_hunks_together_one_of_which_needs_a_third(bisect, tmp_path):
     # threads_started is declared by one hunk and used by another.
     world = World(["mp->ncgocall = 1;", "a marked thread"], needs=[("__atomic_add_fetch", "static uint32 thr")])
     target = tmp_path / "found.patch"
-    done = bisect(world, "patch", TWO, "--program", PROGRAM, "-o", target)
-    assert done.exit_code == 0, done.output
-    assert "runtime/proc.c:250 and runtime/proc.c:607 together, with a probability" in done.output
+    result = bisect(world, "patch", TWO, "--program", PROGRAM, "-o", target)
+    assert result.exit_code == 0, result.output
+    assert "runtime/proc.c:250 and runtime/proc.c:607 together, with a probability" in result.output
     assert len(re.findall(r"^@@", target.read_text(), re.MULTILINE)) == 2
     again = [name for name in world.built if world.built.count(name) > 1]
     assert not again, "nothing is built twice"
@@ -163,23 +163,23 @@ def test_killed_and_resumed(bisect, tmp_path):
     refused = CliRunner().invoke(main, ["run", "--resume", "2", "--work", str(tmp_path / "work")])
     assert refused.exit_code == 2 and "`harness bisect resume 2`" in refused.output
     world = World([BAD])
-    done = bisect(world, "resume")
-    assert done.exit_code == 0 and "runtime/proc.c:605, with a probability" in done.output, done.output
+    result = bisect(world, "resume")
+    assert result.exit_code == 0 and "runtime/proc.c:605, with a probability" in result.output, result.output
     store = Store(tmp_path / "work/results.sqlite")
     trials = [(trial.variant, trial.number) for trial in store.trials(2)]
-    assert len(set(trials)) == len(trials) == 8 + world.made
+    assert len(set(trials)) == len(trials) == 8 + world.trials
     over = bisect(World(), "resume")
     assert over.exit_code == 2 and "all bisects have finished" in over.output
 
 
 def test_a_full_disk_is_no_constraint(bisect, tmp_path):
     class Full(World):
-        def add_variant(self, *words):
+        def add_variant(self, *arguments):
             self.trouble = "fatal error: error writing to /tmp/x.s: No space left on device"
-            super().add_variant(*words)
+            super().add_variant(*arguments)
 
-    done = bisect(Full([BAD]), "patch", ONE, "--program", PROGRAM)
-    assert done.exit_code == 2 and "No space left on device" in done.output
+    result = bisect(Full([BAD]), "patch", ONE, "--program", PROGRAM)
+    assert result.exit_code == 2 and "No space left on device" in result.output
     assert Store(tmp_path / "work/results.sqlite").run(1).plan.bisect.failed == []
     assert bisect(World([BAD]), "resume").exit_code == 0
 
@@ -188,28 +188,29 @@ def test_the_patch_is_not_what_it_was(bisect, write):
     mine = write("mine.patch", ONE.read_text())
     assert bisect(World([BAD], killed_at=5), "patch", mine, "--program", PROGRAM).exit_code == 130
     mine.write_text(TWO.read_text())
-    done = bisect(World(), "resume")
-    assert done.exit_code == 2 and "the patch has changed since it began" in done.output
+    result = bisect(World(), "resume")
+    assert result.exit_code == 2 and "the patch has changed since it began" in result.output
 
 
 def test_no_difference(bisect):
-    done = bisect(World(p1=0.0), "patch", ONE, "--program", PROGRAM, "--trials", "12")
-    assert done.exit_code == 1
-    assert "No difference found with 24 trials." in done.output
-    assert re.search(r"A difference of \d+% would have shown with a probability of 90%\.", done.output)
+    result = bisect(World(p1=0.0), "patch", ONE, "--program", PROGRAM, "--trials", "12")
+    assert result.exit_code == 1
+    assert "No difference found with 24 trials." in result.output
+    assert re.search(r"A difference of \d+% would have shown with a probability of 90%\.", result.output)
 
 
 def test_a_program_that_fails_with_every_build(bisect):
-    done = bisect(World(), "patch", ONE, "--program", PROGRAM, "--trials", "12")
-    assert done.exit_code == 1
-    assert f"{PROGRAM} does so with pristine in every trial, whatever is changed." in done.output
+    result = bisect(World(), "patch", ONE, "--program", PROGRAM, "--trials", "12")
+    assert result.exit_code == 1
+    assert f"{PROGRAM} already does so in every trial with pristine." in result.output
 
 
 def test_a_libgo_that_no_guest_survives(bisect):
-    done = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
-    assert done.exit_code == 3
+    result = bisect(World(deadly=BAD), "patch", ONE, "--program", PROGRAM)
+    assert result.exit_code == 3
     assert re.search(
-        "every trial with bisect-[0-9a-f]{8} ends in trouble with its guest; the last time: the guest died", done.output
+        "every trial with bisect-[0-9a-f]{8} ends in trouble with its guest; the last time: the guest died",
+        result.output,
     )
 
 
@@ -218,7 +219,7 @@ HEADER = "diff --git a/libgo/runtime/yield.c b/libgo/runtime/yield.c\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "changes nothing"),
         (GOOD + "GIT binary patch\n", "binary"),
@@ -228,26 +229,26 @@ HEADER = "diff --git a/libgo/runtime/yield.c b/libgo/runtime/yield.c\n"
         (GOOD[:-30], "is not a unified diff"),
     ],
 )
-def test_bad_patches(bisect, write, tools, text, said):
-    done = bisect(World(), "patch", write("p.patch", text), "--program", PROGRAM)
-    assert done.exit_code == 2 and said.replace("VERSION", tools.version) in done.output
-    assert len(done.output.splitlines()) == 1
+def test_bad_patches(bisect, write, tools, text, message):
+    result = bisect(World(), "patch", write("p.patch", text), "--program", PROGRAM)
+    assert result.exit_code == 2 and message.replace("VERSION", tools.version) in result.output
+    assert len(result.output.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ((ONE, "--program", "threads"), "threads matches 11 programs; a bisect needs exactly one"),
-        ((ONE, "--program", "threads/none"), "no program none"),
+        ((ONE, "--program", "threads/none"), "no runnable program none"),
         (("none.patch", "--program", PROGRAM), "cannot be read"),
         ((ONE, "--program", PROGRAM, "--baseline", "distro"), "is prebuilt"),
         ((ONE, "--program", PROGRAM, "--guest", "nowhere"), "no guest named nowhere"),
         ((ONE, "--program", PROGRAM, "--baseline", "none"), "no variant named none"),
     ],
 )
-def test_bad_requests(bisect, words, said):
-    done = bisect(World(), "patch", *words)
-    assert done.exit_code == 2 and said in done.output and len(done.output.splitlines()) == 1
+def test_bad_requests(bisect, arguments, message):
+    result = bisect(World(), "patch", *arguments)
+    assert result.exit_code == 2 and message in result.output and len(result.output.splitlines()) == 1
 
 
 def test_what_changes_nothing_that_is_built(write):
@@ -281,9 +282,9 @@ def repository(gcc, tmp_path):
     return folder
 
 
-def git(folder, *words):
+def git(folder, *arguments):
     identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
-    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def commit(folder, message):
@@ -293,11 +294,11 @@ def commit(folder, message):
 
 def test_the_first_bad_commit(bisect, repository, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    done = bisect(
+    result = bisect(
         World(["// Change 5."]), "git", repository, "good..master", "--program", PROGRAM, "--outcome", "crash"
     )
-    assert done.exit_code == 0, done.output
-    assert re.search(r"^[0-9a-f]{12} \(libgo: change 5\), with a probability of 9", done.output, re.MULTILINE)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^[0-9a-f]{12} \(libgo: change 5\), with a probability of 9", result.output, re.MULTILINE)
     text = (tmp_path / "work/runs/1/culprit.patch").read_text()
     assert "+// Change 5." in text and "+// Change 4." not in text
     (unpacked,) = (tmp_path / "cache/harness/gcc-source").glob("*/libgo/go/p/p.go")
@@ -307,29 +308,31 @@ def test_the_first_bad_commit(bisect, repository, tmp_path, monkeypatch):
 def test_commits_that_do_not_build_are_left_out(bisect, repository, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world = World(["// Change 5."], needs=[("// Change 4.", "// Change 6.")])
-    done = bisect(world, "git", repository, "good..master", "--program", PROGRAM)
-    assert done.exit_code == 0, done.output
-    assert re.search(r"^One of .*change 4\), .*change 5\), .*change 6\), with a probability", done.output, re.MULTILINE)
+    result = bisect(world, "git", repository, "good..master", "--program", PROGRAM)
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"^One of .*change 4\), .*change 5\), .*change 6\), with a probability", result.output, re.MULTILINE
+    )
 
 
 def test_bad_repositories(bisect, repository, tools, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def said(folder=repository, commits="good..master"):
-        done = bisect(World(), "git", folder, commits, "--program", PROGRAM)
-        assert done.exit_code == 2 and len(done.output.splitlines()) == 1, done.output
-        return done.output
+    def error(folder=repository, commits="good..master"):
+        result = bisect(World(), "git", folder, commits, "--program", PROGRAM)
+        assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
+        return result.output
 
-    assert "is not there, or not a folder" in said(tmp_path / "none")
-    assert "is not a git repository" in said(Path("/"))
-    assert "is not a range of commits" in said(commits="good")
-    assert "has no commit better" in said(commits="better..master")
-    assert "master is not an ancestor of good" in said(commits="master..good")
-    assert "no commit of good..good changes libgo" in said(commits="good..good")
+    assert "is not a folder" in error(tmp_path / "none")
+    assert "is not a git repository" in error(Path("/"))
+    assert "is not a range of commits" in error(commits="good")
+    assert "has no commit better" in error(commits="better..master")
+    assert "master is not an ancestor of good" in error(commits="master..good")
+    assert "no commit of good..good changes libgo" in error(commits="good..good")
     later = f"{tools.major + 1}.1.0"
     (repository / "gcc/BASE-VER").write_text(f"{later}\n")
-    assert "has changes that are not committed" in said()
+    assert "has uncommitted changes" in error()
     commit(repository, "a later GCC")
     (repository / "libgo/go/p/p.go").write_text("package p // again\n")
     commit(repository, "libgo: one more")
-    assert f"is GCC {later}, and toolchain linux-i386 is GCC {tools.major}" in said(commits="master~1..master")
+    assert f"is GCC {later}, and toolchain linux-i386 is GCC {tools.major}" in error(commits="master~1..master")

@@ -60,30 +60,24 @@ YIELD = """--- a/libgo/runtime/yield.c
 PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.Answer() != 42 {\n\t\tpanic(0)\n\t}\n}\n'
 
 
-@pytest.fixture
-def cache(libgo_cache):
-    """A cache that has the unpatched tree and the source, and nothing else."""
-    return libgo_cache
-
-
 def patch(write, text, name="p.patch"):
     return patches.read(write(name, text))
 
 
-def test_what_a_package_exports_anew_is_there_for_programs(tools, cache, pristine_tree, write):
+def test_programs_can_use_new_exports_of_a_package(tools, libgo_cache, pristine_tree, write):
     before = tree_digest(pristine_tree)
-    said = []
-    made = libgo.build(tools, libgo.Recipe((patch(write, RING),)), cache, said.append)
-    assert "what it exports differs: compiling what imports it" in said
-    assert program.build(read_program(write("x.go", PROGRAM)), tools, made, cache).is_file()
-    assert not (made.folder / "tree").exists()
+    steps = []
+    library = libgo.build(tools, libgo.Recipe((patch(write, RING),)), libgo_cache, steps.append)
+    assert "export data changed, compiling the importers" in steps
+    assert program.build(read_program(write("x.go", PROGRAM)), tools, library, libgo_cache).is_file()
+    assert not (library.folder / "tree").exists()
     assert tree_digest(pristine_tree) == before, "the tree that variants start from stays as it is"
 
 
-def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
-    said = []
-    libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), cache, said.append)
-    assert not any("what it exports differs" in text for text in said), "make was left to find the new file"
+def test_a_file_that_is_added_is_compiled_with_the_others(tools, libgo_cache, write):
+    steps = []
+    libgo.build(tools, libgo.Recipe((patch(write, SPLIT),)), libgo_cache, steps.append)
+    assert not any("export data changed" in text for text in steps), "make was left to find the new file"
 
 
 @pytest.mark.parametrize(
@@ -98,41 +92,40 @@ def test_a_file_that_is_added_is_compiled_with_the_others(tools, cache, write):
         ('package a\nimport (\n\t"b"\n)\nfunc x() {}\n', 'package a\nimport (\n\t"b"\n)\nfunc y() {}\n', True),
     ],
 )
-def test_what_a_file_is_compiled_with_is_told_from_its_text(tmp_path, before, after, same):
+def test_a_changed_header_is_noticed(tmp_path, before, after, same):
     for tree, text in (("there", before), ("here", after)):
         (tmp_path / tree / "src").mkdir(parents=True)
         (tmp_path / tree / "src" / "a.go").write_text(text)
-    assert libgo.same_company(tmp_path / "there", tmp_path / "here", "a.go") is same
+    assert libgo.has_same_header(tmp_path / "there", tmp_path / "here", "a.go") is same
 
 
-def test_a_c_file_alone(tools, cache, write):
-    said = []
-    made = libgo.build(
-        tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "__attribute__ ((noinline))")),)), cache, said.append
-    )
-    steps = ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
-    assert said[:3] == steps and not any("what it exports differs" in text for text in said)
-    plain = libgo.build(tools, libgo.Recipe(), cache)
-    assert made.interface == plain.interface, "programs are compiled to the same bytes"
-    assert made.library.name == plain.library.name
+def test_a_c_file_alone(tools, libgo_cache, write):
+    steps = []
+    c_patch = patch(write, YIELD.replace("LINE", "__attribute__ ((noinline))"))
+    library = libgo.build(tools, libgo.Recipe((c_patch,)), libgo_cache, steps.append)
+    assert steps[:3] == ["waiting for the unpatched libgo", "copying the tree", "compiling what the patches touch"]
+    assert not any("export data changed" in text for text in steps)
+    plain = libgo.build(tools, libgo.Recipe(), libgo_cache)
+    assert library.interface == plain.interface, "programs are compiled to the same bytes"
+    assert library.library.name == plain.library.name
 
 
-def test_a_patch_that_breaks_the_build(tools, cache, write):
+def test_a_patch_that_breaks_the_build(tools, libgo_cache, write):
     with pytest.raises(BuildError, match=r"yield.c:25:\d+: error: .* \(whole log: (.*)\)") as caught:
-        libgo.build(tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "no such type")),)), cache)
+        libgo.build(tools, libgo.Recipe((patch(write, YIELD.replace("LINE", "no such type")),)), libgo_cache)
     log = str(caught.value).rpartition("whole log: ")[2].rstrip(")")
     assert "error:" in Path(log).read_text()
-    assert not list((cache.root / "libgo").iterdir()), "nothing half made is left"
+    assert not list((libgo_cache.root / "libgo").iterdir()), "nothing half made is left"
 
 
-def test_killed_in_the_middle_and_begun_again(cache, write, tmp_path):
+def test_killed_in_the_middle_and_begun_again(libgo_cache, write, tmp_path):
     write("p.patch", YIELD.replace("LINE", "__attribute__ ((noinline))"))
     mine = write("mine.yaml", "variants:\n  mine: {patches: [p.patch]}\n")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    words = ["build", "mine", "--conf", str(mine)]
+    arguments = ["build", "mine", "--conf", str(mine)]
     harness = Path(sys.executable).with_name("harness")
-    process = subprocess.Popen([harness, *words], env=environment, stderr=subprocess.DEVNULL)
-    staging = cache.root / "libgo"
+    process = subprocess.Popen([harness, *arguments], env=environment, stderr=subprocess.DEVNULL)
+    staging = libgo_cache.root / "libgo"
     deadline = time.monotonic() + 60
     while not list(staging.glob(".*.new/tree/place")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -143,8 +136,8 @@ def test_killed_in_the_middle_and_begun_again(cache, write, tmp_path):
         time.sleep(0.05)
     assert not any(_stands_in(half))
     assert not list(staging.glob("[!.]*"))
-    done = CliRunner().invoke(main, words, env={"XDG_CACHE_HOME": environment["XDG_CACHE_HOME"]})
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(main, arguments, env={"XDG_CACHE_HOME": environment["XDG_CACHE_HOME"]})
+    assert result.exit_code == 0, result.output
     assert not list(staging.glob(".*"))
 
 
@@ -156,20 +149,20 @@ def _stands_in(folder):
                 yield process
 
 
-def test_the_distribution_s_own_libgo(tools, cache, write):
-    made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
-    assert made.library.read_bytes()[:4] == b"\x7fELF"
+def test_the_distribution_s_own_libgo(tools, libgo_cache, write):
+    library = libgo.build(tools, libgo.Recipe(prebuilt=True), libgo_cache)
+    assert library.library.read_bytes()[:4] == b"\x7fELF"
     source = write("y.go", "package main\n\nfunc main() {}\n")
-    assert program.build(read_program(source), tools, made, cache).is_file()
+    assert program.build(read_program(source), tools, library, libgo_cache).is_file()
 
 
-def test_a_compiler_that_is_ended_says_nothing_of_the_program(tools, cache, write, tmp_path):
-    made = libgo.build(tools, libgo.Recipe(prebuilt=True), cache)
-    says = "gccgo: fatal error: Killed signal terminated program go1"
+def test_a_killed_compiler_is_not_an_error_of_the_program(tools, libgo_cache, write, tmp_path):
+    library = libgo.build(tools, libgo.Recipe(prebuilt=True), libgo_cache)
+    message = "gccgo: fatal error: Killed signal terminated program go1"
     stand_in = write(
-        "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{says}" >&2\nexit 1\n'
+        "gccgo", f'#!/bin/sh\ncase $1 in -print*) exec {tools.gccgo} "$1";; esac\necho "{message}" >&2\nexit 1\n'
     )
     stand_in.chmod(0o755)
     source = read_program(write("z.go", "package main\n\nfunc main() {}\n"))
-    with pytest.raises(BuildError, match=f"could not be compiled: {says}"):
-        program.build(source, replace(tools, gccgo=str(stand_in)), made, cache)
+    with pytest.raises(BuildError, match=f"could not be compiled: {message}"):
+        program.build(source, replace(tools, gccgo=str(stand_in)), library, libgo_cache)

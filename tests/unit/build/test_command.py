@@ -1,6 +1,7 @@
-"""Builds' commands: what failed is said, and nothing that was started goes on after the harness, however it ends."""
+"""Builds' commands: a failure has its reason, and no process outlives the harness, however that ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.faults import until
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "message"),
     [
         ("a.c:1:2: warning: w\na.c:3:4: error: e\nmake: *** [x] Error 1\n", "a.c:3:4: error: e"),
         ("configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
@@ -31,8 +32,8 @@ from tests.faults import until
         ("", "it printed nothing"),
     ],
 )
-def test_the_first_error(output, said):
-    assert command.first_error(output) == said
+def test_the_first_error(output, message):
+    assert command.first_error(output) == message
 
 
 def test_a_failure_ends_in_its_error_and_names_the_log(tmp_path):
@@ -43,6 +44,15 @@ def test_a_failure_ends_in_its_error_and_names_the_log(tmp_path):
     assert str(caught.value) == f"two failed: x: error: now (whole log: {log})"
     with pytest.raises(BuildError, match="no-such-program: not found"):
         command.run(["no-such-program"], log, folder=tmp_path, what="three")
+
+
+def test_a_command_is_logged_with_its_status(tmp_path, caplog):
+    caplog.set_level("DEBUG", "harness.build.command")
+    command.run(["sh", "-c", "exit 0"], tmp_path / "log", folder=tmp_path, what="libgo: make")
+    assert command.capture(["sh", "-c", "cat; exit 3"], stdin=b"a b").stdout == b"a b"
+    first, second = caplog.messages
+    assert re.fullmatch(r"libgo: make: status 0 after \d+\.\d\d s: sh -c 'exit 0'", first)
+    assert re.fullmatch(r"status 3 after \d+\.\d\d s: sh -c 'cat; exit 3'", second)
 
 
 def alive(word):
@@ -65,7 +75,7 @@ def test_a_killed_harness_leaves_nothing_running(tmp_path):
     until(lambda: not alive(word), 20.0)  # they would end by themselves in 30
 
 
-def test_what_goes_wrong_in_one_place_stops_the_others(tmp_path):
+def test_an_error_in_one_build_stops_the_others(tmp_path):
     word = f"30.{os.getpid()}2"
 
     def build():

@@ -35,7 +35,7 @@ func Long() int {
 """
 
 
-def exported(tools, folder, body="n++", text=BODY):
+def export_data(tools, folder, body="n++", text=BODY):
     """The export data that gccgo writes for a package."""
     source = folder / "demo.go"
     source.write_text(text.replace("BODY", body))
@@ -47,10 +47,10 @@ def exported(tools, folder, body="n++", text=BODY):
 
 @pytest.fixture(scope="module")
 def plain(tools, tmp_path_factory):
-    return exported(tools, tmp_path_factory.mktemp("export"))
+    return export_data(tools, tmp_path_factory.mktemp("export"))
 
 
-def renumbered(text, order, ahead, lines):
+def renumber(text, order, ahead, lines):
     """The same export data as if the compiler had met its types, results and lines in another order."""
     numbers = re.findall(r"^type (\d+) ", text, re.MULTILINE)
     named = [n for n in numbers if re.search(rf'^type {n} "[^."]', text, re.MULTILINE)]
@@ -67,18 +67,18 @@ def test_numbers_do_not_count(plain, data):
     def order(size):
         return data.draw(st.permutations(range(size)))
 
-    other = renumbered(plain, order, data.draw(st.integers(0, 99)), data.draw(st.integers(0, 999)))
+    other = renumber(plain, order, data.draw(st.integers(0, 99)), data.draw(st.integers(0, 999)))
     assert same(plain, other) and same(other, plain)
 
 
-def test_what_is_tested_is_there(plain):
+def test_the_data_have_all_that_is_compared(plain):
     assert len(re.findall(r"^type ", plain, re.MULTILINE)) > 12
     assert "$ret" in plain and re.search(r" //\d+$", plain, re.MULTILINE) and "<inl:" in plain
 
 
 def test_a_function_s_body_does_not_count_unless_it_can_be_inlined(tools, plain, tmp_path):
-    assert same(plain, exported(tools, tmp_path, "for i := range Others { n += hidden(Others[i]) }"))
-    assert not same(plain, exported(tools, tmp_path, text=BODY.replace("x * 2", "x * 3")))
+    assert same(plain, export_data(tools, tmp_path, "for i := range Others { n += hidden(Others[i]) }"))
+    assert not same(plain, export_data(tools, tmp_path, text=BODY.replace("x * 2", "x * 3")))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_a_function_s_body_does_not_count_unless_it_can_be_inlined(tools, plain,
         ("x * 2", "2 * x"),
     ],
 )
-def test_what_others_can_see_counts(tools, plain, tmp_path, old, new):
+def test_a_visible_change_counts(tools, plain, tmp_path, old, new):
     assert old in BODY
-    assert not same(plain, exported(tools, tmp_path, text=BODY.replace(old, new)))
+    assert not same(plain, export_data(tools, tmp_path, text=BODY.replace(old, new)))
 
 
 @given(st.data())

@@ -9,14 +9,16 @@ import pytest
 from harness import conf, paths
 from harness.build import patches
 from harness.build.toolchain import GCC_VERSIONS
-from harness.build.variants import TRACE_PATCH, variant_recipe
+from harness.build.variants import TRACE_PATCH, read_variants
 from harness.errors import PatchError
 
+CONFIGURATION = conf.load()
+TRIPLES = {toolchain.triple for toolchain in CONFIGURATION.toolchains.values()}
 GOOD = "--- a/libgo/f.go\n+++ b/libgo/f.go\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "changes nothing"),
         ("only words\n", "changes nothing"),
@@ -31,10 +33,10 @@ GOOD = "--- a/libgo/f.go\n+++ b/libgo/f.go\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n th
         (GOOD[:-20], "not a unified diff"),
     ],
 )
-def test_wrong_patches(write, text, said):
+def test_wrong_patches(write, text, message):
     with pytest.raises(PatchError) as caught:
         patches.read(write("p.patch", text))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_patch(tmp_path):
@@ -54,10 +56,13 @@ def test_applying(write, tmp_path):
 def test_why_a_patch_does_not_apply(write, tmp_path):
     write("tree/libgo/f.go", "one\n2\nthree\n")
     write("tree/gcc/BASE-VER", "12.2.0\n")
-    done, lost = patches.read(write("p.patch", GOOD)), patches.read(write("q.patch", GOOD.replace("f.go", "none.go")))
-    with pytest.raises(PatchError, match=r"does not apply to GCC 12\.2\.0: libgo/f\.go: it is applied already"):
-        patches.apply(done, tmp_path / "tree")
-    with pytest.raises(PatchError, match="it patches a file that is not there"):
+    applied, lost = (
+        patches.read(write("p.patch", GOOD)),
+        patches.read(write("q.patch", GOOD.replace("f.go", "none.go"))),
+    )
+    with pytest.raises(PatchError, match=r"does not apply to GCC 12\.2\.0: libgo/f\.go: it has been applied already"):
+        patches.apply(applied, tmp_path / "tree")
+    with pytest.raises(PatchError, match="it patches a file that does not exist"):
         patches.apply(lost, tmp_path / "tree")
 
 
@@ -70,7 +75,7 @@ def test_a_patch_that_adds_a_file(write, tmp_path):
     assert (tmp_path / "tree/libgo/go/new.go").read_text() == "package new\n"
 
 
-def test_what_does_not_fit_names_hunk_and_file_and_changes_nothing(write, tmp_path):
+def test_a_failing_patch_names_hunk_and_file_and_changes_nothing(write, tmp_path):
     first = write("tree/libgo/e.go", "one\ntwo\nthree\n")
     write("tree/libgo/f.go", "one\nzwei\nthree\n")
     patch = patches.read(write("p.patch", GOOD.replace("f.go", "e.go") + GOOD))
@@ -79,13 +84,13 @@ def test_what_does_not_fit_names_hunk_and_file_and_changes_nothing(write, tmp_pa
     assert first.read_text() == "one\ntwo\nthree\n"
 
 
-def test_a_patch_s_words_are_not_part_of_its_key(write):
-    one, other = patches.read(write("a.patch", "Why.\n\n" + GOOD)), patches.read(write("b.patch", GOOD))
-    assert one.key == other.key
-    assert patches.read(write("c.patch", GOOD.replace("+2", "+3"))).key != one.key
+def test_a_patch_s_header_is_not_part_of_its_key(write):
+    described, plain = patches.read(write("a.patch", "Why.\n\n" + GOOD)), patches.read(write("b.patch", GOOD))
+    assert described.key == plain.key
+    assert patches.read(write("c.patch", GOOD.replace("+2", "+3"))).key != plain.key
 
 
-def test_what_fits_only_with_fuzz_says_so(write, tmp_path):
+def test_a_patch_that_applies_only_with_fuzz(write, tmp_path):
     write("tree/libgo/f.go", "eins\ntwo\nthree\n")
     with pytest.raises(PatchError, match=r"hunk 1 of libgo/f.go fails at line 1, except with fuzz"):
         patches.apply(patches.read(write("p.patch", GOOD)), tmp_path / "tree")
@@ -103,27 +108,28 @@ def libgo_source(request, tmp_path_factory):
     """What the patches touch of each GCC source that this machine has."""
     tree = tmp_path_factory.mktemp("gcc")
     files = ["*/libgo/runtime/proc.c", "*/libgo/go/runtime/*.go"]
-    words = ["tar", "-xf", request.param, "-C", tree, "--strip-components=1", "--wildcards", *files]
-    subprocess.run(words, check=True)
+    tar = ["tar", "-xf", request.param, "-C", tree, "--strip-components=1", "--wildcards", *files]
+    subprocess.run(tar, check=True)
     return tree
 
 
-def test_there_is_a_source_to_try_patches_on():
-    assert SOURCES
+def test_gcc_s_source_is_installed():
+    assert SOURCES, "no patch was tried"
 
 
-@pytest.mark.parametrize("name", [name for name, one in conf.load().variants.items() if one.patches])
+@pytest.mark.parametrize("name", [name for name, variant in CONFIGURATION.variants.items() if variant.patches])
 def test_each_variant_s_patches_apply_and_the_trace_after_them(libgo_source, tmp_path, name):
     shutil.copytree(libgo_source, tmp_path / "gcc")
-    for patch in [*variant_recipe(name, conf.load()).patches, patches.read(TRACE_PATCH)]:
+    variant = read_variants([name], TRIPLES, CONFIGURATION)[name]
+    for patch in [*variant.recipe.patches, patches.read(TRACE_PATCH)]:
         patches.apply(patch, tmp_path / "gcc")
 
 
 def test_each_given_patch_says_what_it_is_for():
-    used = {file.name for name in conf.load().variants for file in conf.load().patches(name)}
-    found = sorted((paths.DATA / "conf" / "patches").glob("*.patch"))
-    assert used | {TRACE_PATCH.name} == {file.name for file in found}
-    for path in found:
+    used = {file.name for name in CONFIGURATION.variants for file in CONFIGURATION.patches(name)}
+    files = sorted((paths.DATA / "conf" / "patches").glob("*.patch"))
+    assert used | {TRACE_PATCH.name} == {file.name for file in files}
+    for path in files:
         header = path.read_text().partition("\n--- ")[0]
-        words = ["Touches:"] if path == TRACE_PATCH else ["Touches:", "Separates:"]
-        assert all(word in header for word in words), path.name
+        keywords = ["Touches:"] if path == TRACE_PATCH else ["Touches:", "Separates:"]
+        assert all(keyword in header for keyword in keywords), path.name

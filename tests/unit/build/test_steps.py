@@ -1,4 +1,4 @@
-"""How far a build is: what its steps cost, what remains of them, and the time to go, on machines of many speeds."""
+"""How far a build is: the costs of its steps, those that remain, and the time to go, on machines of many speeds."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.build import steps
-from harness.build.steps import Clock, Plan, Step, dependents, estimated, known, schedule
+from harness.build.steps import BuildEstimate, Plan, SpeedEstimate, Step, dependents, known, schedule
 from tests.faults import until
 
 
@@ -29,9 +29,9 @@ def test_names_are_those_of_object_files():
 
 
 def test_all_that_imports_a_package_is_made_again():
-    found = dependents({"net/http"})
-    assert {"net/http", "net/http/httptest", "net/rpc"} <= found.keys()
-    assert "strings" not in found and "runtime" not in found
+    packages = dependents({"net/http"})
+    assert {"net/http", "net/http/httptest", "net/rpc"} <= packages.keys()
+    assert "strings" not in packages and "runtime" not in packages
     assert dependents({"no/such"}) == {}
 
 
@@ -58,38 +58,37 @@ def test_no_schedule_beats_the_longest_chain_or_the_sum(rows, jobs):
         longest[name] = step.seconds + max((longest[need] for need in step.needs), default=0)
     total = sum(step.seconds for step in graph.values())
     ends = schedule(graph, jobs)
-    took = ends[-1][0] if ends else 0
+    seconds = ends[-1][0] if ends else 0
     assert len(ends) == len(graph) and ends == sorted(ends)
-    assert took >= max(max(longest.values(), default=0), total / jobs) - 1e-6
-    assert took <= total + 1e-6
+    assert seconds >= max(max(longest.values(), default=0), total / jobs) - 1e-6
+    assert seconds <= total + 1e-6
 
 
 def build_on(speed, jobs, wobble, seed=1):
-    """A whole build on a machine of some speed: every two seconds what is told to go, and what was left in truth.
+    """A whole build on a machine of some speed: every two seconds the time to go as estimated, and the real one.
 
     Args:
         wobble: each step takes up to this many times as long as its cost says, or as little.
     """
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     real = {
-        name: Step(step.seconds * dice.uniform(1 / wobble, wobble) / speed, step.needs)
-        for name, step in known().items()
+        name: Step(step.seconds * rng.uniform(1 / wobble, wobble) / speed, step.needs) for name, step in known().items()
     }
-    ends = played(real, jobs)
+    ends = simulate(real, jobs)
     plan = Plan(known(), jobs, configures=True, listings=229)
     configuring, listing, linking = 12 / speed, 229 * 0.15 / jobs / speed, 7 / speed
     compiling = max(ends.values())
     truth = configuring + listing + compiling + linking
-    clock, told = Clock(plan.whole), []
+    estimate, reports = SpeedEstimate(plan.whole), []
     for second in range(0, int(truth), 2):
         compiled = {name for name, end in ends.items() if end <= second - configuring - listing}
         listed = int(max(0, min(1, (second - configuring) / listing)) * 229)
         reached, before = plan.reached(min(1, second / configuring), listed, compiled)
-        told.append((second, *clock.look(reached, before, second), truth - second))
-    return told, truth
+        reports.append((second, *estimate.update(reached, before, second), truth - second))
+    return reports, truth
 
 
-def played(steps_, jobs):
+def simulate(steps_, jobs):
     """When each step ends."""
     ends, running, now = {}, [], 0.0
     waiting = {name: {need for need in step.needs if need in steps_} for name, step in steps_.items()}
@@ -108,8 +107,8 @@ def played(steps_, jobs):
 @pytest.mark.parametrize("speed", [0.2, 0.5, 1.0, 2.5])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_time_to_go_is_near_and_does_not_grow(speed, jobs, seed):
-    told, truth = build_on(speed, jobs, wobble=1.25, seed=seed)
-    shown = [(second, to_go, left) for second, _, to_go, left in told if to_go is not None]
+    reports, truth = build_on(speed, jobs, wobble=1.25, seed=seed)
+    shown = [(second, to_go, left) for second, _, to_go, left in reports if to_go is not None]
     assert shown and shown[0][0] <= 22
     least = float("inf")
     for second, to_go, left in shown:
@@ -117,45 +116,46 @@ def test_the_time_to_go_is_near_and_does_not_grow(speed, jobs, seed):
         least = min(least, to_go)
         if second >= 30:  # a factor of 1.5; near the end, where one step is the whole rest, 5 % of it all
             assert left / 1.5 - 0.05 * truth <= to_go <= left * 1.5 + 0.05 * truth, (second, to_go, left)
-    parts = [part for _, part, _, _ in told]
+    parts = [part for _, part, _, _ in reports]
     assert parts == sorted(parts) and parts[0] == 0 and parts[-1] > 0.9
 
 
-def test_a_build_is_told_from_its_first_second_to_its_end(tmp_path):
+def test_a_build_is_reported_from_its_first_second_to_its_end(tmp_path):
     names = ["internal/abi", "runtime", "strings"]
-    told = []
+    reports = []
     plan = Plan({name: known()[name] for name in names}, 2, configures=True, listings=2)
-    with estimated(tmp_path, plan, told.append):
-        until(lambda: told)
-        assert told[-1] == "configuring: 0%"
+    with BuildEstimate(tmp_path, plan, reports.append):
+        until(lambda: reports)
+        assert reports[-1] == "configuring: 0%"
         (tmp_path / "config.log").write_bytes(bytes(90_000))
-        until(lambda: told[-1] != "configuring: 0%")
-        assert re.fullmatch(r"configuring: \d+%.*", told[-1])
+        until(lambda: reports[-1] != "configuring: 0%")
+        assert re.fullmatch(r"configuring: \d+%.*", reports[-1])
         (tmp_path / "Makefile").touch()
         (tmp_path / "strings.lo.dep").touch()
-        until(lambda: "listing imports" in told[-1])
-        assert ", 1 of 2" in told[-1]
+        until(lambda: "listing imports" in reports[-1])
+        assert ", 1 of 2" in reports[-1]
         (tmp_path / "runtime.lo.dep").touch()
         (tmp_path / "internal").mkdir()
         (tmp_path / "internal" / "abi.lo").touch()
-        until(lambda: "compiling" in told[-1])
-        assert ", 1 of 3" in told[-1]
+        until(lambda: "compiling" in reports[-1])
+        assert ", 1 of 3" in reports[-1]
         for name in ("runtime", "strings"):
             (tmp_path / f"{name}.lo").touch()
-        until(lambda: "linking" in told[-1])
-    parts = [int(re.search(r"(\d+)%", text)[1]) for text in told]
+        until(lambda: "linking" in reports[-1])
+    parts = [int(re.search(r"(\d+)%", text)[1]) for text in reports]
     assert parts == sorted(parts)
 
 
-def test_what_was_there_before_is_not_counted(tmp_path):
+def test_files_of_an_earlier_build_are_not_counted(tmp_path):
     """A copied tree holds all object files; those that are made anew are newer."""
     old = time.time() - 1000
     for name in ("runtime", "strings"):
         (tmp_path / f"{name}.lo").touch()
         os.utime(tmp_path / f"{name}.lo", (old, old))
-    told = []
-    with estimated(tmp_path, Plan({name: known()[name] for name in ("runtime", "strings")}, 2), told.append):
-        until(lambda: told)
-        assert ", 0 of 2" in told[-1]
+    reports = []
+    plan = Plan({name: known()[name] for name in ("runtime", "strings")}, 2)
+    with BuildEstimate(tmp_path, plan, reports.append):
+        until(lambda: reports)
+        assert ", 0 of 2" in reports[-1]
         (tmp_path / "runtime.lo").touch()
-        until(lambda: ", 1 of 2" in told[-1])
+        until(lambda: ", 1 of 2" in reports[-1])

@@ -36,11 +36,11 @@ PACKAGES = {
 
 
 @pytest.fixture
-def wanted():
+def config():
     return conf.load().toolchain("hurd-i386").build
 
 
-def lay(root: Path, *packages: str) -> Path:
+def write_files(root: Path, *packages: str) -> Path:
     for package in packages or PACKAGES:
         for name, text in PACKAGES[package].items():
             path = root / name
@@ -52,10 +52,10 @@ def lay(root: Path, *packages: str) -> Path:
     return root
 
 
-def packed(folder: Path, *packages: str) -> Packages:
+def build_packages(folder: Path, *packages: str) -> Packages:
     files = []
     for package in packages or PACKAGES:
-        root = lay(folder / package, package)
+        root = write_files(folder / package, package)
         (root / "DEBIAN").mkdir()
         control = f"Package: {package}\nVersion: 1\nArchitecture: hurd-i386\nMaintainer: a test\nDescription: a test\n"
         (root / "DEBIAN/control").write_text(control)
@@ -64,7 +64,7 @@ def packed(folder: Path, *packages: str) -> Packages:
     return Packages(tuple(files))
 
 
-def disk(folder: Path, root: Path, offset: int = 1 << 20) -> Image:
+def build_image(folder: Path, root: Path, offset: int = 1 << 20) -> Image:
     file = folder / "disk.img"
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     with file.open("wb") as image:
@@ -76,19 +76,19 @@ def disk(folder: Path, root: Path, offset: int = 1 << 20) -> Image:
 
 def tree(root: Path) -> dict[str, str]:
     """Every file and link below a folder; a link is shown by what it says."""
-    found = {}
+    files = {}
     for path in root.rglob("*"):
         if path.is_symlink() or path.is_file():
-            found[str(path.relative_to(root))] = f"-> {path.readlink()}" if path.is_symlink() else path.read_text()
-    return found
+            files[str(path.relative_to(root))] = f"-> {path.readlink()}" if path.is_symlink() else path.read_text()
+    return files
 
 
-def test_packages_an_image_and_a_folder_give_the_same(tmp_path, wanted):
+def test_packages_an_image_and_a_folder_give_the_same(tmp_path, config):
     cache = Cache(tmp_path / "cache")
-    root = lay(tmp_path / "root")
+    root = write_files(tmp_path / "root")
     (root / "dev").mkdir()
-    got = sysroot.make(packed(tmp_path / "debs"), wanted, cache)
-    assert tree(got) == {
+    result = sysroot.make(build_packages(tmp_path / "debs"), config, cache)
+    assert tree(result) == {
         "lib": "-> usr/lib",
         "usr/lib/ld.so.1": "-> i386-gnu/ld.so.1",
         "usr/lib/i386-gnu/libm.so": "-> libm.so.6",
@@ -98,67 +98,67 @@ def test_packages_an_image_and_a_folder_give_the_same(tmp_path, wanted):
         for name, text in files.items()
         if "share" not in name and not text.startswith("-> ")
     }
-    assert sysroot.make(disk(tmp_path, root), wanted, cache) == got
-    assert sysroot.make(Folder(root), wanted, cache) == got
-    assert [path.name for path in got.parent.iterdir()] == [got.name]
+    assert sysroot.make(build_image(tmp_path, root), config, cache) == result
+    assert sysroot.make(Folder(root), config, cache) == result
+    assert [path.name for path in result.parent.iterdir()] == [result.name]
 
 
-def test_an_image_whose_lib_is_a_link(tmp_path, wanted):
-    root = lay(tmp_path / "root")
+def test_an_image_whose_lib_is_a_link(tmp_path, config):
+    root = write_files(tmp_path / "root")
     shutil.copytree(root / "lib", root / "usr/lib", dirs_exist_ok=True, symlinks=True)
     shutil.rmtree(root / "lib")
     (root / "lib").symlink_to("usr/lib")
     cache = Cache(tmp_path / "cache")
-    got = sysroot.make(disk(tmp_path, root, offset=0), wanted, cache)
-    assert sysroot.make(Folder(lay(tmp_path / "old")), wanted, cache) == got
+    result = sysroot.make(build_image(tmp_path, root, offset=0), config, cache)
+    assert sysroot.make(Folder(write_files(tmp_path / "old")), config, cache) == result
 
 
-def test_a_link_to_the_file_of_its_own_name(tmp_path, wanted):
-    root = lay(tmp_path / "root")
+def test_a_link_to_the_file_of_its_own_name(tmp_path, config):
+    root = write_files(tmp_path / "root")
     (root / "usr/lib/i386-gnu/libm.so.6").symlink_to("/lib/i386-gnu/libm.so.6")
-    got = sysroot.make(Folder(root), wanted, Cache(tmp_path / "cache"))
-    assert (got / "usr/lib/i386-gnu/libm.so").read_text() == "a library too"
+    result = sysroot.make(Folder(root), config, Cache(tmp_path / "cache"))
+    assert (result / "usr/lib/i386-gnu/libm.so").read_text() == "a library too"
 
 
 @pytest.mark.parametrize(
-    ("packages", "said"),
+    ("packages", "message"),
     [
-        (("libc0.3-dev", "libc0.3", "hurd-dev"), "no mach/mach_types.h, which the package gnumach-dev has"),
-        (("libc0.3-dev", "libc0.3", "gnumach-dev"), "no hurd/hurd_types.h, which the package hurd-dev has"),
+        (("libc0.3-dev", "libc0.3", "hurd-dev"), "no mach/mach_types.h (from package gnumach-dev)"),
+        (("libc0.3-dev", "libc0.3", "gnumach-dev"), "no hurd/hurd_types.h (from package hurd-dev)"),
         (
             ("libc0.3", "gnumach-dev", "hurd-dev"),
-            "no features.h, mach.h, crt1.o, libc.so, which the package libc0.3-dev has",
+            "no features.h, mach.h, crt1.o, libc.so (from package libc0.3-dev)",
         ),
-        (("libc0.3-dev", "gnumach-dev", "hurd-dev"), "no libc.so.0.3, which the package libc0.3 has"),
+        (("libc0.3-dev", "gnumach-dev", "hurd-dev"), "no libc.so.0.3 (from package libc0.3)"),
     ],
 )
-def test_what_is_missing_is_named_with_its_package(tmp_path, wanted, packages, said):
-    with pytest.raises(BuildError, match="is no sysroot") as caught:
-        sysroot.make(packed(tmp_path, *packages), wanted, Cache(tmp_path / "cache"))
-    assert said in str(caught.value)
+def test_missing_files_are_named_with_their_package(tmp_path, config, packages, message):
+    with pytest.raises(BuildError, match="is not a sysroot") as caught:
+        sysroot.make(build_packages(tmp_path, *packages), config, Cache(tmp_path / "cache"))
+    assert message in str(caught.value)
     assert not any((tmp_path / "cache/sysroots").iterdir())
 
 
-def test_a_linker_script_that_names_what_is_not_there(tmp_path, wanted):
-    root = lay(tmp_path / "root")
+def test_a_linker_script_that_names_what_is_not_there(tmp_path, config):
+    root = write_files(tmp_path / "root")
     (root / "lib/i386-gnu/ld.so.1").unlink()
-    with pytest.raises(BuildError, match=r"usr/lib/i386-gnu/libc\.so names /lib/ld\.so\.1, which is not there"):
-        sysroot.make(Folder(root), wanted, Cache(tmp_path / "cache"))
+    with pytest.raises(BuildError, match=r"usr/lib/i386-gnu/libc\.so names /lib/ld\.so\.1, which is missing"):
+        sysroot.make(Folder(root), config, Cache(tmp_path / "cache"))
 
 
-def test_what_cannot_be_read(tmp_path, wanted, write):
+def test_origins_that_cannot_be_read(tmp_path, config, write):
     cache = Cache(tmp_path / "cache")
-    whole = packed(tmp_path / "debs", "libc0.3").files[0]
-    for origin, said in [
-        (Image(tmp_path / "none.img"), "there is no such image file"),
+    whole = build_packages(tmp_path / "debs", "libc0.3").files[0]
+    for origin, message in [
+        (Image(tmp_path / "none.img"), "none.img does not exist"),
         (Image(write("disk.img", b"\0" * 4096)), "no ext2 file system begins there; give FILE?offset=BYTES"),
-        (Packages((tmp_path / "none.deb",)), "there is no such package file"),
+        (Packages((tmp_path / "none.deb",)), "none.deb does not exist"),
         (Packages((write("half.deb", whole.read_bytes()[:200]),)), "half.deb cannot be unpacked: dpkg-deb: error"),
-        (Folder(tmp_path / "none"), "is no sysroot"),
+        (Folder(tmp_path / "none"), "is not a sysroot"),
     ]:
         with pytest.raises(BuildError) as caught:
-            sysroot.make(origin, wanted, cache)
-        assert said in str(caught.value)
+            sysroot.make(origin, config, cache)
+        assert message in str(caught.value)
 
 
 def test_image_names(tmp_path):
@@ -175,12 +175,21 @@ def test_the_linker_takes_the_script_s_names_from_the_sysroot(tmp_path):
     (root / "usr/lib/i386-gnu").mkdir(parents=True)
     (tmp_path / "f.c").write_text("int f(void) { return 1; }\n")
     (tmp_path / "main.c").write_text("int f(void); int main(void) { return f(); }\n")
-    gcc = next(found for n in range(16, 11, -1) if (found := shutil.which(f"i686-linux-gnu-gcc-{n}")))
+    names = [f"i686-linux-gnu-gcc-{major}" for major in range(16, 11, -1)]
+    gcc = next(program for name in names if (program := shutil.which(name)))
     subprocess.run([gcc, "-shared", "-nostdlib", "-o", lib / "libx.so.0.3", tmp_path / "f.c"], check=True)
     subprocess.run([gcc, "-c", "-o", tmp_path / "main.o", tmp_path / "main.c"], check=True)
     (root / "usr/lib/i386-gnu/libx.so").write_text("GROUP ( /lib/i386-gnu/libx.so.0.3 )\n")
-    got = sysroot.make(Folder(root), conf.Build(multiarch="i386-gnu"), Cache(tmp_path / "cache"))
-    link = ["i686-linux-gnu-ld", f"--sysroot={got}", "-L=/usr/lib/i386-gnu", "-e", "main", "-o", tmp_path / "program"]
+    result = sysroot.make(Folder(root), conf.Build(multiarch="i386-gnu"), Cache(tmp_path / "cache"))
+    link = [
+        "i686-linux-gnu-ld",
+        f"--sysroot={result}",
+        "-L=/usr/lib/i386-gnu",
+        "-e",
+        "main",
+        "-o",
+        tmp_path / "program",
+    ]
     subprocess.run([*link, tmp_path / "main.o", "-lx"], check=True)
     needed = subprocess.run(["i686-linux-gnu-readelf", "-d", tmp_path / "program"], capture_output=True, text=True)
     assert "libx.so.0.3" in needed.stdout

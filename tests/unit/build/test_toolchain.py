@@ -1,7 +1,7 @@
 """Toolchains: how one is built, goes on after a kill and is taken, and how wrong ones are refused.
 
-The compilers themselves are built by tests/test_gcc_build.py, on demand, for that takes minutes. Here an archive of a
-few lines with the same targets stands in for GCC's source: the harness's part is tested, with real tar, patch and make.
+The compilers themselves are built by tests/unit/build/test_gcc_build.py, on demand, because that takes minutes. Here an
+archive of a few lines with the same targets stands in for GCC's source, with real tar, patch and make.
 """
 
 import platform
@@ -73,27 +73,28 @@ from harness.build import gcc
 from harness.build.sysroot import Folder
 from harness.cache import Cache
 archive, cache, root = map(Path, sys.argv[1:])
-gcc.look_around = lambda said: archive
-said = conf.load().toolchain("hurd-i386")
-said = said.model_copy(update={"triple": "i686-linux-gnu", "build": said.build.model_copy(update={"sysroot": {}})})
-print(gcc.build("hurd-i386", said, Folder(root), Cache(cache)).folder)
+gcc.find_source = lambda config: archive
+config = conf.load().toolchain("hurd-i386")
+spec = config.build.model_copy(update={"sysroot": {}})
+config = config.model_copy(update={"triple": "i686-linux-gnu", "build": spec})
+print(gcc.build("hurd-i386", config, Folder(root), Cache(cache)).folder)
 """
 
 
-def started(archive: Path, cache: Cache) -> subprocess.Popen:
+def start(archive: Path, cache: Cache) -> subprocess.Popen:
     (archive.parent / "root").mkdir(exist_ok=True)
     command = [sys.executable, "-c", BUILD, archive, cache.root, archive.parent / "root"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(process: subprocess.Popen) -> Path:
+def finish(process: subprocess.Popen) -> Path:
     out, err = process.communicate()
     assert process.returncode == 0, err
     return Path(out.strip())
 
 
 def test_a_build(archive, own):
-    folder = ended(started(archive, own))
+    folder = finish(start(archive, own))
     assert folder.parent == own.root / "toolchains"
     assert sorted((folder / "bin/made").read_text().split()) == ["libgcc", "one", "two"]
     assert (folder / "bin/config.gcc").read_text() == "new\n"
@@ -108,7 +109,7 @@ def test_a_build(archive, own):
 def test_a_killed_build_goes_on(archive, own, tmp_path):
     (tmp_path / "cache/block").touch()
     blocked = tmp_path / "cache/blocked"
-    first = started(archive, own)
+    first = start(archive, own)
     while not blocked.exists():
         assert first.poll() is None, first.communicate()
         time.sleep(0.01)
@@ -116,63 +117,65 @@ def test_a_killed_build_goes_on(archive, own, tmp_path):
     first.wait()
     assert not list((own.root / "toolchains").glob("[!.]*"))
     (work,) = (own.root / "toolchain-builds").iterdir()
-    made = (work / "build/made").read_text().split()
-    assert "one" in made
+    targets = (work / "build/made").read_text().split()
+    assert "one" in targets
     (tmp_path / "cache/block").unlink()
     for name, end in (("half", "checking"), ("whole", "checking\n\nconfigure: exit 0\n")):
         (work / "build" / name).mkdir()
         (work / "build" / name / "config.log").write_text(end)
-    folder = ended(started(archive, own))
+    folder = finish(start(archive, own))
     (log,) = (own.root / "logs").glob("*.unpack.log")
     assert log.read_text().count("+ tar ") == 1
-    assert (folder / "bin/made").read_text().split() == [*made, "two", "libgcc"]
+    assert (folder / "bin/made").read_text().split() == [*targets, "two", "libgcc"]
     assert {"half", "whole"} & set((folder / "bin/listed").read_text().split()) == {"whole"}
 
 
 def test_two_at_once_build_once(archive, own):
-    both = [started(archive, own) for _ in range(2)]
-    folder, other = [ended(one) for one in both]
+    processes = [start(archive, own) for _ in range(2)]
+    folder, other = [finish(process) for process in processes]
     assert folder == other
     assert sorted((folder / "bin/made").read_text().split()) == ["libgcc", "one", "two"]
 
 
-def test_a_failed_build_says_why_and_where_it_goes_on(archive, own, tmp_path):
+def test_a_failed_build_says_why_and_where_it_continues(archive, own, tmp_path):
     (tmp_path / "cache/wrong").touch()
-    process = started(archive, own)
+    process = start(archive, own)
     _, err = process.communicate()
     assert "GCC for i686-linux-gnu: all-gcc failed: two.c:3:1: error: no such thing (whole log: " in err
-    assert f"the next call goes on in {own.root}/toolchain-builds/" in err
+    assert f"the next build continues in {own.root}/toolchain-builds/" in err
     (tmp_path / "cache/wrong").unlink()
-    assert ended(started(archive, own)).is_dir()
+    assert finish(start(archive, own)).is_dir()
 
 
 def test_a_patch_that_the_source_does_not_have(archive, own, monkeypatch):
-    said = conf.load().toolchain("hurd-i386")
+    config = conf.load().toolchain("hurd-i386")
     (archive.parent / "patches/hurd-changes.diff").unlink()
-    monkeypatch.setattr(gcc, "look_around", lambda said: archive)
+    monkeypatch.setattr(gcc, "find_source", lambda config: archive)
     with pytest.raises(BuildError, match=r"toolchain hurd-i386: .*/patches has no patch hurd-changes\.diff"):
-        gcc.build("hurd-i386", said, None, own)
+        gcc.build("hurd-i386", config, None, own)
 
 
-def test_what_the_build_needs_is_named_with_the_command_that_brings_it(own, monkeypatch):
-    said = conf.load().toolchain("hurd-i386").model_copy(update={"triple": "i000-none"})
+def test_missing_packages_are_named_with_the_command_that_installs_them(own, monkeypatch):
+    config = conf.load().toolchain("hurd-i386").model_copy(update={"triple": "i000-none"})
     monkeypatch.setattr(packages, "gcc_source", lambda major: None)
-    monkeypatch.setattr(gcc, "_LIBRARIES", {"no-such-header.h": "libgmp-dev"})
+    monkeypatch.setattr(gcc, "LIBRARIES", {"no-such-header.h": "libgmp-dev"})
     with pytest.raises(ToolMissing, match=r"sudo apt-get install gcc-12-source binutils-i000-none .*libgmp-dev"):
-        gcc.build("hurd-i386", said, Folder(Path("/none")), own)
+        gcc.build("hurd-i386", config, Folder(Path("/none")), own)
 
 
-def test_a_toolchain_that_is_not_there_says_how_it_is_built(own):
+def test_a_missing_toolchain_says_how_it_is_built(own):
     changed = conf.recorded()
     changed.parent.mkdir(parents=True)
     changed.write_text("toolchains:\n  hurd-i386: {prefix: /gone/i686-gnu-}\n")
-    with pytest.raises(ToolMissing, match=r"no /gone/i686-gnu-gccgo .*`harness toolchain build hurd-i386` builds it"):
+    with pytest.raises(
+        ToolMissing, match=r"/gone/i686-gnu-gccgo is not installed; `harness toolchain build hurd-i386` builds it"
+    ):
         toolchain.find("hurd-i386", conf.load())
-    got = CliRunner().invoke(main, ["toolchain", "list"])
-    assert "is not there; `harness toolchain build hurd-i386` builds it" in got.output
+    result = CliRunner().invoke(main, ["toolchain", "list"])
+    assert "is not there; `harness toolchain build hurd-i386` builds it" in result.output
 
 
-def wrapped(folder: Path, gcc_does: str) -> Path:
+def write_tools(folder: Path, gcc_does: str) -> Path:
     """A folder with tools that are the control's but for what `gcc` does."""
     (folder / "bin").mkdir(parents=True)
     real = toolchain.find("linux-i386", conf.load())
@@ -184,9 +187,9 @@ def wrapped(folder: Path, gcc_does: str) -> Path:
 
 
 def test_a_toolchain_that_exists_is_taken(own, tmp_path):
-    for prefix in (wrapped(tmp_path / "mine", 'exec {gcc} "$@"'), tmp_path / "mine/bin/i686-linux-gnu-"):
-        got = CliRunner().invoke(main, ["toolchain", "use", "linux-i386", str(prefix)])
-        assert got.exit_code == 0, got.output
+    for prefix in (write_tools(tmp_path / "mine", 'exec {gcc} "$@"'), tmp_path / "mine/bin/i686-linux-gnu-"):
+        result = CliRunner().invoke(main, ["toolchain", "use", "linux-i386", str(prefix)])
+        assert result.exit_code == 0, result.output
         assert toolchain.find("linux-i386", conf.load()).gccgo == f"{tmp_path}/mine/bin/i686-linux-gnu-gccgo"
     assert f"{tmp_path}/mine/bin/i686-linux-gnu-" in CliRunner().invoke(main, ["toolchain", "list"]).output
     mine = tmp_path / "mine.yaml"
@@ -197,9 +200,9 @@ def test_a_toolchain_that_exists_is_taken(own, tmp_path):
 def test_a_toolchain_of_the_user_s_own_file_is_taken_and_needs_that_file_no_longer(own, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("toolchains:\n  mine: {triple: i686-linux-gnu}\n")
-    folder = wrapped(tmp_path / "mine", 'exec {gcc} "$@"')
-    got = CliRunner().invoke(main, ["toolchain", "use", "mine", str(folder), "--conf", str(mine)])
-    assert got.exit_code == 0, got.output
+    folder = write_tools(tmp_path / "mine", 'exec {gcc} "$@"')
+    result = CliRunner().invoke(main, ["toolchain", "use", "mine", str(folder), "--conf", str(mine)])
+    assert result.exit_code == 0, result.output
     for files in ([mine], []):
         assert toolchain.find("mine", conf.load(files)).gccgo == f"{folder}/bin/i686-linux-gnu-gccgo"
 
@@ -212,31 +215,31 @@ def test_a_toolchain_of_the_user_s_own_file_is_taken_and_needs_that_file_no_long
         ("x86_64", "i686-linux-gnu", "gccgo-12-i686-linux-gnu"),
     ],
 )
-def test_what_is_missing_is_named_as_debian_has_it(write, monkeypatch, machine, triple, package):
+def test_a_missing_compiler_is_named_by_its_debian_package(write, monkeypatch, machine, triple, package):
     monkeypatch.setattr(platform, "machine", lambda: machine)
     mine = write("mine.yaml", f"toolchains:\n  mine: {{triple: {triple}, prefix: /none/x-, gcc: 12}}\n")
-    with pytest.raises(ToolMissing, match=f"no /none/x-gccgo on this machine; Debian's package is {package}$"):
+    with pytest.raises(ToolMissing, match=f"/none/x-gccgo is not installed; install Debian's package {package}$"):
         toolchain.find("mine", conf.load([mine]))
 
 
-def test_what_is_wrong_is_not_taken(own, tmp_path):
-    broken = wrapped(tmp_path / "broken", "echo 'fatal error: no input' >&2; exit 1")
-    for words, said in [
+def test_a_wrong_toolchain_is_refused(own, tmp_path):
+    broken = write_tools(tmp_path / "broken", "echo 'fatal error: no input' >&2; exit 1")
+    for arguments, message in [
         (("hurd-i386", "i686-linux-gnu-"), "compiles for i686-linux-gnu, not for i686-gnu"),
         (("hurd-i368", "i686-gnu-"), "no toolchain named hurd-i368; did you mean hurd-i386?"),
-        (("linux-i386", "/none/x-"), "no /none/x-gccgo on this machine"),
+        (("linux-i386", "/none/x-"), "/none/x-gccgo is not installed"),
         (("linux-i386", "i686-linux-gnu-", "--sysroot", "/none"), "no sysroot at /none"),
         (("linux-i386", str(broken)), "cannot compile an empty program: fatal error: no input"),
     ]:
-        got = CliRunner().invoke(main, ["toolchain", "use", *words])
-        assert got.exit_code == 2
-        assert said in got.output
-        assert len(got.output.strip().splitlines()) == 1
+        result = CliRunner().invoke(main, ["toolchain", "use", *arguments])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert len(result.output.strip().splitlines()) == 1
     assert not list(conf.recorded().parent.glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("hurd-i386",), "its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"),
         (("hurd-i386", "--deb", "a", "--sysroot", "b"), "from one of"),
@@ -245,15 +248,15 @@ def test_what_is_wrong_is_not_taken(own, tmp_path):
         (("hurd",), "no toolchain named hurd; did you mean hurd-i386?"),
     ],
 )
-def test_bad_input_to_a_build(own, words, said):
-    got = CliRunner().invoke(main, ["toolchain", "build", *words])
-    assert got.exit_code == 2
-    assert said in got.output
-    assert len(got.output.strip().splitlines()) == 1
+def test_bad_input_to_a_build(own, arguments, message):
+    result = CliRunner().invoke(main, ["toolchain", "build", *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("count", "before", "seconds", "said"),
+    ("count", "before", "seconds", "text"),
     [
         (0, 0, 0.0, "compiled 0 of about 620"),
         (30, 0, 90.0, "compiled 30 of about 620"),
@@ -262,14 +265,14 @@ def test_bad_input_to_a_build(own, words, said):
         (700, 0, 500.0, "compiled 700 of about 700, about 0:00 to go"),
     ],
 )
-def test_how_far_a_build_is(count, before, seconds, said):
-    assert counting.describe(count, before, 620, seconds) == said
+def test_how_far_a_build_is(count, before, seconds, text):
+    assert counting.describe(count, before, 620, seconds) == text
 
 
 def test_a_log_is_counted_from_its_start(tmp_path):
-    told = []
+    reports = []
     log = tmp_path / "log"
     log.write_text("gcc -c a.c\n" * 3)
-    with counting.counted(log, b" -c ", 10, told.append):
+    with counting.CompilationCounter(log, b" -c ", 10, reports.append):
         pass
-    assert told == ["compiled 3 of about 10"]
+    assert reports == ["compiled 3 of about 10"]

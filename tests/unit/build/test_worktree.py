@@ -24,15 +24,15 @@ def make(source, tmp_path, applied=(), name="idea"):
     return worktree.make(tmp_path / "work", name, source, applied, "pristine", "12.2.0")
 
 
-def test_what_was_edited_is_the_patch(source, tmp_path, write):
+def test_the_edits_are_the_patch(source, tmp_path, write):
     tree = make(source, tmp_path, [patches.read(write("p.patch", FIX))])
     assert b"\n-two\n+2\n" in worktree.difference(tree).text
     (tree / "libgo/go/f.go").write_text("one\n2\nthree\n")
     (tree / "libgo/go/new.go").write_text("new\n")
     (tree / "libgo/go/old.go").unlink()
-    found = worktree.difference(tree)
-    assert set(found.files) == {"libgo/go/f.go", "libgo/go/new.go", "libgo/go/old.go"} and found.removes
-    patches.apply(found, source)
+    patch = worktree.difference(tree)
+    assert set(patch.files) == {"libgo/go/f.go", "libgo/go/new.go", "libgo/go/old.go"} and patch.removes
+    patches.apply(patch, source)
     assert (source / "libgo/go/f.go").read_text() == "one\n2\nthree\n"
     assert (source / "libgo/go/new.go").read_text() == "new\n" and not (source / "libgo/go/old.go").exists()
 
@@ -40,7 +40,8 @@ def test_what_was_edited_is_the_patch(source, tmp_path, write):
 def test_commits_in_it_count_too(source, tmp_path):
     tree = make(source, tmp_path)
     (tree / "libgo/go/f.go").write_text("1\ntwo\n")
-    worktree._commit(tree, "mine")
+    worktree.git(tree, "add", "--all")
+    worktree.git(tree, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "-m", "mine")
     assert b"+1\n" in worktree.difference(tree).text
 
 
@@ -54,18 +55,18 @@ def test_the_user_s_git_settings_change_nothing(source, tmp_path, write, monkeyp
     assert worktree.difference(tree).text == plain
 
 
-def test_a_work_directory_that_is_a_file_is_told(source, tmp_path):
+def test_a_work_directory_that_is_a_file(source, tmp_path):
     (tmp_path / "work").write_text("")
-    with pytest.raises(BuildError, match=r"^variant idea: .*/work/variants/idea cannot be made: .*Not a directory"):
+    with pytest.raises(BuildError, match=r"^variant idea: cannot create .*/work/variants/idea: .*Not a directory"):
         make(source, tmp_path)
 
 
-def test_nothing_is_left_of_what_could_not_be_copied(source, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_behind(source, tmp_path, monkeypatch):
     def full(*files, **more):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(files[1]))
 
-    monkeypatch.setattr(shutil, "copyfile", full)  # no disk that is full is to be had
-    with pytest.raises(BuildError, match=r"idea cannot be made: \[Errno 28\] No space left on device: [^()]*$"):
+    monkeypatch.setattr(shutil, "copyfile", full)  # stands in for a full disk
+    with pytest.raises(BuildError, match=r"cannot create .*idea: \[Errno 28\] No space left on device: [^()]*$"):
         make(source, tmp_path)
     assert list((tmp_path / "work" / "variants").iterdir()) == []
 
@@ -78,14 +79,14 @@ def test_it_is_a_variant(source, tmp_path):
     assert "begun from pristine" in configuration.variant("idea").about
 
 
-def test_what_cannot_be(source, tmp_path, write):
+def test_invalid_work_trees(source, tmp_path, write):
     tree = make(source, tmp_path)
-    with pytest.raises(PatchError, match="nothing is edited there yet"):
+    with pytest.raises(PatchError, match="has no edits yet"):
         worktree.difference(tree)
     write("work/variants/idea/gcc/x.c", "x")
     with pytest.raises(PatchError, match=r"touches gcc/x.c, which is outside libgo"):
         worktree.difference(tree)
-    with pytest.raises(BuildError, match="is there already"):
+    with pytest.raises(BuildError, match="exists already"):
         make(source, tmp_path)
     with pytest.raises(BuildError, match="is not a work tree"):
         worktree.difference(source)

@@ -1,4 +1,4 @@
-"""The suites that lie in GCC's source: their programs and rules."""
+"""The suites in GCC's source: their programs and rules."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ def contents(gcc):
 
 
 def by_name(contents, suite):
-    return {one.name.removeprefix(f"{suite}/"): one for one in contents[suite].programs}
+    return {program.name.removeprefix(f"{suite}/"): program for program in contents[suite].programs}
 
 
 def test_gcc_s_tests_by_kind(contents):
@@ -38,27 +38,27 @@ def test_gcc_s_tests_by_kind(contents):
     assert len(programs) == 622 + 46 + 17 - len(skipped)
     # 26 of them are for another compiler, by their `+build` lines.
     for target in (LINUX, HURD):
-        assert sum(one.fits(target, conf.Variant()) for one in programs) == 653
+        assert sum(program.fits(target, conf.Variant()) for program in programs) == 653
     assert len(fitting_programs(programs, ["i686-linux-gnu"], [conf.Variant()])) == 653
     with pytest.raises(ProgramError, match="gcc-go/fixedbugs/bug302: for another system or compiler"):
         fitting_programs([by_name(contents, "gcc-go")["fixedbugs/bug302"]], ["i686-gnu"], [conf.Variant()])
-    assert sum(one.expected.output is not None for one in programs) == 28
-    assert all(one.expected.gcc and one.timeout >= 300 for one in programs)
+    assert sum(program.expected.output is not None for program in programs) == 28
+    assert all(program.expected.gcc and program.timeout >= 300 for program in programs)
 
 
-def test_what_gcc_says_of_single_tests(contents):
-    found = by_name(contents, "gcc-go")
-    assert found["args"].args == ("arg1", "arg2")
-    assert found["chan/goroutines"].args == ("64",)
-    assert found["fixedbugs/issue28688"].args == (), "-gcflags is for another compiler"
+def test_rules_of_single_tests(contents):
+    programs = by_name(contents, "gcc-go")
+    assert programs["args"].args == ("arg1", "arg2")
+    assert programs["chan/goroutines"].args == ("64",)
+    assert programs["fixedbugs/issue28688"].args == (), "-gcflags is for another compiler"
     for name in ("chan/select2", "stack", "peano", "nilptr2"):
-        assert found[name].needs == ("split-stack",)
-    assert found["fixedbugs/bug348"].build.flags[-1] == "-O0"
-    assert [file.name for file in found["cmplxdivide"].build.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
-    index = found["index0"].build
+        assert programs[name].needs == ("split-stack",)
+    assert programs["fixedbugs/bug348"].build.flags[-1] == "-O0"
+    assert [file.name for file in programs["cmplxdivide"].build.packages[0]] == ["cmplxdivide.go", "cmplxdivide1.go"]
+    index = programs["index0"].build
     assert [file.name for file in index.packages[0]] == ["index0.go", "index.go"]
     assert index.output_flags[0] == "-O0"
-    packages = found["fixedbugs/bug437"].build.packages
+    packages = programs["fixedbugs/bug437"].build.packages
     assert [[file.name for file in package] for package in packages] == [["one.go"], ["two.go"], ["x.go"]]
 
 
@@ -71,14 +71,14 @@ def test_the_other_suites(contents):
     assert len(packages) + len(contents["libgo-packages"].skipped) == 196
     assert packages["sync"].args == ("-test.short", "-test.v", "-test.timeout=600s")
     assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
-    for name, said in gcc_suites.suites().items():
-        assert all(one.word == one.name for one in contents[name].programs)
+    for name, suite in gcc_suites.suites().items():
+        assert all(program.word == program.name for program in contents[name].programs)
         known = {*by_name(contents, name), *contents[name].skipped}
-        for special in said.programs:
-            assert any(fnmatch(one, special) for one in known), f"{name} has no {special}"
+        for pattern in suite.programs:
+            assert any(fnmatch(program, pattern) for program in known), f"{name} has no {pattern}"
 
 
-def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
+def test_all_programs_of_runtime_s_test_binary_are_listed(contents, gcc):
     folder = gcc / "libgo/go/runtime/testdata/testprog"
     known = {*by_name(contents, "go-runtime"), *contents["go-runtime"].skipped}
     elsewhere = re.compile("FreeBSD|CheckPtr|RaiseException|ZeroDivisionException|StackMemory")
@@ -88,7 +88,7 @@ def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "constraints"),
+    ("text", "directive", "constraints"),
     [
         ("// run\n\n// Copyright\n\npackage p\n", "run", ()),
         ("// +build !windows cgo\n// +build linux\n\n// run a b\n", "run a b", (("!windows", "cgo"), ("linux",))),
@@ -98,20 +98,20 @@ def test_all_programs_that_the_binary_of_runtime_has_are_told(contents, gcc):
         ("", "", ()),
     ],
 )
-def test_headers(text, line, constraints):
-    assert gcc_suites.header(text) == Header(line, constraints)
+def test_headers(text, directive, constraints):
+    assert gcc_suites.header(text) == Header(directive, constraints)
 
 
 def test_single_programs_are_selected_by_name(contents):
     others = {name: lambda name=name: contents[name].programs for name in contents}
-    (one,) = select_programs(["gcc-go/chan/select3"], others)
-    assert one.source.name == "select3.go"
-    assert {one.name for one in select_programs(["gcc-go/ken/cplx?"], others)} == {
+    (program,) = select_programs(["gcc-go/chan/select3"], others)
+    assert program.source.name == "select3.go"
+    assert {program.name for program in select_programs(["gcc-go/ken/cplx?"], others)} == {
         f"gcc-go/ken/cplx{n}" for n in range(6)
     }
-    assert {one.name.split("/")[0] for one in select_programs([], others)} <= set(own_suites()), "only what is small"
+    assert {program.name.split("/")[0] for program in select_programs([], others)} <= set(own_suites())
     assert len(select_programs([str(paths.DATA / "suites/gcc-go-torture")], others)) == 256
-    with pytest.raises(ProgramError, match="no program chan/selekt3 that is run; did you mean gcc-go/chan/select3"):
+    with pytest.raises(ProgramError, match="no runnable program chan/selekt3; did you mean gcc-go/chan/select3"):
         select_programs(["gcc-go/chan/selekt3"], others)
     with pytest.raises(ProgramError, match="did you mean gcc-go"):
         select_programs(["gcc-gos"], others)
@@ -124,26 +124,26 @@ def test_a_wrong_suite_is_named(write, tmp_path, monkeypatch):
         gcc_suites.suites()
 
 
-def test_a_package_s_name_is_no_comment_s(write):
+def test_a_package_s_name_is_not_read_from_a_comment(write):
     text = "// Copyright\n\n/*\nText about a\npackage on its way.\n*/\npackage signal\n"
-    assert gotest._package_of(write("doc.go", text)) == "signal"
+    assert gotest.package_name(write("doc.go", text)) == "signal"
 
 
 def test_the_main_program_of_tests():
-    text = gotest._main("container/list", {"list": ["TestA"], "list_test": []}, "", True)
+    text = gotest.main_program("container/list", {"list": ["TestA"], "list_test": []}, "")
     assert 'import "./_gotest_"\nimport _ "./_xtest_"\n' in text
     assert '{"TestA", list.TestA}' in text
     assert "__os__.Exit(m.Run())" in text
-    assert "\tlist_test.TestMain(m)\n" in gotest._main(
-        "x", {"list": [], "list_test": ["TestA"]}, "list_test.TestMain", True
+    assert "\tlist_test.TestMain(m)\n" in gotest.main_program(
+        "x", {"list": [], "list_test": ["TestA"]}, "list_test.TestMain"
     )
 
 
 def test_a_variant_s_patches_are_in_its_packages_tests(gcc, tmp_path):
     patch = patches.read(paths.DATA / "conf/patches/no-thread-destruction.patch")
-    assert gotest._touches(patch.files, "runtime")
-    assert not gotest._touches(patch.files, "runtime/debug")
-    folder = gotest._patched([patch], gcc, "runtime", tmp_path)
+    assert gotest.touches(patch, "runtime")
+    assert not gotest.touches(patch, "runtime/debug")
+    folder = gotest.patched_package([patch], gcc, "runtime", tmp_path)
     differing = [
         file.name for file in folder.iterdir() if file.read_bytes() != (gcc / file.relative_to(tmp_path)).read_bytes()
     ]
@@ -152,19 +152,19 @@ def test_a_variant_s_patches_are_in_its_packages_tests(gcc, tmp_path):
 
 
 class Recorder:
-    """Stands in for a guest's shell and agent: what is asked of it is all that matters here."""
+    """Stands in for a guest's shell and agent, and records the calls."""
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     def put(self, data, path):
-        self.asked.append(f"put {path}")
+        self.calls.append(f"put {path}")
 
     def unpack(self, archive, folder):
-        self.asked.append(f"unpack {folder}")
+        self.calls.append(f"unpack {folder}")
 
     def run(self, command):
-        self.asked.append(command)
+        self.calls.append(command)
 
 
 def test_programs_make_room_for_each_other(write, monkeypatch):
@@ -176,7 +176,7 @@ def test_programs_make_room_for_each_other(write, monkeypatch):
     write("b/files.tar", "y" * 2)
     for name in "abab":
         guest.ship(shell, write(f"{name}/program", "x" * 10), f"/{name}/p")
-    assert shell.asked == ["put /a/p", "put /b/p", "unpack /b"], "each is there once"
+    assert shell.calls == ["put /a/p", "put /b/p", "unpack /b"], "each is there once"
     guest.ship(shell, write("a/program", "x" * 10), "/a/p")
     guest.ship(shell, write("c/program", "x" * 10), "/c/p")
-    assert shell.asked[3:] == ["rm -rf /b", "put /c/p"], "the one that was not used for longest goes"
+    assert shell.calls[3:] == ["rm -rf /b", "put /c/p"], "the one that was not used for longest goes"

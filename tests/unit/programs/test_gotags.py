@@ -34,7 +34,7 @@ TAGS = st.sampled_from(["linux", "windows", "cgo", "386"])
 EXPRESSIONS = st.recursive(
     TAGS,
     lambda inner: st.one_of(
-        inner.map(lambda one: f"!({one})"),
+        inner.map(lambda operand: f"!({operand})"),
         st.tuples(inner, st.sampled_from([" && ", "||"]), inner).map(lambda parts: f"({parts[0]}){parts[1]}{parts[2]}"),
     ),
 )
@@ -48,7 +48,7 @@ def test_expressions_mean_what_python_means_by_them(text):
 
 
 @pytest.mark.parametrize("text", ["", "linux &&", "(linux", "linux)", "linux windows", "linux & cgo"])
-def test_what_is_no_expression(text):
+def test_invalid_expressions(text):
     with pytest.raises(ValueError, match="not a build constraint"):
         gotags.expression(text, LINUX.has)
 
@@ -86,7 +86,7 @@ def test_targets_by_their_triples():
 @pytest.mark.parametrize("target", [LINUX, HURD, LINUX_64, HURD_64])
 def test_the_files_are_those_that_libgo_s_own_script_finds(gcc, target):
     folder = gcc / "libgo/go/internal/poll"
-    words = [f"--goarch={target.goarch}", f"--goos={target.goos}", f"--srcdir={folder}"]
-    script = ["bash", gcc / "libgo/match.sh", *words]
-    done = subprocess.run(script, capture_output=True, text=True, check=True)
-    assert sorted(done.stdout.split()) == [str(file) for file in gotags.files(folder, target)]
+    options = [f"--goarch={target.goarch}", f"--goos={target.goos}", f"--srcdir={folder}"]
+    script = ["bash", gcc / "libgo/match.sh", *options]
+    process = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert sorted(process.stdout.split()) == [str(file) for file in gotags.files(folder, target)]

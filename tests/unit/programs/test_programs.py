@@ -24,10 +24,10 @@ def test_a_header_with_everything(write):
         "// run\n// args: 64 'a b'\n// env: GOMAXPROCS=4 A=b\n// timeout: 2m\n// needs: split-stack\n"
         '// expect: exit 2, stderr ~ "all goroutines, \\"asleep\\""\n' + BODY,
     )
-    got = read_program(source)
-    assert (got.name, got.args, got.env) == ("s/p", ("64", "a b"), {"GOMAXPROCS": "4", "A": "b"})
-    assert (got.timeout, got.needs) == (120, ("split-stack",))
-    assert got.expected == Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
+    program = read_program(source)
+    assert (program.name, program.args, program.env) == ("s/p", ("64", "a b"), {"GOMAXPROCS": "4", "A": "b"})
+    assert (program.timeout, program.needs) == (120, ("split-stack",))
+    assert program.expected == Expectation(2, "", b"hello\n", "", 'all goroutines, "asleep"')
 
 
 @given(st.builds(Expectation, st.integers(0, 255), st.text(), st.none() | st.binary(), st.text(), st.text()))
@@ -64,11 +64,11 @@ def test_the_highest_status_and_any_system_s_signals_are_expected():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("// timeout: soon", ":2: 'soon' is not a time"),
         ("// expect: exit two", ":2: expect: cannot understand 'exit two'"),
-        ("// expect: exit 256", ":2: expect: exit 256 cannot be: an exit status is 0 to 255"),
+        ("// expect: exit 256", ":2: expect: exit 256: an exit status is 0 to 255"),
         (f"// expect: exit {'9' * 5000}", "an exit status is 0 to 255"),
         ("// expect: signal SEGVV", ":2: expect: no signal named SEGVV; did you mean SEGV?"),
         ('// expect: stderr ~ "("', "is not a regular expression"),
@@ -77,13 +77,13 @@ def test_the_highest_status_and_any_system_s_signals_are_expected():
         ("// env: 'A B=c'", ":2: 'A B' cannot be the name of an environment variable"),
         ("// env: A=b\0", ":2: the environment variable A cannot hold a NUL"),
         ("// args: 'open", ":2: No closing quotation"),
-        ("// args:", ":2: args: says nothing"),
+        ("// args:", ":2: args: has no value"),
     ],
 )
-def test_a_wrong_header_is_named(write, line, said):
+def test_a_wrong_header_is_named(write, line, message):
     with pytest.raises(ProgramError) as caught:
         read_program(write("p.go", f"// run\n{line}\n{BODY}"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_first_line_that_no_shell_can_read(write):
@@ -91,10 +91,10 @@ def test_a_first_line_that_no_shell_can_read(write):
         read_program(write("p.go", '// run "unclosed\n' + BODY))
 
 
-def test_an_expectation_in_words():
-    said = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
-    whole = replace(parse_expectation(Expectation(), said), stdout=b"", output=b"one\ntwo\n")
-    assert str(whole) == f"{said.replace('SEGV', 'SIGSEGV')}, no output, output of 2 lines"
+def test_the_text_of_an_expectation():
+    text = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
+    whole = replace(parse_expectation(Expectation(), text), stdout=b"", output=b"one\ntwo\n")
+    assert str(whole) == f"{text.replace('SEGV', 'SIGSEGV')}, no output, output of 2 lines"
     assert str(Expectation(exit_status=3, stdout=b"a\n")) == "exit 3, stdout of 1 lines"
 
 
@@ -110,10 +110,10 @@ def test_programs_that_fit_no_target(write):
 def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
     listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", foreign=True)]
     write("other/suite.yaml", "about: x\n")
-    for word in ("other", "other/a", "other/*", str(tmp_path / "other")):
-        assert select_programs([word], {"other": lambda: listed}) == listed
+    for term in ("other", "other/a", "other/*", str(tmp_path / "other")):
+        assert select_programs([term], {"other": lambda: listed}) == listed
     assert listed[0].word == "other/a"
-    with pytest.raises(ProgramError, match="suite other has no program zzzzzzzz that is run; it has 1 others"):
+    with pytest.raises(ProgramError, match="suite other has no runnable program zzzzzzzz; it has 1 others"):
         select_programs(["other/zzzzzzzz"], {"other": lambda: listed})
     with pytest.raises(ProgramError, match=r"are both named s/a"):
         select_programs([str(write("one/s/a.go", "// run\n" + BODY)), str(write("two/s/a.go", "// run\n" + BODY))])
@@ -123,18 +123,21 @@ def test_selections(write, tmp_path):
     write("mine/a.go", "// run\n" + BODY)
     write("skipped/b.go", "// skip\n" + BODY)
     write("mine/b.go", "// skip\n" + BODY)
-    assert [one.name for one in select_programs([str(tmp_path / "mine")])] == ["mine/a"]
-    assert {one.name.split("/")[0] for one in select_programs(["goroutines", "threads"])} == {"goroutines", "threads"}
-    for wrong, said in (
+    assert [program.name for program in select_programs([str(tmp_path / "mine")])] == ["mine/a"]
+    assert {program.name.split("/")[0] for program in select_programs(["goroutines", "threads"])} == {
+        "goroutines",
+        "threads",
+    }
+    for term, message in (
         ("goroutine", "did you mean goroutines"),
         (str(tmp_path / "none.go"), "cannot be read"),
-        (str(tmp_path), "holds no .go file"),
-        (str(tmp_path / "skipped"), "none of its programs is a `run` test"),
+        (str(tmp_path), "has no .go file"),
+        (str(tmp_path / "skipped"), "has no `run` test"),
         ("threads/lock-rings", "did you mean threads/lock-ring"),
-        (str(tmp_path / "mine" / "b.go"), "only `run` tests are run"),
+        (str(tmp_path / "mine" / "b.go"), "only `run` tests can be run"),
     ):
-        with pytest.raises(ProgramError, match=said):
-            select_programs([wrong])
+        with pytest.raises(ProgramError, match=message):
+            select_programs([term])
 
 
 def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
@@ -146,7 +149,7 @@ def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
         select_programs(["thread/"])
 
 
-def test_an_empty_word_selects_nothing():
+def test_an_empty_word_is_refused():
     with pytest.raises(ProgramError, match="an empty word selects nothing"):
         select_programs([""])
 
@@ -157,13 +160,13 @@ def test_a_pipe_or_device_is_not_waited_for(tmp_path):
         read_program(tmp_path / "a.go")
 
 
-def test_the_given_suites_say_what_they_show():
-    found = select_programs([])
-    assert len(found) >= 12
-    for one in found:
-        header = one.source.read_text().split("package main")[0].splitlines()
-        words = [line for line in header if line.startswith("// ") and not line.split()[1].endswith(":")]
-        assert sum(len(line.split()) for line in words) > 20, one.name
+def test_programs_of_the_own_suites_are_described():
+    programs = select_programs([])
+    assert len(programs) >= 12
+    for program in programs:
+        header = program.source.read_text().split("package main")[0].splitlines()
+        prose = [line for line in header if line.startswith("// ") and not line.split()[1].endswith(":")]
+        assert sum(len(line.split()) for line in prose) > 20, program.name
 
 
 def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
@@ -175,13 +178,13 @@ def test_rounds_follow_each_other_and_variants_stand_side_by_side(write):
     }
     needy = read_program(write("s/b.go", "// needs: split-stack\n" + BODY))
     chosen = [read_program(write("s/a.go", BODY)), needy, read_program(write("s/c.go", "// needs: wings\n" + BODY))]
-    found = trial_specs(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
-    got = [(slot.number, slot.program.name, slot.variant) for slot in found]
-    assert got == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]
+    specs = trial_specs(guests, {"g": "i686-linux-gnu"}, variants, chosen, 2)
+    order = [(spec.number, spec.program.name, spec.variant) for spec in specs]
+    assert order == [(n, *cell) for n in (1, 2) for cell in (("s/a", "x"), ("s/a", "y"), ("s/b", "x"))]
 
 
-def test_a_file_whose_name_is_no_text(tmp_path):
+def test_a_file_whose_name_is_not_utf_8(tmp_path):
     file = tmp_path / os.fsdecode(b"a\xff.go")
     file.write_text("package main\n")
-    with pytest.raises(ProgramError, match=r"a\\xff\.go: its name is not UTF-8"):
+    with pytest.raises(ProgramError, match=r"a\\xff\.go: the file's name is not UTF-8"):
         read_program(file)

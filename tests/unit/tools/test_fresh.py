@@ -21,17 +21,17 @@ ROOT = os.geteuid() == 0
 NAMESPACES = ROOT and subprocess.run([*fresh.namespaces(), "true"], capture_output=True, check=False).returncode == 0
 
 
-def run(*words, **more):
-    return subprocess.run(words, cwd=paths.DATA, capture_output=True, text=True, check=False, **more)
+def run(*command, **options):
+    return subprocess.run(command, cwd=paths.DATA, capture_output=True, text=True, check=False, **options)
 
 
-def started(*words, **more):
-    return run(sys.executable, "-m", "tools.fresh", *map(str, words), **more)
+def run_fresh(*arguments, **options):
+    return run(sys.executable, "-m", "tools.fresh", *map(str, arguments), **options)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A root that has this machine's /usr, and how it is entered."""
+    """A root with this machine's /usr, and the command that enters it."""
     folder = tmp_path / "root"
     for name in ("proc", "sys", "dev/pts", "dev/shm", "mnt", "usr", "tmp"):
         (folder / name).mkdir(parents=True)
@@ -46,12 +46,12 @@ def mounts():
     return Path("/proc/self/mountinfo").read_text()
 
 
-def test_it_runs_what_the_readme_says():
+def test_it_runs_the_readme_s_commands():
     assert fresh.readme_commands() == ["make matrix", "make test"]
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "sentence"),
     [
         (["11"], "'11' is not one of '12', '13', 'sid'"),
         (["--only", "matrx"], "--only matrx: the README's commands are make matrix, make test"),
@@ -59,26 +59,26 @@ def test_it_runs_what_the_readme_says():
     ],
 )
 @pytest.mark.skipif(not ROOT or not shutil.which("debootstrap"), reason="needs root and debootstrap")
-def test_bad_input_is_one_sentence(words, sentence):
-    done = started(*words)
-    assert (done.returncode, done.stdout) == (2, "") and sentence in done.stderr
+def test_bad_input_is_one_sentence(arguments, sentence):
+    process = run_fresh(*arguments)
+    assert (process.returncode, process.stdout) == (2, "") and sentence in process.stderr
 
 
 def test_it_needs_root_and_debootstrap(tmp_path):
-    """Who is not root is told that first; root, who has no debootstrap on its PATH, that."""
+    """Other users than root read that first; root, without debootstrap on its PATH, reads that."""
     environment = {**os.environ, "PATH": str(tmp_path)}
     code = "import shutil; shutil.which = lambda *_: None; from tools.fresh import main; main(['13'])"
-    done = run(sys.executable, "-c", code, env=environment)
-    assert done.returncode == 2
-    assert ("there is no debootstrap" if ROOT else "only root can do this") in done.stderr
+    process = run(sys.executable, "-c", code, env=environment)
+    assert process.returncode == 2
+    assert ("debootstrap is not installed" if ROOT else "run this as root") in process.stderr
 
 
 @pytest.mark.skipif(not NAMESPACES, reason="needs root that may make namespaces")
 def test_a_root_is_entered_and_left_without_a_trace(root):
     folder, enter = root
-    told = run(*enter, "sh", "-c", "ls /; ls /mnt /proc/1/status /dev/ptmx; script -qc tty /tmp/typescript; exit 7")
-    assert told.returncode == 7, told.stderr
-    assert told.stdout.split() == [
+    process = run(*enter, "sh", "-c", "ls /; ls /mnt /proc/1/status /dev/ptmx; script -qc tty /tmp/typescript; exit 7")
+    assert process.returncode == 7, process.stderr
+    assert process.stdout.split() == [
         "bin", "dev", "lib", "lib64", "mnt", "proc", "sbin", "sys", "tmp", "usr",
         "/dev/ptmx", "/proc/1/status", "/mnt:", "/dev/pts/0",
     ]  # fmt: skip
@@ -89,8 +89,8 @@ def test_a_root_is_entered_and_left_without_a_trace(root):
 def test_a_killed_run_leaves_no_process_and_no_mount(root):
     folder, enter = root
     seconds = f"{1000 + os.getpid() / 10**7:.7f}"  # names this test's processes
-    words = [*map(str, enter), "sh", "-c", f"sleep {seconds} & echo ready; sleep {seconds}"]
-    code = f"import subprocess; subprocess.run({words!r}, start_new_session=True)"
+    command = [*map(str, enter), "sh", "-c", f"sleep {seconds} & echo ready; sleep {seconds}"]
+    code = f"import subprocess; subprocess.run({command!r}, start_new_session=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "ready\n"
         assert len(sleeping(seconds)) >= 2
@@ -102,28 +102,28 @@ def test_a_killed_run_leaves_no_process_and_no_mount(root):
 
 
 def sleeping(seconds):
-    """The processes that have this word."""
-    found = []
+    """The processes with these seconds on their command lines."""
+    pids = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if seconds.encode() in file.read_bytes():
-                found.append(file.parent.name)
-    return found
+                pids.append(file.parent.name)
+    return pids
 
 
 def test_a_root_that_is_mounted_or_in_use_is_not_removed(tmp_path):
-    place = fresh.Fresh("13", tmp_path / "fresh-13", False)
-    place._root.mkdir()
-    with place._lock(), pytest.raises(fresh.CannotStart, match="is in use by another run"), place._lock():
+    unused = fresh.Fresh("13", tmp_path / "fresh-13", False)
+    unused.root.mkdir()
+    with unused.lock(), pytest.raises(fresh.CannotStart, match="is in use by another run"), unused.lock():
         pass
     mounted = fresh.Fresh("13", Path("/proc"), False)
     with pytest.raises(fresh.CannotStart, match=r"^/proc\S* is mounted; unmount it"):
-        mounted._remove()
-    place._remove()
-    assert not place._root.exists()
+        mounted.remove()
+    unused.remove()
+    assert not unused.root.exists()
 
 
-def test_files_that_pip_is_told_of_are_found_in_the_root(tmp_path):
+def test_files_of_pip_s_settings_are_found_in_the_root(tmp_path):
     index, wheels, cert = (tmp_path / name for name in ("index/simple", "wheels", "ca.crt"))
     index.mkdir(parents=True)
     wheels.mkdir()
@@ -135,7 +135,7 @@ def test_files_that_pip_is_told_of_are_found_in_the_root(tmp_path):
     )
 
 
-def test_settings_of_apt_are_those_that_say_how_it_gets_there(monkeypatch, tmp_path):
+def test_only_apt_s_settings_for_reaching_archives_are_copied(monkeypatch, tmp_path):
     """By the real apt-config, with a configuration of the test's own (apt.conf(5))."""
     mine = tmp_path / "apt.conf"
     mine.write_text(
