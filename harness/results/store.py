@@ -97,8 +97,13 @@ def _open_as_it_is(path: Path) -> sqlite3.Connection:
 
 
 def _trial(row: Sequence[Any]) -> Trial:
+    """A stored trial. Raises StoreError if this version does not know its verdict."""
     trial = Trial(*row)
-    return replace(trial, verdict=Verdict(trial.verdict))
+    try:
+        return replace(trial, verdict=Verdict(trial.verdict))
+    except ValueError as error:
+        text = f"the results cannot be read: trial {trial.id} has the unknown verdict {trial.verdict!r}"
+        raise StoreError(text) from error
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

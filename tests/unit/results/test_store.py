@@ -159,3 +159,15 @@ def test_times_of_a_run_and_of_its_going_on_are_added_up(tmp_path):
         {"what": "libgo", "step": "b", "times": 2, "seconds": 2.5},
         {"what": "libgo", "step": "a", "times": 2, "seconds": 3.0},
     ]
+
+
+def test_a_verdict_that_is_not_known_is_told_of(tmp_path):
+    store = Store(tmp_path / "r.sqlite")
+    store.add(store.begin(RunPlan()), TRIAL)
+    with sqlite3.connect(tmp_path / "r.sqlite") as db:
+        db.execute("UPDATE trials SET verdict = 'splendid'")
+    for read in (lambda: list(store.trials(1)), lambda: store.trial(1)):
+        with pytest.raises(
+            StoreError, match=r"^the results cannot be read: trial 1 has the unknown verdict 'splendid'$"
+        ):
+            read()
