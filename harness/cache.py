@@ -6,19 +6,18 @@ that want the same key make it once. Knows nothing of what the folders hold.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+from harness.locks import lock, writable
+from harness.log import ignored
 
 _log = logging.getLogger(__name__)
 
@@ -41,44 +40,6 @@ def tree_digest(folder: Path) -> str:
         mode = "x" if path.stat().st_mode & 0o100 else "-"
         whole.update(f"{path.relative_to(folder)}\0{mode}\0{file_digest(path)}\n".encode())
     return whole.hexdigest()
-
-
-@contextlib.contextmanager
-def lock(path: Path, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
-    """Hold an exclusive lock on a file for the time of the block; the kernel drops it if the process dies.
-
-    A child process that is given the file's descriptor, the value of the block, holds the lock as well until it ends.
-
-    Args:
-        waiting: called again and again while somebody else has it; may raise to give up.
-
-    Raises:
-        BlockingIOError: it is not to be waited for, and somebody else has it.
-        StoreError: the file cannot be made.
-    """
-    with _writable(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not wait:
-                    raise
-                waiting()
-                time.sleep(0.05)
-        yield file.fileno()
-
-
-@contextlib.contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Raise StoreError if something cannot be made in a folder."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 class Cache:
@@ -126,7 +87,7 @@ class Cache:
             staging = final.parent / f".{key}.new"
             self._sweep(kind)
             shutil.rmtree(staging, ignore_errors=True)
-            with _writable(staging.parent):
+            with writable(staging.parent):
                 staging.mkdir(parents=True)
             free = shutil.disk_usage(staging).free >> 20
             try:
@@ -144,7 +105,8 @@ class Cache:
     def _sweep(self, kind: str) -> None:
         """Remove what killed builds of a kind left; a build that goes on holds its lock."""
         for left in self.root.glob(f"{kind}/.*.new"):
-            with contextlib.suppress(BlockingIOError), lock(self._lock(kind, left.name[1:-4]), wait=False):
+            building = f"removing {left}, which a build has left or goes on with"
+            with ignored(_log, building, BlockingIOError), lock(self._lock(kind, left.name[1:-4]), wait=False):
                 shutil.rmtree(left, ignore_errors=True)
 
     def _lock(self, kind: str, key: str) -> Path:

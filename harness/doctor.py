@@ -22,7 +22,7 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 (an older one reads this far)
     sys.exit(f"PROBLEM  this is Python {sys.version.split()[0]}, and the harness needs 3.11 or newer")
 
-from harness import kvm, packages, paths
+from harness import host, kvm, packages, paths
 from harness.cache import Cache
 from harness.errors import HarnessError
 
@@ -87,9 +87,8 @@ class Check:
 
 def needs(tests: bool = False) -> list[Need]:
     """All that the harness, or (tests) that and its tests, need of the host."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     needs_ = [
-        Need(program, package, shutil.which(program, path=path) is not None)
+        Need(program, package, host.find(program) is not None)
         for package, programs in {**_PROGRAMS, **(_TEST_PROGRAMS if tests else {})}.items()
         for program in programs
     ]
@@ -99,7 +98,7 @@ def needs(tests: bool = False) -> list[Need]:
     needs_.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
     if tests and platform.machine() == "x86_64":  # a cross compiler for other machines' own target has another name
         twin = f"{_TWIN}-gccgo-{major}"
-        needs_.append(Need(twin, f"gccgo-{major}", shutil.which(twin) is not None))
+        needs_.append(Need(twin, f"gccgo-{major}", host.find(twin) is not None))
     source = packages.gcc_source(major) is not None
     needs_.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
     return needs_
@@ -108,7 +107,7 @@ def needs(tests: bool = False) -> list[Need]:
 def _gccgo() -> int | None:
     """The newest cross gccgo that is there, installed or unpacked."""
     path = packages.search_path()
-    majors = (major for major in range(16, 11, -1) if shutil.which(f"{_TRIPLE}-gccgo-{major}", path=path))
+    majors = (major for major in range(16, 11, -1) if host.find(f"{_TRIPLE}-gccgo-{major}", path))
     return next(majors, None)
 
 
@@ -119,7 +118,7 @@ def _gcc() -> int:
 
 def _default_gcc() -> int | None:
     """The GCC that the distribution's gccgo for the target is, if apt has lists that tell."""
-    if not shutil.which("apt-cache"):
+    if not host.find("apt-cache"):
         return None
     command = ["apt-cache", "depends", f"gccgo-{_TRIPLE}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -254,7 +253,7 @@ def root_command() -> tuple[list[str] | None, str]:
     """The words that have a command run by root, none for root; or None and why it cannot be had."""
     if os.geteuid() == 0:
         return [], ""
-    if not shutil.which("sudo"):
+    if not host.find("sudo"):
         return None, "you are not root, and there is no sudo"
     quiet = subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if quiet.returncode == 0:
@@ -286,7 +285,7 @@ def _hindrances(tests: bool = False) -> list[Check]:
 def _compilers() -> list[Check]:
     """Whether the compilers run, down to the linker: those that are unpacked may lack a library."""
     path = packages.search_path()
-    gccgo = shutil.which(f"{_TRIPLE}-gccgo-{_gccgo()}", path=path)
+    gccgo = host.find(f"{_TRIPLE}-gccgo-{_gccgo()}", path)
     if gccgo is None:
         return []
     command = [gccgo, "-x", "go", "-o", os.devnull, "-"]
@@ -297,7 +296,7 @@ def _compilers() -> list[Check]:
 
 
 def _qemu() -> list[Check]:
-    program = shutil.which("qemu-system-x86_64")
+    program = host.find("qemu-system-x86_64")
     if program is None:
         return []
     done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)

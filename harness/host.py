@@ -5,12 +5,17 @@ Knows nothing of what they are run for.
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from harness.errors import ImageError, ToolMissing
+
+_log = logging.getLogger(__name__)
 
 #: The host's programs that are run, and the Debian package that brings each.
 TOOLS = {
@@ -41,6 +46,7 @@ def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str 
         ImageError: it failed; the text holds apt's first error, or the last lines of standard error.
     """
     program = which(str(command[0]))
+    begun = time.monotonic()
     done = subprocess.run(
         [program, *map(str, command[1:])],
         cwd=folder,
@@ -51,6 +57,8 @@ def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str 
         errors="replace",
         check=False,
     )
+    text = shlex.join(map(str, command))
+    _log.info("%s: status %d after %.2f s: %s", what, done.returncode, time.monotonic() - begun, text)
     if done.returncode:
         raise ImageError(f"{what}: {command[0]} failed: {first_error(done.stderr)}")
     return done.stdout
@@ -63,11 +71,30 @@ def first_error(stderr: str) -> str:
     return errors[0] if errors else " / ".join(lines[-3:]) or "it printed nothing"
 
 
-def which(name: str) -> str:
-    """The path of one of TOOLS. Raises ToolMissing, which names its package."""
-    # An ordinary user's PATH has no sbin on Debian, where mke2fs is.
-    path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if path is None:
-        package = TOOLS.get(name, name)
-        raise ToolMissing(f"{name} is needed and not installed (Debian package {package})")
-    return path
+def which(name: str, package: str | None = None, path: str | None = None) -> str:
+    """The path of a program, as `find` finds it.
+
+    Args:
+        package: the Debian package that brings it; None means that of TOOLS.
+
+    Raises:
+        ToolMissing: it is not installed; the text names the package.
+    """
+    program = find(name, path)
+    if program is None:
+        raise ToolMissing(f"{name} is not installed (Debian package {package or TOOLS.get(name, name)})")
+    return program
+
+
+def find(name: str, path: str | None = None) -> str | None:
+    """The path of a program, or None if it is not installed.
+
+    Args:
+        path: the folders to search, as in PATH; None means PATH and, where an ordinary user of Debian has mke2fs, sbin.
+    """
+    return shutil.which(name, path=path or search_path())
+
+
+def search_path() -> str:
+    """PATH with the folders of programs that are root's on Debian."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])

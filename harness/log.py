@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,14 @@ def of_run() -> Iterator[Callable[[Path], None]]:
     _LOGGER.addHandler(buffer)
     _LOGGER.setLevel(logging.DEBUG)
     files: list[_File] = []
+    print_thread_error = threading.excepthook
+
+    def log_thread_error(error: threading.ExceptHookArgs) -> None:
+        trace = (error.exc_type, error.exc_value or error.exc_type(), error.exc_traceback)
+        _LOGGER.error("thread %s ended by an error", error.thread and error.thread.name, exc_info=trace)
+        print_thread_error(error)
+
+    threading.excepthook = log_thread_error
 
     def write_to(folder: Path) -> None:
         try:
@@ -97,6 +106,7 @@ def of_run() -> Iterator[Callable[[Path], None]]:
     try:
         yield write_to
     finally:
+        threading.excepthook = print_thread_error
         for handler in (buffer, *files):
             _LOGGER.removeHandler(handler)
             handler.close()

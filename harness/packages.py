@@ -271,6 +271,7 @@ def _unpack(
 
 
 def _extract(deb: Path, target: Path) -> None:
+    _log.debug("dpkg-deb -x %s %s", deb, target)
     try:
         process = subprocess.run(["dpkg-deb", "-x", deb, target], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:

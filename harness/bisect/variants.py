@@ -18,9 +18,10 @@ from harness.bisect.request import BisectRequest
 from harness.bisect.search import Subset
 from harness.build import patches, source, toolchain
 from harness.build.variants import LibgoVariant, load_configuration, read_variants
-from harness.cache import Cache, digest, lock
+from harness.cache import Cache, digest
 from harness.errors import ConfigError, StoreError
 from harness.files import written_whole
+from harness.locks import lock
 
 
 class Units(Protocol):

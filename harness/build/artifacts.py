@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +19,8 @@ from harness.errors import ProgramError
 from harness.programs.gotags import Target
 from harness.programs.model import Program
 from harness.progress import Reporter
+
+_log = logging.getLogger(__name__)
 
 #: The agent's source, compiled for each toolchain.
 AGENT_SOURCE = Path(__file__).parents[1] / "guest" / "agent.c"
@@ -100,6 +103,7 @@ def build_artifacts(
                 except ProgramError as error:
                     if source.source in required:
                         raise
+                    _log.info("%s with %s does not compile: %s", source.name, variant, error)
                     broken[variant, source.name] = str(error)
                 report.count("programs", count, len(pairs), f"compiled {source.name}")
         except BaseException:

@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import conf, packages
+from harness import conf, host, packages
 from harness.build import command, source, sysroot
 from harness.build.counting import CompilationCounter, Progress
 from harness.build.toolchain import GCC_VERSIONS
-from harness.cache import Cache, digest, file_digest, lock
+from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ToolMissing
+from harness.locks import lock
 
 _log = logging.getLogger(__name__)
 #: To be changed when the build changes, so that folders of the old build in the cache are no longer used.
@@ -156,9 +157,9 @@ def find_source(config: conf.Toolchain) -> Path:
     majors = [config.gcc] if config.gcc else GCC_VERSIONS
     archive = next((archive for major in majors if (archive := packages.gcc_source(major))), None)
     missing = [] if archive else [f"gcc-{config.gcc or min(GCC_VERSIONS)}-source"]
-    if not all(shutil.which(f"{config.triple}-{tool}") for tool in _BINUTILS):
+    if not all(host.find(f"{config.triple}-{tool}") for tool in _BINUTILS):
         missing.append(f"binutils-{config.triple}")
-    missing += [program for program in ("g++", "make", "patch") if shutil.which(program) is None]
+    missing += [program for program in ("g++", "make", "patch") if host.find(program) is None]
     missing += [package for header, package in LIBRARIES.items() if not _has_header(header)]
     if missing or archive is None:
         raise ToolMissing(f"packages for building the compilers are missing: sudo apt-get install {' '.join(missing)}")
@@ -261,4 +262,4 @@ def _install(build: _Build, out: Path) -> None:
     for folder, prefix in ((out / build.triple / "bin", ""), (out / "bin", f"{build.triple}-")):
         folder.mkdir(parents=True, exist_ok=True)
         for tool in _BINUTILS:
-            (folder / f"{prefix}{tool}").symlink_to(shutil.which(f"{build.triple}-{tool}") or "")
+            (folder / f"{prefix}{tool}").symlink_to(host.find(f"{build.triple}-{tool}") or "")

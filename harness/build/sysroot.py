@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 
 from harness import conf
 from harness.build import command
-from harness.cache import Cache, lock, tree_digest
+from harness.cache import Cache, tree_digest
 from harness.errors import BuildError
 from harness.host import which
+from harness.locks import lock
 
 #: GNU ld takes a text file for a linker script (ld manual, Commands). Absolute names in a script that lies in the
 #: sysroot are looked up in the sysroot (ld manual, File Commands, INPUT).

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import platform
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from harness import conf, packages
+from harness import conf, host, packages
 from harness.build import command
-from harness.cache import file_digest, lock
+from harness.cache import file_digest
 from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
 from harness.files import written_whole
+from harness.locks import lock
 
 #: The major versions of GCC whose libgo is supported; all have Go 1.18.
 GCC_VERSIONS = range(16, 11, -1)
@@ -65,7 +65,7 @@ class Toolchain:
 
     def tool(self, name: str) -> str:
         """The absolute path of a binutils program, such as strip. Raises ToolMissing."""
-        return _which(self.prefix + name, f"binutils-{_debian(self.triple)}")
+        return host.which(self.prefix + name, f"binutils-{_debian(self.triple)}", packages.search_path())
 
     @functools.cached_property
     def identity(self) -> dict[str, object]:
@@ -99,15 +99,15 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
     majors = [config.gcc] if config.gcc else list(GCC_VERSIONS)
     path = packages.search_path()
     names = [*(f"{prefix}gccgo-{major}" for major in majors), f"{prefix}gccgo"]
-    gccgo = next((program for name in names if (program := shutil.which(name, path=path))), None)
+    gccgo = next((program for name in names if (program := host.find(name, path))), None)
     if gccgo is None:
         raise ToolMissing(f"toolchain {name}: {prefix}gccgo is not installed; {how_to_get(name, config)}")
     version = _query(gccgo, "-dumpfullversion")
     major = version.split(".")[0]
     if config.gcc and int(major) != config.gcc:
         raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, but `gcc:` asks for {config.gcc}")
-    gcc = shutil.which(f"{prefix}gcc-{major}", path=path)
-    gcc = gcc or _which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple))
+    gcc = host.find(f"{prefix}gcc-{major}", path)
+    gcc = gcc or host.which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple), path)
     return Toolchain(
         name=name,
         triple=config.triple,
@@ -207,13 +207,6 @@ def _package(name: str, triple: str) -> str:
 def _debian(triple: str) -> str:
     """A triple as packages' names have it, without underscores (Debian Policy, 5.6.7)."""
     return triple.replace("_", "-")
-
-
-def _which(program: str, package: str) -> str:
-    path = shutil.which(program, path=packages.search_path())
-    if path is None:
-        raise ToolMissing(f"{program} is not installed (Debian package {package})")
-    return path
 
 
 def _query(compiler: str, *options: str) -> str:

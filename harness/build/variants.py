@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -10,13 +11,15 @@ from functools import cache as cached
 from functools import partial
 from pathlib import Path
 
-from harness import conf, paths
+from harness import clock, conf, paths
 from harness.build import command, libgo, patches, source, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache
 from harness.errors import ConfigError
 from harness.progress import READY, Reporter
+
+_log = logging.getLogger(__name__)
 
 #: The patch that makes a libgo write its life-cycle trace.
 TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
@@ -119,7 +122,9 @@ def build_variants(
 
     def build(variants: Sequence[LibgoVariant]) -> Libgo:
         label = f"libgo {', '.join(variant.name for variant in variants)}"
+        begun = clock.time()
         library = libgo.build(tools, variants[0].recipe, cache, partial(report.step, label))
+        _log.info("%s of %s: %s after %.1f s", label, tools.triple, library.library, clock.time() - begun)
         report.step(label, READY)
         return library
 

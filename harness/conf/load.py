@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_origin
@@ -175,7 +174,7 @@ class Configuration:
     def _where(self, location: Location) -> str:
         """A value's file and line; a file that came with the harness is named from where it lies there."""
         mark = self._mark(location)
-        with suppress(ValueError):  # it lies elsewhere
+        if mark.file.is_relative_to(paths.DATA):
             return f"{mark.file.relative_to(paths.DATA)}:{mark.line}"
         return str(mark)
 

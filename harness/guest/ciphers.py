@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import paramiko
 
-from harness import clock
+from harness import clock, host
 from harness.cache import Cache, digest
 from harness.errors import GuestError
 from harness.guest import boot
@@ -94,7 +93,7 @@ def choose(machine: Machine, cache: Cache, say: Callable[[str], None]) -> Choice
 
 def _key(machine: Machine) -> str:
     """The image's files, and what else the answer depends on."""
-    ssh = shutil.which("ssh")
+    ssh = host.find("ssh")
     client = [Path(ssh).stat().st_size, Path(ssh).stat().st_mtime_ns] if ssh else None
     return digest([machine.identity["files"], paramiko.__version__, client, SIZE])
 

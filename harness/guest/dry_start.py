@@ -97,7 +97,8 @@ def _refused_key(name: str, guest: conf.Guest, files: BootFiles | None) -> tuple
         with tempfile.TemporaryDirectory() as folder:
             try:
                 _start(name, other_guest, other_files, Path(folder))
-            except (QemuRefusal, GuestError):
+            except (QemuRefusal, GuestError) as error:
+                _log.debug("guest %s: without %s: %s", name, ".".join(location), error)
                 continue
             return location
     return ()

@@ -6,6 +6,7 @@ in good order. This boot, and no other, may reach the network. Knows nothing of 
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from harness.guest.bootfiles import BootFiles
 from harness.guest.console import FATAL_AT_BOOT
 from harness.guest.machine import Machine, remember_that_kvm_fails
 from harness.guest.terminal import Terminal
+
+_log = logging.getLogger(__name__)
 
 #: A path in the image.
 InImage = Annotated[str, Field(pattern=r"^(/[\w.+-]+)+$")]
@@ -111,7 +114,8 @@ def _log_in(wanted: Install, machine: Machine, progress: Callable[[str], None]) 
         terminal = Terminal(machine.console, machine.type, check, wanted.silence, say)
         try:
             terminal.log_in(wanted.prompt, wanted.user)
-        except GuestError:
+        except GuestError as error:
+            _log.info("guest %s: logging in on its console: %s", machine.name, error)
             if machine.restart_if_kvm_fails():
                 continue
             if machine.restart_if_kvm_is_silent():

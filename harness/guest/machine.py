@@ -9,7 +9,6 @@ of what runs inside.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import logging
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness import clock, conf, paths
+from harness import clock, conf, host, paths
 from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
@@ -269,7 +268,8 @@ class Machine:
         if self.data:  # its overlay is not kept: what is mounted for reading is not written to
             try:
                 os.link(self.data, saved.data)
-            except OSError:  # the folders lie on different file systems
+            except OSError as error:  # the folders lie on different file systems
+                _log.info("guest %s: %s is copied, not linked: %s", self.name, self.data, error)
                 shutil.copyfile(self.data, saved.data)
         return saved
 
@@ -311,14 +311,15 @@ class Machine:
         Raises:
             GuestError: it does not halt.
         """
-        begun = clock.time()
+        deadline = clock.Deadline(timeout)
         while self.alive() and not (sign and self.console.says(sign)):
-            if clock.time() > max(begun, self.console.heard) + timeout:
+            if deadline.passed(self.console.heard):
                 raise self.failure(f"`{command}` has not halted it within {timeout:.0f} s")
             time.sleep(0.1)
             self.console.poll()
         if crash := next((event for event in self.console.poll() if event.kind in CRASHES), None):
             raise self.failure(f"it has not halted in good order: {crash}")
+        _log.info("guest %s: halted", self.name)
         return self.switch_off()
 
     def alive(self) -> bool:
@@ -335,6 +336,7 @@ class Machine:
         try:
             status = self.monitor.execute("query-status")["status"] if self.monitor else ""
         except GuestError as error:
+            _log.info("guest %s: its monitor does not answer: %s", self.name, error)
             return "QEMU ended" if self._ends() else str(error)
         return _STOPPED.get(status, "")
 
@@ -342,11 +344,11 @@ class Machine:
         """How much its console has said and it has read from its disks, in bytes: what a boot shows for progress. What
         it writes does not count: a system that waits for ever still writes its caches back."""
         position = self.console.mark()
-        try:
-            disks = self._asked().execute("query-blockstats")
-        except GuestError:  # told of by those who look for trouble
-            return position, 0
-        return position, sum(disk["stats"]["rd_bytes"] for disk in disks)
+        # That QEMU does not answer is an error of `trouble`.
+        with ignored(_log, f"guest {self.name}: asking how much it has read", GuestError):
+            disks = self._running_monitor().execute("query-blockstats")
+            return position, sum(disk["stats"]["rd_bytes"] for disk in disks)
+        return position, 0
 
     def waited(self) -> float:
         """The seconds that QEMU waited for a processor of this machine, that thread of it that did so most: the second
@@ -357,7 +359,7 @@ class Machine:
     def _ends(self) -> bool:
         """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
         assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with ignored(_log, f"guest {self.name}: waiting for QEMU's end", subprocess.TimeoutExpired):
             self._process.wait(_ENDING)
         return not self.alive()
 
@@ -379,22 +381,23 @@ class Machine:
             text: what is wrong.
         """
         screen = self._screenshot()
+        _log.info("guest %s: %s", self.name, text)
         return GuestError(
             f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
         )
 
     def registers(self) -> str:
         """The registers of all processors, as QEMU prints them. Raises GuestError."""
-        return self._asked().registers()
+        return self._running_monitor().registers()
 
     def screen(self) -> bytes:
         """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
         path = self.folder / "screen.png"
         with path.open("wb") as file:  # for writing only: QEMU takes no other for that
-            self._asked().screenshot(file.fileno())
+            self._running_monitor().screenshot(file.fileno())
         return path.read_bytes()
 
-    def _asked(self) -> Monitor:
+    def _running_monitor(self) -> Monitor:
         """The monitor of a QEMU that runs. Raises GuestError."""
         if self.monitor is None or not self.alive():
             raise GuestError(f"guest {self.name}: QEMU ended")
@@ -410,7 +413,8 @@ class Machine:
             path.write_bytes(picture)
             for old in sorted(self._screens.glob("*.png"), key=lambda screen: screen.stat().st_mtime)[:-_SCREENS]:
                 old.unlink(missing_ok=True)
-        except (GuestError, OSError):  # the error that it was to show is worth more
+        except (GuestError, OSError) as error:  # the error that it was to show is worth more
+            _log.info("guest %s: no screenshot: %s", self.name, error)
             path.unlink(missing_ok=True)
             return None
         return path
@@ -424,9 +428,9 @@ class Machine:
         """
         if not self._by_kvm:
             return False
-        log = (self.folder / "qemu.log").read_bytes()
+        log = self._qemu_log()
         reset = not self.alive() and not self.console.last_lines()
-        if not (reset or b"KVM internal error" in log or b"kvm run failed" in log):
+        if not (reset or "KVM internal error" in log or "kvm run failed" in log):
             return False
         remember_that_kvm_fails()
         self.stop()
@@ -468,22 +472,22 @@ class Machine:
             self._keyboard.close()
             self._keyboard = None
         if self._lifeline is not None:
-            with contextlib.suppress(BrokenPipeError):
+            with ignored(_log, f"guest {self.name}: killing QEMU", BrokenPipeError):  # it has ended by itself
                 os.write(self._lifeline, b"\n")  # the watcher kills QEMU
             os.close(self._lifeline)
             self._lifeline = None
         if self._process is not None:
-            self._process.wait()
+            status = self._process.wait()
             self._process = None
+            _log.info("guest %s: QEMU ended with status %d: %s", self.name, status, self._qemu_log() or "no output")
 
     def _launch(
         self, command: list[str], memory: Path, disks: list[Path], keyboard: socket.socket | None = None
     ) -> StartFailure | None:
         """Start QEMU; None if its monitor answers. Its end of the serial line is closed here."""
-        errors = self.folder / "qemu.log"
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
-        with errors.open("wb") as log:
+        with (self.folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["sh", "-c", _WATCHED, "sh", str(memory), *map(str, disks), str(self.folder), *command],
                 stdin=theirs.fileno(),
@@ -501,11 +505,17 @@ class Machine:
         except GuestError as error:
             ours.close()
             status = None
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with ignored(_log, f"guest {self.name}: waiting for QEMU's end", subprocess.TimeoutExpired):
                 status = self._process.wait(_ENDING)
             self._end()
-            return StartFailure(_errors(errors.read_text(errors="replace")) or str(error), status)
+            return StartFailure(_errors(self._qemu_log()) or str(error), status)
         return None
+
+    def _qemu_log(self) -> str:
+        """What QEMU wrote to standard error since it was started; '' if its folder is gone."""
+        with ignored(_log, f"guest {self.name}: reading QEMU's log", OSError):
+            return (self.folder / "qemu.log").read_text(errors="replace").strip()
+        return ""
 
     def _restored(self) -> None:
         """Wait until the memory is read, and let the guest go on: it was stopped when it was saved, and still is."""
@@ -524,11 +534,12 @@ class Machine:
         if self._process is None:
             return []
         texts = []
-        with contextlib.suppress(OSError):
+        reading = f"guest {self.name}: reading {name} of QEMU"
+        with ignored(_log, reading, OSError):
             pid = self._process.pid
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 for file in Path(f"/proc/{child}").glob(name):
-                    with contextlib.suppress(OSError):
+                    with ignored(_log, reading, OSError):
                         texts.append(file.read_text())
         return texts
 
@@ -541,8 +552,7 @@ class Machine:
             try:
                 answer = self.monitor.execute(question)
             except GuestError as error:
-                errors = " ".join((self.folder / "qemu.log").read_text(errors="replace").split())
-                raise GuestError(f"guest {self.name}: {errors or error}") from error
+                raise GuestError(f"guest {self.name}: {' '.join(self._qemu_log().split()) or error}") from error
             status = answer.get("status", "")
             if status == good:
                 return
@@ -612,9 +622,9 @@ class Machine:
 def find_qemu(name: str, guest: conf.Guest) -> str:
     """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
     for program in [guest.qemu, "qemu-img"] if guest.disk or guest.data_interface else [guest.qemu]:
-        if shutil.which(program) is None:
+        if host.find(program) is None:
             raise ToolMissing(f"guest {name}: no {program} on this machine; `harness doctor` says what to do")
-    return str(shutil.which(guest.qemu))
+    return str(host.find(guest.qemu))
 
 
 def qemu_version(name: str, guest: conf.Guest) -> str:
@@ -686,7 +696,8 @@ def kvm_may_work() -> bool:
     """Whether KVM is there and has not failed since the host booted."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
-    except OSError:
+    except OSError as error:
+        _log.debug("KVM is not used: %s", error)
         return False
     return not (kvm_failure_record().is_file() and kvm_failure_record().read_text() == boot_id())
 
@@ -699,7 +710,7 @@ def _processor() -> str:
 
 def _drop_all(line: socket.socket) -> None:
     """Read a line to its end, so that what writes to it never waits."""
-    with contextlib.suppress(OSError):  # it was closed here
+    with ignored(_log, "reading a serial line", OSError):  # it was closed here
         while line.recv(65536):
             pass
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import clock
+from harness import clock, host
 from harness.errors import GuestError
 
 #: What is made of additions and rotations alone, which a processor without instructions for AES does well, emulated or
@@ -46,7 +45,7 @@ class Client:
     @staticmethod
     def there() -> bool:
         """Whether it is installed."""
-        return shutil.which("ssh") is not None
+        return host.find("ssh") is not None
 
     def send(self, command: str, data: bytes, what: str) -> float:
         """Run a shell command that reads some data.

@@ -8,7 +8,6 @@ Knows nothing of what the files are.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from harness.guest import boot, ciphers, datadisk
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, Saved
 from harness.guest.shell import LARGE, Agent, Shell
+from harness.log import ignored
 
 T = TypeVar("T")
 
@@ -195,7 +195,8 @@ class Pool:
                     machine.stop()
                     self._failures = RESTORES
                     self._trouble(f"{error}; guests are booted instead")
-                except _Removed:
+                except _Removed as error:
+                    _log.info("%s; another is chosen", error)
                     machine.stop()
                 except GuestError as error:
                     machine.stop()
@@ -395,6 +396,7 @@ class Pool:
         try:
             folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
         except _OtherAccelerator as error:
+            _log.info("guest %s: KVM gave up on it; it is saved as an emulated machine", self._name)
             return self._saved(machine, say, error.guest)
         self._prune(base, folder)
         return folder
@@ -406,7 +408,8 @@ class Pool:
                 self._remove(old)
 
     def _remove(self, folder: Path) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is being made again
+        _log.info("guest %s: removing %s", self._name, folder)
+        with ignored(_log, f"guest {self._name}: removing {folder}", BlockingIOError):  # it is being made again
             self._cache.discard(_KIND, folder.name, wait=False)
 
     def _kept(self, base: str | None = None) -> list[tuple[Path, set[str]]]:
@@ -417,9 +420,11 @@ class Pool:
                 data = json.loads(file.read_text())
                 used = file.parent.stat().st_mtime
                 whole = all((file.parent / name).stat().st_size == size for name, size in data["sizes"].items())
-            except OSError:
-                continue  # removed meanwhile
-            except (ValueError, KeyError):
+            except OSError as error:  # removed meanwhile
+                _log.info("guest %s: a saved machine is left out: %s", self._name, error)
+                continue
+            except (ValueError, KeyError) as error:
+                _log.warning("guest %s: %s: not a saved machine's record: %r", self._name, file, error)
                 whole = False
             if not whole:
                 self._remove(file.parent)  # cut off by a full disk, say: it is made again

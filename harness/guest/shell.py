@@ -171,9 +171,18 @@ class Shell:
         Returns:
             Exit status, standard output, standard error.
         """
-        deadline = clock.Deadline(quiet, limit)
-        begun = watched = clock.time()
         what = what or f"`{command}`"
+        begun = clock.time()
+        try:
+            status, out, err = self._converse(command, clock.Deadline(quiet, limit), stdin, what)
+        except GuestError as error:
+            _log.info("%s: failed after %.2f s: %s", what, clock.time() - begun, error)
+            raise
+        _log.debug("%s: status %d after %.2f s", what, status, clock.time() - begun)
+        return status, out, err
+
+    def _converse(self, command: str, deadline: clock.Deadline, stdin: bytes, what: str) -> tuple[int, bytes, bytes]:
+        watched = clock.time()
         with _as_guest_error(what):
             channel = self._begin(command, deadline.quiet)
             try:
@@ -206,7 +215,6 @@ class Shell:
                         if exited is not None and (ended or clock.time() > exited + LAST):
                             if (status := channel.recv_exit_status()) < 0:  # as paramiko marks that none came
                                 raise GuestError(f"{what}: it was killed, or the connection was closed")
-                            _log.debug("%s: status %d after %.2f s", what, status, clock.time() - begun)
                             return status, bytes(out), bytes(err)
                         if deadline.passed((at, channel.out_window_size, len(out), len(err))):
                             sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
@@ -321,6 +329,7 @@ class Agent:
         """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
         process is started. When it comes back the file is there, so that a command's time begins with the command.
         """
+        begun = clock.time()
         for at in range(0, len(data), _PIECE):
             self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
         self.send("W", path.encode() + b"\0")
@@ -333,6 +342,7 @@ class Agent:
             raise GuestError(f"upload of {answer.data.decode(errors='replace')}")
         if answer.type != "W":
             raise GuestError(f"the agent talks nonsense: {answer.type!r} {answer.data[:100]!r}")
+        _log.debug("upload of %s by the agent: %d bytes in %.2f s", path, len(data), clock.time() - begun)
 
     def receive(self, deadline: float) -> Message | None:
         """The next message, or None when clock.time() reaches the deadline first."""

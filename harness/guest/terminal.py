@@ -106,8 +106,8 @@ class Terminal:
 
     def _shell_answers(self, refused: str) -> bool:
         """Whether a shell reads what is typed. It is asked again and again, since what logs in may drop lines."""
-        begun = clock.time()
-        while clock.time() < max(begun, self._console.heard) + self._silence:
+        deadline = clock.Deadline(self._silence)
+        while not deadline.passed(self._console.heard):
             self._count += 1
             self._send(f's=0; echo "har""{self._word}-{self._count}:$s"')
             if match := self._settle(rf"{self._answer}|{refused}"):
@@ -137,7 +137,8 @@ class Terminal:
 
     def _look(self, pattern: str, silence: float, again: str) -> re.Match[str] | None:
         lines: set[str] = set()
-        heard, latest = -1.0, clock.time()
+        heard = -1.0
+        deadline, half = clock.Deadline(silence), clock.Deadline(silence / 2)
         while True:
             self._check()
             self._console.poll()
@@ -149,12 +150,11 @@ class Terminal:
                 # Progress is what was not said before: a message that comes every minute for ever is none.
                 new = [line for line in map(str.strip, text.splitlines()) if line and line not in lines]
                 if new:
-                    latest = clock.time()
                     lines.update(new)
                     self._say(new[-1])
-            if again and clock.time() > latest + silence / 2:
+            if again and half.passed(len(lines)):
                 self._type(f"{again}\r".encode())
                 again = ""
-            if clock.time() > latest + silence:
+            if deadline.passed(len(lines)):
                 return None
             time.sleep(0.1)

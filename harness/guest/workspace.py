@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.cache import lock
 from harness.errors import HarnessError
+from harness.locks import folder_lock, lock
+from harness.log import ignored
+
+_log = logging.getLogger(__name__)
 
 #: The folder in the work directory for screenshots of guests in trouble.
 SCREENS = "screens"
@@ -25,33 +27,20 @@ def guest_folder(work: Path) -> Iterator[Path]:
         HarnessError: it cannot be made.
     """
     parent = work / "guests"
-    descriptor = -1
-    try:
-        with lock(parent / ".lock"):
-            for old in parent.glob("[!.]*"):
-                _remove_if_free(old)
-            folder = Path(tempfile.mkdtemp(dir=parent))
-            descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # for as long as this process lives, and it is nobody else's
-    except OSError as error:
-        raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            with lock(parent / ".lock"):
+                for old in parent.glob("[!.]*"):
+                    _remove_if_free(old)
+                folder = Path(tempfile.mkdtemp(dir=parent))
+                stack.enter_context(folder_lock(folder))
+        except OSError as error:
+            raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
 
 
 def _remove_if_free(folder: Path) -> None:
     """Remove a guest's folder whose process is gone."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ignored(_log, f"removing {folder}, which a guest has left or runs in", OSError), folder_lock(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(descriptor)

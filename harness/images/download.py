@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 import tenacity
 
-from harness import cache
+from harness import clock, locks
 from harness.errors import DownloadError
 
 #: How often in a row a download may fail without having come further.
@@ -71,7 +70,7 @@ def fetch(url: str, target: Path, sha512: str, progress: Callable[[str], None]) 
         DownloadError: it cannot be had, or is not what it should be.
     """
     part = target.with_name(f"{target.name}.part")
-    with cache.lock(target.with_name(f".{target.name}.lock")):
+    with locks.lock(target.with_name(f".{target.name}.lock")):
         if target.is_file():
             progress(f"checking {target.name}")
             if digest(target) == sha512:
@@ -173,11 +172,11 @@ def _go_on(url: str, part: Path, progress: Callable[[str], None]) -> None:
 
 def _copy(answer: httpx.Response, write: Callable[[bytes], object], have: int) -> Iterator[tuple[int, float]]:
     """Write what comes; yields how many bytes there are, and how many came each second."""
-    begun, came = time.monotonic(), 0
+    begun, came = clock.time(), 0
     for chunk in answer.iter_raw():
         write(chunk)
         came += len(chunk)
-        yield have + came, came / max(time.monotonic() - begun, 0.001)
+        yield have + came, came / max(clock.time() - begun, 0.001)
 
 
 def _told(name: str, done: int, rate: float, total: int | None) -> str:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import cache, host, paths
+from harness import cache, host, locks, paths
 from harness.conf.load import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
@@ -68,7 +68,7 @@ def ssh_key() -> Path:
     """
     folder = paths.cache_dir() / "ssh"
     key_file, public = folder / "id_ed25519", folder / "id_ed25519.pub"
-    with cache.lock(paths.cache_dir() / "locks" / "ssh.lock"):
+    with locks.lock(paths.cache_dir() / "locks" / "ssh.lock"):
         if not (key_file.is_file() and public.is_file()):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -138,7 +138,8 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
     builder = functools.partial(_builder(name), file=file, sha512=sha512)
     try:
         built = find(name)
-    except ImageError:
+    except ImageError as error:
+        _log.warning("%s", error)
         return _build(name, builder, progress, force=True)
     if built and file is None and sha512 in (None, built.manifest["source"]["sha512"]):
         return built
@@ -199,7 +200,8 @@ def listing() -> list[dict[str, Any]]:
         row: dict[str, Any] = {"name": name, "folder": _cache().path("images", key(name))}
         try:
             built = find(name)
-        except ImageError:
+        except ImageError as error:
+            _log.warning("%s", error)
             row["state"] = "damaged"
         else:
             row |= {"state": "built", "manifest": built.manifest} if built else {"state": "not built"}
@@ -212,13 +214,12 @@ def contents(image: Image) -> str:
     return cache.digest({key: image.manifest.get(key) for key in ("packages", "source")})
 
 
-def told_digest(path: Path) -> str | None:
+def manifest_digest(path: Path) -> str | None:
     """The SHA-256 of a file as the manifest beside it says, if there is one; a disk takes long to be read whole."""
-    try:
+    with ignored(_log, f"looking for {path.name} in a manifest", OSError, ValueError, KeyError, TypeError):
         files = json.loads(path.with_name("manifest.json").read_text())["files"][path.name]
         return str(files["sha256"]) if files["size"] == path.stat().st_size else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return None
 
 
 def verify(image: Image) -> None:
@@ -291,8 +292,7 @@ def _folders() -> list[Path]:
 
 
 def _name(folder: Path) -> str | None:
-    try:
+    with ignored(_log, f"reading the manifest in {folder}", OSError, ValueError):
         manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return manifest.get("name") if isinstance(manifest, dict) else None
+        return manifest.get("name") if isinstance(manifest, dict) else None
+    return None

@@ -39,7 +39,7 @@ from harness.clock import now
 from harness.errors import ConfigError, GuestError, HarnessError, ProgramError, StoreError
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
-from harness.images.image import told_digest
+from harness.images.image import manifest_digest
 from harness.log import ignored
 from harness.programs.model import Program, TrialSpec
 from harness.progress import Reporter
@@ -315,7 +315,7 @@ def _no_compiler(variant: str, program: Program, output: bytes) -> Path:
 
 
 def _hash(file: Path) -> str:
-    return told_digest(file) or file_digest(file)
+    return manifest_digest(file) or file_digest(file)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

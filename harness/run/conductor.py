@@ -19,9 +19,9 @@ from itertools import chain
 from pathlib import Path
 
 from harness import conf, log
-from harness.cache import lock
 from harness.errors import ConfigError, StoreError, ToolMissing
 from harness.guest import dry_start
+from harness.locks import lock
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
 from harness.results.store import Run, Store

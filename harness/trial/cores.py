@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness import host
 from harness.errors import GuestError
 from harness.files import written_whole
 from harness.guest.shell import Shell
@@ -101,7 +101,7 @@ def _read(shell: Shell, path: str) -> bytes:
 
 def _stacks(shell: Shell, core: Path, program: Path, libraries: Sequence[Path]) -> str:
     """What gdb says of a core: the stacks of all threads; or why it says nothing."""
-    gdb = shutil.which("gdb-multiarch") or shutil.which("gdb")
+    gdb = host.find("gdb-multiarch") or host.find("gdb")
     if gdb is None:
         return "no gdb on this machine; Debian's package gdb-multiarch reads cores of most systems\n"
     root = core.parent / "root"
