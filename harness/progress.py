@@ -55,6 +55,9 @@ class Reporter:
 
     Args:
         put: takes the lines; by default they go to standard error, which is live if it is a terminal.
+
+    Attributes:
+        live: the live view of a terminal, None elsewhere.
     """
 
     def __init__(self, put: Callable[[str], None] | None = None) -> None:
@@ -66,12 +69,12 @@ class Reporter:
         self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
         self._steps: dict[str, tuple[float, str]] = {}  # when a thing's step began, and its name
         self._took: dict[tuple[str, str], Took] = {}
-        self._live: Progress | None = None
+        self.live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: list[str] = []
         if put is None and sys.stderr.isatty() and not log.debugging():  # lines of the log would tear it
             console = Console(stderr=True)
-            self._live = Progress(
+            self.live = Progress(
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
                 _Figures(table_column=Column(no_wrap=True)),
                 *([_Bar(bar_width=16)] if console.width >= _WIDE else []),
@@ -82,24 +85,24 @@ class Reporter:
             )
 
     def __enter__(self) -> Reporter:
-        if self._live:
-            self._live.start()
+        if self.live:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        if self.live:
+            self.live.stop()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the terminal to somebody else for the time of the block."""
-        if self._live:
-            self._live.stop()
+        if self.live:
+            self.live.stop()
         yield
-        if self._live:
-            self._live.start()
+        if self.live:
+            self.live.start()
 
     def took(self) -> list[Took]:
         """How long the steps took that have ended, by thing and step, in the order of their first ends."""
@@ -112,10 +115,10 @@ class Reporter:
             self._time(what, text)
             if _name(text) != _name(self._said.get(what, (0.0, ""))[1]):
                 _log.info("%s: %s", what, text)
-            if self._live:
-                self._show(self._live, what, text)
+            if self.live:
+                self._show(self.live, what, text)
                 if text == READY:
-                    self._end(self._live, what)
+                    self._end(self.live, what)
                 return
             when, before = self._said.get(what, (0.0, ""))
             if _kind(text) != _kind(before) or time.monotonic() - when > _PAUSE:
@@ -124,21 +127,21 @@ class Reporter:
 
     def doing(self, what: str, text: str) -> None:
         """Say what a thing does at the moment. It changes too often for lines, so only a terminal shows it."""
-        if self._live:
+        if self.live:
             with self._lock:
-                self._show(self._live, what, text)
+                self._show(self.live, what, text)
 
     def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
         """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
         shows them."""
-        if self._live:
+        if self.live:
             with self._lock:
                 for what in self._shares:
-                    self._live.update(self._tasks[what], visible=False)
+                    self.live.update(self._tasks[what], visible=False)
                 self._shares = [what for what, _, _ in rows]
                 for what, share, text in rows:
-                    task = self._task(self._live, what)
-                    self._live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
+                    task = self._task(self.live, what)
+                    self.live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
 
     def count(self, what: str, done: int, total: int, text: str) -> None:
         """Say how far a thing is, with the last that happened."""
@@ -149,11 +152,11 @@ class Reporter:
             left = took / count_ * (total - done) if count_ and done < total else None
             if count_ and done == total:
                 self._took[what, ""] = Took(what, "", count_, took)
-            if self._live:
-                task = self._task(self._live, what)
-                self._live.update(task, completed=done, total=total, left=left, text=text)
+            if self.live:
+                task = self._task(self.live, what)
+                self.live.update(task, completed=done, total=total, left=left, text=text)
                 if done == total:
-                    self._end(self._live, what)
+                    self._end(self.live, what)
                 return
             when, _ = self._said.get(what, (0.0, ""))
             if done in (1, total) or time.monotonic() - when > _PAUSE:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.programs.model import CellKey
+
 if TYPE_CHECKING:
     from harness import conf
     from harness.programs.model import Program, TrialSpec
@@ -266,8 +268,8 @@ class _Run:
         self._orders: SimpleQueue[list[GoItem] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._changed = threading.Condition()
-        self._trials: dict[tuple[str, str, str], list[Trial]] = {}
-        self._ordered: set[tuple[str, str, str]] = set()
+        self._trials: dict[CellKey, list[Trial]] = {}
+        self._ordered: set[CellKey] = set()
         self._failure: BaseException | None = None
         self._steps: SimpleQueue[str] = SimpleQueue()
         self.told = ""
@@ -325,7 +327,7 @@ class _Run:
         self._orders.put(None)
         self._thread.join(_ENDING)
 
-    def _made(self, key: tuple[str, str, str]) -> bool:
+    def _made(self, key: CellKey) -> bool:
         return len(self._trials.get(key, ())) == self._count
 
     def _slots(self, guest: str, variant: str, program: Program) -> Iterator[TrialSpec]:
@@ -381,7 +383,7 @@ class _Run:
 
     def _finished(self, trial: Trial) -> None:
         with self._changed:
-            self._trials.setdefault((trial.guest, trial.variant, trial.program), []).append(trial)
+            self._trials.setdefault(trial.cell, []).append(trial)
             self._changed.notify_all()
 
     def _show(self) -> None:
@@ -399,8 +401,8 @@ class _Run:
             pass
 
 
-def _key(item: GoItem) -> tuple[str, str, str]:
-    return item.guest, item.variant, item.program.name
+def _key(item: GoItem) -> CellKey:
+    return CellKey(item.guest, item.variant, item.program.name)
 
 
 def _steps(put: Callable[[str], None]) -> Any:

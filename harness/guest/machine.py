@@ -322,6 +322,11 @@ class Machine:
         _log.info("guest %s: halted", self.name)
         return self.switch_off()
 
+    @property
+    def pid(self) -> int | None:
+        """The process of the shell that started QEMU and ends with it; None if it has ended."""
+        return self._process and self._process.pid
+
     def alive(self) -> bool:
         """Whether QEMU is running."""
         return self._process is not None and self._process.poll() is None

@@ -189,7 +189,7 @@ class Pool:
             while self._failures < RESTORES:
                 saved = None
                 try:
-                    saved = self._saved(machine, say)
+                    saved = self.saved_machine(machine, say)
                     return self._restore(machine, saved, say)
                 except _CannotSave as error:
                     machine.stop()
@@ -232,7 +232,7 @@ class Pool:
             machine = self._machine(folder, stopped)
             try:
                 if not self._kept(digest(machine.identity)):
-                    self._saved(machine, say)
+                    self.saved_machine(machine, say)
             finally:
                 machine.stop()
 
@@ -346,7 +346,7 @@ class Pool:
             guest.machine.check()
             _log.warning("guest %s: its ciphers could not be measured: %s", self._name, error)
 
-    def _saved(self, machine: Machine, say: Callable[[str], None], booted: Guest | None = None) -> Path:
+    def saved_machine(self, machine: Machine, say: Callable[[str], None], booted: Guest | None = None) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none, of the booted guest if
         one is given."""
         base = digest(machine.identity)
@@ -397,7 +397,7 @@ class Pool:
             folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
         except _OtherAccelerator as error:
             _log.info("guest %s: KVM gave up on it; it is saved as an emulated machine", self._name)
-            return self._saved(machine, say, error.guest)
+            return self.saved_machine(machine, say, error.guest)
         self._prune(base, folder)
         return folder
 

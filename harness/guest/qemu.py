@@ -86,14 +86,14 @@ def at_hand(program: str) -> Qemu:
 
 
 def _ask(program: str) -> Qemu:
-    status, out, err = _run(program)
+    status, out, err = run(program)
     if status:
         raise ToolMissing(f"{program} --version fails: {' '.join(err.split()) or f'status {status}'}")
-    drop_root = next((option for option in _DROP_ROOT if _run(program, *option)[0] == 0), ())
-    return Qemu(out.partition("\n")[0], _run(program, "-sandbox", _SANDBOX.format(elevate="deny"))[0] == 0, drop_root)
+    drop_root = next((option for option in _DROP_ROOT if run(program, *option)[0] == 0), ())
+    return Qemu(out.partition("\n")[0], run(program, "-sandbox", _SANDBOX.format(elevate="deny"))[0] == 0, drop_root)
 
 
-def _run(program: str, *option: str) -> tuple[int, str, str]:
+def run(program: str, *option: str) -> tuple[int, str, str]:
     """Run `QEMU [OPTION] --version`. Returns its exit status, standard output and standard error."""
     try:
         done = subprocess.run(

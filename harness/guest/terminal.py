@@ -37,6 +37,9 @@ class Terminal:
         check: asked all the time; raises what ends the waiting, such as the machine's end.
         silence: seconds without a new line after which nothing is waited for any more.
         say: is told the console's latest line now and then.
+
+    Attributes:
+        silence: as above; it may be changed between two commands.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Terminal:
         say: Callable[[str], None],
     ) -> None:
         self._console, self._type, self._check = console, type_, check
-        self._silence, self._say = silence, say
+        self.silence, self._say = silence, say
         self._mark = 0  # what was said before counts: the prompt may be there already
         self._word = f"ness-{secrets.token_hex(3)}"
         self._count = 0
@@ -106,7 +109,7 @@ class Terminal:
 
     def _shell_answers(self, refused: str) -> bool:
         """Whether a shell reads what is typed. It is asked again and again, since what logs in may drop lines."""
-        deadline = clock.Deadline(self._silence)
+        deadline = clock.Deadline(self.silence)
         while not deadline.passed(self._console.heard):
             self._count += 1
             self._send(f's=0; echo "har""{self._word}-{self._count}:$s"')
@@ -130,9 +133,9 @@ class Terminal:
             what: what it means if it never does, for the error.
             again: a line to type when it is half as long silent as it may be.
         """
-        match = self._look(pattern, self._silence, again)
+        match = self._look(pattern, self.silence, again)
         if match is None:
-            raise GuestError(f"{what}, and nothing new on its console for {self._silence:.0f} s")
+            raise GuestError(f"{what}, and nothing new on its console for {self.silence:.0f} s")
         return match
 
     def _look(self, pattern: str, silence: float, again: str) -> re.Match[str] | None:

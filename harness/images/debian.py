@@ -215,6 +215,9 @@ def _find(folders: Sequence[Path], name: str) -> Path:
 class Apt:
     """apt with a state of its own below a folder, filled from the archive's main suite.
 
+    Attributes:
+        conf_file: its configuration, for `apt-get -c`.
+
     Raises:
         ImageError: the host has no such suite, or apt cannot read it.
     """
@@ -225,7 +228,7 @@ class Apt:
             (work / name).mkdir(parents=True)
         architectures = " ".join(f'"{name}";' for name in _architectures(architecture))
         settings = _APT_CONF.format(work=work, architecture=architecture, architectures=architectures)
-        self._conf = packages.write_apt_conf(work, settings)
+        self.conf_file = packages.write_apt_conf(work, settings)
         targets = run(
             "apt-get", "indextargets", "--format", Source.FORMAT, "Created-By: Packages", what="the host's apt sources"
         )
@@ -235,7 +238,7 @@ class Apt:
         self._run("update", what="reading the package lists")
 
     def _run(self, *arguments: str, what: str, folder: Path | None = None) -> str:
-        return run("apt-get", "-c", self._conf, *arguments, what=what, folder=folder)
+        return run("apt-get", "-c", self.conf_file, *arguments, what=what, folder=folder)
 
     def install(self, names: Iterable[str]) -> list[Path]:
         """The .deb files of packages and of all that they depend on."""
@@ -262,7 +265,7 @@ class Apt:
 
     def _show(self, name: str) -> Message | None:
         try:
-            text = run("apt-cache", "-c", self._conf, "show", "--no-all-versions", name, what=name)
+            text = run("apt-cache", "-c", self.conf_file, "show", "--no-all-versions", name, what=name)
         except ImageError:  # apt-cache fails when there is no such package
             return None
         return email.message_from_string(text)

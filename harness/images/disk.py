@@ -223,13 +223,16 @@ class FileSystem:
         image: the disk image.
         offset: where the partition begins, in bytes.
 
+    Attributes:
+        image: as above.
+
     Raises:
         ImageError: there is no ext2 file system.
         ToolMissing: debugfs is not installed.
     """
 
     def __init__(self, image: Path, offset: int) -> None:
-        self._image, self._offset = image, offset
+        self.image, self._offset = image, offset
         with image.open("rb") as file:
             file.seek(offset + 1024 + 56)  # s_magic of the superblock
             if file.read(2) != b"\x53\xef":
@@ -237,7 +240,7 @@ class FileSystem:
 
     def kind(self, path: str) -> str | None:
         """What a path is, not followed: `regular`, `directory`, `symlink` and so on; None if it is not there."""
-        match = re.search(r"Type: (\w+)", self._stat(path))
+        match = re.search(r"Type: (\w+)", self.stat(path))
         return match[1] if match else None
 
     def resolve(self, path: str) -> str:
@@ -249,7 +252,7 @@ class FileSystem:
         done, todo, links = "/", path.split("/"), 0
         while todo:
             step = os.path.normpath(os.path.join(done, todo.pop(0)))
-            stat = self._stat(step)
+            stat = self.stat(step)
             if "Type: symlink" not in stat:
                 done = step
                 continue
@@ -267,7 +270,7 @@ class FileSystem:
         path = self.resolve(path)
         if self.kind(path) != "regular":
             raise ImageError(f"the image has no file {path}")
-        with tempfile.TemporaryDirectory(dir=self._image.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=self.image.parent) as folder:
             self._ask(f"dump {_quote(path)} {_quote(f'{Path(folder).name}/file')}")
             return (Path(folder) / "file").read_bytes()
 
@@ -285,28 +288,28 @@ class FileSystem:
         path = self.resolve(path)
         folder, _, name = path.rpartition("/")
         self._make_folder(folder)
-        owner = file_owner(self._stat(path)) if mode is None else (mode, 0, 0)
+        owner = file_owner(self.stat(path)) if mode is None else (mode, 0, 0)
         requests = [f"rm {_quote(path)}"] if self.kind(path) else []
-        with tempfile.NamedTemporaryFile(dir=self._image.parent) as file:
+        with tempfile.NamedTemporaryFile(dir=self.image.parent) as file:
             file.write(data)
             file.flush()
             requests += [f"cd {_quote(folder or '/')}", f"write {_quote(Path(file.name).name)} {_quote(name)}", "cd /"]
-            self._change(path, [*requests, *_owned(path, 0o100000, owner)])
+            self.change(path, [*requests, *_owned(path, 0o100000, owner)])
         if self.read(path) != data:  # debugfs can fail without a word, as when the file system is full
             raise ImageError(f"the image: {path} cannot be written; its file system may be full")
 
     def link(self, path: str, target: str) -> None:
         """Make a symbolic link in place of one that is there. Raises ImageError."""
         requests = [f"rm {_quote(path)}"] if self.kind(path) else []
-        self._change(path, [*requests, f"symlink {_quote(path)} {_quote(target)}"])
+        self.change(path, [*requests, f"symlink {_quote(path)} {_quote(target)}"])
 
     def _make_folder(self, path: str) -> None:
         if not path or self.kind(self.resolve(path)) == "directory":
             return
         self._make_folder(path.rpartition("/")[0])
-        self._change(path, [f"mkdir {_quote(path)}", *_owned(path, 0o40000, (0o700, 0, 0))])
+        self.change(path, [f"mkdir {_quote(path)}", *_owned(path, 0o40000, (0o700, 0, 0))])
 
-    def _stat(self, path: str) -> str:
+    def stat(self, path: str) -> str:
         try:
             return self._ask(f"stat {_quote(path)}")
         except ImageError as error:
@@ -317,14 +320,14 @@ class FileSystem:
     def _ask(self, request: str) -> str:
         return self._run(["-R", request], "", request)
 
-    def _change(self, path: str, requests: list[str]) -> None:
+    def change(self, path: str, requests: list[str]) -> None:
         self._run(["-w", "-f", "-"], "".join(f"{request}\n" for request in requests), f"changing {path}")
 
     def _run(self, options: list[str], requests: str, what: str) -> str:
         """What debugfs prints. It exits with 0 whatever happens, and says on standard error what went wrong."""
         done = subprocess.run(
-            [which("debugfs"), *options, f"{self._image.name}?offset={self._offset}"],
-            cwd=self._image.parent,  # a name without folders needs no quoting
+            [which("debugfs"), *options, f"{self.image.name}?offset={self._offset}"],
+            cwd=self.image.parent,  # a name without folders needs no quoting
             env={**os.environ, "LC_ALL": "C", "DEBUGFS_PAGER": "__none__"},
             input=requests,
             capture_output=True,

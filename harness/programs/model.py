@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import conf
 from harness.programs.gotags import Target, any_of
@@ -141,6 +141,14 @@ class Suite:
     about: str
 
 
+class CellKey(NamedTuple):
+    """A cell of the matrix: the names of its guest, its variant and its program."""
+
+    guest: str
+    variant: str
+    program: str
+
+
 @dataclass(frozen=True)
 class TrialSpec:
     """One trial to be made. `number` counts from 1 within its cell."""
@@ -149,3 +157,8 @@ class TrialSpec:
     variant: str
     program: Program
     number: int
+
+    @property
+    def cell(self) -> CellKey:
+        """The cell that the trial counts in."""
+        return CellKey(self.guest, self.variant, self.program.name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from harness.durations import in_words
 from harness.results import words
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Cell, Matrix, Overall
+from harness.results.matrix import Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
 from harness.trial.record import JUDGED
 
@@ -104,7 +104,7 @@ def _counted(cell: Cell) -> str:
 
 def _pairs(matrix: Matrix, guest: str, variant: str) -> Iterator[tuple[Cell, Cell]]:
     """The cells of one column that are compared, each with the baseline's of its program."""
-    column, base = matrix.columns.index((guest, variant)), matrix.columns.index((guest, matrix.baseline))
+    column, base = matrix.columns.index(Column(guest, variant)), matrix.columns.index(Column(guest, matrix.baseline))
     for place in range(len(matrix.programs)):
         row = matrix.row(place)
         if row[column][1].difference:

@@ -8,13 +8,14 @@ correction is for all cells that are compared. Pure functions; knows nothing of 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import StoreError
+from harness.programs.model import CellKey
 from harness.results import words
-from harness.results.matrix import Cell, Matrix
+from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
-from harness.results.statistics import LEVEL, fisher, holm
+from harness.results.statistics import LEVEL, Stratum, fisher, holm
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
@@ -22,6 +23,21 @@ SCHEMA = 1
 KINDS = ("worse", "changed", "better", "new", "gone", "same")
 #: Facts that are different in any two runs.
 _OWN = ("run", "created", "finished", "about")
+
+
+class CellCounts(NamedTuple):
+    """What came of a cell in one run: k passed of n trials."""
+
+    verdict: CellVerdict
+    passed: int
+    trials: int
+
+
+class Test(NamedTuple):
+    """What a test of a cell in two runs gave."""
+
+    p: float
+    p_corrected: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Change:
             or the ways in which it fails changed, and it is neither; `new` or `gone` if one run alone has it; else
             `same`.
         why: in words, '' if it is the same.
-        before, after: verdict, k of n of each run; None if the run does not have it.
+        before, after: what came of it in each run; None if the run does not have it.
         p, p_corrected: of the test, None if one run has no trials of it.
         appeared, vanished: titles of findings that one run alone has.
     """
@@ -44,8 +60,8 @@ class Change:
     program: str
     kind: str
     why: str
-    before: tuple[str, int, int] | None
-    after: tuple[str, int, int] | None
+    before: CellCounts | None
+    after: CellCounts | None
     p: float | None = None
     p_corrected: float | None = None
     appeared: list[str] = field(default_factory=list)
@@ -115,9 +131,8 @@ class Comparison:
 
 
 def _json(change: Change) -> dict[str, Any]:
-    names = ("verdict", "passed", "trials")
-    ends = {"before": change.before, "after": change.after}
-    return asdict(change) | {key: dict(zip(names, end, strict=True)) if end else None for key, end in ends.items()}
+    counts = {"before": change.before, "after": change.after}
+    return asdict(change) | {key: end._asdict() if end else None for key, end in counts.items()}
 
 
 def compare(before: Matrix, after: Matrix) -> Comparison:
@@ -134,8 +149,8 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
         values = [1 / max(1.0, e_value(*_counts(old[key], new[key]))) for key in tested]
     else:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
-    corrected = dict(zip(tested, zip(values, holm(values), strict=True), strict=True))
-    changes = [_change(key, old.get(key), new.get(key), corrected.get(key)) for key in {**old, **new}]
+    tests = dict(zip(tested, map(Test, values, holm(values)), strict=True))
+    changes = [_change(key, old.get(key), new.get(key), tests.get(key)) for key in {**old, **new}]
     before_facts = dict(words.facts(before.run)), dict(words.facts(after.run))
     facts = {
         name: (before_facts[0].get(name, ""), before_facts[1].get(name, ""))
@@ -147,18 +162,16 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
     return Comparison(sorted(changes, key=lambda change: KINDS.index(change.kind)), facts, test)
 
 
-def _cells(matrix: Matrix) -> dict[tuple[str, str, str], Cell]:
-    return {(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
+def _cells(matrix: Matrix) -> dict[CellKey, Cell]:
+    return {CellKey(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
 
 
-def _counts(old: Cell, new: Cell) -> tuple[int, int, int, int]:
-    return old.passed, old.trials, new.passed, new.trials
+def _counts(old: Cell, new: Cell) -> Stratum:
+    return Stratum(old.passed, old.trials, new.passed, new.trials)
 
 
-def _change(
-    key: tuple[str, str, str], old: Cell | None, new: Cell | None, tested: tuple[float, float] | None
-) -> Change:
-    ends = [(cell.verdict, cell.passed, cell.trials) if cell else None for cell in (old, new)]
+def _change(key: CellKey, old: Cell | None, new: Cell | None, test: Test | None) -> Change:
+    ends = [CellCounts(cell.verdict, cell.passed, cell.trials) if cell else None for cell in (old, new)]
     if old is None or new is None:
         kind, why = (
             ("gone", "the second run does not have it") if new is None else ("new", "the first run does not have it")
@@ -167,21 +180,19 @@ def _change(
     titles = [[finding.title for finding in cell.findings if finding.verdict != "error"] for cell in (old, new)]
     appeared = [title for title in titles[1] if title not in titles[0]]
     vanished = [title for title in titles[0] if title not in titles[1]]
-    kind, why = _judge(old, new, tested, appeared, vanished)
-    p, p_corrected = tested or (None, None)
+    kind, why = _judge(old, new, test, appeared, vanished)
+    p, p_corrected = test or (None, None)
     return Change(*key, kind, why, ends[0], ends[1], p, p_corrected, appeared, vanished)
 
 
-def _judge(
-    old: Cell, new: Cell, tested: tuple[float, float] | None, appeared: list[str], vanished: list[str]
-) -> tuple[str, str]:
+def _judge(old: Cell, new: Cell, test: Test | None, appeared: list[str], vanished: list[str]) -> tuple[str, str]:
     """What became of a cell that both runs have, and why that is said."""
-    if tested is None:
+    if test is None:
         if old.trials:
             return "worse", "all its trials ended in infrastructure errors" if new.errors else "it was not run"
         return ("changed", "it was not judged before") if new.trials else ("same", "")
     unexpected = new.trials - new.passed > new.known
-    if tested[1] < LEVEL:
+    if test.p_corrected < LEVEL:
         if new.passed * old.trials > old.passed * new.trials:
             return "better", "more of its trials pass"
         return ("worse", "fewer of its trials pass") if unexpected else ("changed", "fewer pass, as is known")

@@ -17,9 +17,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from harness.results import words
 from harness.results.answer import answer
-from harness.results.compare import Comparison
+from harness.results.compare import CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Cell, Finding, Matrix
+from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
 from harness.trial.record import JUDGED, Trial
 
 #: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
@@ -78,13 +78,13 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
 
 def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> Iterator[str]:
     totals = matrix.totals()
-    head = f"{totals['cells']['pass']} of {len(matrix.cells)} cells pass"
-    yield f"## {head}, {words.count(totals['surprises'], 'surprise')}"
+    head = f"{totals.cells[CellVerdict.PASS]} of {len(matrix.cells)} cells pass"
+    yield f"## {head}, {words.count(totals.surprises, 'surprise')}"
     yield ""
     if unfinished:
         yield escaped(unfinished)
         yield ""
-    trials = [f"{_signed(name)} {number}" for name, number in totals["trials"].items() if number]
+    trials = [f"{_signed(name)} {number}" for name, number in totals.trials.items() if number]
     yield f"Trials: {', '.join(trials) or 'none'}. {escaped(words.comparisons(matrix))}"
     if command := matrix.run.get("command"):
         yield ""
@@ -144,7 +144,7 @@ def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
         yield ""
     for change in comparison.changed():
         kind = f"**{change.kind}**" if change.kind == "worse" else change.kind
-        ends = " → ".join(_end(end) for end in (change.before, change.after))
+        ends = " → ".join(_counted(counts) for counts in (change.before, change.after))
         why, *more = change.told()
         sentence = "; ".join([f"{ends}: {why}", *map(code, more)])
         yield f"- {kind}: {escaped(f'{change.program}, {change.guest}, {change.variant}')}: {sentence}"
@@ -154,8 +154,8 @@ def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
             yield f"- {escaped(name)}: {code(before or 'none')} → {code(after or 'none')}"
 
 
-def _end(end: tuple[str, int, int] | None) -> str:
-    return f"{_signed(end[0])} {end[1]}/{end[2]}" if end else "none"
+def _counted(counts: CellCounts | None) -> str:
+    return f"{_signed(counts.verdict)} {counts.passed}/{counts.trials}" if counts else "none"
 
 
 def _section(title: str) -> list[str]:
@@ -167,12 +167,12 @@ def _cell_name(cell: Cell) -> str:
 
 
 def _signed(verdict: str) -> str:
-    return f"{words.SIGNS[verdict][0]} {verdict}"
+    return f"{words.SIGNS[CellVerdict(verdict)].mark} {verdict}"
 
 
 def _short(cell: Cell) -> str:
     """A cell in a few characters, as in the terminal."""
-    parts = [words.SIGNS[cell.verdict][0]]
+    parts = [words.SIGNS[cell.verdict].mark]
     parts += [cell.verdict] if cell.verdict != "pass" else []
     parts += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
     parts += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
@@ -218,17 +218,17 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
             root,
             "testsuite",
             {
-                "name": _xml(f"{guest} {variant}"),
+                "name": xml_text(f"{guest} {variant}"),
                 **{key: str(number) for key, number in numbers.items()},
                 "skipped": str(kinds.count("skipped")),
                 "time": f"{sum(cell.seconds for cell in cells):.3f}",
-                "timestamp": _xml(str(matrix.run.get("created", ""))[:19]),
-                "hostname": _xml(guest),
+                "timestamp": xml_text(str(matrix.run.get("created", ""))[:19]),
+                "hostname": xml_text(guest),
             },
         )
         properties = SubElement(suite, "properties")
         for name, value in words.facts(matrix.run):
-            SubElement(properties, "property", name=_xml(name), value=_xml(value))
+            SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
         for cell, kind in zip(cells, kinds, strict=True):
             _test_case(suite, cell, kind, trial)
     root.attrib |= {key: str(number) for key, number in sums.items()}
@@ -248,7 +248,7 @@ def _kind(cell: Cell) -> str:
 def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Trial]) -> None:
     folder, _, name = cell.program.rpartition("/")
     where = ".".join(filter(None, [cell.guest, cell.variant, folder.replace("/", ".")]))
-    case = SubElement(suite, "testcase", name=_xml(name), classname=_xml(where), time=f"{cell.seconds:.3f}")
+    case = SubElement(suite, "testcase", name=xml_text(name), classname=xml_text(where), time=f"{cell.seconds:.3f}")
     if not kind:
         return
     counts = f"{cell.passed} of {cell.trials} trials passed" if cell.trials else "it was not run"
@@ -257,11 +257,11 @@ def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Tri
     message = f"{cell.verdict}: {counts}" + (f"; {why}" if why else "")
     if cell.contradicts:
         message += f"; {words.contradiction(cell)}"
-    result = SubElement(case, kind, type=cell.verdict, message=_xml(message))
-    result.text = _xml("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
+    result = SubElement(case, kind, type=cell.verdict, message=xml_text(message))
+    result.text = xml_text("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
     if kind != "skipped" and cell.findings:
         output = "\n".join(line for finding in cell.findings for line in _output(finding, trial(finding.trial)))
-        SubElement(case, "system-out").text = _xml(output)
+        SubElement(case, "system-out").text = xml_text(output)
 
 
 def _output(finding: Finding, stored: Trial) -> Iterator[str]:
@@ -276,7 +276,7 @@ def _output(finding: Finding, stored: Trial) -> Iterator[str]:
             yield from words.lines(shown)
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
     """Text with what XML cannot hold spelt out."""
     return _NO_XML.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
@@ -294,9 +294,9 @@ def _row(cell: Cell) -> dict[str, object]:
     low, high = cell.interval or ("", "")
     difference = cell.difference
     return {
-        "guest": _field(cell.guest),
-        "variant": _field(cell.variant),
-        "program": _field(cell.program),
+        "guest": csv_field(cell.guest),
+        "variant": csv_field(cell.variant),
+        "program": csv_field(cell.program),
         "verdict": cell.verdict,
         "passed": cell.passed,
         "trials": cell.trials,
@@ -313,10 +313,10 @@ def _row(cell: Cell) -> dict[str, object]:
         "known": cell.known,
         "surprise": int(cell.surprise),
         "seconds": round(cell.seconds, 3),
-        "titles": _field("; ".join(finding.title for finding in cell.findings)),
+        "titles": csv_field("; ".join(finding.title for finding in cell.findings)),
     }
 
 
-def _field(text: str) -> str:
+def csv_field(text: str) -> str:
     spelt = words.one_line(text)
     return "'" + spelt if spelt.startswith(_FORMULA) else spelt

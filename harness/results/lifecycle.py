@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.programs.model import CellKey
 from harness.trial.lifetrace import EVENTS, Trace
 from harness.trial.record import JUDGED, Trial
 
@@ -104,12 +105,12 @@ def collect(trials: Iterable[Trial], traces: dict[int, Trace | None], traced: st
         traced: what a traced variant's name ends in.
     """
     cycles: dict[tuple[str, str], LifeCycle] = {}
-    plain: dict[tuple[str, str, str], list[float]] = {}
+    plain: dict[CellKey, list[float]] = {}
     for trial in trials:
         if trial.verdict not in JUDGED:
             continue
         if trial.id not in traces:
-            plain.setdefault((trial.guest, trial.program, trial.variant), []).append(trial.seconds)
+            plain.setdefault(trial.cell, []).append(trial.seconds)
             continue
         name = trial.variant.removesuffix(traced)
         cycle = cycles.setdefault((trial.guest, trial.program), LifeCycle(trial.guest, trial.program))
@@ -120,7 +121,7 @@ def collect(trials: Iterable[Trial], traces: dict[int, Trace | None], traced: st
             column.traces.append(trace)
     for (guest, program), cycle in cycles.items():
         for column in cycle.columns.values():
-            column.plain = plain.get((guest, program, column.name), [])
+            column.plain = plain.get(CellKey(guest, column.name, program), [])
     return list(cycles.values())
 
 

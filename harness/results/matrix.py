@@ -9,22 +9,34 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import pydantic
 
 from harness.errors import StoreError
+from harness.programs.model import CellKey
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
-from harness.results.statistics import LEVEL, fisher, holm, least_trials, stratified, wilson
+from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_trials, stratified, wilson
 from harness.trial.record import JUDGED, Trial, Verdict
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
 #: What a trial can come to; `error` is the guest's or the harness's doing.
 TRIAL_VERDICTS = tuple(Verdict)
-#: What a cell can come to.
-CELL_VERDICTS = (*JUDGED, "flaky", "error", "none")
+
+
+class CellVerdict(StrEnum):
+    """What the trials of a cell share. FLAKY: nothing; ERROR: all were infrastructure errors; NONE: there are none."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    CRASH = "crash"
+    HANG = "hang"
+    FLAKY = "flaky"
+    ERROR = "error"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,56 @@ class Cell:
         return self.trials - self.passed > self.known or bool(self.contradicts)
 
     @property
-    def verdict(self) -> str:
-        """The one verdict that all trials share; `flaky` if they share none, `error` if all are, `none` without any."""
+    def verdict(self) -> CellVerdict:
+        """The one verdict that all trials share, or what there is instead."""
         seen = [verdict for verdict in JUDGED if self.counts[verdict]]
         if not seen:
-            return "error" if self.errors else "none"
-        return seen[0] if len(seen) == 1 else "flaky"
+            return CellVerdict.ERROR if self.errors else CellVerdict.NONE
+        return CellVerdict(seen[0]) if len(seen) == 1 else CellVerdict.FLAKY
+
+
+class NumberedCell(NamedTuple):
+    """A cell with its number in the matrix."""
+
+    number: int
+    cell: Cell
+
+
+class ComparedCell(NamedTuple):
+    """A cell with its number in the matrix, and its difference from the baseline."""
+
+    number: int
+    cell: Cell
+    difference: Difference
+
+
+class Column(NamedTuple):
+    """A column of the matrix."""
+
+    guest: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A matrix in numbers.
+
+    Attributes:
+        cells: by verdict, how many cells.
+        trials: by verdict, how many trials; errors too.
+        lost: numbers of the plan that only errors came of.
+        comparisons: tests that were made; claimed: how many of them claim a difference.
+        known: cells with known failures.
+        surprises: cells that did not come out as expected.
+    """
+
+    cells: dict[CellVerdict, int]
+    trials: dict[Verdict, int]
+    lost: int
+    comparisons: int
+    claimed: int
+    known: int
+    surprises: int
 
 
 @dataclass(frozen=True)
@@ -177,54 +233,66 @@ class Matrix:
         return sum(cell.difference is not None for cell in self.cells)
 
     @property
-    def columns(self) -> list[tuple[str, str]]:
-        """(guest, variant) of each column, in the order that the cells of a program have."""
-        return [(guest, variant) for guest in self.guests for variant in self.variants]
+    def columns(self) -> list[Column]:
+        """The columns in the order that the cells of a program have."""
+        return [Column(guest, variant) for guest in self.guests for variant in self.variants]
 
-    def row(self, program: int) -> list[tuple[int, Cell]]:
-        """The cells of a program, by its place in `programs`, each with its number in `cells`."""
+    def row(self, program: int) -> list[NumberedCell]:
+        """The cells of a program, by its place in `programs`."""
         width = len(self.columns)
-        return [(index, self.cells[index]) for index in range(program * width, (program + 1) * width)]
+        return [NumberedCell(index, self.cells[index]) for index in range(program * width, (program + 1) * width)]
 
     def overall(self) -> list[Overall]:
         """Each guest's libgos against the baseline, all programs together. None in a run that made trials until it was
         sure: their numbers depend on what came of them, which this test does not allow for."""
         if self.most:
             return []
-        strata: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
+        strata: dict[Column, list[Stratum]] = {}
         for cell in self.cells:
             if difference := cell.difference:
-                stratum = (cell.passed, cell.trials, difference.baseline_passed, difference.baseline_trials)
-                strata.setdefault((cell.guest, cell.variant), []).append(stratum)
+                stratum = Stratum(cell.passed, cell.trials, difference.baseline_passed, difference.baseline_trials)
+                strata.setdefault(Column(cell.guest, cell.variant), []).append(stratum)
         p_values = [stratified(tuple(group)) for group in strata.values()]
         overall = []
-        for ((guest, variant), group), p, corrected in zip(strata.items(), p_values, holm(p_values), strict=True):
-            passed, trials, baseline_passed, baseline_trials = map(sum, zip(*group, strict=True))
-            counts = (len(group), passed, trials, baseline_passed, baseline_trials)
-            overall.append(Overall(guest, variant, *counts, p, corrected, corrected < LEVEL))
+        for (column, group), p, corrected in zip(strata.items(), p_values, holm(p_values), strict=True):
+            sums = Stratum(*map(sum, zip(*group, strict=True)))
+            overall.append(
+                Overall(
+                    guest=column.guest,
+                    variant=column.variant,
+                    programs=len(group),
+                    passed=sums.passed,
+                    trials=sums.trials,
+                    baseline_passed=sums.other_passed,
+                    baseline_trials=sums.other_trials,
+                    p=p,
+                    p_corrected=corrected,
+                    claimed=corrected < LEVEL,
+                )
+            )
         return overall
 
-    def differences(self, claimed: bool) -> list[tuple[int, Cell, Difference]]:
-        """Cells with their number that differ from the baseline, least likely by chance first.
+    def differences(self, claimed: bool) -> list[ComparedCell]:
+        """Cells that differ from the baseline, least likely by chance first.
 
         Args:
             claimed: those that stand after the correction; else those with p below 0.05 that do not.
         """
         differences = [
-            (index, cell, cell.difference)
+            ComparedCell(index, cell, cell.difference)
             for index, cell in enumerate(self.cells)
             if cell.difference and (cell.difference.claimed if claimed else _suspected(cell.difference))
         ]
-        return sorted(differences, key=lambda entry: (entry[2].p_corrected, entry[2].p))
+        return sorted(differences, key=lambda compared: (compared.difference.p_corrected, compared.difference.p))
 
-    def surprises(self) -> list[tuple[int, Cell]]:
-        """Cells with their number that did not come out as expected."""
-        return [(index, cell) for index, cell in enumerate(self.cells) if cell.surprise]
+    def surprises(self) -> list[NumberedCell]:
+        """Cells that did not come out as expected."""
+        return [NumberedCell(index, cell) for index, cell in enumerate(self.cells) if cell.surprise]
 
-    def undecided(self) -> list[tuple[int, Cell, Difference]]:
-        """In a run until it was sure: cells with their number of which it was not."""
+    def undecided(self) -> list[ComparedCell]:
+        """In a run until it was sure: cells of which it was not."""
         return [
-            (index, cell, cell.difference)
+            ComparedCell(index, cell, cell.difference)
             for index, cell in enumerate(self.cells)
             if self.most and cell.difference and not cell.difference.claimed
         ]
@@ -241,20 +309,19 @@ class Matrix:
         )
         return needed if short else None
 
-    def totals(self) -> dict[str, Any]:
-        """Cells by verdict, trials by verdict (errors too), lost trials, comparisons made, differences claimed, cells
-        with known failures and cells that are surprises."""
+    def totals(self) -> Totals:
+        """The matrix in numbers."""
         trials = {verdict: sum(cell.counts[verdict] for cell in self.cells) for verdict in JUDGED}
         cells = Counter(cell.verdict for cell in self.cells)
-        return {
-            "cells": {verdict: cells[verdict] for verdict in CELL_VERDICTS},
-            "trials": trials | {"error": sum(cell.errors for cell in self.cells)},
-            "lost": sum(cell.lost for cell in self.cells),
-            "comparisons": self.comparisons,
-            "claimed": len(self.differences(claimed=True)),
-            "known": sum(1 for cell in self.cells if cell.known),
-            "surprises": len(self.surprises()),
-        }
+        return Totals(
+            cells={verdict: cells[verdict] for verdict in CellVerdict},
+            trials=trials | {Verdict.ERROR: sum(cell.errors for cell in self.cells)},
+            lost=sum(cell.lost for cell in self.cells),
+            comparisons=self.comparisons,
+            claimed=len(self.differences(claimed=True)),
+            known=sum(1 for cell in self.cells if cell.known),
+            surprises=len(self.surprises()),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The matrix as a JSON object, for other programs to read.
@@ -270,7 +337,7 @@ class Matrix:
             expired: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
-            totals: see `totals`.
+            totals: see Totals.
             overall: a list of objects, see Overall.
         """
         return {
@@ -283,7 +350,7 @@ class Matrix:
             "cells": [_cell_json(cell) for cell in self.cells],
             "most": self.most,
             "expired": list(self.expired),
-            "totals": self.totals(),
+            "totals": asdict(self.totals()),
             "overall": [asdict(overall) for overall in self.overall()],
             "events": self.events,
             "times": list(self.times),
@@ -331,12 +398,12 @@ def build(
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
     """
-    matrix_cells = {(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
-    spoilt: dict[tuple[int, int], Cell] = {}
+    matrix_cells = {CellKey(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
+    errors_only: dict[tuple[int, int], Cell] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
     outcomes: dict[int, dict[int, bool]] = {}
     for trial in trials:
-        cell = matrix_cells.get((trial.guest, trial.variant, trial.program))
+        cell = matrix_cells.get(trial.cell)
         if cell is None:
             name = f"{trial.guest}, {trial.variant}, {trial.program}"
             raise StoreError(f"Trial {trial.id} belongs to no cell of the run: {name}")
@@ -346,10 +413,10 @@ def build(
         cell.seconds += trial.seconds
         if trial.verdict == "error":
             cell.errors += 1
-            spoilt[id(cell), trial.number] = cell
+            errors_only[id(cell), trial.number] = cell
         else:
             cell.counts[trial.verdict] += 1
-            spoilt.pop((id(cell), trial.number), None)  # a trial's errors come before its verdict
+            errors_only.pop((id(cell), trial.number), None)  # a trial's errors come before its verdict
             if most:
                 outcomes.setdefault(id(cell), {})[trial.number] = trial.verdict == "pass"
             if trial.signature:
@@ -362,7 +429,7 @@ def build(
                 findings[id(cell), trial.verdict, title] = finding
                 cell.findings.append(finding)
             finding.count += 1
-    for cell in spoilt.values():
+    for cell in errors_only.values():
         cell.lost += 1
     for cell in matrix_cells.values():
         if cell.trials:
@@ -400,9 +467,7 @@ def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[
     return list(expired)
 
 
-def _compare(
-    cells: Mapping[tuple[str, str, str], Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None
-) -> None:
+def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None) -> None:
     """Give each cell its difference from the baseline's.
 
     Args:
@@ -413,7 +478,7 @@ def _compare(
         for cell in cells.values()
         if cell.variant != baseline
         and cell.trials
-        and (other := cells.get((cell.guest, baseline, cell.program)))
+        and (other := cells.get(CellKey(cell.guest, baseline, cell.program)))
         and other.trials
     ]
     if outcomes is None:

@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.clock import now
 from harness.errors import StoreError
+from harness.programs.model import CellKey
 from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
 from harness.trial import cores
@@ -66,12 +67,26 @@ class Merged:
     lacking: list[str]
 
 
+class _SlotKey(NamedTuple):
+    """A trial of the plan."""
+
+    cell: CellKey
+    number: int
+
+
+class _Row(NamedTuple):
+    """A stored trial: its source's place, and its id there."""
+
+    place: int
+    id: int
+
+
 @dataclass
 class _Slot:
-    """The rows of one trial of the plan, as places of sources and ids: errors, and those that came to a verdict."""
+    """The rows of one trial of the plan: errors, and those that came to a verdict."""
 
-    errors: list[tuple[int, int]] = field(default_factory=list)
-    judged: list[tuple[int, int]] = field(default_factory=list)
+    errors: list[_Row] = field(default_factory=list)
+    judged: list[_Row] = field(default_factory=list)
 
 
 def source(name: str, work: Path, others: str = "") -> Source:
@@ -238,9 +253,9 @@ def _lacking(sources: Sequence[Source]) -> list[str]:
     return lacking
 
 
-def _slots(sources: Sequence[Source]) -> tuple[dict[tuple[str, str, str, int], _Slot], int]:
+def _slots(sources: Sequence[Source]) -> tuple[dict[_SlotKey, _Slot], int]:
     """The rows of each trial of the plan, each once, and how many were there more than once."""
-    slots: dict[tuple[str, str, str, int], _Slot] = {}
+    slots: dict[_SlotKey, _Slot] = {}
     seen: set[bytes] = set()
     twice = 0
     for place, source_ in enumerate(sources):
@@ -250,8 +265,8 @@ def _slots(sources: Sequence[Source]) -> tuple[dict[tuple[str, str, str, int], _
                 twice += 1
                 continue
             seen.add(identity)
-            slot = slots.setdefault((trial.guest, trial.variant, trial.program, trial.number), _Slot())
-            (slot.errors if trial.verdict == "error" else slot.judged).append((place, trial.id))
+            slot = slots.setdefault(_SlotKey(trial.cell, trial.number), _Slot())
+            (slot.errors if trial.verdict == "error" else slot.judged).append(_Row(place, trial.id))
     return slots, twice
 
 
@@ -264,21 +279,21 @@ def _identity(trial: Trial) -> bytes:
 
 
 def _rows(
-    sources: Sequence[Source], slots: Mapping[tuple[str, str, str, int], _Slot], cores_: Path
+    sources: Sequence[Source], slots: Mapping[_SlotKey, _Slot], cores_: Path
 ) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
     """The rows of the new run, each trial's errors before its verdict; cores are copied on the way.
 
     A trial that was made again gets the next number of its cell.
     """
-    last: dict[tuple[str, str, str], int] = {}
-    for guest, variant, program, number in slots:
-        last[guest, variant, program] = max(last.get((guest, variant, program), 0), number)
-    for (guest, variant, program, number), slot in slots.items():
+    last: dict[CellKey, int] = {}
+    for cell, number in slots:
+        last[cell] = max(last.get(cell, 0), number)
+    for (cell, number), slot in slots.items():
         for attempt, (place, id_) in enumerate([*slot.errors, *slot.judged[:1]], start=1):
             yield _row(sources[place], id_, number, attempt, cores_)
         for place, id_ in slot.judged[1:]:
-            last[guest, variant, program] += 1
-            yield _row(sources[place], id_, last[guest, variant, program], 1, cores_)
+            last[cell] += 1
+            yield _row(sources[place], id_, last[cell], 1, cores_)
 
 
 def _row(source_: Source, id_: int, number: int, attempt: int, cores_: Path) -> tuple[Trial, Mapping[str, bytes]]:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -25,9 +25,9 @@ from harness.files import written_whole
 from harness.results import lifecycle, words
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, Cell, Matrix
+from harness.results.matrix import TRIAL_VERDICTS, Cell, CellVerdict, Matrix
 from harness.trial.diagnostics import SCREEN
-from harness.trial.record import Trial
+from harness.trial.record import Trial, Verdict
 
 #: The most entries of a list in the page; all the others are found through the matrix.
 LISTED = 100
@@ -110,7 +110,8 @@ def html(
         when=_when(matrix.run),
         facts=list(words.facts(matrix.run)),
         suites=[
-            (suite, [(name, matrix.row(place)) for name, place in members]) for suite, members in words.suites(matrix)
+            (suite, [(name, matrix.row(place)) for name, place in members])
+            for suite, members in words.suites(matrix).items()
         ]
         if len(matrix.cells) <= PLAIN
         else None,
@@ -171,22 +172,37 @@ def _when(run: Mapping[str, Any]) -> str:
     return sentence + (f"took {in_words(ended - begun)}" if ended else "not finished")
 
 
-def _shares(matrix: Matrix) -> list[tuple[str, float, float]]:
-    """For a bar of all cells: verdict, and where its part begins and how wide it is, in hundredths."""
-    shares, at = [], 0.0
-    counts = matrix.totals()["cells"]
-    for verdict in CELL_VERDICTS:
+class Share(NamedTuple):
+    """A verdict's part of a bar of all cells: where it begins and how wide it is, in hundredths."""
+
+    verdict: CellVerdict
+    start: float
+    width: float
+
+
+class ColumnTime(NamedTuple):
+    """A column of the matrix: how many trials, and the seconds that they took together."""
+
+    guest: str
+    variant: str
+    trials: int
+    seconds: float
+
+
+def _shares(matrix: Matrix) -> list[Share]:
+    shares, start = [], 0.0
+    counts = matrix.totals().cells
+    for verdict in CellVerdict:
         if counts[verdict]:
-            wide = 100 * counts[verdict] / len(matrix.cells)
-            shares.append((verdict, round(at, 2), round(wide, 2)))
-            at += wide
+            width = 100 * counts[verdict] / len(matrix.cells)
+            shares.append(Share(verdict, round(start, 2), round(width, 2)))
+            start += width
     return shares
 
 
-def _trial_times(matrix: Matrix) -> list[tuple[str, str, int, float]]:
-    """For each column of the matrix: guest, variant, how many trials, and the seconds that they took together."""
+def _trial_times(matrix: Matrix) -> list[ColumnTime]:
     return [
-        (
+        ColumnTime(
             guest,
             variant,
             sum(len(cell.ids) for cell in matrix.cells[place :: len(matrix.columns)]),
@@ -205,13 +221,14 @@ def _index(matrix: Matrix) -> dict[str, Any]:
         return titles.setdefault(text, len(titles))
 
     numbered = list(enumerate(matrix.cells))
+    verdicts = list(CellVerdict)
     return {
         "columns": matrix.columns,
-        "rows": [[suite, members] for suite, members in words.suites(matrix)],
-        "verdicts": CELL_VERDICTS,
+        "rows": list(words.suites(matrix).items()),
+        "verdicts": verdicts,
         "signs": _signs(),
         "baseline": matrix.baseline,
-        "verdict": [CELL_VERDICTS.index(cell.verdict) for cell in matrix.cells],
+        "verdict": [verdicts.index(cell.verdict) for cell in matrix.cells],
         "passed": [cell.passed for cell in matrix.cells],
         "trials": [cell.trials for cell in matrix.cells],
         "seconds": [round(cell.seconds, 2) for cell in matrix.cells],
@@ -293,8 +310,8 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
 
     A text that several trials share is there once, so the outputs of trials that pass cost next to nothing.
     """
-    totals = matrix.totals()["trials"]
-    number = {True: totals["pass"], False: sum(totals.values()) - totals["pass"]}
+    totals = matrix.totals().trials
+    number = {True: totals[Verdict.PASS], False: sum(totals.values()) - totals[Verdict.PASS]}
     most = {key: min(words.SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
     packers = {True: Packer("passed", PACKED[True]), False: Packer("others", PACKED[False])}
     cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}

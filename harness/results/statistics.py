@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,8 +103,17 @@ def least_trials(comparisons: int) -> int:
     return trials
 
 
+class Stratum(NamedTuple):
+    """A cell and the cell that it is compared with."""
+
+    passed: int
+    trials: int
+    other_passed: int
+    other_trials: int
+
+
 @functools.cache
-def stratified(strata: tuple[tuple[int, int, int, int], ...]) -> float:
+def stratified(strata: tuple[Stratum, ...]) -> float:
     """The two-sided p of the exact test for one effect common to many pairs of cells: how often chance alone parts the
     two sides at least as far as seen, when within each pair passes and failures are shuffled.
 
@@ -115,7 +125,7 @@ def stratified(strata: tuple[tuple[int, int, int, int], ...]) -> float:
     R's mantelhaen.test(exact = TRUE).
 
     Args:
-        strata: passes and trials of a cell, passes and trials of the cell it is compared with; for each pair.
+        strata: one for each pair of cells.
 
     Raises:
         ValueError: as `fisher` does.
@@ -149,7 +159,8 @@ def failures_needed(cells: int, trials: int, tests: int) -> int | None:
 
     def p_value(failures: int) -> float:
         each, more = divmod(failures, cells)
-        return stratified(tuple((trials - each - (place < more), trials, trials, trials) for place in range(cells)))
+        passes = (trials - each - (place < more) for place in range(cells))
+        return stratified(tuple(Stratum(passed, trials, trials, trials) for passed in passes))
 
     numbers = range(1, cells * trials + 1)
     place = bisect.bisect_left(numbers, True, key=lambda failures: p_value(failures) * tests < LEVEL)

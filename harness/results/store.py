@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.clock import now
 from harness.errors import StoreError
+from harness.programs.model import CellKey
 from harness.results.plan import RunPlan
 from harness.trial.record import Trial, Verdict
 
@@ -45,6 +46,20 @@ CREATE TABLE times (
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
+
+
+class CellSeconds(NamedTuple):
+    """Times of a cell's trials.
+
+    Attributes:
+        trials: how many were judged; seconds: of all of them.
+        guests_lost: how many of them crashed or hung, after which comes a fresh guest.
+    """
+
+    cell: CellKey
+    trials: int
+    seconds: float
+    guests_lost: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 
 class Store:
-    """A work directory's database. Every method raises StoreError when SQLite refuses."""
+    """A work directory's database. Every method raises StoreError when SQLite refuses.
+
+    Attributes:
+        db: the connection.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a database, and make it if it is not there.
@@ -133,11 +152,11 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._db = _open(path)
+                self.db = _open(path)
             except sqlite3.OperationalError as error:
                 if not path.is_file() or error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise
-                self._db = _open_as_it_is(path)
+                self.db = _open_as_it_is(path)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
 
@@ -158,14 +177,14 @@ class Store:
             The run's number.
         """
         with self._writing():
-            run = self._db.execute(
+            run = self.db.execute(
                 "INSERT INTO runs (created, finished, plan) VALUES (?, ?, ?)",
                 (created, finished, json.dumps(plan.to_json())),
             ).lastrowid
             assert run
             for trial, attachments in rows(run):
                 self._insert(run, trial, attachments)
-            self._db.executemany(
+            self.db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [(run, event["time"], event["guest"], event["text"]) for event in events],
             )
@@ -191,14 +210,14 @@ class Store:
     def _insert(self, run: int, trial: Trial, attachments: Mapping[str, bytes]) -> None:
         names = ["run", *_FIELDS[1:]]
         marks = ", ".join("?" * len(names))
-        row = self._db.execute(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
+        row = self.db.execute(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
         for name, data in attachments.items():
-            self._db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+            self.db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
 
     def judge(self, trials: Iterable[Trial]) -> None:
         """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""
         with self._writing():
-            self._db.executemany(
+            self.db.executemany(
                 "UPDATE trials SET verdict = ?, reason = ?, signature = ? WHERE id = ?",
                 [(trial.verdict, trial.reason, trial.signature, trial.id) for trial in trials],
             )
@@ -270,22 +289,21 @@ class Store:
         for row in self._read(query, (run,)):
             yield _trial(row)
 
-    def seconds(self) -> Iterator[tuple[tuple[str, str, str], int, float, int]]:
-        """Of each guest, variant and program in all runs: how many trials were judged, the seconds of all of them, and
-        how many of them crashed or hung."""
+    def seconds(self) -> Iterator[CellSeconds]:
+        """The times of each cell's trials in all runs."""
         query = (
             "SELECT guest, variant, program, count(*), sum(seconds), sum(verdict IN ('crash', 'hang')) FROM trials"
             " WHERE verdict != 'error' GROUP BY guest, variant, program ORDER BY guest, variant, program"
         )
-        for guest, variant, program, *sums in self._read(query, ()):
-            yield (guest, variant, program), sums[0], sums[1], sums[2]
+        for guest, variant, program, trials, seconds, lost in self._read(query, ()):
+            yield CellSeconds(CellKey(guest, variant, program), trials, seconds, lost)
 
-    def outcomes(self, run: int) -> dict[tuple[str, str, str], dict[int, bool]]:
+    def outcomes(self, run: int) -> dict[CellKey, dict[int, bool]]:
         """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
-        outcomes: dict[tuple[str, str, str], dict[int, bool]] = {}
+        outcomes: dict[CellKey, dict[int, bool]] = {}
         query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
-        for *cell, number, verdict in self._read(query, (run,)):
-            outcomes.setdefault((cell[0], cell[1], cell[2]), {})[number] = verdict == "pass"
+        for guest, variant, program, number, verdict in self._read(query, (run,)):
+            outcomes.setdefault(CellKey(guest, variant, program), {})[number] = verdict == "pass"
         return outcomes
 
     def events(self, run: int) -> list[dict[str, str]]:
@@ -306,18 +324,18 @@ class Store:
 
     def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
         try:
-            yield from self._db.execute(query, values)
+            yield from self.db.execute(query, values)
         except sqlite3.Error as error:
             raise StoreError(f"the results cannot be read: {error}") from error
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         with self._writing():
-            return self._db.execute(statement, values).lastrowid or 0
+            return self.db.execute(statement, values).lastrowid or 0
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with self._db:
+            with self.db:
                 yield
         except sqlite3.Error as error:
             raise StoreError(f"the results cannot be written: {error}") from error

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.results.answer import Paragraph, answer
-from harness.results.compare import Comparison
+from harness.results.compare import CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import CELL_VERDICTS, Cell, Finding, Matrix
+from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
 from harness.results.words import (
     SIGNS,
     comparisons,
@@ -36,7 +36,7 @@ from harness.results.words import (
     stream,
     suites,
 )
-from harness.trial.record import Trial
+from harness.trial.record import Trial, Verdict
 
 #: How many of the troubles of a guest are told in full.
 TOLD = 3
@@ -58,7 +58,7 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
         # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
         grid.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
         last_guest = guest
-    for suite, members in suites(matrix):
+    for suite, members in suites(matrix).items():
         if suite:
             grid.add_row(Text(_printable(suite, ascii_only), "bold"))
         for name, program in members:
@@ -83,7 +83,7 @@ def print_table(
         cycles: what was counted of threads and goroutines in the same run.
     """
     ascii_only = console.options.ascii_only
-    for columns in _parts(matrix, console.width, ascii_only):
+    for columns in column_groups(matrix, console.width, ascii_only):
         console.print(table(matrix, columns, ascii_only))
         console.print()
     if unfinished:
@@ -112,7 +112,7 @@ def print_trial(
         commands: what can be done with it.
     """
     ascii_only = console.options.ascii_only
-    head = Text(f"{_sign(trial.verdict, ascii_only)} {trial.verdict}", SIGNS[trial.verdict][2])
+    head = Text(f"{_sign(trial.verdict, ascii_only)} {trial.verdict}", SIGNS[CellVerdict(trial.verdict)].style)
     console.print(head.append(f" trial {trial.id} of run {run}", "default not bold"))
     end = trial.signal or ("" if trial.exit_status is None else f"exit status {trial.exit_status}")
     rows = {
@@ -152,7 +152,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         head = Text(change.kind, {"worse": "bold red", "better": "bold green"}.get(change.kind, "bold"))
         where = _printable(f" {change.program}, {change.guest}, {change.variant}", ascii_only)
         console.print(head.append(where, "default not bold"), soft_wrap=True)
-        ends = f" {arrow} ".join(_end(end, ascii_only) for end in (change.before, change.after))
+        ends = f" {arrow} ".join(_counted(counts, ascii_only) for counts in (change.before, change.after))
         why, *more = change.told()
         for line in (f"{ends}: {why}", *more):
             _line(console, line, ascii_only)
@@ -168,11 +168,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         _line(console, "Both runs were made of the same things.", ascii_only, indent=0)
 
 
-def _end(end: tuple[str, int, int] | None, ascii_only: bool) -> str:
-    if end is None:
+def _counted(counts: CellCounts | None, ascii_only: bool) -> str:
+    if counts is None:
         return "none"
-    verdict, passed, trials = end
-    return f"{_sign(verdict, ascii_only)} {verdict} {passed}/{trials}"
+    return f"{_sign(counts.verdict, ascii_only)} {counts.verdict} {counts.passed}/{counts.trials}"
 
 
 def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
@@ -208,7 +207,8 @@ def _lines(ascii_only: bool, *texts: str) -> Text:
 
 
 def _sign(verdict: str, ascii_only: bool) -> str:
-    return SIGNS[verdict][1 if ascii_only else 0]
+    sign = SIGNS[CellVerdict(verdict)]
+    return sign.ascii_mark if ascii_only else sign.mark
 
 
 def _short(cell: Cell, ascii_only: bool) -> Text:
@@ -227,17 +227,18 @@ def _short(cell: Cell, ascii_only: bool) -> Text:
         parts.append("*")
     if cell.errors:
         parts.append(f"!{cell.errors}")
-    return Text(" ".join(parts), SIGNS[cell.verdict][2])
+    return Text(" ".join(parts), SIGNS[CellVerdict(cell.verdict)].style)
 
 
-def _parts(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
+def column_groups(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
     """Share the columns out over tables that fit a width.
 
     A guest's columns stay together if they fit, so that a cell is seen beside its baseline. A column too wide for any
     table gets one of its own.
     """
     between = 3  # padding, and the line that some boxes draw
-    names = max((cell_len(_printable(name, ascii_only)) for _, group in suites(matrix) for name, _ in group), default=0)
+    members = [member for group in suites(matrix).values() for member in group]
+    names = max((cell_len(_printable(member.name, ascii_only)) for member in members), default=0)
     room = width - min(2 + names, width // 2)
     wide = []
     for column, heads in enumerate(matrix.columns):
@@ -265,18 +266,18 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
     """Cells by verdict, then what the marks mean that occur in the table."""
     totals = matrix.totals()
     line = Text("Cells: ")
-    seen = [verdict for verdict in CELL_VERDICTS if totals["cells"][verdict]]
+    seen = [verdict for verdict in CellVerdict if totals.cells[verdict]]
     for verdict in seen:
-        line.append(f"{_sign(verdict, ascii_only)} {verdict} {totals['cells'][verdict]}", SIGNS[verdict][2])
+        line.append(f"{_sign(verdict, ascii_only)} {verdict} {totals.cells[verdict]}", SIGNS[verdict].style)
         line.append("" if verdict == seen[-1] else "   ")
     line.append("\nk/n: k of n trials passed.")
-    if totals["surprises"]:
+    if totals.surprises:
         line.append(" ?: a surprise.")
-    if totals["known"]:
+    if totals.known:
         line.append(" known: as expected.")
-    if totals["claimed"]:
+    if totals.claimed:
         line.append(f" *: differs from {_printable(matrix.baseline, ascii_only)}.")
-    if totals["trials"]["error"]:
+    if totals.trials[Verdict.ERROR]:
         line.append(" !N: N more trials ended in infrastructure errors.")
     return line
 
@@ -301,7 +302,7 @@ def _copied(console: Console, text: str, ascii_only: bool) -> None:
 def _print_finding(console: Console, cell: Cell, finding: Finding, option: str, ascii_only: bool) -> None:
     """What happened and where; why; how to run it again, and to see all of it."""
     tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
-    head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[finding.verdict][2])
+    head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[CellVerdict(finding.verdict)].style)
     where = f" {finding.count} of {tried}: {cell.program}, {cell.guest}, {cell.variant}"
     console.print(head.append(_printable(where, ascii_only), "default not bold"))
     if finding.title:

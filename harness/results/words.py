@@ -7,26 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.guest.pool import FAILED_BOOTS
-from harness.results.matrix import Cell, Difference, Finding, Matrix
+from harness.results.matrix import Cell, CellVerdict, Difference, Finding, Matrix, NumberedCell
 from harness.results.statistics import LEVEL
 from harness.trial.diagnostics import PREFIX, SCREEN
+from harness.trial.record import Verdict
 
-#: verdict -> its sign, its sign on a stream without UTF-8, its colour in a terminal. All signs are one column wide and
-#: differ in shape, so that colour is never the only carrier.
+
+class Sign(NamedTuple):
+    """How a verdict is shown: its mark, its mark on a stream without UTF-8, its style in a terminal (rich)."""
+
+    mark: str
+    ascii_mark: str
+    style: str
+
+
+#: All marks are one column wide and differ in shape, so that colour is never the only carrier.
 SIGNS = {
-    "pass": ("✔", "+", "green"),
-    "fail": ("≠", "-", "yellow"),
-    "crash": ("✖", "X", "bold red"),
-    "hang": ("∞", "%", "bold magenta"),
-    "flaky": ("~", "~", "bold cyan"),
-    "error": ("!", "!", "bold blue"),
-    "none": ("·", ".", "dim"),
+    CellVerdict.PASS: Sign("✔", "+", "green"),
+    CellVerdict.FAIL: Sign("≠", "-", "yellow"),
+    CellVerdict.CRASH: Sign("✖", "X", "bold red"),
+    CellVerdict.HANG: Sign("∞", "%", "bold magenta"),
+    CellVerdict.FLAKY: Sign("~", "~", "bold cyan"),
+    CellVerdict.ERROR: Sign("!", "!", "bold blue"),
+    CellVerdict.NONE: Sign("·", ".", "dim"),
 }
 #: How much of each stream of a trial is shown at most, in bytes: half from its beginning, half from its end.
 SHOWN = 64 * 1024
+
+
+class CellFinding(NamedTuple):
+    """A cell with its number in the matrix, and one way in which it went wrong."""
+
+    number: int
+    cell: Cell
+    finding: Finding
+
+
+class Member(NamedTuple):
+    """A program of a suite: its name in it, and its place in `Matrix.programs`."""
+
+    name: str
+    place: int
 
 
 @dataclass
@@ -35,13 +59,13 @@ class Cause:
 
     Attributes:
         count: how many trials went wrong so.
-        cells: those that did, with their number in the matrix and what was found of each.
+        cells: those that did.
     """
 
     verdict: str
     title: str
     count: int = 0
-    cells: list[tuple[int, Cell, Finding]] = field(default_factory=list)
+    cells: list[CellFinding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,19 +125,19 @@ def one_line(text: str) -> str:
     return visible(text, kept="")
 
 
-def suites(matrix: Matrix) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Folder -> (name in it, place in `programs`), both in the order of the programs."""
-    groups: dict[str, list[tuple[str, int]]] = {}
+def suites(matrix: Matrix) -> dict[str, list[Member]]:
+    """The programs by folder, both in the order of the programs."""
+    groups: dict[str, list[Member]] = {}
     for place, program in enumerate(matrix.programs):
         suite, _, name = program.rpartition("/")
-        groups.setdefault(suite, []).append((name, place))
-    return list(groups.items())
+        groups.setdefault(suite, []).append(Member(name, place))
+    return groups
 
 
-def findings(matrix: Matrix, errors: bool) -> list[tuple[int, Cell, Finding]]:
-    """What went wrong by a program's doing, or (errors) by a guest's or the harness's, with the cell's number."""
+def findings(matrix: Matrix, errors: bool) -> list[CellFinding]:
+    """What went wrong by a program's doing, or (errors) by a guest's or the harness's."""
     return [
-        (index, cell, finding)
+        CellFinding(index, cell, finding)
         for index, cell in enumerate(matrix.cells)
         for finding in cell.findings
         if (finding.verdict == "error") == errors
@@ -123,17 +147,17 @@ def findings(matrix: Matrix, errors: bool) -> list[tuple[int, Cell, Finding]]:
 def causes(matrix: Matrix, errors: bool) -> list[Cause]:
     """The same by what was found, that of most trials first."""
     causes_: dict[tuple[str, str], Cause] = {}
-    for index, cell, finding in findings(matrix, errors):
-        key = finding.verdict, finding.title
+    for found in findings(matrix, errors):
+        key = found.finding.verdict, found.finding.title
         cause = causes_.setdefault(key, Cause(*key))
-        cause.count += finding.count
-        cause.cells.append((index, cell, finding))
+        cause.count += found.finding.count
+        cause.cells.append(found)
     return sorted(causes_.values(), key=lambda cause: -cause.count)
 
 
-def expectations(matrix: Matrix) -> list[tuple[int, Cell]]:
-    """Cells with their number that surprise though the configuration has something to say of them."""
-    return [(index, cell) for index, cell in matrix.surprises() if cell.contradicts]
+def expectations(matrix: Matrix) -> list[NumberedCell]:
+    """Cells that surprise though the configuration has something to say of them."""
+    return [numbered for numbered in matrix.surprises() if numbered.cell.contradicts]
 
 
 def contradiction(cell: Cell) -> str:
@@ -193,10 +217,11 @@ def evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
 def infra_errors(matrix: Matrix) -> str:
     """How many trials ended in an infrastructure error, of a guest or the harness, or '' if none."""
     totals = matrix.totals()
-    if not totals["trials"]["error"]:
+    errors = totals.trials[Verdict.ERROR]
+    if not errors:
         return ""
-    lost = f"{totals['lost']} could not be repeated" if totals["lost"] else "all were repeated"
-    return f"{count(totals['trials']['error'], 'infrastructure error')}; {lost}."
+    lost = f"{totals.lost} could not be repeated" if totals.lost else "all were repeated"
+    return f"{count(errors, 'infrastructure error')}; {lost}."
 
 
 def failed_boots(matrix: Matrix) -> str:

@@ -115,7 +115,7 @@ def times_of(source: Path) -> Times:
         raise StoreError(f"{source}: is no work directory, results.sqlite or file of times")
     return Times(
         {
-            cell: (seconds + fresh * RESTORE) / trials + AROUND
-            for cell, trials, seconds, fresh in Store(database).seconds()
+            sums.cell: (sums.seconds + sums.guests_lost * RESTORE) / sums.trials + AROUND
+            for sums in Store(database).seconds()
         }
     )

@@ -96,6 +96,9 @@ class Cluster(Executor):
         workers: how many a cluster on this machine has.
 
     Attributes:
+        name: what this run is called among the cluster's.
+        client: of the cluster's scheduler.
+        goods: by hash, the files that workers may ask for.
         results: what they report.
 
     Raises:
@@ -104,20 +107,20 @@ class Cluster(Executor):
 
     def __init__(self, context: RunContext, report: Reporter, address: str, workers: int) -> None:
         self._report = report
-        self._name = f"harness-{secrets.token_hex(8)}"
+        self.name = f"harness-{secrets.token_hex(8)}"
         self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._specs: dict[str, TrialSpec] = {}  # by the task's key: those that are not done
         self._futures: dict[str, Future] = {}
         self._numbers = itertools.count()
         self._command = context.options.command
         report.step("cluster", "collecting what workers may need")
-        places, self._goods = _goods(context)
+        places, self.goods = _goods(context)
         self._senders = ThreadPoolExecutor(4)
         self._over = threading.Event()
         self._local = _local(workers) if address == LOCAL else None
-        self._client = _client(self._local or address)
+        self.client = _client(self._local or address)
         try:
-            self._begin(_Order(self._name, _portable(context), places))
+            self._begin(_Order(self.name, _portable(context), places))
         except BaseException:
             self.stop()
             raise
@@ -127,15 +130,15 @@ class Cluster(Executor):
 
     def put(self, spec: TrialSpec) -> None:
         """Have a trial made."""
-        key = f"{self._name}-{next(self._numbers)}"
+        key = f"{self.name}-{next(self._numbers)}"
         self._specs[key] = spec
-        future = self._client.submit(_make, self._name, spec, key=key, pure=False)
+        future = self.client.submit(_make, self.name, spec, key=key, pure=False)
         self._futures[key] = future
         future.add_done_callback(self._done)
 
     def drain(self) -> list[TrialSpec]:
         """Take back the trials that no worker has. Those that run go on."""
-        taken = {key for keys in self._client.processing().values() for key in keys}
+        taken = {key for keys in self.client.processing().values() for key in keys}
         return self._take_back([key for key in self._specs if key not in taken])
 
     def stop(self) -> None:
@@ -143,20 +146,20 @@ class Cluster(Executor):
         self._over.set()
         with ignored(_log, "leaving the cluster", Exception):  # a scheduler that is gone takes its workers with it
             self._take_back(list(self._specs))
-            self._client.unregister_worker_plugin(self._name)
-        self._client.close()
+            self.client.unregister_worker_plugin(self.name)
+        self.client.close()
         if self._local:
             self._local.close()
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, order: _Order) -> None:
         """Wait for workers, and make each of them, and those to come, ready for the run."""
-        while not self._client.nthreads():
+        while not self.client.nthreads():
             self._report.step("cluster", "waiting for workers")
             time.sleep(0.5)
-        _check_versions(self._client)
-        self._client.subscribe_topic(self._name, self._hear)
-        self._client.register_plugin(_TrialRunner(order), name=self._name)
+        _check_versions(self.client)
+        self.client.subscribe_topic(self.name, self._hear)
+        self.client.register_plugin(_TrialRunner(order), name=self.name)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -164,7 +167,7 @@ class Cluster(Executor):
         before: dict[str, int] = {}
         with ignored(_log, "watching the workers", Exception):  # the client is closed meanwhile
             while not self._over.wait(2.0 if before else 0.0):
-                threads = self._client.nthreads()
+                threads = self.client.nthreads()
                 if threads != before:
                     before = threads
                     text = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
@@ -172,7 +175,7 @@ class Cluster(Executor):
 
     def _take_back(self, keys: list[str]) -> list[TrialSpec]:
         pairs = [(self._specs.pop(key, None), self._futures.pop(key, None)) for key in keys]
-        self._client.cancel([future for spec, future in pairs if spec and future])
+        self.client.cancel([future for spec, future in pairs if spec and future])
         return [spec for spec, _ in pairs if spec]
 
     def _done(self, future: Future) -> None:
@@ -209,8 +212,8 @@ class Cluster(Executor):
 
     def _send(self, worker: str, hash_: str, order: str) -> None:
         """Send a file to a worker. One that is gone meanwhile wants it no more."""
-        deliver = partial(self._client.run, _deliver, self._name, order, workers=[worker])
-        with ignored(_log, f"sending a file to worker {worker}", Exception), self._goods[hash_].open("rb") as file:
+        deliver = partial(self.client.run, _deliver, self.name, order, workers=[worker])
+        with ignored(_log, f"sending a file to worker {worker}", Exception), self.goods[hash_].open("rb") as file:
             for at, chunk in _chunks(file):
                 deliver(at=at, data=zlib.compress(chunk, 1))
             deliver(at=os.fstat(file.fileno()).st_size, data=b"")
@@ -218,9 +221,9 @@ class Cluster(Executor):
     def _without(self, worker: str, why: str) -> None:
         """Go on without a worker, if there is another."""
         until = clock.time() + ANSWER
-        while worker in self._client.nthreads() and clock.time() < until:
+        while worker in self.client.nthreads() and clock.time() < until:
             time.sleep(0.2)
-        if not self._client.nthreads():
+        if not self.client.nthreads():
             self.results.put(Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left so: {why}")))
 
 

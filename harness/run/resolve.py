@@ -81,7 +81,7 @@ class ResolvedRequest:
         """The trials cut into so many jobs. Raises ConfigError if they cannot be, ProgramError if there are none."""
         if self.request.until_sure:
             raise ConfigError("a run until it is sure looks at the whole matrix after every round: it cannot be cut")
-        cells = [(spec.guest, spec.variant, spec.program.name) for spec in self.cells()]
+        cells = [spec.cell for spec in self.cells()]
         return shards.cut(cells, self.request.trials, self.request.times, jobs)
 
 

@@ -8,18 +8,17 @@ from functools import partial
 
 from harness.conf.load import BASELINE
 from harness.errors import ConfigError
-from harness.programs.model import TrialSpec
+from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
 from harness.results import sequential
 from harness.run.job import Batch
-from harness.run.shards import CellKey
 
 
 def _comparisons(cells: Iterable[TrialSpec]) -> list[tuple[CellKey, CellKey]]:
     """The cells that have a baseline, each with it."""
-    keys = [(cell.guest, cell.variant, cell.program.name) for cell in cells]
+    keys = [cell.cell for cell in cells]
     known = set(keys)
-    pairs = [(key, (key[0], BASELINE, key[2])) for key in keys]
+    pairs = [(key, key._replace(variant=BASELINE)) for key in keys]
     return [(key, base) for key, base in pairs if key != base and base in known]
 
 

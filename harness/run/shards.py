@@ -16,10 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.programs.model import TrialSpec
+from harness.programs.model import CellKey, TrialSpec
 
-#: A cell by the names of its guest, its variant and its program.
-CellKey = tuple[str, str, str]
 #: Seconds that a job needs for a guest: a boot without KVM, and a libgo's way into it, for each variant.
 BOOT, LIBGO = 10.0, 15.0
 #: Seconds of a trial besides those that its program runs, and of the fresh guest that follows a crash or a hang.
@@ -46,7 +44,7 @@ class Times:
     @classmethod
     def from_json(cls, rows: Iterable[Sequence[Any]]) -> Times:
         """Times that were written down. Raises ValueError or TypeError if it is something else."""
-        known = {(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in rows}
+        known = {CellKey(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in rows}
         if not all(0 <= time < math.inf for time in known.values()):
             raise ValueError("a time must be a number of seconds from 0 on")
         return cls(known)
@@ -62,7 +60,7 @@ class Times:
 
 
 def _suite(key: CellKey) -> tuple[str, str]:
-    return key[0], key[2].partition("/")[0]
+    return key.guest, key.program.partition("/")[0]
 
 
 @dataclass
@@ -101,9 +99,10 @@ def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[
     each = times.of(cells)
     rounds: dict[tuple[str, str], float] = {}  # seconds of one trial with each variant
     variants: dict[str, set[str]] = {}
-    for guest, variant, program in cells:
-        rounds[guest, program] = rounds.get((guest, program), 0.0) + max(each[guest, variant, program], LEAST)
-        variants.setdefault(guest, set()).add(variant)
+    for cell in cells:
+        pair = cell.guest, cell.program
+        rounds[pair] = rounds.get(pair, 0.0) + max(each[cell], LEAST)
+        variants.setdefault(cell.guest, set()).add(cell.variant)
     share = sum(rounds.values()) * trials / jobs
     pieces = [
         _Piece(seconds * len(numbers), guest, program, numbers)

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from harness import clock
 from harness.errors import GuestError
@@ -122,20 +123,28 @@ def _samples(machine: Machine) -> list[str]:
     return samples
 
 
-def _processors(sample: str) -> dict[int, tuple[str, bool, bool]]:
-    """The processors in what QEMU printed: number -> instruction pointer, whether in the kernel, whether halted."""
+class _Processor(NamedTuple):
+    """A processor at one moment."""
+
+    pointer: str
+    in_kernel: bool
+    halted: bool
+
+
+def _processors(sample: str) -> dict[int, _Processor]:
+    """The processors in what QEMU printed, by number."""
     _, *parts = _PROCESSOR.split(sample) if _PROCESSOR.search(sample) else ["", "0", sample]
     processors = {}
     for number, text in zip(parts[::2], parts[1::2], strict=True):
         pointer, state = _POINTER.search(text), _STATE.search(text)
         if pointer and state:
-            processors[int(number)] = (pointer[1], state[1] == "0", state[2] == "1")
+            processors[int(number)] = _Processor(pointer[1], state[1] == "0", state[2] == "1")
     return processors
 
 
-def _word(number: int, seen: list[tuple[str, bool, bool]]) -> str:
+def _word(number: int, seen: list[_Processor]) -> str:
     """Whether a processor works or waits, and where."""
-    halted, kernel = sum(look[2] for look in seen), sum(look[1] for look in seen if not look[2])
+    halted, kernel = sum(look.halted for look in seen), sum(look.in_kernel for look in seen if not look.halted)
     working = len(seen) - halted
     if 4 * halted >= 3 * len(seen):
         word = "waiting"
@@ -143,7 +152,7 @@ def _word(number: int, seen: list[tuple[str, bool, bool]]) -> str:
         word = "spinning"
     else:
         word = "working now and then"
-    where = sorted({look[0] for look in seen if not look[2]})
+    where = sorted({look.pointer for look in seen if not look.halted})
     sentence = f"processor {number}: {word}: halted at {halted} of {len(seen)} looks"
     if not working:
         return sentence

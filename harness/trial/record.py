@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.programs.model import CellKey
+
 
 class Verdict(StrEnum):
     """What a trial came to. ERROR is no verdict on the program: its guest was in trouble."""
@@ -54,3 +56,8 @@ class Trial:
     stderr_total: int
     started: str
     command: str
+
+    @property
+    def cell(self) -> CellKey:
+        """The cell that it counts in."""
+        return CellKey(self.guest, self.variant, self.program)

@@ -139,20 +139,20 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
     worker(started, scheduler, tmp_path / "w", XDG_CACHE_HOME=str(tmp_path / "cache"))
     executor = cluster.Cluster(context, Reporter(lambda line: None), scheduler, 1)
     try:
-        for hash_, path in list(executor._goods.items()):  # this machine is to be another one than the worker's
-            executor._goods[hash_] = path.rename(tmp_path / f"moved-{path.name}")
+        for hash_, path in list(executor.goods.items()):  # this machine is to be another one than the worker's
+            executor.goods[hash_] = path.rename(tmp_path / f"moved-{path.name}")
         for path in (agent, lib):
-            where, data = executor._client.submit(fetched, executor._name, path, pure=False).result(60)
+            where, data = executor.client.submit(fetched, executor.name, path, pure=False).result(60)
             assert data == (tmp_path / f"moved-{path.name}").read_bytes() and Path(where).is_relative_to(
                 tmp_path / "cache"
             )
         assert Path(where).parent.name == "lib"
-        (hash_,) = (known for known, path in executor._goods.items() if path.name == "moved-agent")
-        where, _ = executor._client.submit(fetched, executor._name, agent, pure=False).result(60)
+        (hash_,) = (known for known, path in executor.goods.items() if path.name == "moved-agent")
+        where, _ = executor.client.submit(fetched, executor.name, agent, pure=False).result(60)
         shutil.rmtree(Path(where).parent)
-        executor._goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
+        executor.goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
         with pytest.raises(StoreError, match="the file that came has another SHA-256"):
-            executor._client.submit(fetched, executor._name, agent, pure=False).result(60)
+            executor.client.submit(fetched, executor.name, agent, pure=False).result(60)
     finally:
         executor.stop()
 

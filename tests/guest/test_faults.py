@@ -233,8 +233,8 @@ def test_full_results_end_a_run_that_can_go_on(slow, monkeypatch):
 
     def small(store, plan):
         number = begin(store, plan)
-        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-        store._db.execute(f"PRAGMA max_page_count={pages + 1}")
+        (pages,) = store.db.execute("PRAGMA page_count").fetchone()
+        store.db.execute(f"PRAGMA max_page_count={pages + 1}")
         return number
 
     monkeypatch.setattr(Store, "begin", small)

@@ -253,7 +253,7 @@ def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, c
     first, _, _ = guest_of(contents)
     shutil.rmtree(cache.root / "machines")
     assert ask(first, "sync; echo 3 >/proc/sys/vm/drop_caches; cat /tmp/harness/kept") == "1"
-    whole = Pool._saved
+    whole = Pool.saved_machine
     removed = []
 
     def just_now(*arguments):
@@ -263,7 +263,7 @@ def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, c
             removed.append(shutil.rmtree(folder))
         return folder
 
-    monkeypatch.setattr(Pool, "_saved", just_now)
+    monkeypatch.setattr(Pool, "saved_machine", just_now)
     second, said, trouble = guest_of(contents)
     assert said.count("saving") == 2 and not trouble, "another's tidying is no failure"
     assert ask(second, "cat /tmp/harness/kept") == "1"
@@ -272,7 +272,7 @@ def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, c
 def test_a_saved_machine_that_is_half_removed_ends_in_a_boot(guest_of, write, cache, monkeypatch):
     contents = {"/tmp/harness/half": write("one", "1")}
     guest_of(contents)
-    whole = Pool._saved
+    whole = Pool.saved_machine
 
     def just_now(*arguments):
         """As whole, but somebody removes a file of the folder before it is used."""
@@ -280,7 +280,7 @@ def test_a_saved_machine_that_is_half_removed_ends_in_a_boot(guest_of, write, ca
         (folder / "saved.json").unlink(missing_ok=True)
         return folder
 
-    monkeypatch.setattr(Pool, "_saved", just_now)
+    monkeypatch.setattr(Pool, "saved_machine", just_now)
     got, said, trouble = guest_of(contents)
     assert said[:-1] == ["restoring"] * RESTORES + ["booting"] and len(trouble) == RESTORES
     assert ask(got, "cat /tmp/harness/half") == "1"
@@ -452,7 +452,7 @@ def test_a_monitor_that_broke_off_is_the_guest_s_trouble(tmp_path):
         tmp_path,
     )
     machine.start()
-    shell = machine._process.pid
+    shell = machine.pid
     (qemu,) = [int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split() if "qemu" in
                Path(f"/proc/{pid}/comm").read_text()]  # fmt: skip
     try:

@@ -25,7 +25,9 @@ def gnumach():
 
     def make(folder):
         apt = debian.Apt(folder / "apt", "i386")
-        names = host.run("apt-cache", "-c", apt._conf, "pkgnames", "gnumach-image-", what="the kernel's name").split()
+        names = host.run(
+            "apt-cache", "-c", apt.conf_file, "pkgnames", "gnumach-image-", what="the kernel's name"
+        ).split()
         fitting = [name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name)]
         if not fitting:
             pytest.skip("this release of Debian has no GNU Mach in its i386 archive, as Debian 12 has")

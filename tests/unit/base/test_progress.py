@@ -95,7 +95,7 @@ def live(clock, monkeypatch):
 
         def rows():
             screen = Console(file=io.StringIO(), width=width)
-            screen.print(made._live.get_renderable())
+            screen.print(made.live.get_renderable())
             return screen.file.getvalue().splitlines()
 
         return made, rows, stream

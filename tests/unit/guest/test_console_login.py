@@ -7,11 +7,13 @@ import pty
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.clock import Deadline
 from harness.errors import GuestError
 from harness.guest import terminal
 from harness.guest.console import Console
@@ -117,7 +119,7 @@ def test_what_never_comes_is_said(connect: Connect) -> None:
 
 def test_a_command_that_hangs_is_said(connect: Connect) -> None:
     line = log_in(connect())
-    line._silence = 1.0
+    line.silence = 1.0
     with pytest.raises(GuestError, match="`sleep 100` has not ended, and nothing new on its console for 1 s"):
         line.run("sleep 100")
 
@@ -148,7 +150,7 @@ def test_a_kernel_that_speaks_into_the_end_of_a_command(connect: Connect) -> Non
     log: list[int] = []
     line = log_in(connect(through=tear))
     log.append(1)
-    line._silence = 4.0
+    line.silence = 4.0
     assert line.run("(exit 5)")[0] == 5
     assert torn
     assert line.run("echo next") == (0, "next"), "the answer that came late is not taken for another's"
@@ -186,7 +188,8 @@ def test_progress_is_what_was_not_said_before(
 ) -> None:
     """The clock and the console's talk are stand-ins: a real one would take hours."""
     clock = Clock()
-    monkeypatch.setattr(terminal, "clock", SimpleNamespace(time=clock.time))
+    deadline = partial(Deadline, clock=clock.time)
+    monkeypatch.setattr(terminal, "clock", SimpleNamespace(time=clock.time, Deadline=deadline))
     monkeypatch.setattr(terminal, "time", SimpleNamespace(sleep=clock.sleep))
     monkeypatch.setattr("harness.guest.console.clock", SimpleNamespace(time=clock.time))
     console = Console(tmp_path / "log")

@@ -86,10 +86,10 @@ def test_this_machine_s_qemu():
     known = qemu.at_hand(program)
     assert known.version.startswith("QEMU emulator version ")
     for root in (True, False):
-        status, _, err = qemu._run(program, *known.confinement(root))
+        status, _, err = qemu.run(program, *known.confinement(root))
         assert status == 0, err
     assert known.sandbox and known.drop_root
-    assert qemu._run(program, "-no-such-option")[0] != 0
+    assert qemu.run(program, "-no-such-option")[0] != 0
 
 
 @pytest.mark.parametrize(

@@ -287,8 +287,8 @@ def system(tmp_path: Path) -> FileSystem:
 
 def check(system: FileSystem) -> None:
     """Have e2fsck read the file system, which says nothing of one at an offset."""
-    part = system._image.with_name("part.img")
-    part.write_bytes(system._image.read_bytes()[MIB:])
+    part = system.image.with_name("part.img")
+    part.write_bytes(system.image.read_bytes()[MIB:])
     command = ["e2fsck", "-f", "-n", part]
     done = subprocess.run(
         command, env={"PATH": "/usr/sbin:/sbin:/usr/bin"}, check=False, capture_output=True, text=True
@@ -327,7 +327,7 @@ def test_files_are_written_for_root_alone_and_the_file_system_stays_whole(system
     assert system.read("/usr/bin/sshd") == b"", "a link is followed"
     assert system.resolve("/servers") == "/usr/bin"
     for path, mode in (("/root", "0700"), ("/root/.ssh", "0700"), ("/root/.ssh/authorized_keys", "0600")):
-        told = system._stat(path).split()
+        told = system.stat(path).split()
         assert told[told.index("Mode:") + 1] == mode
         assert told[told.index("User:") + 1] == told[told.index("Group:") + 1] == "0"
     check(system)

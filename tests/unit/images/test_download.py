@@ -181,7 +181,7 @@ def test_a_range_that_was_not_asked_for_is_not_taken(server: Server, tmp_path: P
 
 
 def test_wrong_bytes_are_removed(server: Server, tmp_path: Path) -> None:
-    server.data = b"x" + DATA[1:]
+    server.data = bytes([DATA[0] ^ 1]) + DATA[1:]
     with pytest.raises(DownloadError, match=rf"was removed: its SHA-512 is [0-9a-f]{{16}}\.\.\., not {SUM[:16]}"):
         get(server, tmp_path / "file")
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]

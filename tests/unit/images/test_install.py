@@ -75,7 +75,7 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     served = tmp_path / "served"
     served.mkdir()
     (served / "dropbear").write_bytes(system.read(DROPBEAR))
-    system._change("", [f"rm {DROPBEAR}"])
+    system.change("", [f"rm {DROPBEAR}"])
     system.write("/boot/vmlinuz", (source.folder / "vmlinuz").read_bytes())
     system.write("/boot/initrd.gz", (source.folder / "initrd.gz").read_bytes())
     system.write("/boot/grub/grub.cfg", GRUB.encode())

@@ -179,7 +179,7 @@ def test_an_image_is_fetched_and_prepared(release: Release, published: str) -> N
 
     system, public_key = file_system(found), image.ssh_key().with_suffix(".pub").read_text()
     assert system.read("/root/.ssh/authorized_keys").decode() == public_key
-    assert "Mode:  0600" in system._stat("/root/.ssh/authorized_keys")
+    assert "Mode:  0600" in system.stat("/root/.ssh/authorized_keys")
     settings = system.read("/etc/ssh/sshd_config").decode()
     assert settings.index("\nPasswordAuthentication no\n") < settings.index("Include ")
     assert "\nPermitEmptyPasswords no\n" in settings
@@ -365,12 +365,12 @@ def test_a_password_is_taken_away_and_given_back(tmp_path: Path) -> None:
     system = disk.FileSystem(make_image(tmp_path), 2 * MIB)
     text = b"toor:x:1::\nroot:$y$j9T$a/b.c:20000:0:99999:7:::\ndemo::1::\n"
     system.write("/etc/shadow", text, 0o640)
-    system._change("", ["set_inode_field /etc/shadow gid 42"])
+    system.change("", ["set_inode_field /etc/shadow gid 42"])
     assert prepare.set_password(system, "/etc/shadow", "root", "") == "$y$j9T$a/b.c"
     assert b"\nroot::20000:" in system.read("/etc/shadow")
     assert prepare.set_password(system, "/etc/shadow", "root", "$y$j9T$a/b.c") == ""
     assert system.read("/etc/shadow") == text
-    assert disk.file_owner(system._stat("/etc/shadow")) == (0o640, 0, 42), "its owner is as it was"
+    assert disk.file_owner(system.stat("/etc/shadow")) == (0o640, 0, 42), "its owner is as it was"
     with pytest.raises(ImageError, match="/etc/shadow has no user nobody"):
         prepare.set_password(system, "/etc/shadow", "nobody", "")
 

@@ -257,7 +257,7 @@ def test_cells_without_trials_are_errors_or_skipped():
 
 @given(st.text(max_size=20))
 def test_any_text_can_stand_in_xml(text):
-    element = ElementTree.Element("x", y=formats._xml(text))
+    element = ElementTree.Element("x", y=formats.xml_text(text))
     ElementTree.fromstring(ElementTree.tostring(element, encoding="unicode").encode())
 
 
@@ -278,5 +278,5 @@ def test_csv_has_a_line_for_each_cell(matrix):
 
 @given(st.text(max_size=10))
 def test_no_field_of_csv_is_a_formula_or_more_than_a_line(text):
-    field = formats._field(text)
+    field = formats.csv_field(text)
     assert not field.startswith(("=", "+", "-", "@", "\t", "\r")) and "\n" not in field and "\r" not in field

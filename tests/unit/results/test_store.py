@@ -83,7 +83,7 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
         (tmp_path / name).mkdir()
     store = Store(tmp_path / "there" / "r.sqlite")
     store.add(store.begin(RunPlan()), TRIAL)
-    store._db.close()
+    store.db.close()
     words = ["mount", "--bind", "-o", "ro", str(tmp_path / "there"), str(tmp_path / "here")]
     if subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("mounting takes root")
@@ -92,7 +92,7 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
         assert len(list(store.trials(1))) == 1
         with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly database"):
             store.begin(RunPlan())
-        store._db.close()
+        store.db.close()
     finally:
         subprocess.run(["umount", str(tmp_path / "here")], check=True)
 

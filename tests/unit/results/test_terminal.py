@@ -100,7 +100,7 @@ def test_a_guest_s_columns_stay_together_when_the_table_is_split():
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_every_column_is_printed_at_every_width(width):
     matrix = matrix_of(("hurd-i386", "linux-i386"))
-    parts = list(terminal._parts(matrix, width, False))
+    parts = list(terminal.column_groups(matrix, width, False))
     assert [column for part in parts for column in part] == list(range(4))
 
 

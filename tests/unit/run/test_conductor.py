@@ -63,7 +63,7 @@ def conduct(folder, trials, executor=None, resume=False):
     guests = {GUEST: configuration.guest(GUEST)}
     specs = {GUEST: partial(trial_specs, guests, {GUEST: ""}, {VARIANT: conf.Variant()}, chosen, trials)}
     store = Store(folder / "results.sqlite")
-    store._db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
+    store.db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
     run = 1 if resume else store.begin(RunPlan())
     Conductor(executor or InstantExecutor(), store, run, Reporter(), {GUEST: 2}).conduct([Batch(specs)], resume)
     return matrix.build({}, [GUEST], [VARIANT], [program.name for program in chosen], VARIANT, store.trials(run), [])
