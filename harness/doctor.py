@@ -87,21 +87,21 @@ class Check:
 
 def needs(tests: bool = False) -> list[Need]:
     """All that the harness, or (tests) that and its tests, need of the host."""
-    needs_ = [
+    needed = [
         Need(program, package, host.find(program) is not None)
         for package, programs in {**_PROGRAMS, **(_TEST_PROGRAMS if tests else {})}.items()
         for program in programs
     ]
     venv = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
-    needs_.append(Need("Python's venv", "python3-venv", venv))
+    needed.append(Need("Python's venv", "python3-venv", venv))
     major = _gcc()
-    needs_.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
+    needed.append(Need(f"{_TRIPLE}-gccgo-{major}", f"gccgo-{major}-{_TRIPLE}", _gccgo() == major, True))
     if tests and platform.machine() == "x86_64":  # a cross compiler for other machines' own target has another name
         twin = f"{_TWIN}-gccgo-{major}"
-        needs_.append(Need(twin, f"gccgo-{major}", host.find(twin) is not None))
+        needed.append(Need(twin, f"gccgo-{major}", host.find(twin) is not None))
     source = packages.gcc_source(major) is not None
-    needs_.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
-    return needs_
+    needed.append(Need(f"the source of GCC {major}", f"gcc-{major}-source", source, True))
+    return needed
 
 
 def _gccgo() -> int | None:
@@ -273,13 +273,13 @@ def checks() -> list[Check]:
 
 def _hindrances(tests: bool = False) -> list[Check]:
     """What can keep `make matrix` from working; quick, for it is looked at before each."""
-    checks_ = [Check("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")]
+    results = [Check("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")]
     wanted = needs(tests)
     for need in wanted:
-        checks_.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
+        results.append(Check("ok", need.what) if need.there else Check("MISSING", need.what, fatal=True))
     if any(need.there and need.unpackable for need in wanted):
-        checks_ += _compilers()
-    return [*checks_, *_qemu(), *check_cache(), *_room(), *check_memory(), *check_database()]
+        results += _compilers()
+    return [*results, *_qemu(), *check_cache(), *_room(), *check_memory(), *check_database()]
 
 
 def _compilers() -> list[Check]:
@@ -342,16 +342,16 @@ def _room() -> list[Check]:
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         first, others = disks.get(existing.stat().st_dev, (folder, 0))
         disks[existing.stat().st_dev] = (first, others + mib)
-    checks_ = []
+    results = []
     for folder, mib in disks.values():
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(existing).free // _MIB
         if free < mib:
             text = f"{folder}: `make matrix` needs {mib} MiB of room, and {free} are free; another disk's folder can be"
-            checks_.append(Check("PROBLEM", f"{text} named by XDG_CACHE_HOME", fatal=True))
+            results.append(Check("PROBLEM", f"{text} named by XDG_CACHE_HOME", fatal=True))
         else:
-            checks_.append(Check("ok", f"{folder}: {free} MiB are free, `make matrix` needs {mib}"))
-    return checks_
+            results.append(Check("ok", f"{folder}: {free} MiB are free, `make matrix` needs {mib}"))
+    return results
 
 
 def _any(folder: Path) -> bool:
@@ -392,7 +392,7 @@ def _available() -> int:
 
 def check_orphans() -> list[Check]:
     """QEMUs of the harness that go on though it is gone: their shell, which would end them, was killed too."""
-    checks_ = []
+    results = []
     for folder in Path("/proc").glob("[0-9]*"):
         command = _words(folder)
         if (
@@ -404,8 +404,8 @@ def check_orphans() -> list[Check]:
         if not has_harness(folder):
             guest = command[command.index("-name") + 1] if "-name" in command else "?"
             text = f"QEMU of guest {guest} goes on, and no harness is there for it: `kill {folder.name}`"
-            checks_.append(Check("PROBLEM", text))
-    return checks_
+            results.append(Check("PROBLEM", text))
+    return results
 
 
 def has_harness(folder: Path) -> bool:

@@ -148,10 +148,10 @@ class Reporter:
         with self._lock:
             since, before = self._since.setdefault(what, (time.monotonic(), done))
             took = time.monotonic() - since
-            count_ = done - before  # since then; a run that goes on has some already
-            left = took / count_ * (total - done) if count_ and done < total else None
-            if count_ and done == total:
-                self._took[what, ""] = Took(what, "", count_, took)
+            count = done - before  # since then; a run that goes on has some already
+            left = took / count * (total - done) if count and done < total else None
+            if count and done == total:
+                self._took[what, ""] = Took(what, "", count, took)
             if self.live:
                 task = self._task(self.live, what)
                 self.live.update(task, completed=done, total=total, left=left, text=text)

@@ -115,8 +115,8 @@ class _Plugin:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the trials are."""
-        if self._run and self._run.told:
-            terminalreporter.write_line(self._run.told)
+        if self._run and self._run.summary:
+            terminalreporter.write_line(self._run.summary)
 
 
 def _is_test(path: Path) -> bool:
@@ -126,7 +126,7 @@ def _is_test(path: Path) -> bool:
     try:
         program = read_program(path)
     except ProgramError:
-        return True  # it is told when the file is collected
+        return True  # it is an error of the file when that is collected
     return program.marked and program.kind == "run"
 
 
@@ -189,7 +189,7 @@ class GoItem(pytest.Item):
             raise NotPassed(_failure(cell, self._trials, self._again()))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What the user is told: no Python, but the program's own words."""
+        """What the user is shown: no Python, but the program's own words."""
         from harness.errors import HarnessError
 
         if isinstance(excinfo.value, NotPassed | HarnessError):
@@ -210,7 +210,7 @@ class NotPassed(Exception):
 
 def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
     """Counts, then for each way in which it went wrong its signature and the first such trial's output; commands."""
-    from harness.results import words
+    from harness.results.text import shown_stream, stream_lines
 
     title = f"; {cell.findings[0].title}" if cell.findings else ""
     lines = [f"{cell.verdict}: {cell.passed} of {cell.trials} trials passed{title}"]
@@ -227,8 +227,8 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
             ("stderr", trial.stderr, trial.stderr_total),
         ):
             if total:
-                shown = words.stream(kept, total)
-                lines += [f"---- {name} ({shown.size})", *words.lines(shown)]
+                shown = shown_stream(kept, total)
+                lines += [f"---- {name} ({shown.size})", *stream_lines(shown)]
         commands.append(trial.command)
     return "\n".join([*lines, "", "---- run it again", *dict.fromkeys(commands), again])
 
@@ -239,7 +239,7 @@ class _Run:
     Raises HarnessError if the configuration, a guest, a variant or the work directory is wrong.
 
     Attributes:
-        told: where the trials are, once all have been made.
+        summary: where the trials are, once all have been made.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -272,7 +272,7 @@ class _Run:
         self._ordered: set[CellKey] = set()
         self._failure: BaseException | None = None
         self._steps: SimpleQueue[str] = SimpleQueue()
-        self.told = ""
+        self.summary = ""
 
     def columns(self) -> list[tuple[str, str]]:
         """Each guest with each variant."""
@@ -363,7 +363,7 @@ class _Run:
         try:
             hooks = RunHooks(self._batches(), self._finished, self._stopped)
             _, run = run_request(request, _steps(self._steps.put), hooks=hooks)
-            self.told = f"Trials are in {self._work}; `harness show {run.id}` shows them"
+            self.summary = f"Trials are in {self._work}; `harness show {run.id}` shows them"
         except BaseException as error:  # it is raised again by those who wait
             failure = error
         with self._changed:

@@ -29,7 +29,7 @@ from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
 from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
-from harness.results.words import one_line
+from harness.results.text import one_line
 from harness.run.conductor import Interrupted, conduct
 from harness.run.job import ATTEMPTS, Batch, Executor, RunHooks
 from harness.run.manifest import check_same

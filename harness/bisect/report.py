@@ -20,7 +20,7 @@ from harness.bisect.course import NOTHING, Course, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Subset
 from harness.files import written_whole
-from harness.results.words import one_line
+from harness.results.text import one_line
 
 
 class UnitRow(NamedTuple):

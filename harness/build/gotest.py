@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.build import command, libgo, patches, source
 from harness.build.libgo import Libgo, Recipe
-from harness.build.program import compile_
+from harness.build.program import compile_with
 from harness.build.toolchain import Toolchain
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ProgramError
@@ -126,11 +126,11 @@ class _TestBinary:
         main.write_text(main_program(self._package, tests_by_package, _test_main([*external, *internal])))
         options = [*self._options, "-o", str(target)]
         objects = ["_gotest_.o", *(["_xtest_.o"] if external else [])]
-        compile_(self._toolchain, self._libgo, options, [main], self._folder, [*objects, "-lm"])
+        compile_with(self._toolchain, self._libgo, options, [main], self._folder, [*objects, "-lm"])
 
     def _compile(self, files: Sequence[Path], target: str, path: str) -> None:
         options = [*self._options, f"-fgo-pkgpath={path}", "-c", "-o", target]
-        compile_(self._toolchain, self._libgo, options, files, self._folder)
+        compile_with(self._toolchain, self._libgo, options, files, self._folder)
 
     def _test_functions(self, target: str, files: Sequence[Path]) -> list[str]:
         """The test functions of an object file that are defined in some of the test files."""

@@ -53,9 +53,9 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
         # Packages are imported by `./name`, which means an object file in the folder where the compiler runs.
         for package in imported:
             options = [*PACKAGE_FLAGS, "-c", "-I.", "-o", f"{package[0].stem}.o"]
-            compile_(toolchain, libgo, options, package, staging)
+            compile_with(toolchain, libgo, options, package, staging)
         objects = [f"{package[0].stem}.o" for package in imported]
-        compile_(toolchain, libgo, [*spec.flags, "-o", "program"], main, staging, objects)
+        compile_with(toolchain, libgo, [*spec.flags, "-o", "program"], main, staging, objects)
 
     return cache.make("programs", key, make) / "program"
 
@@ -77,12 +77,12 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
     def make(staging: Path) -> None:
         source = staging / "output.go"
         source.write_bytes(output)
-        compile_(toolchain, libgo, [*flags, "-o", "program"], [source], staging)
+        compile_with(toolchain, libgo, [*flags, "-o", "program"], [source], staging)
 
     return cache.make("programs", key, make) / "program"
 
 
-def compile_(
+def compile_with(
     toolchain: Toolchain,
     libgo: Libgo,
     options: Sequence[str],
@@ -123,9 +123,9 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
     """
     key = digest({"source": file_digest(source), "toolchain": toolchain.identity})
 
-    def compile_(staging: Path) -> None:
+    def compile_with(staging: Path) -> None:
         gcc: list[str | Path] = [toolchain.gcc, *toolchain.compile_flags]
         gcc += ["-O2", "-s", "-o", staging / "agent", source]
         command.run(gcc, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
 
-    return cache.make("agent", key, compile_) / "agent"
+    return cache.make("agent", key, compile_with) / "agent"

@@ -14,17 +14,17 @@ from harness import conf, paths
 from harness.build.variants import load_configuration
 from harness.errors import HarnessError
 from harness.results import formats, page, terminal
-from harness.results import words as sentences
 from harness.results.load import load_life_cycles, load_matrix, matrix_trials
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
+from harness.results.text import render_count
 
 
-def show_run(store: Store, run_: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
-    matrix = load_matrix(store, run_)
-    terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, run_))
-    pages = write_report(store, run_, matrix, work, html)
+    matrix = load_matrix(store, stored_run)
+    terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, stored_run))
+    pages = write_report(store, stored_run, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
@@ -34,32 +34,32 @@ def work_option(work: str | None) -> str:
     return f" --work {shlex.quote(work)}" if work else ""
 
 
-def write_report(store: Store, run_: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
+def write_report(store: Store, stored_run: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
-    folder = paths.work_dir(work) / "runs" / str(run_.id)
+    folder = paths.work_dir(work) / "runs" / str(stored_run.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "matrix.json").write_text(formats.json_text(matrix))
-        cycles = load_life_cycles(store, run_)
+        cycles = load_life_cycles(store, stored_run)
         for file in filter(None, [folder / "report.html", also]):
-            page.write(file, matrix, matrix_trials(store, run_), cycles, store.collected, work_option(work))
+            page.write(file, matrix, matrix_trials(store, stored_run), cycles, store.collected, work_option(work))
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 
-def unfinished_note(run_: Run, matrix: Matrix, work: str | None) -> str:
+def unfinished_note(stored_run: Run, matrix: Matrix, work: str | None) -> str:
     """That a run has not finished, and what goes on with it; '' if it has."""
-    if run_.finished:
+    if stored_run.finished:
         return ""
     count = sum(cell.trials for cell in matrix.cells)
-    sentence = f"Not finished, with {sentences.count(count, 'trial')} made"
-    if run_.plan.bisect:
-        return f"{sentence}; `harness bisect resume {run_.id}{work_option(work)}` goes on with it."
-    if run_.plan.request is None or not run_.plan.resumable:
+    sentence = f"Not finished, with {render_count(count, 'trial')} made"
+    if stored_run.plan.bisect:
+        return f"{sentence}; `harness bisect resume {stored_run.id}{work_option(work)}` goes on with it."
+    if stored_run.plan.request is None or not stored_run.plan.resumable:
         return f"{sentence}."
-    most = sentences.count(run_.plan.trials * len(matrix.cells), "trial")
-    command = f"harness run --resume {run_.id}{work_option(work)}"
+    most = render_count(stored_run.plan.trials * len(matrix.cells), "trial")
+    command = f"harness run --resume {stored_run.id}{work_option(work)}"
     return f"Not finished, with {count} of at most {most} made; `{command}` goes on with it."
 
 

@@ -50,19 +50,21 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
         click.echo(formats.schema(), nl=False)
         return
     store = open_store(work)
-    run_ = store.run(number)
-    matrix = load_matrix(store, run_)
+    stored_run = store.run(number)
+    matrix = load_matrix(store, stored_run)
     match format_:
         case "table":
-            cycles = load_life_cycles(store, run_)
-            terminal.print_table(matrix, Console(), work_option(work), unfinished_note(run_, matrix, work), cycles)
+            cycles = load_life_cycles(store, stored_run)
+            note = unfinished_note(stored_run, matrix, work)
+            terminal.print_table(matrix, Console(), work_option(work), note, cycles)
         case "html":
-            cycles = load_life_cycles(store, run_)
-            for piece in page.html(matrix, matrix_trials(store, run_), cycles, store.collected, work_option(work)):
+            cycles = load_life_cycles(store, stored_run)
+            trials = matrix_trials(store, stored_run)
+            for piece in page.html(matrix, trials, cycles, store.collected, work_option(work)):
                 print_text(piece)
         case "markdown":
-            cycles = load_life_cycles(store, run_)
-            print_text(formats.markdown(matrix, unfinished=unfinished_note(run_, matrix, work), cycles=cycles))
+            cycles = load_life_cycles(store, stored_run)
+            print_text(formats.markdown(matrix, unfinished=unfinished_note(stored_run, matrix, work), cycles=cycles))
         case "junit":
             print_text(formats.junit(matrix, lambda number: store.trial(number)[1]))
         case "json":
@@ -119,8 +121,8 @@ def open_(number: int, work: str | None) -> None:
     each stream.
     """
     store = open_store(work)
-    run_, trial = store.trial(number)
-    folder = paths.work_dir(work) / "runs" / str(run_.id)
+    stored_run, trial = store.trial(number)
+    folder = paths.work_dir(work) / "runs" / str(stored_run.id)
     core = cores_.place(folder / "cores", trial.guest, trial.variant, trial.program, trial.number)
     files = [file for file in (core, core.with_suffix(".txt")) if file.is_file()]
     parts = store.collected(number)
@@ -133,7 +135,7 @@ def open_(number: int, work: str | None) -> None:
     arguments = f" {number}{work_option(work)}"
     commands = [trial.command + work_option(work), f"harness rerun{arguments}", f"harness rerun{arguments} --shell"]
     commands.append(f"harness capsule{arguments}")
-    terminal.print_trial(run_.id, trial, parts, files, commands, Console())
+    terminal.print_trial(stored_run.id, trial, parts, files, commands, Console())
 
 
 @click.command("capsule")
@@ -166,15 +168,15 @@ def rejudge(number: int, work: str | None) -> None:
     What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
     """
     store = open_store(work)
-    run_ = store.run(number)
-    changed = rejudge_run(store, run_)
+    stored_run = store.run(number)
+    changed = rejudge_run(store, stored_run)
     counts = Counter(tuple(f"{trial.verdict}: {trial.signature or trial.reason}" for trial in pair) for pair in changed)
     table = Table("trials", "was", "is now", box=None)
     for (old, new), count in counts.most_common():
         table.add_row(str(count), Text(old), Text(new))
     if changed:
         Console().print(table)
-    pages = write_report(store, run_, load_matrix(store, run_), work, None)
+    pages = write_report(store, stored_run, load_matrix(store, stored_run), work, None)
     click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
 
 

@@ -98,20 +98,20 @@ class Saved:
 class StartFailure:
     """A QEMU that did not start: what it said, and its exit status as a shell tells it, None if it did not end."""
 
-    words: str
+    output: str
     status: int | None
 
     @property
     def passing(self) -> bool:
         """Whether another start may go well. Who sends SIGKILL is the kernel when memory is short, or a user."""
-        return self.status in (None, 128 + signal.SIGKILL) or bool(_PASSING.search(self.words))
+        return self.status in (None, 128 + signal.SIGKILL) or bool(_PASSING.search(self.output))
 
     def __str__(self) -> str:
         if self.status is None or self.status <= 128:
-            return self.words or f"it ended with status {self.status} and said nothing"
+            return self.output or f"it ended with status {self.status} and said nothing"
         number = self.status - 128
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return f"it was ended by {name}" + (f": {self.words}" if self.words else "")
+        return f"it was ended by {name}" + (f": {self.output}" if self.output else "")
 
 
 class Machine:
@@ -165,12 +165,12 @@ class Machine:
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
         by_kvm = self._by_kvm if self.alive() else kvm_may_work()
-        arguments_ = self._arguments(by_kvm, port=0, console="console")
+        command_line = self._arguments(by_kvm, port=0, console="console")
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
         return {
             "files": stats,
-            "arguments": arguments_,
+            "arguments": command_line,
             "processor": processor,
             "folder": self.guest.folder,
             "mounts": mounts,
@@ -180,7 +180,7 @@ class Machine:
     def start(
         self,
         saved: Saved | None = None,
-        apart: bool = False,
+        copy_disk: bool = False,
         data: Path | None = None,
         paused: bool = False,
         emulated: bool = False,
@@ -189,8 +189,8 @@ class Machine:
 
         Args:
             saved: where to go on; else the guest boots.
-            apart: whether the overlay is to be a copy of the saved disk. One that lies over it is quicker, and useless
-                when the saved machine is removed; so it is not for a machine that will itself be saved.
+            copy_disk: whether the overlay is to be a copy of the saved disk. One that lies over it is quicker, and
+                useless when the saved machine is removed; so it is not for a machine that will itself be saved.
             data: the file system that the data disk is to have, if the guest has such a disk. A machine that was saved
                 with one keeps that; one that was saved without goes on with any, as it has not read the disk.
             paused: whether the guest's processors are not to begin.
@@ -206,7 +206,7 @@ class Machine:
         self.folder.mkdir(parents=True, exist_ok=True)
         nothing = Path("/dev/null")
         self.data = saved.data if saved and saved.data.exists() else data
-        disks = [self._overlay(saved, apart) or nothing, self._data_overlay() or nothing]
+        disks = [self._overlay(saved, copy_disk) or nothing, self._data_overlay() or nothing]
         incoming = ["-incoming", "fd:5"]
         if qemu.at_hand(program).migrates_to_file:
             incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
@@ -223,7 +223,7 @@ class Machine:
                 self._look_for_kvm()
                 return self._restored() if saved else None
             _log.info("guest %s: QEMU did not start: %s", self.name, failure)
-            if _PORT_TAKEN not in failure.words:
+            if _PORT_TAKEN not in failure.output:
                 break
         assert failure is not None
         kind: type[HarnessError] = GuestError if saved or failure.passing else QemuRefusal
@@ -325,7 +325,7 @@ class Machine:
     @property
     def pid(self) -> int | None:
         """The process of the shell that started QEMU and ends with it; None if it has ended."""
-        return self._process and self._process.pid
+        return self._process.pid if self._process else None
 
     def alive(self) -> bool:
         """Whether QEMU is running."""
@@ -564,11 +564,11 @@ class Machine:
             time.sleep(0.02)
         raise GuestError(f"guest {self.name}: {question} says {answer.get('error-desc') or status}")
 
-    def _overlay(self, saved: Saved | None, apart: bool) -> Path | None:
+    def _overlay(self, saved: Saved | None, copy_disk: bool) -> Path | None:
         if self.files.disk is None or self.guest.disk is None:
             return None
         overlay = self.folder / "overlay.qcow2"
-        if saved and apart:
+        if saved and copy_disk:
             try:
                 return Path(shutil.copyfile(saved.disk, overlay))
             except OSError as error:

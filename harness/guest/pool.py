@@ -167,9 +167,9 @@ class Pool:
             ToolMissing, ImageError, QemuRefusal: it cannot be started on this machine.
             GuestError: it does not boot.
         """
-        return self._twice(lambda: self._fresh(self._machine(folder, stopped), say))
+        return self._with_a_second_boot(lambda: self._fresh(self._machine(folder, stopped), say))
 
-    def _twice(self, boots: Callable[[], T]) -> T:
+    def _with_a_second_boot(self, boots: Callable[[], T]) -> T:
         """What boots a guest, made again if that stands still."""
         try:
             return boots()
@@ -236,7 +236,7 @@ class Pool:
             finally:
                 machine.stop()
 
-        self._twice(save)
+        self._with_a_second_boot(save)
 
     def _machine(self, folder: Path, stopped: Callable[[], bool]) -> Machine:
         """A machine, to be booted the way that one was saved after, else the one to try next."""
@@ -261,7 +261,7 @@ class Pool:
             except OSError as error:
                 raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
             data = self._data(machine, more) if more and not stored["contents"] else None
-            machine.start(Saved.at(folder), apart=more is not None, data=data)
+            machine.start(Saved.at(folder), copy_disk=more is not None, data=data)
         except GuestError as error:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error

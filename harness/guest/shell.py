@@ -187,7 +187,7 @@ class Shell:
             channel = self._begin(command, deadline.quiet)
             try:
                 channel.settimeout(0.05)
-                out, err, at, open_ = bytearray(), bytearray(), 0, True
+                out, err, at, stdin_open = bytearray(), bytearray(), 0, True
                 exited: float | None = None
                 while True:
                     # Asked first, for paramiko's thread may at any moment get the last data, the status and the end.
@@ -204,9 +204,9 @@ class Shell:
                         with contextlib.suppress(TimeoutError):
                             at += channel.send(stdin[at : at + _PIECE])
                             moved = True
-                    elif open_ and at == len(stdin):
+                    elif stdin_open and at == len(stdin):
                         channel.shutdown_write()
-                        open_ = False
+                        stdin_open = False
                     if not moved:
                         if exited is None and channel.status_event.is_set():
                             exited = clock.time()

@@ -35,20 +35,20 @@ def find_boot_files(name: str, configuration: conf.Configuration, progress: Call
         value = str(named[at])
         return own[at] or (built.folder / value if built else configuration.beside(value, "guests", name, *at))
 
-    paths_ = {at: path(at) for at in own}
-    kernel, append = paths_.get(("kernel",)), guest.append
-    modules = [(paths_["modules", i, "file"], module.args) for i, module in enumerate(guest.modules)]
+    found_paths = {at: path(at) for at in own}
+    kernel, append = found_paths.get(("kernel",)), guest.append
+    modules = [(found_paths["modules", i, "file"], module.args) for i, module in enumerate(guest.modules)]
     if built and (boots := built.manifest.get("boot")):
         kernel, append = kernel or built.folder / boots["kernel"], append or boots["append"]
         if not modules and not guest.initrd:
             modules = [(built.folder / module["file"], module["args"]) for module in boots["modules"]]
     result = BootFiles(
-        disk=paths_.get(("disk", "file")),
+        disk=found_paths.get(("disk", "file")),
         kernel=kernel,
         append=append,
-        initrd=paths_.get(("initrd",)),
+        initrd=found_paths.get(("initrd",)),
         modules=tuple(modules),
-        ssh_key=paths_.get(("ssh", "key")) or image.ssh_key(),
+        ssh_key=found_paths.get(("ssh", "key")) or image.ssh_key(),
         host_key=guest.ssh.host_key or (built.manifest.get("host_key") if built else None),
     )
     result.check()

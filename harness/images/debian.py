@@ -320,9 +320,9 @@ def options(text: str, suffix: str, source: Source) -> dict[str, str]:
     Returns:
         The options in _KEPT that are set. Without `signed-by`, apt takes the keys that the host trusts for all sources.
     """
-    for uris, suites, options_ in _stanzas(text) if suffix == ".sources" else _lines(text):
+    for uris, suites, apt_options in _stanzas(text) if suffix == ".sources" else _lines(text):
         if _plain(source.uri) in map(_plain, uris) and source.suite in suites:
-            return {key: value for key, value in options_.items() if key in _KEPT}
+            return {key: value for key, value in apt_options.items() if key in _KEPT}
     return {}
 
 
@@ -334,14 +334,14 @@ def _stanzas(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]
     text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
     for block in re.split(r"\n\s*\n", text.strip()):
         fields = dict(re.findall(r"^([^\s:]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE))
-        fields = {key.lower(): value.rstrip() for key, value in fields.items()}
+        record = {key.lower(): value.rstrip() for key, value in fields.items()}
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() != "no":
             yield fields.get("uris", "").split(), fields.get("suites", "").split(), fields
 
 
 def _lines(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
-    for options_, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
-        pairs = (word.partition("=") for word in options_.split())
+    for apt_options, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
+        pairs = (word.partition("=") for word in apt_options.split())
         yield [uri], [suite], {key.lower(): value for key, _, value in pairs}
 
 
@@ -366,8 +366,8 @@ def _architectures(architecture: str) -> list[str]:
 
 def _package(deb: Path) -> dict[str, str]:
     fields = email.message_from_string(run("dpkg-deb", "-f", deb, what=f"reading {deb.name}"))
-    fields_ = {key.lower(): str(fields[key]) for key in ("Package", "Version", "Architecture")}
-    return {"name": fields_.pop("package"), **fields_, "sha256": cache.file_digest(deb), "filename": deb.name}
+    record = {key.lower(): str(fields[key]) for key in ("Package", "Version", "Architecture")}
+    return {"name": record.pop("package"), **record, "sha256": cache.file_digest(deb), "filename": deb.name}
 
 
 def _version(*command: str) -> str:

@@ -80,11 +80,11 @@ def fetch(url: str, target: Path, sha512: str, progress: Callable[[str], None]) 
             with attempt:
                 _go_on(url, part, progress)
         progress(f"checking {target.name}")
-        if (sum_ := digest(part)) != sha512:
+        if (checksum := digest(part)) != sha512:
             part.unlink()
             raise DownloadError(
                 f"{url}: what came is not the file that is wanted and was removed: "
-                f"its SHA-512 is {sum_[:16]}..., not {sha512[:16]}..."
+                f"its SHA-512 is {checksum[:16]}..., not {sha512[:16]}..."
             )
         part.replace(target)
 
@@ -163,7 +163,7 @@ def _go_on(url: str, part: Path, progress: Callable[[str], None]) -> None:
         try:
             with part.open("ab" if have else "wb") as file:
                 for done in _copy(answer, file.write, have):
-                    progress(_told(part.stem, *done, total))
+                    progress(_describe_progress(part.stem, *done, total))
         except OSError as error:
             raise DownloadError(f"{part}: cannot be written: {error.strerror}") from error
         if total is not None and _size(part) != total:
@@ -179,7 +179,7 @@ def _copy(answer: httpx.Response, write: Callable[[bytes], object], have: int) -
         yield have + came, came / max(clock.time() - begun, 0.001)
 
 
-def _told(name: str, done: int, rate: float, total: int | None) -> str:
+def _describe_progress(name: str, done: int, rate: float, total: int | None) -> str:
     text = f"downloading {name}: {done / 1e6:.0f}"
     if total is None:
         return f"{text} MB"

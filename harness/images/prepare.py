@@ -83,7 +83,7 @@ class Pin:
 
 
 def build(
-    recipe_: dict[str, Any],
+    recipe: dict[str, Any],
     folder: Path,
     out: Path,
     *,
@@ -96,7 +96,7 @@ def build(
     """Make root.img, and the kernel and modules beside it.
 
     Args:
-        recipe_: what recipe.yaml says.
+        recipe: what recipe.yaml says.
         folder: the recipe's folder.
         out: the folder to fill.
         public_key: the OpenSSH public key that may log in as root.
@@ -115,7 +115,7 @@ def build(
         GuestError: the image lacks something that could not be installed.
         ToolMissing: a program that is needed is not installed.
     """
-    wanted = recipes.check(Recipe, recipe_, folder)
+    wanted = recipes.check(Recipe, recipe, folder)
     for name in ("debugfs", "ssh-keygen"):
         host.which(name)
     if file is None:
@@ -274,12 +274,12 @@ def choose(sums: dict[str, str], wanted: list[str], sha512: str | None, url: str
 def _check_sum(file: Path, wanted: str | None, progress: Callable[[str], None]) -> str:
     progress(f"reading {file.name}")
     try:
-        sum_ = download.digest(file)
+        checksum = download.digest(file)
     except OSError as error:
         raise ImageError(f"{file}: cannot be read: {error.strerror}") from error
-    if wanted not in (None, sum_):
-        raise ImageError(f"{file}: its SHA-512 is {sum_}, not the one that --sha512 gives")
-    return sum_
+    if wanted not in (None, checksum):
+        raise ImageError(f"{file}: its SHA-512 is {checksum}, not the one that --sha512 gives")
+    return checksum
 
 
 def _copy(archive: Path) -> str:

@@ -117,7 +117,7 @@ def contents(name: str, suite: Suite, gcc: Path) -> Contents:
                 needs=tuple(special.needs),
                 expected=expected,
                 build=build,
-                foreign=True,
+                from_gcc=True,
             )
         )
     return Contents(programs, skipped, kinds)

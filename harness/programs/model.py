@@ -103,7 +103,7 @@ class Program:
         marked: whether its header has its kind.
         build: how it is built.
         constraints: the options of each `+build` line that counts.
-        foreign: it belongs to GCC's source, and is selected by its name.
+        from_gcc: it belongs to GCC's source, and is selected by its name.
     """
 
     name: str
@@ -118,12 +118,12 @@ class Program:
     marked: bool = False
     build: BuildSpec = BuildSpec()
     constraints: tuple[tuple[str, ...], ...] = ()
-    foreign: bool = False
+    from_gcc: bool = False
 
     @property
     def word(self) -> str:
         """The term that selects it for a run: a name or a path."""
-        return self.name if self.foreign else str(self.source)
+        return self.name if self.from_gcc else str(self.source)
 
     def fits(self, target: Target, variant: conf.Variant) -> bool:
         """Whether it can be built for a target with a variant. A prebuilt libgo has no sources of its packages."""

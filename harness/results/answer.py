@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.durations import in_words
-from harness.results import words
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
+from harness.results.text import render_count, render_p
 from harness.trial.record import JUDGED
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
@@ -82,18 +82,18 @@ def _outcomes(matrix: Matrix, overall: Mapping[tuple[str, str], Overall]) -> Ite
         differing = [(cell, base) for cell, base in pairs if cell.counts != base.counts]
         verdicts = ", ".join(f"{number} {verdict}" for verdict, number in alike.items())
         yield (
-            f"{variant} on {guest}: {alike.total()} of {words.count(len(pairs), 'program')} came out as with"
+            f"{variant} on {guest}: {alike.total()} of {render_count(len(pairs), 'program')} came out as with"
             f" {matrix.baseline}" + (f" ({verdicts})." if verdicts else ".")
         )
         for cell, base in differing[:_NAMED]:
             yield f"{cell.program}: {_counted(cell)}; with {matrix.baseline} {_counted(base)}."
         if len(differing) > _NAMED:
-            yield f"{words.count(len(differing) - _NAMED, 'more program')} came out in another way."
+            yield f"{render_count(len(differing) - _NAMED, 'more program')} came out in another way."
         if together := overall.get((guest, variant)):
             yield (
-                f"All programs together: {together.passed} of {words.count(together.trials, 'trial')} passed, with"
+                f"All programs together: {together.passed} of {render_count(together.trials, 'trial')} passed, with"
                 f" {matrix.baseline} {together.baseline_passed} of {together.baseline_trials}; p"
-                f" {words.p_value(together.p)}, corrected {words.p_value(together.p_corrected)} (exact test, stratified"
+                f" {render_p(together.p)}, corrected {render_p(together.p_corrected)} (exact test, stratified"
                 f" by program): {'they differ' if together.claimed else 'no difference can be claimed'}."
             )
 
@@ -128,7 +128,7 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
     single = smallest_difference(1, trials, matrix.comparisons)
     sentences.append(
         f"A single program: nothing, not even one that always fails; that takes"
-        f" {words.count(matrix.trials_needed or 0, 'trial')} of each cell."
+        f" {render_count(matrix.trials_needed or 0, 'trial')} of each cell."
         if single is None
         else f"A single program: one that fails in {single:.0%} of its trials and never with {matrix.baseline}."
     )
@@ -145,7 +145,7 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
 
 
 def _title(trials: int) -> str:
-    return f"What {words.count(trials, 'trial')} of each cell could have shown (level {LEVEL:.0%})"
+    return f"What {render_count(trials, 'trial')} of each cell could have shown (level {LEVEL:.0%})"
 
 
 def _repeated(matrix: Matrix, trials: int) -> str:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from harness.errors import StoreError
 from harness.programs.model import CellKey
-from harness.results import words
 from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
 from harness.results.statistics import LEVEL, Stratum, fisher, holm
+from harness.results.text import flatten_facts, render_count, render_p
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
@@ -67,11 +67,11 @@ class Change:
     appeared: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
 
-    def told(self) -> list[str]:
+    def reasons(self) -> list[str]:
         """Why it is what it is, a line for each thing."""
         sentences = [self.why]
         if self.p is not None and self.p_corrected is not None:
-            sentences.append(f"p {words.p_value(self.p)}, corrected {words.p_value(self.p_corrected)}")
+            sentences.append(f"p {render_p(self.p)}, corrected {render_p(self.p_corrected)}")
         return [
             *sentences,
             *(f"new: {title}" for title in self.appeared),
@@ -151,14 +151,14 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
     tests = dict(zip(tested, map(Test, values, holm(values)), strict=True))
     changes = [_change(key, old.get(key), new.get(key), tests.get(key)) for key in {**old, **new}]
-    before_facts = dict(words.facts(before.run)), dict(words.facts(after.run))
+    before_facts = dict(flatten_facts(before.run)), dict(flatten_facts(after.run))
     facts = {
         name: (before_facts[0].get(name, ""), before_facts[1].get(name, ""))
         for name in {**before_facts[0], **before_facts[1]}
         if name.partition(".")[0] not in _OWN and before_facts[0].get(name) != before_facts[1].get(name)
     }
     name = "The sequential test" if sequential else "Fisher's exact test"
-    test = f"{name}, Holm's correction for {words.count(len(tested), 'cell')}"
+    test = f"{name}, Holm's correction for {render_count(len(tested), 'cell')}"
     return Comparison(sorted(changes, key=lambda change: KINDS.index(change.kind)), facts, test)
 
 
@@ -199,6 +199,6 @@ def _judge(old: Cell, new: Cell, test: Test | None, appeared: list[str], vanishe
     if old.passed == old.trials and unexpected:
         return "worse", "it fails, which it never did"
     if appeared or vanished:
-        words_ = [*(["it fails in another way"] if appeared else []), *(["a failure is gone"] if vanished else [])]
-        return "changed", " and ".join(words_)
+        reasons = [*(["it fails in another way"] if appeared else []), *(["a failure is gone"] if vanished else [])]
+        return "changed", " and ".join(reasons)
     return ("changed", "its verdict") if old.verdict != new.verdict else ("same", "")

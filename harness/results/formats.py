@@ -15,11 +15,23 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from harness.results import words
 from harness.results.answer import answer
 from harness.results.compare import CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
+from harness.results.text import (
+    SIGNS,
+    contradicted_cells,
+    describe_comparisons,
+    describe_contradiction,
+    describe_evidence,
+    flatten_facts,
+    group_causes,
+    one_line,
+    render_count,
+    shown_stream,
+    stream_lines,
+)
 from harness.trial.record import JUDGED, Trial
 
 #: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
@@ -72,40 +84,40 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
     if left:
         if "<details>" in lines:
             lines += ["", "</details>"]
-        lines += ["", f"{words.count(left, 'line')} more have no room here; other formats show all."]
+        lines += ["", f"{render_count(left, 'line')} more have no room here; other formats show all."]
     return "\n".join(lines) + "\n"
 
 
 def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> Iterator[str]:
     totals = matrix.totals()
     head = f"{totals.cells[CellVerdict.PASS]} of {len(matrix.cells)} cells pass"
-    yield f"## {head}, {words.count(totals.surprises, 'surprise')}"
+    yield f"## {head}, {render_count(totals.surprises, 'surprise')}"
     yield ""
     if unfinished:
         yield escaped(unfinished)
         yield ""
     trials = [f"{_signed(name)} {number}" for name, number in totals.trials.items() if number]
-    yield f"Trials: {', '.join(trials) or 'none'}. {escaped(words.comparisons(matrix))}"
+    yield f"Trials: {', '.join(trials) or 'none'}. {escaped(describe_comparisons(matrix))}"
     if command := matrix.run.get("command"):
         yield ""
         yield f"Command: {code(str(command))}"
     if claimed := matrix.differences(claimed=True):
         yield from _section("Differences")
         for _, cell, difference in claimed:
-            yield f"- {_cell_name(cell)}: {escaped(words.evidence(matrix, cell, difference))}"
-    if wrong := words.expectations(matrix):
+            yield f"- {_cell_name(cell)}: {escaped(describe_evidence(matrix, cell, difference))}"
+    if wrong := contradicted_cells(matrix):
         yield from _section("Expectations that do not hold")
         for _, cell in wrong:
-            yield f"- {_cell_name(cell)}: {escaped(words.contradiction(cell))}"
+            yield f"- {_cell_name(cell)}: {escaped(describe_contradiction(cell))}"
     for title, errors in (("Not passed", False), ("Infrastructure errors", True)):
-        if causes := words.causes(matrix, errors):
+        if causes := group_causes(matrix, errors):
             yield from _section(title)
         for cause in causes:
             _, cell, finding = cause.cells[0]
-            more = f" and {words.count(len(cause.cells) - 1, 'cell')} more" if len(cause.cells) > 1 else ""
+            more = f" and {render_count(len(cause.cells) - 1, 'cell')} more" if len(cause.cells) > 1 else ""
             known = f"; expected: {escaped(finding.expected)}" if finding.expected else ""
             yield (
-                f"- {_signed(cause.verdict)}, {words.count(cause.count, 'trial')}: {code(cause.title)}{known}; "
+                f"- {_signed(cause.verdict)}, {render_count(cause.count, 'trial')}: {code(cause.title)}{known}; "
                 f"{_cell_name(cell)}{more}; {code(f'harness rerun {finding.trial}')}"
             )
     for paragraph in answer(matrix, cycles):
@@ -116,7 +128,7 @@ def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> I
             yield f"- {code(paragraph.command)}"
     yield ""
     yield "<details>"
-    yield f"<summary>All {words.count(len(matrix.cells), 'cell')}</summary>"
+    yield f"<summary>All {render_count(len(matrix.cells), 'cell')}</summary>"
     yield ""
     yield f"| program | {' | '.join(f'{escaped(guest)}, {escaped(variant)}' for guest, variant in matrix.columns)} |"
     yield "|---" * (len(matrix.columns) + 1) + "|"
@@ -145,7 +157,7 @@ def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
     for change in comparison.changed():
         kind = f"**{change.kind}**" if change.kind == "worse" else change.kind
         ends = " → ".join(_counted(counts) for counts in (change.before, change.after))
-        why, *more = change.told()
+        why, *more = change.reasons()
         sentence = "; ".join([f"{ends}: {why}", *map(code, more)])
         yield f"- {kind}: {escaped(f'{change.program}, {change.guest}, {change.variant}')}: {sentence}"
     if comparison.facts:
@@ -167,12 +179,12 @@ def _cell_name(cell: Cell) -> str:
 
 
 def _signed(verdict: str) -> str:
-    return f"{words.SIGNS[CellVerdict(verdict)].mark} {verdict}"
+    return f"{SIGNS[CellVerdict(verdict)].mark} {verdict}"
 
 
 def _short(cell: Cell) -> str:
     """A cell in a few characters, as in the terminal."""
-    parts = [words.SIGNS[cell.verdict].mark]
+    parts = [SIGNS[cell.verdict].mark]
     parts += [cell.verdict] if cell.verdict != "pass" else []
     parts += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
     parts += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
@@ -182,7 +194,7 @@ def _short(cell: Cell) -> str:
 
 def escaped(text: str) -> str:
     """Hostile text as Markdown that shows just that: what could be markup is escaped (CommonMark 2.4)."""
-    return re.sub(r"([\\`*_\[\]<>&|~!#$@:]|^[-+=\d])", _escape, words.one_line(text))
+    return re.sub(r"([\\`*_\[\]<>&|~!#$@:]|^[-+=\d])", _escape, one_line(text))
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -191,7 +203,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def code(text: str) -> str:
     """The same as code, in which there are no links and no mentions: fenced by more backticks than it has in a row."""
-    text = words.one_line(text if len(text) <= 500 else f"{text[:500]}...")
+    text = one_line(text if len(text) <= 500 else f"{text[:500]}...")
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     between = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
     return f"{fence}{between}{text or ' '}{between}{fence}"
@@ -227,7 +239,7 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
             },
         )
         properties = SubElement(suite, "properties")
-        for name, value in words.facts(matrix.run):
+        for name, value in flatten_facts(matrix.run):
             SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
         for cell, kind in zip(cells, kinds, strict=True):
             _test_case(suite, cell, kind, trial)
@@ -256,7 +268,7 @@ def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Tri
     why = f"known: {titles}" if kind == "skipped" and cell.known else titles
     message = f"{cell.verdict}: {counts}" + (f"; {why}" if why else "")
     if cell.contradicts:
-        message += f"; {words.contradiction(cell)}"
+        message += f"; {describe_contradiction(cell)}"
     result = SubElement(case, kind, type=cell.verdict, message=xml_text(message))
     result.text = xml_text("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
     if kind != "skipped" and cell.findings:
@@ -265,15 +277,15 @@ def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Tri
 
 
 def _output(finding: Finding, stored: Trial) -> Iterator[str]:
-    yield f"{finding.verdict}, {words.count(finding.count, 'trial')}: {finding.title}"
+    yield f"{finding.verdict}, {render_count(finding.count, 'trial')}: {finding.title}"
     for name, kept, total in (
         ("stdout", stored.stdout, stored.stdout_total),
         ("stderr", stored.stderr, stored.stderr_total),
     ):
         if total:
-            shown = words.stream(kept, total, SHOWN)
+            shown = shown_stream(kept, total, SHOWN)
             yield f"---- {name} of trial {stored.id} ({shown.size})"
-            yield from words.lines(shown)
+            yield from stream_lines(shown)
 
 
 def xml_text(text: str) -> str:
@@ -318,5 +330,5 @@ def _row(cell: Cell) -> dict[str, object]:
 
 
 def csv_field(text: str) -> str:
-    spelt = words.one_line(text)
+    spelt = one_line(text)
     return "'" + spelt if spelt.startswith(_FORMULA) else spelt

@@ -126,10 +126,10 @@ def collect(trials: Iterable[Trial], traces: dict[int, Trace | None], traced: st
 
 
 def _range(numbers: Iterable[int]) -> str:
-    all_ = sorted(numbers)
-    if not all_:
+    ordered = sorted(numbers)
+    if not ordered:
         return "-"
-    return str(all_[0]) if all_[0] == all_[-1] else f"{all_[0]} to {all_[-1]}"
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
 def _path(points: Sequence[tuple[float, int]], seconds: float, most: int) -> str:

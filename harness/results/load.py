@@ -21,28 +21,29 @@ from harness.trial.execute import LIFETRACE
 from harness.trial.record import Trial
 
 
-def matrix_trials(store: Store, run_: Run) -> Iterator[Trial]:
+def matrix_trials(store: Store, stored_run: Run) -> Iterator[Trial]:
     """The trials of a stored run that are in its matrix: not those that were made besides, to count threads."""
-    variants = run_.plan.variants
-    return (trial for trial in store.trials(run_.id) if trial.variant in variants or not trial.variant.endswith(TRACED))
+    variants = stored_run.plan.variants
+    trials = store.trials(stored_run.id)
+    return (trial for trial in trials if trial.variant in variants or not trial.variant.endswith(TRACED))
 
 
-def load_matrix(store: Store, run_: Run) -> Matrix:
+def load_matrix(store: Store, stored_run: Run) -> Matrix:
     """The matrix of a stored run."""
-    plan = run_.plan
-    facts = {"run": run_.id, "created": run_.created, "finished": run_.finished or "no", **plan.facts}
+    plan = stored_run.plan
+    facts = {"run": stored_run.id, "created": stored_run.created, "finished": stored_run.finished or "no", **plan.facts}
     return matrices.build(
         facts,
         plan.guests,
         plan.variants,
         plan.programs,
         BASELINE,
-        matrix_trials(store, run_),
-        store.events(run_.id),
+        matrix_trials(store, stored_run),
+        store.events(stored_run.id),
         plan.trials if plan.until_sure else None,
         [Entry.from_json(entry) for entry in plan.expected],
-        date.fromisoformat(run_.created[:10]),
-        store.times(run_.id),
+        date.fromisoformat(stored_run.created[:10]),
+        store.times(stored_run.id),
     )
 
 
@@ -68,7 +69,7 @@ def find_matrix(name: str, work: Path) -> Matrix:
     return load_matrix(source.store, source.run)
 
 
-def load_life_cycles(store: Store, run_: Run) -> list[LifeCycle]:
+def load_life_cycles(store: Store, stored_run: Run) -> list[LifeCycle]:
     """The life cycles of the traced programs of a stored run."""
-    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(run_.id, LIFETRACE)}
-    return lifecycle.collect(store.trials(run_.id), traces, TRACED) if traces else []
+    traces = {trial: lifetrace.parse(data) for trial, data in store.attachments(stored_run.id, LIFETRACE)}
+    return lifecycle.collect(store.trials(stored_run.id), traces, TRACED) if traces else []

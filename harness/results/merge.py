@@ -131,7 +131,7 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
     check_together(sources)
     slots, twice = _slots(sources)
     lacking = _lacking(sources)
-    created = min(source_.run.created for source_ in sources)
+    created = min(origin.run.created for origin in sources)
     files: list[Path] = []
 
     def rows(number: int) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
@@ -148,8 +148,8 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
         if isinstance(error, OSError):
             raise StoreError(f"the runs cannot be put together: {error}") from error
         raise
-    for source_ in {(source_.work.resolve(), source_.run.id): source_ for source_ in sources}.values():
-        for time in source_.store.times(source_.run.id):
+    for origin in {(origin.work.resolve(), origin.run.id): origin for origin in sources}.values():
+        for time in origin.store.times(origin.run.id):
             store.took(number, **time)
     further = sum(max(0, len(slot.judged) - 1) for slot in slots.values())
     return Merged(number, twice, further, lacking)
@@ -158,12 +158,12 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
 def check_together(sources: Sequence[Source]) -> None:
     """Raise StoreError if runs are not of the same matrix; it says in what they differ."""
     first, *others = sources
-    for source_ in sources:
-        if source_.run.plan.origin is None or source_.run.plan.request is None:
-            raise StoreError(f"{source_} was made by an older version, which did not store what it was made of")
-        if source_.run.plan.until_sure:
+    for origin in sources:
+        if origin.run.plan.origin is None or origin.run.plan.request is None:
+            raise StoreError(f"{origin} was made by an older version, which did not store what it was made of")
+        if origin.run.plan.until_sure:
             raise StoreError(
-                f"{source_} was made until it was sure of its own comparisons, and cannot be a part of others"
+                f"{origin} was made until it was sure of its own comparisons, and cannot be a part of others"
             )
     for other in others:
         if different := list(_differences(first.run.plan.to_json(), other.run.plan.to_json())):
@@ -194,17 +194,17 @@ def _unlike(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str
 
 def plan_of(sources: Sequence[Source]) -> RunPlan:
     """The plan of the run that runs of the same matrix are put together to."""
-    plans = [source_.run.plan.to_json() for source_ in sources]
+    plans = [origin.run.plan.to_json() for origin in sources]
     first = plans[0]
     wholes = [plan["shard"] for plan in plans if "shard" in plan]
     facts = {
         **first["facts"],
-        "command": shlex.join(["harness", "merge", *(f"{source_.work}#{source_.run.id}" for source_ in sources)]),
+        "command": shlex.join(["harness", "merge", *(f"{origin.work}#{origin.run.id}" for origin in sources)]),
     }
     for key in (key for key, value in facts.items() if isinstance(value, dict)):
         facts[key] = _union(plan["facts"].get(key, {}) for plan in plans)
     shard = (
-        {**wholes[0], "numbers": sorted(set[int]().union(*(source_.shards for source_ in sources)))} if wholes else None
+        {**wholes[0], "numbers": sorted(set[int]().union(*(origin.shards for origin in sources)))} if wholes else None
     )
     plan = {
         **first,
@@ -224,7 +224,7 @@ def plan_of(sources: Sequence[Source]) -> RunPlan:
             "times": [],
         },
         "resumable": False,
-        "merged": [str(source_) for source_ in sources],
+        "merged": [str(origin) for origin in sources],
     }
     return RunPlan.model_validate(plan)
 
@@ -241,12 +241,10 @@ def _union(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _lacking(sources: Sequence[Source]) -> list[str]:
     """Why the runs together are not the whole matrix, in words."""
     lacking = [
-        f"{source_} has not finished"
-        for source_ in sources
-        if source_.run.plan.shard is None and not source_.run.finished
+        f"{origin} has not finished" for origin in sources if origin.run.plan.shard is None and not origin.run.finished
     ]
-    wholes = [source_.run.plan.shard for source_ in sources if source_.run.plan.shard]
-    present = set[int]().union(*(source_.shards for source_ in sources))
+    wholes = [origin.run.plan.shard for origin in sources if origin.run.plan.shard]
+    present = set[int]().union(*(origin.shards for origin in sources))
     if wholes and (missing := sorted(set(wholes[0].all) - present)):
         names = ", ".join(f"{number}/{wholes[0].of}" for number in missing)
         lacking.append(f"shard {names} is not there or has not finished")
@@ -258,8 +256,8 @@ def _slots(sources: Sequence[Source]) -> tuple[dict[_SlotKey, _Slot], int]:
     slots: dict[_SlotKey, _Slot] = {}
     seen: set[bytes] = set()
     twice = 0
-    for place, source_ in enumerate(sources):
-        for trial in source_.store.trials(source_.run.id):
+    for place, origin in enumerate(sources):
+        for trial in origin.store.trials(origin.run.id):
             identity = _identity(trial)
             if identity in seen:
                 twice += 1
@@ -279,7 +277,7 @@ def _identity(trial: Trial) -> bytes:
 
 
 def _rows(
-    sources: Sequence[Source], slots: Mapping[_SlotKey, _Slot], cores_: Path
+    sources: Sequence[Source], slots: Mapping[_SlotKey, _Slot], cores_folder: Path
 ) -> Iterator[tuple[Trial, Mapping[str, bytes]]]:
     """The rows of the new run, each trial's errors before its verdict; cores are copied on the way.
 
@@ -290,18 +288,18 @@ def _rows(
         last[cell] = max(last.get(cell, 0), number)
     for (cell, number), slot in slots.items():
         for attempt, (place, id_) in enumerate([*slot.errors, *slot.judged[:1]], start=1):
-            yield _row(sources[place], id_, number, attempt, cores_)
+            yield _row(sources[place], id_, number, attempt, cores_folder)
         for place, id_ in slot.judged[1:]:
             last[cell] += 1
-            yield _row(sources[place], id_, last[cell], 1, cores_)
+            yield _row(sources[place], id_, last[cell], 1, cores_folder)
 
 
-def _row(source_: Source, id_: int, number: int, attempt: int, cores_: Path) -> tuple[Trial, Mapping[str, bytes]]:
-    trial = source_.store.row(id_)
-    old = source_.work / "runs" / str(source_.run.id) / "cores"
+def _row(origin: Source, id_: int, number: int, attempt: int, cores_folder: Path) -> tuple[Trial, Mapping[str, bytes]]:
+    trial = origin.store.row(id_)
+    old = origin.work / "runs" / str(origin.run.id) / "cores"
     before, after = (
         cores.place(folder, trial.guest, trial.variant, trial.program, at)
-        for folder, at in ((old, trial.number), (cores_, number))
+        for folder, at in ((old, trial.number), (cores_folder, number))
     )
     reason = trial.reason
     for suffix in (".core", ".txt"):
@@ -309,22 +307,22 @@ def _row(source_: Source, id_: int, number: int, attempt: int, cores_: Path) -> 
             after.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(before.with_suffix(suffix), after.with_suffix(suffix))
             reason = re.sub(_CORE, lambda _: f"core: {after}", reason)
-    return replace(trial, number=number, attempt=attempt, reason=reason), source_.store.collected(id_)
+    return replace(trial, number=number, attempt=attempt, reason=reason), origin.store.collected(id_)
 
 
 def _events(sources: Sequence[Source]) -> list[dict[str, str]]:
     """The guests' troubles of all runs, each once, in the order of their times."""
     events = {
         (each["time"], each["guest"], each["text"]): each
-        for source_ in sources
-        for each in source_.store.events(source_.run.id)
+        for origin in sources
+        for each in origin.store.events(origin.run.id)
     }
     return [events[key] for key in sorted(events)]
 
 
 def _bring(sources: Sequence[Source], work: Path, folders: Sequence[str]) -> None:
     """Copy folders of the work directories that hold files of unique names."""
-    for source_ in sources:
+    for origin in sources:
         for name in folders:
-            if source_.work.resolve() != work.resolve() and (source_.work / name).is_dir():
-                shutil.copytree(source_.work / name, work / name, dirs_exist_ok=True)
+            if origin.work.resolve() != work.resolve() and (origin.work / name).is_dir():
+                shutil.copytree(origin.work / name, work / name, dirs_exist_ok=True)

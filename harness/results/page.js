@@ -54,27 +54,27 @@
     return element;
   };
   const percent = (cell) => {
-    const found = index.intervals[index.passed[cell] + "/" + index.trials[cell]];
-    return found && { low: 100 * found[0], high: 100 * found[1],
-      text: Math.round(100 * found[0]) + " to " + Math.round(100 * found[1]) + " %" };
+    const interval = index.intervals[index.passed[cell] + "/" + index.trials[cell]];
+    return interval && { low: 100 * interval[0], high: 100 * interval[1],
+      text: Math.round(100 * interval[0]) + " to " + Math.round(100 * interval[1]) + " %" };
   };
   const evidence = (cell) => {
-    const found = index.differences[cell];
-    return found && index.passed[cell] + " of " + index.trials[cell] + " passed against " + found[2] + " of " + found[3]
-      + " with " + index.baseline + "; p " + found[0] + ", corrected " + found[1];
+    const difference = index.differences[cell];
+    return difference && index.passed[cell] + " of " + index.trials[cell] + " passed against " + difference[2] + " of " + difference[3]
+      + " with " + index.baseline + "; p " + difference[0] + ", corrected " + difference[1];
   };
   const infraErrors = (cell) => {
-    const found = index.errors[cell];
-    return found && count(found[0], "infrastructure error") + ", " + found[1] + " not repeated";
+    const errors = index.errors[cell];
+    return errors && count(errors[0], "infrastructure error") + ", " + errors[1] + " not repeated";
   };
   const describe = (row, column) => {
     const cell = row.first + column;
-    const said = [row.whole + ", " + index.columns[column].join(", ") + ": " + verdictOf(cell)];
+    const sentences = [row.whole + ", " + index.columns[column].join(", ") + ": " + verdictOf(cell)];
     if (index.trials[cell]) {
-      said.push(index.passed[cell] + " of " + index.trials[cell] + " passed, 95 % interval " + percent(cell).text);
+      sentences.push(index.passed[cell] + " of " + index.trials[cell] + " passed, 95 % interval " + percent(cell).text);
     }
-    said.push(...MARKS.filter((_, bit) => index.marks[cell] & (1 << bit)));
-    return [...said, evidence(cell), infraErrors(cell), index.contradicts[cell]].filter(Boolean).join("; ");
+    sentences.push(...MARKS.filter((_, bit) => index.marks[cell] & (1 << bit)));
+    return [...sentences, evidence(cell), infraErrors(cell), index.contradicts[cell]].filter(Boolean).join("; ");
   };
 
   // The grid draws the rows that are seen and a few more; its focus stays on the grid, which names the active cell.
@@ -269,16 +269,16 @@
     return entry;
   };
   const MOST = 50;
-  const showTrials = (into, data, made, from) => {
-    const added = made.slice(from, from + MOST).map((place) => showTrial(data, place));
+  const showTrials = (into, data, places, from) => {
+    const added = places.slice(from, from + MOST).map((place) => showTrial(data, place));
     into.append(...added);
-    const left = made.length - from - added.length;
+    const left = places.length - from - added.length;
     if (left > 0) {
       const more = make("button", "more", "Show more, " + left + " left");
       more.type = "button";
       more.addEventListener("click", () => {
         more.remove();
-        showTrials(into, data, made, from + MOST);
+        showTrials(into, data, places, from + MOST);
       });
       into.append(more);
     }
@@ -306,11 +306,11 @@
     MARKS.forEach((mark, bit) => {
       if (index.marks[cell] & (1 << bit)) head.append(make("span", "mark", mark));
     });
-    for (const said of [index.contradicts[cell], evidence(cell), infraErrors(cell)].filter(Boolean)) {
-      lines.append(make("p", "", said));
+    for (const sentence of [index.contradicts[cell], evidence(cell), infraErrors(cell)].filter(Boolean)) {
+      lines.append(make("p", "", sentence));
     }
-    for (const [found, title, number, trial, expected] of index.findings[cell] || []) {
-      const kind = TRIAL_VERDICTS[found];
+    for (const [verdict, title, number, trial, expected] of index.findings[cell] || []) {
+      const kind = TRIAL_VERDICTS[verdict];
       const line = make("p", "finding " + kind, make("span", "verdict", sign(kind), kind), " " + number + " times: ",
         make("code", "", index.titles[title]));
       if (index.titles[expected]) line.append(make("span", "soft", " expected: " + index.titles[expected]));
@@ -330,18 +330,18 @@
     if (!dialog.open) dialog.showModal();
     const data = await loadTrials();
     if (opened !== cell) return;
-    const made = data.of.get(cell) || [];
+    const places = data.of.get(cell) || [];
     into.lastChild.remove();
-    if (!made.length) into.append(make("p", "soft", "No trial yet."));
-    const strip = make("p", "strip", ...made.slice(0, 500).map((place) => {
+    if (!places.length) into.append(make("p", "soft", "No trial yet."));
+    const strip = make("p", "strip", ...places.slice(0, 500).map((place) => {
       const verdict = TRIAL_VERDICTS[data.verdict[place]];
       return make("span", verdict, index.signs[verdict]);
     }));
     strip.title = "the trials in the order in which they ended";
     strip.setAttribute("aria-hidden", "true");
-    if (made.length > 1) into.append(strip);
+    if (places.length > 1) into.append(strip);
     // What did not pass comes first.
-    const sorted = [...made.filter((place) => data.verdict[place]), ...made.filter((place) => !data.verdict[place])];
+    const sorted = [...places.filter((place) => data.verdict[place]), ...places.filter((place) => !data.verdict[place])];
     const [first] = showTrials(into, data, sorted, 0);
     if (first) first.open = true;
   };
@@ -365,11 +365,11 @@
   const chips = [...document.querySelectorAll(".chip input")];
   const haystack = (row) => {
     if (row.text === undefined) {
-      const said = [row.whole];
+      const texts = [row.whole];
       for (let cell = row.first; cell < row.first + width; cell += 1) {
-        for (const one of index.findings[cell] || []) said.push(index.titles[one[1]]);
+        for (const finding of index.findings[cell] || []) texts.push(index.titles[finding[1]]);
       }
-      row.text = said.join("\n").toLowerCase();
+      row.text = texts.join("\n").toLowerCase();
     }
     return row.text;
   };
@@ -467,7 +467,7 @@
     grid.focus({ preventScroll: true });
   });
   dialog.addEventListener("close", () => {
-    if (dialog.open) return; // said late: the next cell is open already
+    if (dialog.open) return; // too late: the next cell is open already
     opened = null;
     setAddress("");
   });

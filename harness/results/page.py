@@ -22,10 +22,29 @@ from markupsafe import Markup
 
 from harness.durations import in_words
 from harness.files import written_whole
-from harness.results import lifecycle, words
+from harness.results import lifecycle
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import TRIAL_VERDICTS, Cell, CellVerdict, Matrix
+from harness.results.text import (
+    SHOWN,
+    SIGNS,
+    contradicted_cells,
+    describe_comparisons,
+    describe_contradiction,
+    describe_failed_boots,
+    describe_infra_errors,
+    flatten_facts,
+    group_by_suite,
+    group_causes,
+    is_text,
+    render_count,
+    render_event,
+    render_interval,
+    render_p,
+    shown_stream,
+    visible,
+)
 from harness.trial.diagnostics import SCREEN
 from harness.trial.record import Trial, Verdict
 
@@ -55,7 +74,7 @@ def write(
 ) -> None:
     """Write the page to a file, whole or not at all.
 
-    The trials are read once, one at a time. The page holds at most `words.SHOWN` bytes of each stream of each, fewer
+    The trials are read once, one at a time. The page holds at most `SHOWN` bytes of each stream of each, fewer
     where they are many (see ROOM).
 
     Args:
@@ -91,15 +110,15 @@ def html(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: words.visible(value) if type(value) is str else value,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     environment.filters |= {
         "csp_hash": _csp_hash,
-        "percent": words.percent,
-        "p_value": words.p_value,
+        "percent": render_interval,
+        "p_value": render_p,
         "duration": in_words,
-        "contradiction": words.contradiction,
-        "count": words.count,
+        "contradiction": describe_contradiction,
+        "count": render_count,
     }
     return environment.get_template("page.html.j2").generate(
         matrix=matrix,
@@ -108,26 +127,26 @@ def html(
         style=Markup((folder / "page.css").read_text()),
         script=Markup((folder / "page.js").read_text()),
         when=_when(matrix.run),
-        facts=list(words.facts(matrix.run)),
+        facts=list(flatten_facts(matrix.run)),
         suites=[
             (suite, [(name, matrix.row(place)) for name, place in members])
-            for suite, members in words.suites(matrix).items()
+            for suite, members in group_by_suite(matrix).items()
         ]
         if len(matrix.cells) <= PLAIN
         else None,
         signs=_signs(),
         shares=_shares(matrix),
-        wrong=words.causes(matrix, errors=False),
-        infra=words.causes(matrix, errors=True),
-        infra_errors=words.infra_errors(matrix),
-        failed_boots=words.failed_boots(matrix),
+        wrong=group_causes(matrix, errors=False),
+        infra=group_causes(matrix, errors=True),
+        infra_errors=describe_infra_errors(matrix),
+        failed_boots=describe_failed_boots(matrix),
         claimed=matrix.differences(claimed=True),
         suspected=[] if matrix.most else matrix.differences(claimed=False),
         undecided=matrix.undecided(),
-        expectations=words.expectations(matrix),
-        comparisons=words.comparisons(matrix),
+        expectations=contradicted_cells(matrix),
+        comparisons=describe_comparisons(matrix),
         answer=answer(matrix, cycles, option),
-        events=[words.event(event) for event in matrix.events],
+        events=[render_event(event) for event in matrix.events],
         trial_times=_trial_times(matrix),
         slowest=sorted(
             ((index, cell) for index, cell in enumerate(matrix.cells) if cell.ids),
@@ -160,7 +179,7 @@ def _csp_hash(text: str) -> str:
 def _signs() -> dict[str, str]:
     """U+FE0E asks for the text form of those that some systems draw as coloured pictures otherwise (Unicode's
     emoji-data.txt)."""
-    return {verdict: sign + "\ufe0e" * (sign in "✔✖") for verdict, (sign, _, _) in words.SIGNS.items()}
+    return {verdict: sign + "\ufe0e" * (sign in "✔✖") for verdict, (sign, _, _) in SIGNS.items()}
 
 
 def _when(run: Mapping[str, Any]) -> str:
@@ -224,7 +243,7 @@ def _index(matrix: Matrix) -> dict[str, Any]:
     verdicts = list(CellVerdict)
     return {
         "columns": matrix.columns,
-        "rows": list(words.suites(matrix).items()),
+        "rows": list(group_by_suite(matrix).items()),
         "verdicts": verdicts,
         "signs": _signs(),
         "baseline": matrix.baseline,
@@ -241,15 +260,15 @@ def _index(matrix: Matrix) -> dict[str, Any]:
         "errors": {index: [cell.errors, cell.lost] for index, cell in numbered if cell.errors},
         "differences": {
             index: [
-                words.p_value(each.p),
-                words.p_value(each.p_corrected),
+                render_p(each.p),
+                render_p(each.p_corrected),
                 each.baseline_passed,
                 each.baseline_trials,
             ]
             for index, cell in numbered
             if (each := cell.difference)
         },
-        "contradicts": {index: words.contradiction(cell) for index, cell in numbered if cell.contradicts},
+        "contradicts": {index: describe_contradiction(cell) for index, cell in numbered if cell.contradicts},
         "findings": {
             index: [
                 [TRIAL_VERDICTS.index(each.verdict), title(each.title), each.count, each.trial, title(each.expected)]
@@ -312,7 +331,7 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
     """
     totals = matrix.totals().trials
     number = {True: totals[Verdict.PASS], False: sum(totals.values()) - totals[Verdict.PASS]}
-    most = {key: min(words.SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
+    most = {key: min(SHOWN, max(LEAST, ROOM[key] // (2 * max(1, number[key])))) for key in (True, False)}
     packers = {True: Packer("passed", PACKED[True]), False: Packer("others", PACKED[False])}
     cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}
     signals: dict[str, int] = {}
@@ -369,9 +388,7 @@ def _detail(trial: Trial, collected: Mapping[str, bytes], most: int) -> dict[str
             _stream("stderr", trial.stderr, trial.stderr_total, most),
         ]
         detail["parts"] = [
-            _stream(name, data, len(data), max(LEAST, most // 4))
-            for name, data in collected.items()
-            if words.is_text(name)
+            _stream(name, data, len(data), max(LEAST, most // 4)) for name, data in collected.items() if is_text(name)
         ]
         picture = collected.get(SCREEN, b"")
         if len(picture) <= 4 * most:
@@ -380,5 +397,5 @@ def _detail(trial: Trial, collected: Mapping[str, bytes], most: int) -> dict[str
 
 
 def _stream(name: str, kept: bytes, total: int, most: int) -> list[Any]:
-    shown = words.stream(kept, total, most)
+    shown = shown_stream(kept, total, most)
     return [name, shown.size, shown.gap, shown.parts]

@@ -16,7 +16,7 @@ from harness.trial.record import Trial
 from harness.trial.verdict import judge, suspended
 
 
-def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
+def rejudge_run(store: Store, stored_run: Run) -> list[tuple[Trial, Trial]]:
     """Judge the trials of a stored run again, by today's rules and by what was expected when the run was made.
 
     An infrastructure error stays one, and what was not run stays as it is. A run of before expectations were stored is
@@ -29,10 +29,10 @@ def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
         StoreError: what was expected is not known, or the store cannot be written; nothing has changed then.
     """
     expected: dict[str, Expectation] = {
-        name: Expectation.from_json(stored) for name, stored in run_.plan.expectations.items()
+        name: Expectation.from_json(stored) for name, stored in stored_run.plan.expectations.items()
     }
     changed = []
-    for trial in store.trials(run_.id):
+    for trial in store.trials(stored_run.id):
         if trial.verdict == "error" or trial.reason.startswith(NOT_RUN):
             continue
         if trial.program not in expected:
@@ -40,10 +40,10 @@ def rejudge_run(store: Store, run_: Run) -> list[tuple[Trial, Trial]]:
         verdict = judge(_observed(trial), expected[trial.program], trial.signal)
         # What was collected of a crash is named behind the reason.
         reason = trial.reason if trial.reason.startswith(f"{verdict.reason}; ") else verdict.reason
-        now_ = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
-        if now_ != trial:
-            changed.append((trial, now_))
-    store.judge(now_ for _, now_ in changed)
+        rejudged = replace(trial, verdict=verdict.verdict, reason=reason, signature=verdict.signature)
+        if rejudged != trial:
+            changed.append((trial, rejudged))
+    store.judge(rejudged for _, rejudged in changed)
     return changed
 
 
@@ -57,9 +57,9 @@ def _observed(trial: Trial) -> Observation:
 
 def _expected_by_file(trial: Trial) -> Expectation:
     """What a program's file says today; the path stands in the command that runs the trial again."""
-    source_ = Path(shlex.split(trial.command)[2])
+    source = Path(shlex.split(trial.command)[2])
     try:
-        return read_program(source_).expected
+        return read_program(source).expected
     except ProgramError as error:
         why = "is not stored with the run, and its file tells it no more"
         raise StoreError(f"what was expected of {trial.program} {why}: {error}") from error

@@ -63,10 +63,10 @@ def undecided(pairs: Sequence[tuple[Outcomes, Outcomes]], done: int, most: int) 
     best = [p if sure else min(p, _best(*pair, most - done)) for p, sure, pair in zip(now, claimed, pairs, strict=True)]
     while True:
         can = [p < LEVEL for p in holm(best)]
-        if all(open_ or p == best_ for open_, p, best_ in zip(can, now, best, strict=True)):
-            return [open_ and not sure for open_, sure in zip(can, claimed, strict=True)]
+        if all(is_open or p == best_case for is_open, p, best_case in zip(can, now, best, strict=True)):
+            return [is_open and not sure for is_open, sure in zip(can, claimed, strict=True)]
         # What cannot be claimed gets no more trials, and so helps no other through the correction.
-        best = [best_ if open_ else p for open_, p, best_ in zip(can, now, best, strict=True)]
+        best = [best_case if is_open else p for is_open, p, best_case in zip(can, now, best, strict=True)]
 
 
 def least_rounds(comparisons: int) -> int:

@@ -19,22 +19,22 @@ from harness.results.answer import Paragraph, answer
 from harness.results.compare import CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
-from harness.results.words import (
+from harness.results.text import (
     SIGNS,
-    comparisons,
-    contradiction,
-    count,
-    event,
-    evidence,
-    expectations,
-    failed_boots,
-    findings,
-    infra_errors,
+    contradicted_cells,
+    describe_comparisons,
+    describe_contradiction,
+    describe_evidence,
+    describe_failed_boots,
+    describe_infra_errors,
+    group_by_suite,
     is_text,
-    lines,
+    list_findings,
     one_line,
-    stream,
-    suites,
+    render_count,
+    render_event,
+    shown_stream,
+    stream_lines,
 )
 from harness.trial.record import Trial, Verdict
 
@@ -58,7 +58,7 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
         # A guest is named above the first of its columns only, so that the eye sees where the next one begins.
         grid.add_column(_lines(ascii_only, "" if guest == last_guest else guest, variant), overflow="fold")
         last_guest = guest
-    for suite, members in suites(matrix).items():
+    for suite, members in group_by_suite(matrix).items():
         if suite:
             grid.add_row(Text(_printable(suite, ascii_only), "bold"))
         for name, program in members:
@@ -89,7 +89,7 @@ def print_table(
     if unfinished:
         _copied(console, unfinished, ascii_only)
     console.print(_legend(matrix, ascii_only))
-    wrong = [(cell, finding) for _, cell, finding in findings(matrix, errors=False)]
+    wrong = [(cell, finding) for _, cell, finding in list_findings(matrix, errors=False)]
     if wrong:
         _heading(console, "Not passed")
         for cell, finding in wrong:
@@ -131,9 +131,9 @@ def print_trial(
         ("stderr", trial.stderr, trial.stderr_total),
         *((name, data, len(data)) for name, data in parts.items() if is_text(name)),
     ):
-        shown = stream(kept, total)
+        shown = shown_stream(kept, total)
         _heading(console, f"{_printable(name, ascii_only)} ({shown.size})")
-        for line in lines(shown):
+        for line in stream_lines(shown):
             _copied(console, line, ascii_only)
     if files:
         _heading(console, "Files")
@@ -153,7 +153,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         where = _printable(f" {change.program}, {change.guest}, {change.variant}", ascii_only)
         console.print(head.append(where, "default not bold"), soft_wrap=True)
         ends = f" {arrow} ".join(_counted(counts, ascii_only) for counts in (change.before, change.after))
-        why, *more = change.told()
+        why, *more = change.reasons()
         for line in (f"{ends}: {why}", *more):
             _line(console, line, ascii_only)
     if comparison.changed():
@@ -237,7 +237,7 @@ def column_groups(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list
     table gets one of its own.
     """
     between = 3  # padding, and the line that some boxes draw
-    members = [member for group in suites(matrix).values() for member in group]
+    members = [member for group in group_by_suite(matrix).values() for member in group]
     names = max((cell_len(_printable(member.name, ascii_only)) for member in members), default=0)
     room = width - min(2 + names, width // 2)
     wide = []
@@ -315,31 +315,31 @@ def _print_finding(console: Console, cell: Cell, finding: Finding, option: str, 
 
 
 def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
-    wrong = expectations(matrix)
+    wrong = contradicted_cells(matrix)
     if not wrong and not matrix.expired:
         return
     _heading(console, "Expectations that do not hold")
     for _, cell in wrong:
         _line(console, f"? {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
-        _line(console, contradiction(cell), ascii_only)
+        _line(console, describe_contradiction(cell), ascii_only)
     for sentence in matrix.expired:
         _line(console, f"expired on {sentence}", ascii_only, indent=0)
 
 
 def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> None:
     _heading(console, "Differences")
-    _line(console, comparisons(matrix), ascii_only, indent=0)
+    _line(console, describe_comparisons(matrix), ascii_only, indent=0)
     if not matrix.comparisons:
         return
     claimed = matrix.differences(claimed=True)
     for _, cell, difference in claimed:
         _line(console, f"* {cell.program}, {cell.guest}, {cell.variant}:", ascii_only, indent=0)
-        _line(console, evidence(matrix, cell, difference), ascii_only)
+        _line(console, describe_evidence(matrix, cell, difference), ascii_only)
     if not claimed:
         _line(console, "No difference can be claimed.", ascii_only, indent=0)
     suspected = len(matrix.differences(claimed=False))
     if suspected and not matrix.most:
-        doubtful = f"Not claimed: {count(suspected, 'cell')} with p < 0.05 only before the correction."
+        doubtful = f"Not claimed: {render_count(suspected, 'cell')} with p < 0.05 only before the correction."
         _line(console, doubtful, ascii_only, indent=0)
 
 
@@ -354,17 +354,17 @@ def _print_answer(console: Console, paragraphs: Sequence[Paragraph], ascii_only:
 
 def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: bool) -> None:
     """How many infrastructure errors there were; each guest's troubles, counted, and the first few in full."""
-    sentence = infra_errors(matrix)
+    sentence = describe_infra_errors(matrix)
     if not sentence and not matrix.events:
         return
     _heading(console, "Trouble with guests")
-    for line in filter(None, (sentence, failed_boots(matrix))):
+    for line in filter(None, (sentence, describe_failed_boots(matrix))):
         _line(console, line, ascii_only, indent=0)
     troubles: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for entry in map(event, matrix.events):
+    for entry in map(render_event, matrix.events):
         troubles.setdefault((entry["guest"], entry["kind"]), []).append(entry)
     for (guest, kind), members in sorted(troubles.items()):
-        head = f"{guest or 'harness'}: {kind or 'trouble'}, {count(len(members), 'time')}"
+        head = f"{guest or 'harness'}: {kind or 'trouble'}, {render_count(len(members), 'time')}"
         _line(console, head, ascii_only, indent=0)
         for entry in members[:TOLD]:
             first, *console_lines = entry["text"].splitlines() or [""]
@@ -373,5 +373,5 @@ def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: b
                 _line(console, line.strip(), ascii_only, indent=6)
         if len(members) > TOLD:
             _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
-    for _, cell, finding in findings(matrix, errors=True):
+    for _, cell, finding in list_findings(matrix, errors=True):
         _print_finding(console, cell, finding, option, ascii_only)

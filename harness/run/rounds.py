@@ -49,7 +49,8 @@ def rounds(
     for done in range(most):
         seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
         compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]
-        still = [pair for pair, open_ in zip(pairs, sequential.undecided(compared, done, most), strict=True) if open_]
+        undecided = sequential.undecided(compared, done, most)
+        still = [pair for pair, is_open in zip(pairs, undecided, strict=True) if is_open]
         wanted = {key for pair in still for key in pair}
         if not wanted:
             return

@@ -261,7 +261,7 @@ def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Varian
         with_cores: whether crashes are to leave core files.
     """
     environment = spec.program.env
-    if spec.program.foreign:
+    if spec.program.from_gcc:
         goarch = Target.of(setup.triple).goarch
         environment = {name: value.replace("{goarch}", goarch) for name, value in environment.items()}
     return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **variant.env}

@@ -108,7 +108,7 @@ def test_programs_that_fit_no_target(write):
 
 
 def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
-    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", from_gcc=True)]
     write("other/suite.yaml", "about: x\n")
     for term in ("other", "other/a", "other/*", str(tmp_path / "other")):
         assert select_programs([term], {"other": lambda: listed}) == listed
@@ -142,7 +142,7 @@ def test_selections(write, tmp_path):
 
 def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no folder has its name
-    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", foreign=True)]
+    listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", from_gcc=True)]
     assert select_programs(["other/"], {"other": lambda: listed}) == listed
     assert select_programs(["threads/"]) == select_programs(["threads"])
     with pytest.raises(ProgramError, match=r"no suite, folder or \.go file named thread/; did you mean threads\?"):

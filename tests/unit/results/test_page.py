@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.durations import in_words
-from harness.results import page, words
+from harness.results import page
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
+from harness.results.text import SHOWN, flatten_facts, render_event
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
 from tests import runs
@@ -71,7 +72,7 @@ def test_a_dossier_is_text_and_a_picture():
     shown = page_of(trials, collected=lambda trial: parts if trial == crash else {}).trials()
     ((name, size, _, texts),) = shown[crash]["parts"]
     assert name == "dossier/threads" and size.startswith(f"{2000 * len(runs.HOSTILE):,} bytes, ")
-    assert sum(map(len, texts)) <= words.SHOWN // 4
+    assert sum(map(len, texts)) <= SHOWN // 4
     assert shown[crash]["screen"] == "iVBORw=="
     assert all(one.get("screen", "") == "" for number, one in shown.items() if number != crash)
 
@@ -178,11 +179,11 @@ def test_an_empty_matrix_can_be_shown():
 
 def test_facts_of_the_run_are_flat_lines():
     run = {"versions": {"qemu": "7.2"}, "patches": ["a", "b"], "jobs": 2}
-    assert list(words.facts(run)) == [("versions.qemu", "7.2"), ("patches", "a, b"), ("jobs", "2")]
+    assert list(flatten_facts(run)) == [("versions.qemu", "7.2"), ("patches", "a, b"), ("jobs", "2")]
 
 
 def test_what_is_not_known_of_an_event_is_told_too():
-    assert words.event({"guest": "g", "text": "died", "pid": 7})["text"] == "died; pid: 7"
+    assert render_event({"guest": "g", "text": "died", "pid": 7})["text"] == "died; pid: 7"
 
 
 def test_life_cycles_are_plotted_and_their_names_are_text():

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from harness.results import page as pages
-from harness.results import words
 from harness.results.matrix import build
+from harness.results.text import one_line, visible
 from tests import runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -118,12 +118,12 @@ def show(chromium, some):
 
 def test_nothing_hostile_acts_wherever_it_is_shown(show):
     shown = show(fragment=f"#cell-{4 * len(PROGRAMS)}")
-    assert shown.opened() == words.one_line(HOSTILE.program)
+    assert shown.opened() == one_line(HOSTILE.program)
     for part in shown.locator("#drawer details.part").all():
         part.locator("summary").first.click()
-    outputs = [words.visible(runs.HOSTILE.decode("utf-8", "replace"))] * 4
+    outputs = [visible(runs.HOSTILE.decode("utf-8", "replace"))] * 4
     assert [text.lower() for text in shown.texts("#drawer pre")] == [text.lower() for text in outputs]
-    assert words.one_line(runs.EVIL).lower() in shown.text_content("#drawer").lower()
+    assert one_line(runs.EVIL).lower() in shown.text_content("#drawer").lower()
     assert shown.title() == shown.text_content("h1").split(",")[0] and "owned" not in shown.title()
     assert shown.evaluate("document.querySelectorAll('img[src^=\"x\"], script:not([type])').length") == 1
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", shown.inner_text("body"))

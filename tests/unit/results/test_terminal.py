@@ -8,9 +8,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from harness.guest.pool import FAILED_BOOTS
-from harness.results import page, terminal, words
+from harness.results import page, terminal
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
+from harness.results.text import SHOWN, SIGNS, shown_stream, stream_lines
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
 from harness.trial.record import Trial
@@ -105,7 +106,7 @@ def test_every_column_is_printed_at_every_width(width):
 
 
 def test_signs_differ_in_shape_and_are_one_column_wide():
-    for signs in zip(*((sign, plain) for sign, plain, _ in words.SIGNS.values()), strict=True):
+    for signs in zip(*((sign, plain) for sign, plain, _ in SIGNS.values()), strict=True):
         assert len(set(signs)) == len(signs)
         assert all(cell_len(sign) == 1 for sign in signs)
 
@@ -141,11 +142,11 @@ def test_boots_that_failed_before_one_worked_are_counted_by_all_reports():
 
 def test_long_output_is_cut_in_the_middle_and_says_so():
     kept = b"begin" + b"x" * 200_000 + b"end"
-    shown = words.stream(kept, 1_000_000)
-    assert [len(part) for part in shown.parts] == [words.SHOWN // 2] * 2
+    shown = shown_stream(kept, 1_000_000)
+    assert [len(part) for part in shown.parts] == [SHOWN // 2] * 2
     assert shown.parts[0].startswith("begin") and shown.parts[1].endswith("end")
     assert shown.size == "1,000,000 bytes, 65,536 of them here"
-    first, between, last = words.lines(shown)
+    first, between, last = stream_lines(shown)
     assert between == "[134,472 bytes left out here]"
     assert (first, last) == shown.parts
 
@@ -160,7 +161,7 @@ def test_long_output_is_cut_in_the_middle_and_says_so():
     ],
 )
 def test_a_stream_s_lines_are_as_they_were_and_can_do_nothing(written, lines):
-    assert list(words.lines(words.stream(written, len(written)))) == lines
+    assert list(stream_lines(shown_stream(written, len(written)))) == lines
 
 
 def test_life_cycles_are_counted_and_their_names_are_text():

@@ -77,7 +77,7 @@ class Stream:
     gap: str
 
 
-def stream(kept: bytes, total: int, most: int = SHOWN) -> Stream:
+def shown_stream(kept: bytes, total: int, most: int = SHOWN) -> Stream:
     """A stream to be shown.
 
     Args:
@@ -95,7 +95,7 @@ def stream(kept: bytes, total: int, most: int = SHOWN) -> Stream:
     )
 
 
-def lines(shown: Stream) -> Iterator[str]:
+def stream_lines(shown: Stream) -> Iterator[str]:
     """The lines of a stream for a terminal, its columns as they were, and a line where something is left out."""
     for place, part in enumerate(shown.parts):
         if place:
@@ -125,7 +125,7 @@ def one_line(text: str) -> str:
     return visible(text, kept="")
 
 
-def suites(matrix: Matrix) -> dict[str, list[Member]]:
+def group_by_suite(matrix: Matrix) -> dict[str, list[Member]]:
     """The programs by folder, both in the order of the programs."""
     groups: dict[str, list[Member]] = {}
     for place, program in enumerate(matrix.programs):
@@ -134,7 +134,7 @@ def suites(matrix: Matrix) -> dict[str, list[Member]]:
     return groups
 
 
-def findings(matrix: Matrix, errors: bool) -> list[CellFinding]:
+def list_findings(matrix: Matrix, errors: bool) -> list[CellFinding]:
     """What went wrong by a program's doing, or (errors) by a guest's or the harness's."""
     return [
         CellFinding(index, cell, finding)
@@ -144,41 +144,40 @@ def findings(matrix: Matrix, errors: bool) -> list[CellFinding]:
     ]
 
 
-def causes(matrix: Matrix, errors: bool) -> list[Cause]:
+def group_causes(matrix: Matrix, errors: bool) -> list[Cause]:
     """The same by what was found, that of most trials first."""
-    causes_: dict[tuple[str, str], Cause] = {}
-    for found in findings(matrix, errors):
+    by_title: dict[tuple[str, str], Cause] = {}
+    for found in list_findings(matrix, errors):
         key = found.finding.verdict, found.finding.title
-        cause = causes_.setdefault(key, Cause(*key))
+        cause = by_title.setdefault(key, Cause(*key))
         cause.count += found.finding.count
         cause.cells.append(found)
-    return sorted(causes_.values(), key=lambda cause: -cause.count)
+    return sorted(by_title.values(), key=lambda cause: -cause.count)
 
 
-def expectations(matrix: Matrix) -> list[NumberedCell]:
+def contradicted_cells(matrix: Matrix) -> list[NumberedCell]:
     """Cells that surprise though the configuration has something to say of them."""
     return [numbered for numbered in matrix.surprises() if numbered.cell.contradicts]
 
 
-def contradiction(cell: Cell) -> str:
+def describe_contradiction(cell: Cell) -> str:
     """What is wrong about what the configuration says of a cell."""
     came = f"all {cell.trials} passed" if cell.passed == cell.trials else "it went wrong in another way"
     return f"{came}; expected: {cell.contradicts}"
 
 
-def comparisons(matrix: Matrix) -> str:
+def describe_comparisons(matrix: Matrix) -> str:
     """How many comparisons were made, and whether the trials suffice for any claim."""
     if not matrix.comparisons:
         return "Nothing was compared: no variant besides the baseline has trials where the baseline has."
     if matrix.most:
         return _sequential(matrix, matrix.most)
-    sentence = (
-        f"Fisher's exact test against {matrix.baseline}, Holm's correction for {count(matrix.comparisons, 'cell')}."
-    )
+    cells = render_count(matrix.comparisons, "cell")
+    sentence = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {cells}."
     if matrix.trials_needed:
         sentence += (
-            f" With {count(matrix.comparisons, 'comparison')}, no difference in one program can be significant below"
-            f" {count(matrix.trials_needed, 'trial')} per cell."
+            f" With {render_count(matrix.comparisons, 'comparison')}, no difference in one program can be significant"
+            f" below {render_count(matrix.trials_needed, 'trial')} per cell."
         )
     return sentence
 
@@ -189,60 +188,61 @@ def _sequential(matrix: Matrix, most: int) -> str:
     cells = sum(1 for cell in matrix.cells if cell.trials)
     sentence = (
         f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
-        f" {count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at most"
-        f" {LEVEL:.0%}, for all looks and cells together. {count(spent, 'trial')} instead of {cells * most}."
-        f" Decided: {count(len(matrix.differences(claimed=True)), 'cell')}."
+        f" {render_count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at"
+        f" most {LEVEL:.0%}, for all looks and cells together."
+        f" {render_count(spent, 'trial')} instead of {cells * most}."
+        f" Decided: {render_count(len(matrix.differences(claimed=True)), 'cell')}."
     )
     if left := matrix.undecided():
         counts = [cell.trials for _, cell, _ in left]
         sentence += (
-            f" Not decided: {count(len(left), 'cell')}, after {_range(min(counts), max(counts))}: with at most"
-            f" {count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
+            f" Not decided: {render_count(len(left), 'cell')}, after {_range(min(counts), max(counts))}: with at most"
+            f" {render_count(most, 'trial')} of each cell, no outcome of those left could have made a claim."
         )
     return sentence
 
 
 def _range(least: int, most: int) -> str:
-    return count(most, "trial") if least == most else f"{least} to {most} trials"
+    return render_count(most, "trial") if least == most else f"{least} to {most} trials"
 
 
-def evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
+def describe_evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str:
     """What a difference from the baseline is borne out by: both counts, p, and p corrected."""
     return (
         f"{cell.passed} of {cell.trials} passed against {difference.baseline_passed} of {difference.baseline_trials}"
-        f" with {matrix.baseline}; p {p_value(difference.p)}, corrected {p_value(difference.p_corrected)}"
+        f" with {matrix.baseline}; p {render_p(difference.p)}, corrected {render_p(difference.p_corrected)}"
     )
 
 
-def infra_errors(matrix: Matrix) -> str:
+def describe_infra_errors(matrix: Matrix) -> str:
     """How many trials ended in an infrastructure error, of a guest or the harness, or '' if none."""
     totals = matrix.totals()
     errors = totals.trials[Verdict.ERROR]
     if not errors:
         return ""
     lost = f"{totals.lost} could not be repeated" if totals.lost else "all were repeated"
-    return f"{count(errors, 'infrastructure error')}; {lost}."
+    return f"{render_count(errors, 'infrastructure error')}; {lost}."
 
 
-def failed_boots(matrix: Matrix) -> str:
+def describe_failed_boots(matrix: Matrix) -> str:
     """How many boots failed of guests that booted then, or '' if none."""
     texts = [event["text"] for event in matrix.events if str(event.get("text", "")).startswith(FAILED_BOOTS)]
     failed = sum(int(text.removeprefix(FAILED_BOOTS)) for text in texts)
-    return f"{count(failed, 'boot')} failed before one worked." if failed else ""
+    return f"{render_count(failed, 'boot')} failed before one worked." if failed else ""
 
 
-def facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def flatten_facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """The run's facts as lines: what is nested gets its keys joined by dots."""
     for key, value in run.items():
         if isinstance(value, Mapping):
-            yield from facts(value, f"{above}{key}.")
+            yield from flatten_facts(value, f"{above}{key}.")
         elif isinstance(value, list):
             yield f"{above}{key}", ", ".join(map(str, value))
         else:
             yield f"{above}{key}", str(value)
 
 
-def event(event: Mapping[str, Any]) -> dict[str, str]:
+def render_event(event: Mapping[str, Any]) -> dict[str, str]:
     """An event with the keys that are always shown; all others are told at the end of its text."""
     known = {key: str(event.get(key, "")) for key in ("time", "guest", "kind", "text")}
     others = [f"{key}: {value}" for key, value in event.items() if key not in known]
@@ -250,16 +250,16 @@ def event(event: Mapping[str, Any]) -> dict[str, str]:
     return known
 
 
-def count(number: int, thing: str) -> str:
+def render_count(number: int, thing: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
-def percent(interval: Sequence[float]) -> str:
+def render_interval(interval: Sequence[float]) -> str:
     """An interval of chances."""
     return f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
 
 
-def p_value(p: float) -> str:
+def render_p(p: float) -> str:
     """A p value, three digits of it."""
     return f"{p:.3g}"
