@@ -320,9 +320,9 @@ def options(text: str, suffix: str, source: Source) -> dict[str, str]:
     Returns:
         The options in _KEPT that are set. Without `signed-by`, apt takes the keys that the host trusts for all sources.
     """
-    for uris, suites, apt_options in _stanzas(text) if suffix == ".sources" else _lines(text):
-        if _plain(source.uri) in map(_plain, uris) and source.suite in suites:
-            return {key: value for key, value in apt_options.items() if key in _KEPT}
+    for entry in _stanzas(text) if suffix == ".sources" else _lines(text):
+        if _plain(source.uri) in map(_plain, entry.uris) and source.suite in entry.suites:
+            return {key: value for key, value in entry.options.items() if key in _KEPT}
     return {}
 
 
@@ -330,19 +330,27 @@ def _plain(uri: str) -> str:
     return re.sub(r"/+", "/", uri).rstrip("/")  # indextargets adds a slash at the end, and takes two from file:///
 
 
-def _stanzas(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
+class _Entry(NamedTuple):
+    """An entry of apt's sources (sources.list(5))."""
+
+    uris: list[str]
+    suites: list[str]
+    options: dict[str, str]
+
+
+def _stanzas(text: str) -> Iterable[_Entry]:
     text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
     for block in re.split(r"\n\s*\n", text.strip()):
         fields = dict(re.findall(r"^([^\s:]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE))
-        record = {key.lower(): value.rstrip() for key, value in fields.items()}
+        fields = {key.lower(): value.rstrip() for key, value in fields.items()}
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() != "no":
-            yield fields.get("uris", "").split(), fields.get("suites", "").split(), fields
+            yield _Entry(fields.get("uris", "").split(), fields.get("suites", "").split(), fields)
 
 
-def _lines(text: str) -> Iterable[tuple[list[str], list[str], dict[str, str]]]:
+def _lines(text: str) -> Iterable[_Entry]:
     for apt_options, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
         pairs = (word.partition("=") for word in apt_options.split())
-        yield [uri], [suite], {key.lower(): value for key, _, value in pairs}
+        yield _Entry([uri], [suite], {key.lower(): value for key, _, value in pairs}
 
 
 def stanza(source: Source, kept: Mapping[str, str], architecture: str) -> str:
