@@ -350,7 +350,7 @@ def _stanzas(text: str) -> Iterable[_Entry]:
 def _lines(text: str) -> Iterable[_Entry]:
     for apt_options, uri, suite in re.findall(r"^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", text, re.MULTILINE):
         pairs = (word.partition("=") for word in apt_options.split())
-        yield _Entry([uri], [suite], {key.lower(): value for key, _, value in pairs}
+        yield _Entry([uri], [suite], {key.lower(): value for key, _, value in pairs})
 
 
 def stanza(source: Source, kept: Mapping[str, str], architecture: str) -> str:
