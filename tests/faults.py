@@ -71,7 +71,7 @@ IN_GUEST = {
         "file, _ := os.OpenFile(`/proc/`+itoa(os.Getppid())+`/fd/1`, os.O_WRONLY, 0)\n"
         'file.WriteString("X\\x00\\x00\\x00\\x07exit no")' + WAIT,
         ("error",),
-        "the agent talks nonsense: b'no'",
+        "the agent sent an invalid message: b'no'",
     ),
     "forks-without-end": Fault(sh("b() { b | b & }; b; sleep 1000"), ("hang", "error"), limit=3),
     "eats-memory": Fault(

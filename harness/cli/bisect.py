@@ -107,7 +107,7 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
 @_PATCH
 @WORK
 def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
-    """Go on with a bisect that did not finish, by default the newest."""
+    """Resume a bisect that did not finish, by default the newest."""
     request, number = stored_bisect(paths.work_dir(work), number)
     _bisect(request, number, output, work)
 
@@ -138,6 +138,6 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
             target.write_bytes(story.header().encode(errors="backslashreplace") + done.patch)
             click.echo(f"The patch: {target}")
     except OSError as error:
-        raise HarnessError(f"what was found cannot be written: {error}; all trials are stored") from error
+        raise HarnessError(f"the answer cannot be written: {error}; all trials are stored") from error
     click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}{work_option(work)}")
     sys.exit(done.exit_status)

@@ -209,7 +209,7 @@ def toolchain_build(
         origins += _images_with(name, configuration)[:1]
     if len(origins) + compilers_only != 1:
         raise ConfigError(
-            f"toolchain {name}: its headers and C library are wanted from one of --sysroot, --sysroot-image and --deb"
+            f"toolchain {name}: give its headers and C library by one of --sysroot, --sysroot-image and --deb"
         )
     cache = Cache(paths.cache_dir())
     with Reporter() as report:

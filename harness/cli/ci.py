@@ -25,7 +25,7 @@ from harness.run.shards import MOST_JOBS, Times
 @HTML
 @WORK
 def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
-    """Put runs together as one, and show its matrix.
+    """Merge runs into one, and show its matrix.
 
     \b
     harness merge shard-1 shard-2 shard-3 --work merged
@@ -48,7 +48,7 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
 
 @click.group("ci")
 def ci_() -> None:
-    """Have a matrix made by several jobs."""
+    """Split a matrix over several jobs."""
 
 
 @ci_.command("plan")

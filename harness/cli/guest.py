@@ -30,7 +30,7 @@ from harness.run.prepare import fresh_guest
 @CONF
 @WORK
 def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """A shell in a fresh guest, gone when you leave it."""
+    """Open a shell in a fresh guest, which ends when you leave."""
     configuration = load_work_configuration(conf_files, work)
     configuration.guest(guest)
     with contextlib.ExitStack() as stack:
@@ -54,7 +54,7 @@ def log_in(machine: Machine) -> int:
 
 @click.command("doctor")
 def doctor_() -> None:
-    """Say what is missing on this machine and how to get it.
+    """Report what is missing on this machine and how to get it.
 
     Exit status: 0 `make matrix` would work here, 1 it would fail.
     """

@@ -44,7 +44,7 @@ class ResumingCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for word in args:
             if word.startswith("--resume=-") and not ctx.resilient_parsing:
-                raise HarnessError(f"{word.partition('=')[2]} is no run's number")
+                raise HarnessError(f"{word.partition('=')[2]} is not a run's number")
         return super().parse_args(ctx, args)
 
 
@@ -77,7 +77,7 @@ SELECTION = click.argument(
     shell_complete=complete.selection,
 )
 TRIALS = click.option("--trials", type=COUNT, help="Trials of each cell; the most, if --until-sure. [default: 1; 20]")
-CORES = click.option("--cores", is_flag=True, help="Have crashes leave core files, fetch them, and let gdb read them.")
+CORES = click.option("--cores", is_flag=True, help="Make crashes leave core files, fetch them, and read them with gdb.")
 ISOLATION = click.option(
     "--isolation",
     type=click.Choice(get_args(Isolation)),
@@ -110,7 +110,7 @@ class ReportFile(click.Path):
         """Read it."""
         file = Path(value)
         if not value:
-            raise HarnessError("--html '': an empty word names no file")
+            raise HarnessError("--html '': the file's name is empty")
         if file.is_dir():
             raise HarnessError(f"--html {file}: is a folder")
         if not file.parent.is_dir():

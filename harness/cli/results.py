@@ -163,7 +163,7 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
 @click.argument("number", type=NUMBER, metavar="RUN")
 @WORK
 def rejudge(number: int, work: str | None) -> None:
-    """Judge a stored run again, by today's rules, and say what changed.
+    """Judge a stored run again by today's rules, and list what changed.
 
     What is judged by is what the programs said when the run was made. The matrix, JSON and HTML are made anew.
     """

@@ -124,7 +124,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
     command, sign = config.command or machine.guest.os.halt, config.console or machine.guest.os.halted
     try:
         if not command:
-            raise machine.failure("its description has no halt.command, and its system none that is known")
+            raise machine.failure("its description has no halt.command, and its operating system has no default")
         shell.run("sync")
         with ignored(_log, f"guest {machine.name}: {command}", GuestError):  # the connection may end with the system
             shell.run(command, _SHORT)
@@ -139,7 +139,7 @@ def _stood_still(machine: Machine, still: clock.Deadline, why: str) -> StoodStil
     """What is told of a boot that stands still."""
     last = machine.console.last_lines(1)
     at = f"at `{last[0]}`" if last else "before its console has said a word"
-    seen = machine.failure(f"it stands still {at}: nothing has moved for {still.quiet:.0f} s, and {why}")
+    seen = machine.failure(f"its boot has stalled {at}: no progress for {still.quiet:.0f} s, and {why}")
     return StoodStill(str(seen), seen.console)
 
 

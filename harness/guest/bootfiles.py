@@ -39,7 +39,7 @@ class BootFiles:
         """Raise ImageError if a file is not there or is empty."""
         for path in self.all():
             if path is not None and not (path.is_file() and path.stat().st_size):
-                raise ImageError(f"{path}: is not there or is empty")
+                raise ImageError(f"{path}: missing or empty")
         for path, _ in self.modules:
             if " " in str(path):  # QEMU takes what follows for arguments (its hw/i386/multiboot.c)
                 raise ImageError(f"{path}: QEMU cannot load a Multiboot module from a path with a space in it")

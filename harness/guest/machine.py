@@ -289,11 +289,11 @@ class Machine:
             reason = self.monitor.ended()
         except subprocess.TimeoutExpired as error:
             self.stop()
-            raise GuestError(f"guest {self.name}: QEMU does not end when it is told to") from error
+            raise GuestError(f"guest {self.name}: QEMU does not exit when told to quit") from error
         self._end()
         if status or reason not in ("host-qmp-quit", "guest-shutdown"):
             self.stop()
-            raise GuestError(f"guest {self.name}: QEMU did not end in good order: {reason}, status {status}")
+            raise GuestError(f"guest {self.name}: QEMU did not exit cleanly: {reason}, status {status}")
         overlay = self.folder / "overlay.qcow2"
         return overlay if overlay.exists() else None
 
@@ -314,11 +314,11 @@ class Machine:
         deadline = clock.Deadline(timeout)
         while self.alive() and not (sign and self.console.says(sign)):
             if deadline.passed(self.console.heard):
-                raise self.failure(f"`{command}` has not halted it within {timeout:.0f} s")
+                raise self.failure(f"`{command}` did not halt it within {timeout:.0f} s")
             time.sleep(0.1)
             self.console.poll()
         if crash := next((event for event in self.console.poll() if event.kind in CRASHES), None):
-            raise self.failure(f"it has not halted in good order: {crash}")
+            raise self.failure(f"it did not shut down cleanly: {crash}")
         _log.info("guest %s: halted", self.name)
         return self.switch_off()
 

@@ -57,7 +57,7 @@ class Client:
             The seconds it took from the moment when the connection was open.
 
         Raises:
-            GuestError: it failed, or nothing moved for clock.QUIET.
+            GuestError: it failed, or no progress for clock.QUIET.
         """
         with tempfile.TemporaryDirectory() as folder:
             known, errors = Path(folder) / "known_hosts", Path(folder) / "errors"
@@ -107,9 +107,7 @@ class Client:
                     process.stdin.close()
             self.watch()
             if deadline.passed((at, begun)):
-                raise GuestError(
-                    f"{what}: nothing moved for {deadline.quiet:.0f} s, {at} of {len(data)} bytes were sent"
-                )
+                raise GuestError(f"{what}: no progress for {deadline.quiet:.0f} s, {at} of {len(data)} bytes were sent")
         while process.poll() is None:
             self.watch()
             if deadline.passed(at):

@@ -384,7 +384,7 @@ class Pool:
                 status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
                 if not out.strip().isdigit():
                     why = err.decode(errors="replace").strip() or f"status {status}"
-                    raise GuestError(f"guest {self._name}: what is to prove a restore cannot be started: {why}")
+                    raise GuestError(f"guest {self._name}: the process that proves a restore cannot be started: {why}")
                 guest.shell.close()
                 machine.save(staging)
             except GuestError as error:

@@ -218,7 +218,7 @@ class Shell:
                             return status, bytes(out), bytes(err)
                         if deadline.passed((at, channel.out_window_size, len(out), len(err))):
                             sent = f", {at} of {len(stdin)} bytes were sent" if stdin else ""
-                            raise GuestError(f"{what}: nothing came of it for {deadline.quiet:.0f} s{sent}")
+                            raise GuestError(f"{what}: no progress for {deadline.quiet:.0f} s{sent}")
                         if clock.time() > watched + _TICK:
                             self._watch()
                             watched = clock.time()
@@ -319,7 +319,7 @@ class Agent:
                 except TimeoutError as error:
                     self._watch()
                     if deadline.passed(len(message)):
-                        raise TimeoutError(f"it took nothing for {deadline.quiet:.0f} s") from error
+                        raise TimeoutError(f"it accepted nothing for {deadline.quiet:.0f} s") from error
                     continue
                 if not sent:
                     raise GuestError("the agent: the connection was closed")
@@ -337,11 +337,11 @@ class Agent:
         while (answer := self.receive(clock.time() + _TICK)) is None:
             # What is on its way yet is at most what the guest's SSH server takes before it says that it was read.
             if deadline.passed(self._window()):
-                raise GuestError(f"upload of {path}: for {deadline.quiet:.0f} s nothing more was taken of it")
+                raise GuestError(f"upload of {path}: no progress for {deadline.quiet:.0f} s")
         if answer.type == "F":
             raise GuestError(f"upload of {answer.data.decode(errors='replace')}")
         if answer.type != "W":
-            raise GuestError(f"the agent talks nonsense: {answer.type!r} {answer.data[:100]!r}")
+            raise GuestError(f"the agent sent an invalid message: {answer.type!r} {answer.data[:100]!r}")
         _log.debug("upload of %s by the agent: %d bytes in %.2f s", path, len(data), clock.time() - begun)
 
     def receive(self, deadline: float) -> Message | None:

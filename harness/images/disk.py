@@ -117,7 +117,7 @@ def _unpack_tar(source: Path, expanded: IO[bytes], out: IO[bytes], most: int, te
             assert image is not None  # it is a regular file
             _copy_sparse(image, out, partial(tell, total))
     if not image:
-        raise ImageError(f"{source}: holds no disk image")
+        raise ImageError(f"{source}: contains no disk image")
 
 
 def _copy_sparse(source: IO[bytes], out: IO[bytes], tell: Callable[[], None]) -> None:
@@ -160,7 +160,7 @@ def _logical(file: IO[bytes], extended: int) -> list[Partition]:
         if not links:
             return result
         at = extended + links[0].offset
-    raise ImageError("the image's partition table has no end")
+    raise ImageError("the image's partition table is a loop")
 
 
 def _table(file: IO[bytes], at: int) -> list[Partition]:
@@ -258,7 +258,7 @@ class FileSystem:
                 continue
             links += 1
             if links > 40:
-                raise ImageError(f"the image: {path} is a circle of symbolic links")
+                raise ImageError(f"the image: {path} is a loop of symbolic links")
             short = re.search(r'Fast link dest: "(.*)"', stat)
             target = short[1] if short else self._ask(f"cat {_quote(step)}")
             done = "/" if target.startswith("/") else done

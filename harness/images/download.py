@@ -50,10 +50,10 @@ def checksums(url: str, progress: Callable[[str], None]) -> dict[str, str]:
             for chunk in answer.iter_bytes():
                 text += chunk
                 if len(text) > _LIST:
-                    raise DownloadError(f"{url}: is no list of checksums: it has more than {_LIST} bytes")
+                    raise DownloadError(f"{url}: not a list of checksums: it has more than {_LIST} bytes")
     rows = re.findall(r"^([0-9a-f]{128}) [ *](?:\./)?(\S+)$", text.decode(errors="replace"), re.MULTILINE)
     if not rows:
-        raise DownloadError(f"{url}: is no list of SHA-512 checksums")
+        raise DownloadError(f"{url}: not a list of SHA-512 checksums")
     return {name: digest for digest, name in rows}
 
 

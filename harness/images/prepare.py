@@ -207,7 +207,7 @@ def refresh_keyring(system: disk.FileSystem, recipe: Recipe, progress: Callable[
         keys = debian.package_file(recipe.keyring.package, recipe.keyring.file)
     except (ImageError, ToolMissing) as error:
         _log.warning("no newer %s: %s", recipe.keyring.package, error)
-        progress(f"the image keeps the keys that it has of its archive: {error}")
+        progress(f"the image keeps its archive's old keys: {error}")
         return
     for path in recipe.keyring.targets:
         system.write(path, keys, 0o644)
@@ -246,7 +246,7 @@ def resolve(recipe: Recipe, lock: Path, sha512: str | None, progress: Callable[[
     with tempfile.NamedTemporaryFile("w", dir=lock.parent, delete=False) as new:
         new.write(json.dumps(asdict(pin), indent=1) + "\n")
     Path(new.name).replace(lock)
-    progress(f"{name} is taken from now on; its SHA-512 stands in {lock}")
+    progress(f"{name} is taken from now on; its SHA-512 is recorded in {lock}")
     return pin
 
 
@@ -308,7 +308,7 @@ def _boot(system: disk.FileSystem, recipe: Recipe, out: Path, progress: Callable
         entry = grub.entry(text)
         kernel = _program(system, entry.kernel.path)
         if _MULTIBOOT not in kernel[:_MULTIBOOT_WITHIN] or kernel.startswith(_ELF64):
-            raise ImageError(f"{entry.kernel.path} is no Multiboot kernel of 32 bits")
+            raise ImageError(f"{entry.kernel.path} is not a 32-bit Multiboot kernel")
         modules = [(_program(system, module.path), module) for module in entry.modules]
     except ImageError as error:
         progress(f"the image will be booted by GRUB, since QEMU cannot boot its kernel: {error}")

@@ -101,7 +101,7 @@ def source(name: str, work: Path, others: str = "") -> Source:
         StoreError: there is no such run.
     """
     if not name:
-        raise StoreError("an empty word names no run")
+        raise StoreError("the name of a run is empty")
     path, mark, number = name.rpartition("#")
     if name.isdecimal():
         path, number = str(work), name
@@ -110,7 +110,7 @@ def source(name: str, work: Path, others: str = "") -> Source:
     place = Path(path)
     database = place / "results.sqlite" if place.is_dir() else place
     if not database.is_file():
-        none = "no run has been made here" if name.isdecimal() else f"is no run's number, {others}no work directory"
+        none = "no run has been made here" if name.isdecimal() else f"is not a run's number, {others}no work directory"
         raise StoreError(f"{path}: {none}")
     store = Store(database)
     try:
@@ -163,7 +163,7 @@ def check_together(sources: Sequence[Source]) -> None:
             raise StoreError(f"{origin} was made by an older version, which did not store what it was made of")
         if origin.run.plan.until_sure:
             raise StoreError(
-                f"{origin} was made until it was sure of its own comparisons, and cannot be a part of others"
+                f"{origin} was made with --until-sure, and its trials decide its own comparisons only: it cannot be merged"
             )
     for other in others:
         if different := list(_differences(first.run.plan.to_json(), other.run.plan.to_json())):

@@ -128,9 +128,9 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     if not names and not version:
         return 0
     if not version or not names >= {"runs", "trials", "events"}:
-        raise StoreError(f"{path}: is no database of the harness")
+        raise StoreError(f"{path}: not a database of the harness")
     if version > VERSION:
-        raise StoreError(f"{path}: its tables have version {version}, this harness knows {VERSION}")
+        raise StoreError(f"{path}: its tables have version {version}; this harness supports up to {VERSION}")
     return int(version)
 
 

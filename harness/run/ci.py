@@ -90,7 +90,7 @@ def read_times(path: Path) -> Times:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; `harness ci plan` writes it") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path}: is no file of times that `harness ci plan` wrote") from error
+        raise ConfigError(f"{path}: not a file of times that `harness ci plan` wrote") from error
 
 
 def write_times(path: Path, times: Times) -> None:
@@ -112,7 +112,7 @@ def times_of(source: Path) -> Times:
         return read_times(source)
     database = source / "results.sqlite" if source.is_dir() else source
     if not database.is_file():
-        raise StoreError(f"{source}: is no work directory, results.sqlite or file of times")
+        raise StoreError(f"{source}: not a work directory, a results.sqlite or a file of times")
     return Times(
         {
             sums.cell: (sums.seconds + sums.guests_lost * RESTORE) / sums.trials + AROUND

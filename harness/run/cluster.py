@@ -224,7 +224,9 @@ class Cluster(Executor):
         while worker in self.client.nthreads() and clock.time() < until:
             time.sleep(0.2)
         if not self.client.nthreads():
-            self.results.put(Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left so: {why}")))
+            self.results.put(
+                Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left because: {why}"))
+            )
 
 
 def _local(workers: int) -> LocalCluster:
@@ -273,7 +275,7 @@ def check(address: str, configuration: conf.Configuration, guests: Sequence[str]
             _log.warning("worker %s cannot be used: %s", worker, refusal)
     if refusals and all(refusals.values()):
         worker, refusal = next(iter(refusals.items()))
-        raise HarnessError(f"no worker can have the guests; {worker}: {refusal}")
+        raise HarnessError(f"no worker can start the guests; {worker}: {refusal}")
 
 
 async def _refusal(configuration: conf.Configuration, guests: Sequence[str]) -> str:
@@ -476,7 +478,7 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
                 file.truncate(part[0])
             del self._inbox[order]
             if file_digest(target) != hash_:
-                raise StoreError(f"{name}: the file that came has another SHA-256 than the one that was ordered")
+                raise StoreError(f"{name}: the file received has another SHA-256 than the one requested")
 
     def _listen(self, pool: WorkerPool) -> None:
         """Hand on what a pool reports; a pool without work goes home."""

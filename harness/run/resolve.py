@@ -127,7 +127,7 @@ def _shard_of(resolved: ResolvedRequest, number: int, jobs: int) -> ResolvedRequ
     cut = resolved.cut(jobs)
     part = cut[number - 1]
     if not part.blocks:
-        raise ConfigError(f"shard {number}/{jobs} is empty: there are not so many jobs in these trials")
+        raise ConfigError(f"shard {number}/{jobs} is empty: these trials do not fill so many jobs")
     whole = {
         "numbers": [number],
         "of": jobs,

@@ -26,7 +26,7 @@ def check_decidable(cells: Sequence[TrialSpec], most: int) -> None:
     """Raise ConfigError if a run until it is sure could decide nothing."""
     comparisons = len(_comparisons(cells))
     if not comparisons:
-        raise ConfigError(f"there is nothing to be sure of: no program is run with {BASELINE} and another variant")
+        raise ConfigError(f"nothing to decide: no program is run with {BASELINE} and another variant")
     if most < (least := sequential.least_rounds(comparisons)):
         raise ConfigError(
             f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"

@@ -46,7 +46,7 @@ class Times:
         """Times that were written down. Raises ValueError or TypeError if it is something else."""
         known = {CellKey(str(guest), str(variant), str(program)): float(time) for guest, variant, program, time in rows}
         if not all(0 <= time < math.inf for time in known.values()):
-            raise ValueError("a time must be a number of seconds from 0 on")
+            raise ValueError("a time must be a number of seconds, 0 or more")
         return cls(known)
 
     def of(self, cells: Iterable[CellKey]) -> dict[CellKey, float]:

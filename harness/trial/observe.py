@@ -133,4 +133,4 @@ def _numbers(fields: Sequence[bytes], count: int) -> list[int]:
     try:
         return [int(fields[index]) for index in range(count)]
     except (ValueError, IndexError) as error:
-        raise GuestError(f"the agent talks nonsense: {b' '.join(fields)[:100]!r}") from error
+        raise GuestError(f"the agent sent an invalid message: {b' '.join(fields)[:100]!r}") from error

@@ -171,7 +171,7 @@ def test_workers_that_cannot_have_guests_are_told_of_before_anything_is_built(st
     run = started("harness", *words, XDG_CACHE_HOME=str(tmp_path / "cache"))
     out, _ = run.communicate(timeout=120)
     assert run.returncode == 2, out
-    assert "no worker can have the guests; tcp://127.0.0.1:" in out and "no qemu-system-none on this machine" in out
+    assert "no worker can start the guests; tcp://127.0.0.1:" in out and "no qemu-system-none on this machine" in out
     assert not (tmp_path / "cache" / "harness" / "images").exists() and not (tmp_path / "work").exists()
 
 

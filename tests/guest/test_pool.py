@@ -375,10 +375,10 @@ def test_a_boot_that_stands_still_is_tried_once_the_other_way(tmp_path, cache, w
     files = find_boot_files(NAME, configuration, lambda text: None)
     files = replace(files, disk=bootable, append="console=ttyS0 rdinit=/bin/busybox -- sleep 9999")
     pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, told.append)
-    with pytest.raises(GuestError, match="stands still at `disk`: nothing has moved for 15 s"):
+    with pytest.raises(GuestError, match="its boot has stalled at `disk`: no progress for 15 s"):
         pool.fresh(tmp_path / "guest", lambda text: None)
     (first,) = told
-    assert re.match(r"guest linux-i386: it stands still at `\[.*`: nothing has moved for 15 s", first), first
+    assert re.match(r"guest linux-i386: its boot has stalled at `\[.*`: no progress for 15 s", first), first
     assert first.endswith("It is booted once more, by the boot loader on its disk.")
 
 
@@ -389,13 +389,13 @@ def test_a_boot_that_stood_still_and_then_worked_is_counted(guest_of, monkeypatc
         """As wait, but the first boot stands still."""
         waited.append(machine.files)
         if len(waited) == 1:
-            raise boot.StoodStill("it stands still at `start ext2fs:`")
+            raise boot.StoodStill("its boot has stalled at `start ext2fs:`")
         return wait(machine)
 
     monkeypatch.setattr(boot, "wait", wait_)
     got, said, trouble = guest_of({}, failed_boots=1, memory=536)
     assert said == ["booting", "booting", "saving", "restoring"] and ask(got, "uname -s") == "Linux"
-    assert trouble == ["it stands still at `start ext2fs:`\nIt is booted once more.", f"{FAILED_BOOTS}2"]
+    assert trouble == ["its boot has stalled at `start ext2fs:`\nIt is booted once more.", f"{FAILED_BOOTS}2"]
     assert waited[0] == waited[1], "there is no boot loader on its disk"
 
 

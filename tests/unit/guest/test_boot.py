@@ -101,14 +101,14 @@ def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest)
         (
             {"console": "ready"},
             "start ext2fs:",
-            "it stands still at `start ext2fs:`: nothing has moved for 60 s, and its",
+            "its boot has stalled at `start ext2fs:`: no progress for 60 s, and its",
         ),
         (
             {},
             "one\nstart pci-arbiter:\n",
-            "it stands still at `start pci-arbiter:`: nothing has moved for 60 s, and no",
+            "its boot has stalled at `start pci-arbiter:`: no progress for 60 s, and no",
         ),
-        ({"console": "ready"}, "", "it stands still before its console has said a word"),
+        ({"console": "ready"}, "", "its boot has stalled before its console has said a word"),
         ({"timeout": "90s"}, "", "not ready within 90 s: no answer"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
 )
 def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_up):
     got, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
-    assert got == "shell" if comes_up else got.startswith("it stands still at `fsck`")
+    assert got == "shell" if comes_up else got.startswith("its boot has stalled at `fsck`")
 
 
 def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):

@@ -127,5 +127,5 @@ def test_an_upload_may_take_longer_than_nothing_may_move(shell_of):
 
 
 def test_an_upload_that_nobody_takes_ends(shell_of):
-    with pytest.raises(GuestError, match=r"^`command`: nothing came of it for 2 s, \d+ of 2097152 bytes were sent$"):
+    with pytest.raises(GuestError, match=r"^`command`: no progress for 2 s, \d+ of 2097152 bytes were sent$"):
         shell_of(lambda channel: None).run("command", 2.0, bytes(2 << 20))

@@ -69,7 +69,7 @@ def judged(verdicts, *entries, signature="panic: no", day=DAY):
 def test_what_is_a_surprise(verdicts, entries, surprise):
     made = judged(verdicts.split(), *entries)
     assert made.cells[0].surprise == surprise
-    assert made.totals()["surprises"] == surprise
+    assert made.totals().surprises == surprise
 
 
 def test_an_entry_counts_to_its_last_day_and_is_told_of_after_it():

@@ -161,7 +161,7 @@ def test_markdown_shows_what_matters_first(matrix):
         texts.index(name) for name in ("Differences", "Expectations that do not hold", "Not passed") if name in texts
     ]
     assert heads == sorted(heads) and len(heads) >= 2
-    assert texts[0].endswith(f"cells pass, {matrix.totals()['surprises']} surprises")
+    assert texts[0].endswith(f"cells pass, {matrix.totals().surprises} surprises")
     rows = [line for line in text.splitlines() if line.startswith("| suite-")]
     assert len(rows) == len(PROGRAMS) and "known" in rows[0] and "✖ crash 0/8" in rows[0]
     assert "table_open" in kinds and "html_inline" not in kinds

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import StoreError
-from harness.results.matrix import CELL_VERDICTS, TRIAL_VERDICTS, build
+from harness.results.matrix import TRIAL_VERDICTS, CellVerdict, build
 from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
 from harness.trial.record import JUDGED, Trial
 
@@ -103,8 +103,8 @@ def test_a_cell_counts_every_trial_once(verdicts):
     assert cell.trials == sum(verdict in JUDGED for verdict in verdicts)
     assert sum(finding.count for finding in cell.findings) == len(verdicts) - cell.passed
     assert (cell.interval is None) == (cell.trials == 0)
-    assert cell.verdict in CELL_VERDICTS
-    assert sum(matrix.totals()["cells"].values()) == len(matrix.cells)
+    assert cell.verdict in CellVerdict
+    assert sum(matrix.totals().cells.values()) == len(matrix.cells)
 
 
 def test_two_ways_to_go_wrong_are_flaky():

@@ -268,7 +268,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("none", "none: is no run's number, no work"),
+        ("none", "none: is not a run's number, no work"),
         ("7", "no run has been made here"),
         ("{}#9", "there is no run 9"),
         ("{}/x", "no work directory"),

@@ -73,7 +73,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path, version):
         db.execute(f"PRAGMA user_version={version}")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"app.sqlite: is no database of the harness$"):
+    with pytest.raises(StoreError, match=r"app.sqlite: not a database of the harness$"):
         Store(path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["app.sqlite"]
 
@@ -100,7 +100,7 @@ def test_results_where_nothing_can_be_written_are_read(tmp_path):
 def test_locked_results_are_not_read_past_the_lock(tmp_path, monkeypatch):
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *where, **how: connect(*where, **{**how, "timeout": 0.1}))
-    Store(tmp_path / "r.sqlite")._db.close()
+    Store(tmp_path / "r.sqlite").db.close()
     other = connect(tmp_path / "r.sqlite", isolation_level=None)
     other.execute("PRAGMA locking_mode=EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")

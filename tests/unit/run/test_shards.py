@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.cli.app import main
 from harness.errors import ConfigError, StoreError
 from harness.programs.header import read_program
-from harness.programs.model import TrialSpec
+from harness.programs.model import CellKey, TrialSpec
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import ci, shards
@@ -80,7 +80,7 @@ def test_a_job_that_would_only_boot_is_empty():
 
 def test_a_shard_holds_its_trials_with_every_variant(write):
     program = read_program(write("s/0.go", "package main\n"))
-    first, second = shards.cut([("g0", variant, "s/0") for variant in VARIANTS], 4, Times(), 2)
+    first, second = shards.cut([CellKey("g0", variant, "s/0") for variant in VARIANTS], 4, Times(), 2)
     for number in range(1, 5):
         has = {variant: first.has(TrialSpec("g0", variant, program, number)) for variant in VARIANTS}
         assert set(has.values()) == {number <= 2}
@@ -89,10 +89,12 @@ def test_a_shard_holds_its_trials_with_every_variant(write):
 
 
 def test_what_is_not_known_is_the_median_of_its_suite_on_its_guest():
-    known = {("g", "v", f"s/{n}"): float(n) for n in (1, 2, 9)} | {("g", "v", "t/1"): 50.0}
-    of = Times(known).of([("g", "v", "s/1"), ("g", "v", "s/x"), ("g", "v", "u/x"), ("h", "v", "s/x")])
+    known = {CellKey("g", "v", f"s/{n}"): float(n) for n in (1, 2, 9)} | {CellKey("g", "v", "t/1"): 50.0}
+    of = Times(known).of(
+        [CellKey("g", "v", "s/1"), CellKey("g", "v", "s/x"), CellKey("g", "v", "u/x"), CellKey("h", "v", "s/x")]
+    )
     assert list(of.values()) == [1.0, 2.0, 5.5, 5.5]
-    assert set(Times().of([("g", "v", "s/x")]).values()) == {shards.UNKNOWN}
+    assert set(Times().of([CellKey("g", "v", "s/x")]).values()) == {shards.UNKNOWN}
 
 
 def call(*words):
@@ -164,7 +166,7 @@ def test_github_s_limit():
         (("run", "--shard", "1/2", "--until-sure"), "it cannot be cut"),
         (("run", "--resume", "--shard", "1/2"), "shard cannot be changed"),
         (("ci", "plan", "--jobs", "2", "--from", "."), "--from and --times belong together"),
-        (("ci", "plan", "--jobs", "2", "--from", "none", "--times", "x"), "none: is no work directory"),
+        (("ci", "plan", "--jobs", "2", "--from", "none", "--times", "x"), "none: not a work directory"),
         (("ci", "plan", "threds", "--jobs", "2"), "did you mean threads?"),
     ],
 )
