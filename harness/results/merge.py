@@ -162,9 +162,7 @@ def check_together(sources: Sequence[Source]) -> None:
         if origin.run.plan.origin is None or origin.run.plan.request is None:
             raise StoreError(f"{origin} was made by an older version, which did not store what it was made of")
         if origin.run.plan.until_sure:
-            raise StoreError(
-                f"{origin} was made with --until-sure, and its trials decide its own comparisons only: it cannot be merged"
-            )
+            raise StoreError(f"{origin} was made with --until-sure: its trials decide its own comparisons only")
     for other in others:
         if different := list(_differences(first.run.plan.to_json(), other.run.plan.to_json())):
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -224,9 +224,8 @@ class Cluster(Executor):
         while worker in self.client.nthreads() and clock.time() < until:
             time.sleep(0.2)
         if not self.client.nthreads():
-            self.results.put(
-                Outcome(failure=GuestError(f"no worker is left; the last one, {worker}, left because: {why}"))
-            )
+            failure = GuestError(f"no worker is left; the last one, {worker}, left because: {why}")
+            self.results.put(Outcome(failure=failure))
 
 
 def _local(workers: int) -> LocalCluster:

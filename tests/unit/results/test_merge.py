@@ -197,7 +197,7 @@ def test_runs_that_cannot_be_parts(tmp_path):
     sure, old = plan_of(GUESTS, PROGRAMS), plan_of(GUESTS, PROGRAMS)
     sure["request"]["until_sure"] = True
     del old["origin"]
-    for plan, said in [(sure, "until it was sure"), (old, "an older version")]:
+    for plan, said in [(sure, "made with --until-sure"), (old, "an older version")]:
         folder = made(tmp_path / said.split()[0], [], plan)
         with pytest.raises(StoreError, match=said):
             merged([folder], tmp_path / "merged")

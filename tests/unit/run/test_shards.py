@@ -25,7 +25,7 @@ VARIANTS = ("pristine", "other")
 
 
 def cells_of(guests, programs):
-    return [(f"g{g}", variant, f"s/{p}") for p in range(programs) for g in range(guests) for variant in VARIANTS]
+    return [CellKey(f"g{g}", variant, f"s/{p}") for p in range(programs) for g in range(guests) for variant in VARIANTS]
 
 
 def trials_of(shard):
