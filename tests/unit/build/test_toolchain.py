@@ -242,7 +242,7 @@ def test_a_wrong_toolchain_is_refused(own, tmp_path):
     ("arguments", "message"),
     [
         (("hurd-i386",), "give its headers and C library by one of --sysroot, --sysroot-image and --deb"),
-        (("hurd-i386", "--deb", "a", "--sysroot", "b"), "from one of"),
+        (("hurd-i386", "--deb", "a", "--sysroot", "b"), "by one of"),
         (("hurd-i386", "--sysroot-image", "a?offset=x"), "the offset must be a number of bytes"),
         (("linux-i386", "--compilers-only"), "its description has no `build:`"),
         (("hurd",), "no toolchain named hurd; did you mean hurd-i386?"),

@@ -122,7 +122,7 @@ def test_zeros_are_not_held_in_memory(tmp_path: Path) -> None:
 )
 def test_an_archive_of_anything_else_is_refused(tmp_path: Path, members: list[tuple[str, bytes]]) -> None:
     source = pack(tmp_path / "x.tar.xz", *members)
-    with pytest.raises(ImageError, match=r"x\.tar\.xz: holds "):
+    with pytest.raises(ImageError, match=r"x\.tar\.xz: (?:holds|contains) "):
         disk.unpack(source, tmp_path / "out", MIB, say_nothing)
     assert not (tmp_path.parent / "x.img").exists()
 
@@ -254,8 +254,8 @@ def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> No
         (table(), "no partition of type 0x83"),
         (table((0x83, 1, 8)), "cut short: 4096 bytes"),
         (table((0x05, 9, 8)), "no partition table"),
-        (table((0x05, 1, 8)) + table((0x05, 0, 8)), "has no end"),
-        (table((0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)), "has no end"),
+        (table((0x05, 1, 8)) + table((0x05, 0, 8)), "is a loop"),
+        (table((0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)) + table((0x83, 1, 1), (0x05, 1, 8)), "is a loop"),
     ],
 )
 def test_a_wrong_partition_table_is_said(tmp_path: Path, data: bytes, words: str) -> None:
@@ -311,7 +311,7 @@ def test_what_is_there(system: FileSystem) -> None:
 def test_what_cannot_be_read_is_said(system: FileSystem, path: str) -> None:
     with pytest.raises(ImageError, match=f"the image has no file {path}"):
         system.read(path)
-    with pytest.raises(ImageError, match="/loop is a circle"):
+    with pytest.raises(ImageError, match="/loop is a loop"):
         system.read("/loop")
 
 

@@ -257,5 +257,5 @@ def test_checksums(server: Server) -> None:
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\xff\0", bytes(3_000_000)])
 def test_what_is_no_list_of_checksums_is_refused(server: Server, data: bytes) -> None:
     server.data = data
-    with pytest.raises(DownloadError, match="no list of"):
+    with pytest.raises(DownloadError, match="not a list of"):
         download.checksums(server.url, lambda _: None)

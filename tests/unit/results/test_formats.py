@@ -20,6 +20,7 @@ from harness.errors import StoreError
 from harness.results import formats
 from harness.results.expected import Entry
 from harness.results.matrix import Matrix, build
+from harness.results.text import one_line
 from harness.trial.record import JUDGED
 from tests import runs
 
@@ -142,7 +143,7 @@ def rendered(text):
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_hostile_text_in_markdown_is_text(said):
-    shown = formats.words.one_line(said)
+    shown = one_line(said)
     if not shown.strip() or shown != shown.strip():
         return
     places = [("", ""), ("- ", ""), ("- x: ", "; y")]

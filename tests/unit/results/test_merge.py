@@ -22,7 +22,7 @@ from harness.trial.record import Trial
 
 GUESTS, VARIANTS, PROGRAMS = ["g1", "g2"], ["pristine", "other"], [f"s/p{n}" for n in range(6)]
 TRIALS = 4
-CELLS = [(guest, variant, program) for program in PROGRAMS for guest in GUESTS for variant in VARIANTS]
+CELLS = [CellKey(guest, variant, program) for program in PROGRAMS for guest in GUESTS for variant in VARIANTS]
 
 
 def plan_of(guests, programs, shard=None):

@@ -174,5 +174,5 @@ def test_what_cannot_be_decided_is_refused():
     check_decidable(both, least_rounds(3))
     with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
         check_decidable(both, least_rounds(3) - 1)
-    with pytest.raises(ConfigError, match="nothing to be sure of"):
+    with pytest.raises(ConfigError, match="nothing to decide"):
         check_decidable([slot for slot in both if slot.variant == "other"], 20)

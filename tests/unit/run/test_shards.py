@@ -187,7 +187,7 @@ def test_bad_input(words, said, tmp_path, monkeypatch):
     ],
 )
 def test_a_file_of_times_that_is_none(write, text):
-    with pytest.raises(ConfigError, match="is no file of times"):
+    with pytest.raises(ConfigError, match="not a file of times"):
         ci.read_times(write("t.json", text))
 
 
