@@ -378,7 +378,7 @@ def test_a_password_is_taken_away_and_given_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"kernel": bytes(9000)}, "gnumach-1.8-486.gz is no Multiboot kernel"),
+        ({"kernel": bytes(9000)}, "gnumach-1.8-486.gz is not a 32-bit Multiboot kernel"),
         ({"kernel": b"\x7fELF\x02" + KERNEL}, "not a 32-bit Multiboot kernel"),
         ({"without": "hurd/acpi.static"}, "no file /hurd/acpi.static"),
         ({"grub": "multiboot $x\n"}, "cannot be read without GRUB"),

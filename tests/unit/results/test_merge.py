@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from harness.cli.app import main
 from harness.errors import StoreError
 from harness.guest.workspace import SCREENS
+from harness.programs.model import CellKey
 from harness.results import merge as merging
 from harness.results.load import load_matrix
 from harness.results.plan import RunPlan
