@@ -100,9 +100,9 @@ class Series:
         self.units: list[Unit] = []
         self._parts: list[_Part] = []
         for number, patch in enumerate(series):
-            prefix = f"{patch.path.name}: " if len(series) > 1 else ""
+            prefix = f"{patch.label}: " if len(series) > 1 else ""
             state, _ = self._apply(range(len(self._parts)))
-            for file in PatchSet(patch.text.decode("utf-8")):
+            for file in PatchSet(patch.text.decode("utf-8", "surrogateescape")):
                 for part, unit in self._split(number, file, state, prefix, blocks):
                     self._parts.append(part)
                     self.units.append(unit)
@@ -248,10 +248,12 @@ def split(series: Sequence[Patch], source: Path, baseline: Sequence[Patch] = (),
 
 def _check(patch: Patch) -> None:
     """Raise PatchError if a patch renames or copies files or changes their modes, which is in no hunk."""
-    header = re.search(rb"^(rename|copy) (from|to) |^(old|new) mode ", patch.text, re.MULTILINE)
-    if header:
-        what = "changes a file's mode" if header[3] else f"{header[1].decode()}s files".replace("copys", "copies")
-        raise PatchError(f"patch {patch.path}: {what}, which cannot be split; make it with git diff --no-renames")
+    for change in patch.changes:
+        what = "renames" if change.renamed else "copies" if change.copied else ""
+        if change.old and change.new and change.mode:
+            what = "changes the mode of"
+        if what:
+            raise PatchError(f"{patch} {what} {change.old}, which cannot be split; make it with git diff --no-renames")
 
 
 def _read(path: Path) -> str | None:

@@ -68,7 +68,7 @@ def prepare_bisect(request: BisectRequest) -> PreparedBisect:
         override = {guest.toolchain: {"source": str(unpacked)}}
         units = commits
     else:
-        series = [patches.read(file) for file in request.files]
+        series = [patch for file in request.files for patch in patches.read(file)]
         units = hunks.split(series, source.unpack(tools, cache), base, request.blocks)
     return PreparedBisect(units, BisectVariants(request, baseline, units, override))
 

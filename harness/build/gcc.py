@@ -152,11 +152,27 @@ def build(
     return Built(folder, root)
 
 
-def find_source(config: conf.Toolchain) -> Path:
-    """The archive of GCC's source. Raises ToolMissing if it or another input of the build is not installed."""
+def source_archive(config: conf.Toolchain) -> Path:
+    """The archive of the source that a toolchain is built from. Raises ToolMissing if it is not installed."""
     majors = [config.gcc] if config.gcc else GCC_VERSIONS
     archive = next((archive for major in majors if (archive := packages.gcc_source(major))), None)
-    missing = [] if archive else [f"gcc-{config.gcc or min(GCC_VERSIONS)}-source"]
+    if archive is None:
+        raise ToolMissing(f"GCC's source is not installed (Debian package {_source_package(config)})")
+    return archive
+
+
+def _source_package(config: conf.Toolchain) -> str:
+    return f"gcc-{config.gcc or min(GCC_VERSIONS)}-source"
+
+
+def find_source(config: conf.Toolchain) -> Path:
+    """The archive of GCC's source. Raises ToolMissing if it or another input of the build is not installed."""
+    missing, archive = [], None
+    try:
+        archive = source_archive(config)
+    except ToolMissing as error:
+        _log.info("%s", error)
+        missing.append(_source_package(config))
     if not all(host.find(f"{config.triple}-{tool}") for tool in _BINUTILS):
         missing.append(f"binutils-{config.triple}")
     missing += [program for program in ("g++", "make", "patch") if host.find(program) is None]

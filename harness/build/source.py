@@ -68,6 +68,11 @@ def unpack(toolchain: Toolchain, cache: Cache) -> Path:
         if not (source / "libgo" / "configure").is_file():
             raise BuildError(f"{source} is not GCC's source: it has no libgo/configure")
         return source
+    return unpack_archive(source, cache)
+
+
+def unpack_archive(source: Path, cache: Cache) -> Path:
+    """The same of an archive. Raises BuildError if it is not GCC's source."""
     key = digest({"archive": digest_of(source), "parts": PARTS})
 
     def build(staging: Path) -> None:

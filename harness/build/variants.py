@@ -88,11 +88,11 @@ def read_variants(
     read_patch, read_tree = cached(patches.read), cached(worktree.difference)
     variants = {}
     for name, config in configs.items():
-        series = [read_patch(file) for file in configuration.patches(name)]
+        series = [patch for file in configuration.patches(name) for patch in read_patch(file)]
         if tree := configuration.tree(name):
             series.append(read_tree(tree))
         if config.trace:
-            series.append(read_patch(TRACE_PATCH))
+            series += read_patch(TRACE_PATCH)
         recipe = libgo.Recipe(tuple(series), tuple(config.configure), tuple(config.flags), config.prebuilt)
         variants[name] = LibgoVariant(name, config, recipe)
     return variants

@@ -79,7 +79,7 @@ def _fill(staging: Path, name: str, about: str, source: Path, applied: Sequence[
     git(staging, "tag", _BASE)
     for patch in applied:
         patches.apply(patch, staging)
-        _commit(staging, patch.path.name)
+        _commit(staging, patch.label)
     text = yaml.safe_dump({"variants": {name: {"about": about, "tree": "./"}}}, sort_keys=False, width=200)
     (staging / "variant.yaml").write_text(f"# Made by `harness variant new`; remove this folder to drop it.\n{text}")
     staging.chmod(0o755)
@@ -108,7 +108,8 @@ def difference(folder: Path) -> Patch:
     text = git(folder, *arguments, _BASE)
     if not text:
         raise PatchError(f"{folder} has no edits yet")
-    return patches.parse(text, folder)
+    (patch,) = patches.parse(text, folder)
+    return patch
 
 
 def _commit(folder: Path, message: str) -> None:

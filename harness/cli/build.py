@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import conf, paths
-from harness.build import gcc, sysroot, toolchain, worktree
+from harness.build import gcc, patches, sysroot, toolchain, worktree
+from harness.build.applicability import check_sources
+from harness.build.diffs import Change
+from harness.build.patches import Patch
 from harness.build.variants import build_variants, gcc_source, new_variant, read_variants
 from harness.cache import Cache
 from harness.cli import complete
 from harness.cli.options import CONF, TOOLCHAIN, WORK
 from harness.cli.output import load_work_configuration, write_bytes
 from harness.conf.load import BASELINE
-from harness.errors import BuildError, ConfigError, HarnessError, ToolMissing
+from harness.errors import BuildError, ConfigError, HarnessError, PatchError, ToolMissing
 from harness.images import image as images
 from harness.programs import gcc_suites
 from harness.programs.select import find_suite, own_suites, select_programs
@@ -93,7 +97,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
 
 @click.group()
 def variant() -> None:
-    """libgo variants: list, try an idea, make its patch."""
+    """libgo variants: list, check patches, try an idea, make its patch."""
 
 
 @variant.command("list")
@@ -155,6 +159,52 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
         output.write_bytes(text)
     except OSError as error:
         raise HarnessError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+@variant.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="PATCH...", type=click.Path(path_type=Path, allow_dash=True))
+@CONF
+@WORK
+def variant_check(files: tuple[Path, ...], conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Say what patches are, which files they touch, and to which sources they apply.
+
+    PATCH is a diff, a mail, an mbox, quilt's series file, a folder of patches, or - for standard input. They are
+    applied one after the other. Exit status: 0 they apply to the source of some toolchain, 2 they apply to none, or
+    cannot be used.
+    """
+    series = [patch for file in files for patch in _read_patches(file)]
+    for patch in series:
+        click.echo(f"{patch.label}{f', {patch.form}' if patch.form else ''}: {patch.subject or 'no subject'}")
+        for change in patch.changes:
+            click.echo(f"  {_describe_change(patch, change)}")
+    configuration = load_work_configuration(conf_files, work)
+    with Reporter() as report:
+        report.step("patches", "trying them on the toolchains' sources")
+        checks, missing = check_sources(series, configuration, Cache(paths.cache_dir()))
+    for check in checks:
+        verdict = "does not apply to" if check.failure else "applies to"
+        click.echo(f"{verdict} GCC {check.gcc} ({', '.join(check.toolchains)})")
+    if missing:
+        click.echo(f"not tried: {', '.join(missing)}; `harness toolchain list` says why")
+    if not checks:
+        raise ToolMissing("there is no source to try the patches on")
+    if all(check.failure for check in checks):
+        raise PatchError("; ".join(dict.fromkeys(check.failure for check in checks)))
+
+
+def _read_patches(file: Path) -> tuple[Patch, ...]:
+    if str(file) == "-":
+        return patches.parse(sys.stdin.buffer.read(), Path("standard input"))
+    return patches.read(file)
+
+
+def _describe_change(patch: Patch, change: Change) -> str:
+    name = patch.named(change.name)
+    if change.renamed or change.copied:
+        name = f"{patch.named(change.old)}, {'renamed to' if change.renamed else 'copied to'} {name}"
+    what = ", new" if not change.old else ", removed" if not change.new else ""
+    mode = f", mode {change.mode}" if change.mode and change.old and change.new else ""
+    return f"{name}  +{change.count('+')} -{change.count('-')}{what}{mode}"
 
 
 @click.group("toolchain")

@@ -123,7 +123,7 @@ def _versions(
     }
     images = {name: image.find(guest.image) for name, guest in guests.items() if guest.image}
     patches = {
-        name: [f"{patch.path.name} {patch.key}" for patch in resolved.variants[name].recipe.patches]
+        name: [f"{patch.label} {patch.key}" for patch in resolved.variants[name].recipe.patches]
         for name in resolved.request.variants
     }
     return {

@@ -29,7 +29,7 @@ def series(folder, base, *texts, blocks=False):
     source.write_text("".join(f"{line}\n" for line in base))
     parsed = []
     for number, (before, after) in enumerate(zip([base, *texts], texts, strict=False)):
-        parsed.append(patches.parse(difference(before, after).encode(), Path(f"{number}.patch")))
+        parsed += patches.parse(difference(before, after).encode(), Path(f"{number}.patch"))
     return hunks.split(parsed, folder / "gcc", blocks=blocks)
 
 
@@ -95,20 +95,20 @@ def test_new_and_removed_files_and_ends_without_newline(write, tmp_path):
         "--- a/libgo/old.c\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-one\n-two\n\\ No newline at end of file\n"
         "--- a/libgo/end.c\n+++ b/libgo/end.c\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n+two\n"
     )
-    parts = hunks.split([patches.parse(text.encode(), Path("p.patch"))], tmp_path / "gcc")
+    parts = hunks.split(patches.parse(text.encode(), Path("p.patch")), tmp_path / "gcc")
     assert parts.needs == set()
     assert parts.compose({0, 1, 2}).decode() == (
         "--- a/libgo/end.c\n+++ b/libgo/end.c\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n+two\n"
         "--- /dev/null\n+++ b/libgo/new.c\n@@ -0,0 +1,2 @@\n+a\n+b\n\\ No newline at end of file\n"
         "--- a/libgo/old.c\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-one\n-two\n\\ No newline at end of file\n"
     )
-    patches.apply(patches.parse(parts.compose({1}), Path("one.patch")), tmp_path / "gcc")
+    patches.apply(*patches.parse(parts.compose({1}), Path("one.patch")), tmp_path / "gcc")
     assert not (tmp_path / "gcc/libgo/old.c").exists() and (tmp_path / "gcc/libgo/end.c").read_text() == "one\ntwo"
 
 
 def test_a_patch_made_elsewhere_in_the_file_is_found(write, tmp_path):
     write(f"gcc/{FILE}", "".join(f"{line}\n" for line in ["above"] * 7 + LINES))
-    patch = patches.parse(difference(LINES, changed(5, 25)).encode(), Path("p.patch"))
+    (patch,) = patches.parse(difference(LINES, changed(5, 25)).encode(), Path("p.patch"))
     parts = hunks.split([patch], tmp_path / "gcc")
     assert b"@@ -30,7 +30,7 @@" in parts.compose({1})
 
@@ -122,15 +122,17 @@ def test_hunks_that_share_a_new_identifier_may_need_each_other(tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("rename from libgo/a.c\nrename to libgo/f.c\n", "renames files"),
-        ("copy from libgo/a.c\ncopy to libgo/f.c\n", "copies files"),
-        ("old mode 100644\nnew mode 100755\n", "changes a file's mode"),
+        (f"rename from libgo/a.c\nrename to {FILE}\n", "renames libgo/a.c, which cannot be split"),
+        (f"copy from libgo/a.c\ncopy to {FILE}\n", "copies libgo/a.c, which cannot be split"),
+        ("old mode 100644\nnew mode 100755\n", f"changes the mode of {FILE}, which cannot be split"),
     ],
 )
 def test_changes_outside_of_hunks_are_refused(tmp_path, header, message):
     text = f"diff --git a/{FILE} b/{FILE}\n{header}{difference(LINES, changed(5))}"
+    if "from libgo/a.c" in header:
+        text = text.replace(f"--- a/{FILE}", "--- a/libgo/a.c")
     with pytest.raises(PatchError, match=message):
-        hunks.split([patches.parse(text.encode(), Path("p.patch"))], tmp_path)
+        hunks.split(patches.parse(text.encode(), Path("p.patch")), tmp_path)
 
 
 def test_a_patch_that_does_not_apply(tmp_path):
@@ -138,7 +140,7 @@ def test_a_patch_that_does_not_apply(tmp_path):
     source.parent.mkdir(parents=True)
     source.write_text("other\n")
     with pytest.raises(PatchError, match=r"hunk 1 of .* fails at line"):
-        hunks.split([patches.parse(difference(LINES, changed(5)).encode(), Path("p.patch"))], tmp_path / "gcc")
+        hunks.split(patches.parse(difference(LINES, changed(5)).encode(), Path("p.patch")), tmp_path / "gcc")
 
 
 @st.composite

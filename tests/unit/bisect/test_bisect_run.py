@@ -127,7 +127,7 @@ def test_one_hunk_of_nine(bisect, gcc, tmp_path):
     text = (tmp_path / "work/runs/1/culprit.patch").read_bytes()
     (_hunk,) = re.findall(rb"^@@", text, re.MULTILINE)
     assert BAD.encode() in text and b"bad time, with" not in text
-    patches.apply(patches.parse(text, Path("culprit.patch")), copy_source(gcc, tmp_path))
+    patches.apply(*patches.parse(text, Path("culprit.patch")), copy_source(gcc, tmp_path))
     page = (tmp_path / "work/runs/1/bisect.html").read_text()
     assert "runtime/proc.c:605" in page and "\x1b" not in page and "none (pristine)" in page
     store = Store(tmp_path / "work/results.sqlite")
@@ -223,8 +223,15 @@ HEADER = "diff --git a/libgo/runtime/yield.c b/libgo/runtime/yield.c\n"
     [
         ("", "changes nothing"),
         (GOOD + "GIT binary patch\n", "binary"),
-        (GOOD.replace(HEADER, f"{HEADER}rename from libgo/a.c\nrename to libgo/runtime/yield.c\n"), "renames files"),
-        (GOOD.replace(HEADER, f"{HEADER}old mode 100644\nnew mode 100755\n"), "changes a file's mode"),
+        (GOOD.replace(HEADER, f"{HEADER}rename from libgo/a.c\nrename to libgo/b.c\n"), "names other files"),
+        (
+            f"{HEADER}rename from libgo/a.c\nrename to libgo/runtime/yield.c\n",
+            "renames libgo/a.c, which cannot be split",
+        ),
+        (
+            GOOD.replace(HEADER, f"{HEADER}old mode 100644\nnew mode 100755\n"),
+            "changes the mode of libgo/runtime/yield.c",
+        ),
         (GOOD.replace("tries < 20", "tries < 21"), "does not apply to GCC VERSION: hunk 2 of libgo/runtime/proc.c"),
         (GOOD[:-30], "is not a unified diff"),
     ],

@@ -61,7 +61,8 @@ PROGRAM = 'package main\n\nimport "container/ring"\n\nfunc main() {\n\tif ring.A
 
 
 def patch(write, text, name="p.patch"):
-    return patches.read(write(name, text))
+    (patch,) = patches.read(write(name, text))
+    return patch
 
 
 def test_programs_can_use_new_exports_of_a_package(tools, libgo_cache, pristine_tree, write):

@@ -25,7 +25,7 @@ def make(source, tmp_path, applied=(), name="idea"):
 
 
 def test_the_edits_are_the_patch(source, tmp_path, write):
-    tree = make(source, tmp_path, [patches.read(write("p.patch", FIX))])
+    tree = make(source, tmp_path, patches.read(write("p.patch", FIX)))
     assert b"\n-two\n+2\n" in worktree.difference(tree).text
     (tree / "libgo/go/f.go").write_text("one\n2\nthree\n")
     (tree / "libgo/go/new.go").write_text("new\n")
@@ -97,5 +97,5 @@ def test_invalid_work_trees(source, tmp_path, write):
 
 def test_a_failure_leaves_nothing(source, tmp_path, write):
     with pytest.raises(PatchError):
-        make(source, tmp_path, [patches.read(write("p.patch", FIX.replace("-two", "-zwei")))])
+        make(source, tmp_path, patches.read(write("p.patch", FIX.replace("-two", "-zwei"))))
     assert not list((tmp_path / "work/variants").iterdir())

@@ -140,7 +140,7 @@ def test_the_main_program_of_tests():
 
 
 def test_a_variant_s_patches_are_in_its_packages_tests(gcc, tmp_path):
-    patch = patches.read(paths.DATA / "conf/patches/no-thread-destruction.patch")
+    (patch,) = patches.read(paths.DATA / "conf/patches/no-thread-destruction.patch")
     assert gotest.touches(patch, "runtime")
     assert not gotest.touches(patch, "runtime/debug")
     folder = gotest.patched_package([patch], gcc, "runtime", tmp_path)
