@@ -48,7 +48,8 @@ class Golden:
     def given(self) -> str:
         """The title that the code gives."""
         _, _, signal = self.ended.partition("signal ")
-        return of_hang(self.stderr, signal) if self.hung else of_crash(self.stderr, signal, self.stdout)
+        status = int(self.ended.removeprefix("exit ")) if self.ended.startswith("exit ") else None
+        return of_hang(self.stderr, signal) if self.hung else of_crash(self.stderr, signal, self.stdout, status)
 
     @property
     def hung(self) -> bool:

@@ -8,7 +8,6 @@ with another one, gets a title that begins with `corrupted: ` and leaves out wha
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -19,16 +18,23 @@ CORRUPTED = "corrupted: "
 
 #: How Go's reports begin: a panic, an error of the runtime, a signal that it does not turn into a panic.
 _HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|\bSIG[A-Z0-9]+): .*(?P<end>\n)?")
-#: What C libraries and the dynamic linker say at the end (glibc 2.36: assert.c, malloc.c, fortify_fail.c, libc_fatal.c,
-#: dl-error; the assertions of 2013 look the same). The group is the part that is kept.
+#: What C libraries and the dynamic linker say at the end (glibc 2.36: assert.c, assert-perr.c, malloc.c,
+#: fortify_fail.c, libc_fatal.c, nptl/unwind.c, nptl/pthread_cancel.c, dl-error; the assertions of 2013 look the same;
+#: musl, src/exit/assert.c), and libgo before it calls abort (go-assert.c, go-unwind.c). The group is what is kept.
 _MESSAGES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.{,200}?: )?Assertion [`'](?:.|\n(?! )){,500}? failed\.?)$",
+        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: (?:.{,200}?: )?Unexpected error: .+)$",
+        r"^(?P<kept>Assertion failed: .+ \([^():]+: [^()]*: \d+\))$",
+        r"(?:^|: |/)(?P<kept>[\w.+-]+\.\w+:\d+: libgo assertion failure)$",
+        r"^(?P<kept>failed to throw unwind exception.*)$",
         r"(?P<kept>Fatal glibc error: .*)$",
+        r"^(?P<kept>FATAL: .+)$",
+        r"(?P<kept>\S+\.so\.\d+ must be installed for \w+ to work)$",
         r"\*\*\* glibc detected \*\*\* \S+: (?P<kept>.*) \*\*\*$",
-        r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: terminated)$",
-        r"(?P<kept>(?:free|malloc|calloc|realloc|memalign|munmap_chunk|malloc_consolidate)\(\): .+)$",
+        r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: (?:.{1,200} )?terminated)$",
+        r"(?P<kept>\b(?:free|\w*alloc|memalign|munmap_chunk|mremap_chunk|malloc_\w+|free_check|tcache_\w+)\(\): .+)$",
         r"(?P<kept>double free or corruption .*|corrupted (?:size vs\. |double-linked list).*)$",
         r"(?P<kept>symbol lookup error: .*)$",
         r"(?P<kept>(?<![\w.+-])[\w.+-]+: version `[^']+' not found)",
@@ -36,6 +42,20 @@ _MESSAGES = tuple(
         r"(?P<kept>The futex facility returned an unexpected error code\..*)$",
         r"(?P<kept>unable to allocate additional stack space: .*)$",
     )
+)
+#: What malloc, whatever its function, says before it aborts.
+_MALLOC = re.compile(r"^\w+\(\): .+$", re.MULTILINE)
+#: What the runtime says when it gives up without a traceback, and exits with 2 (mem_gccgo.go, signal_unix.go, and Go's).
+_GIVES_UP = re.compile(r"runtime: .+|fatal: (?:bad g in|morestack on|systemstack called) .+|open /dev/zero: errno=.*")
+#: The exit statuses of Go's runtime: after a panic or an error, and when another one comes meanwhile (panic.go).
+_EXITS = (2, 4, 5)
+#: A shell's exit status is this and a signal's number (POSIX.1-2017, XCU 2.8.2).
+_SHELL_SIGNAL = 128
+#: What C's message is made to: today's form, the place before the words, and no number of a line.
+_FORMS = (
+    (re.compile(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)"), r"\1"),
+    (re.compile(r"^(Assertion failed: .*) \(([^():]+: [^()]*): N\)$"), r"\2: \1"),
+    (re.compile(r"(?<=\*\*\*: ).+ (?=terminated$)"), ""),
 )
 #: What GCC's Go tests say on stderr. On stdout it is output, and wrong.
 _BUG = re.compile(r"^BUG: .*$", re.MULTILINE)
@@ -54,19 +74,21 @@ _SHELL = {
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "ADDR"),
     (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,16}\b"), "N"),
-    (re.compile(r"(?<![\w.+-])(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
+    # Not the subsystem of an error of Mach's, as in `(ipc/rcv) invalid name`.
+    (re.compile(r"(?<![\w.+-])(?!(?<=\()[a-z?]+/[a-z?]+\) )(?:[\w.+-]*/)+([\w.+-]+)"), r"\1"),
     (re.compile(r"(?<![A-Za-z_\d])\d+(?:\.\d+)*(?:e[+-]\d+)?"), "N"),
 )
 #: Errors that strike whoever comes next, and assertions, which name their place: the stack adds nothing to these.
 _ANYWHERE = re.compile(
-    r"out of memory|(?:cannot|unable to) allocate|thread exhaustion|pthread_create failed|concurrent map"
-    r"|^(?:malloc|realloc|calloc)\(\)|^corrupted |Assertion [`']|^Fatal glibc error|lookup error|shared libraries",
+    r"out of memory|(?:cannot|unable to) allocate|thread exhaustion|^fatal error: pthread_create|concurrent map"
+    r"|^(?:malloc|realloc|calloc)\(\)|^corrupted |Assertion (?:[`']|failed: )|^Fatal glibc error|Unexpected error: "
+    r"|lookup error|shared libraries",
 )
 #: Which of these Go prints depends on who is first.
 _RACE = re.compile(r"concurrent map (?:writes|read and map write|iteration and map write)")
 _DEADLOCK = "all goroutines are asleep - deadlock!"
 
-_BLOCK = re.compile(r"goroutine \d+ \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:")
+_BLOCK = re.compile(r"goroutine (?P<number>\d+) \[(?P<state>[^\],]+)[^\]]*\]:|runtime stack:")
 #: The stack of a thread of the scheduler.
 _SYSTEM = "runtime stack"
 _NAME = re.compile(r"[\w./$*()<>@-]*")
@@ -86,16 +108,24 @@ _SIGNAL = re.compile(r"^\[signal (SIG\w+)", re.MULTILINE)
 #: Functions that every report shows: the way into a goroutine, the way out of a crash, the way to sleep. Where Go
 #: calls itself in C, and where C's abort calls itself, differs between systems and their versions.
 _RUNTIME = re.compile(
-    r"runtime[._].*|panic|\w+\.throw|(?:sync|internal_1poll|time|os_1signal|reflect)\.runtime__.*|makecontext|getcontext"
+    r"runtime[._].*|panic|\w+\.throw|testing\.tRunner.*|testing\.[A-Z]\.\w+(?:\.\.func\d+)*"
+    r"|(?:sync|internal_1poll|time|os_1signal|reflect)\.runtime__.*|makecontext|getcontext"
     r"|raise|abort|\w*_?pthread_kill\w*|__libc_\w+|__fortify_fail\w*|__assert\w*|_start|main|syscall|"
 )
 #: Of these a report of an error in the runtime itself is made, so they do not name it.
 _MACHINERY = re.compile(
     r"runtime\.(?:dopanic__m|throw|fatalthrow|sigpanic|sigtramp\w*|panicmem\w*|kickoff|main|mcall|gopark\w*|goparkunlock)"
-    r"|runtime_mstart|(?!runtime[._]).*"
+    r"|runtime_(?:mstart|throw)|(?!runtime[._]).*"
 )
+#: What a goroutine waits for that is the runtime's own (libgo/go/runtime/runtime2.go, waitReasonStrings), and the
+#: function that waits for signals: a program cannot be blamed for these.
+_IDLE = re.compile(r"idle|.*\(idle\)|finalizer wait|GC (?:sweep|scavenge) wait|trace reader \(blocked\)")
+_SIGNAL_LOOP = "os_1signal.loop"
+#: The number of the goroutine that runs main.
+_MAIN = 1
 #: What waits least of itself comes last, what does not wait at all comes first, where as many do one as the other.
-_RANK = {"running": 0, "in C code": 1, "sleep": 3}
+_WAITS, _SLEEPS = 2, 3
+_RANK = {"running": 0, "in C code": 1, "sleep": _SLEEPS}
 #: Between these a goroutine that goes on changes all the time.
 _GOES_ON = ("running", "runnable", "syscall")
 
@@ -104,9 +134,11 @@ _GOES_ON = ("running", "runnable", "syscall")
 class _Goroutine:
     """One stack of a report: `frames` are the functions, innermost first; `maker` is who started it, or ''.
 
-    `whole` is False if a line is missing or another one came between.
+    `number` is the goroutine's, 0 for a thread of the scheduler; `whole` is False if a line is missing or another one
+    came between.
     """
 
+    number: int
     state: str
     frames: tuple[str, ...]
     maker: str
@@ -128,12 +160,13 @@ class _Goroutine:
         return place and f"in {place}"
 
     def task(self) -> str:
-        """What it does, in words; '' for an idle scheduler and a goroutine that the libraries made for themselves."""
-        if self.state == "idle":
+        """What it does, in words; '' for what the runtime and the libraries do for themselves."""
+        if _IDLE.fullmatch(self.state) or _SIGNAL_LOOP in self.frames:
             return ""
         if place := self.place():
             return f"{self.state} in {place}"
-        return f"{self.state} in a goroutine of {self.maker}" if self.maker else ""
+        own = self.maker and not _RUNTIME.fullmatch(self.maker)
+        return f"{self.state} in a goroutine of {self.maker}" if own else ""
 
 
 @dataclass(frozen=True)
@@ -158,15 +191,21 @@ def _normal(text: str) -> str:
     return " ".join(text.split())
 
 
-def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
+def of_crash(stderr: str, signal: str, stdout: str = "", exit_status: int | None = None) -> str:
     """The title of a crash, or '' if nothing speaks of one.
 
     Args:
         stderr, stdout: what the program wrote; messages of C are looked for in both.
         signal: the name of the signal that ended it, or '' if none did.
+        exit_status: None if it is not known, or a signal ended it. A program that exits with a status that neither Go's
+            runtime nor a shell has for a crash has only written what looks like one, such as a stack that it logged.
     """
-    report = _report(stderr, ended=signal in ("", "SIGABRT"))
-    message = _message(stderr) or _message(stdout)
+    died = exit_status is None or exit_status in _EXITS or exit_status > _SHELL_SIGNAL
+    report = _report(stderr, ended=signal in ("", "SIGABRT")) if died else None
+    aborted = signal == "SIGABRT" or (report is not None and report.said.startswith("SIGABRT"))
+    message = _message(stderr, aborted) or _message(stdout, aborted)
+    if report and aborted and not message and report.said.startswith("SIG"):
+        message = _last_words(stderr)
     if message and report and report.said.startswith("SIG"):
         # Go reports the SIGABRT that follows a message of C, and adds only the place.
         if _ANYWHERE.search(message.said):
@@ -179,6 +218,8 @@ def of_crash(stderr: str, signal: str, stdout: str = "") -> str:
     if signal and _TORN.search(stderr):
         return CORRUPTED + signal
     *_, last = ["", *stderr.rstrip().splitlines()]
+    if died and not signal and _GIVES_UP.fullmatch(last):
+        return _cut(_normal(last))
     return signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
 
 
@@ -197,7 +238,9 @@ def of_hang(stderr: str, signal: str = "") -> str:
     goroutines = list(_goroutines(dump))
     if not goroutines:
         return str(_Title("hang: no goroutine dump", corrupted=_headless(dump)))
-    whole = not signal and not _headless(dump) and all(goroutine.whole for goroutine in goroutines)
+    whole = signal in ("", "SIGABRT") and not _headless(
+        dump
+    )  # GOTRACEBACK=crash ends in SIGABRT and all(goroutine.whole for goroutine in goroutines)
     return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
 
 
@@ -218,22 +261,22 @@ def _report(stderr: str, ended: bool) -> _Title | None:
     head, text = heads[0], "".join(lines[:stacks])
     if not head["end"]:
         return _Title(head["kind"], corrupted=True)
-    text_, corrupted = _said(head, text), head.start("kind") > 0
+    title, corrupted = _said(head, text), head.start("kind") > 0
     if len({_first_line(each) for each in heads}) > 1:
-        return _Title(text_, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
+        return _Title(title, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
     if _headless(text):
-        return _Title(text_, corrupted=True)
+        return _Title(title, corrupted=True)
     goroutines = list(_goroutines("".join(lines[stacks:])))
     if not goroutines:
-        return _Title(text_, corrupted=corrupted or not ended)
-    if _ANYWHERE.search(text_):
-        return _Title(text_, corrupted=corrupted)
-    if _DEADLOCK in text_:
+        return _Title(title, corrupted=corrupted or not ended)
+    if _ANYWHERE.search(title):
+        return _Title(title, corrupted=corrupted)
+    if _DEADLOCK in title:
         return _Title(
-            text_, _most(goroutines), corrupted or not ended or not all(goroutine.whole for goroutine in goroutines)
+            title, _most(goroutines), corrupted or not ended or not all(goroutine.whole for goroutine in goroutines)
         )
     first = goroutines[0]
-    return _Title(text_, first.crash() if first.whole else "", corrupted or not first.whole)
+    return _Title(title, first.crash() if first.whole else "", corrupted or not first.whole)
 
 
 def _first_line(head: re.Match[str]) -> str:
@@ -251,13 +294,28 @@ def _said(head: re.Match[str], text: str) -> str:
     return line + (f" [{signal[1]}]" if signal else "")
 
 
-def _message(text: str) -> _Title | None:
-    """What a message of C's libraries says. The program's own name and the number of the line are left out."""
+def _message(text: str, aborted: bool) -> _Title | None:
+    """What a message of C's libraries says. The program's own name and the number of the line are left out.
+
+    Args:
+        aborted: the program ended by SIGABRT, so that what looks like a message of malloc's is one.
+    """
     for pattern in _MESSAGES:
         if match := pattern.search(text):
-            text_ = re.sub(r"(\.\w+):N\b|(?<=lookup error: )\S+: (?=undefined)", r"\1", _normal(match["kept"]))
-            return _Title(text_, corrupted=match.end() == len(text))
+            message = _normal(match["kept"])
+            for form, by in _FORMS:
+                message = form.sub(by, message)
+            return _Title(message, corrupted=match.end() == len(text))
+    if aborted and (match := _MALLOC.search(text)):
+        return _Title(_normal(match[0]), corrupted=match.end() == len(text))
     return None
+
+
+def _last_words(stderr: str) -> _Title | None:
+    """The line before Go's report of a signal, which is what whoever called abort has said."""
+    before = stderr[: match.start("kind")] if (match := re.search(rf"^{_HEAD.pattern}", stderr, re.MULTILINE)) else ""
+    lines = [line for line in before.splitlines() if line.strip()]
+    return _Title(_normal(lines[-1])) if lines and before.endswith("\n") else None
 
 
 def _headless(text: str) -> bool:
@@ -274,15 +332,16 @@ def _goroutines(text: str) -> Iterator[_Goroutine]:
     ends = [number for number, _ in starts[1:]] + [len(lines)]
     for (start, match), end in zip(starts, ends, strict=False):
         state = match["state"] or _SYSTEM
-        yield _goroutine("running" if state in _GOES_ON else state, lines[start + 1 : end])
+        number = int(match["number"] or 0)
+        yield _goroutine(number, "running" if state in _GOES_ON else state, lines[start + 1 : end])
 
 
-def _goroutine(state: str, lines: list[str]) -> _Goroutine:
+def _goroutine(number: int, state: str, lines: list[str]) -> _Goroutine:
     """Read pairs of lines, a function's name and its place; a line of anything else between pairs is passed over."""
     frames: list[str] = []
     maker, pending, seen = "", None, False
     whole = not lines or lines[-1].endswith("\n")
-    for number, raw in enumerate(lines):
+    for place, raw in enumerate(lines):
         line = raw.rstrip("\n")
         if unavailable := _UNAVAILABLE.fullmatch(line):
             seen, state = True, unavailable["c"] or state
@@ -294,7 +353,7 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
                 frames.append(pending)
             seen, pending = True, None
         elif pending == "":  # an empty line, which is a function without a name if its place follows, else the end
-            whole = whole and not any(map(_PLACE.match, lines[number:]))
+            whole = whole and not any(map(_PLACE.match, lines[place:]))
             break
         else:
             whole = whole and pending is None
@@ -303,17 +362,23 @@ def _goroutine(state: str, lines: list[str]) -> _Goroutine:
     seen = seen or (ended and state not in _GOES_ON)  # one that waits in the runtime alone shows nothing of it
     if frames and not maker and not ended:
         whole = whole and (bool(_BOTTOM.fullmatch(frames[-1])) or len(frames) >= _DEEPEST)
-    return _Goroutine(state, tuple(frames), maker, whole and seen and not pending)
+    return _Goroutine(number, state, tuple(frames), maker, whole and seen and not pending)
 
 
 def _most(goroutines: list[_Goroutine]) -> str:
-    """What most goroutines do; where as many do another thing, the one that would explain it."""
-    tasks = Counter(
-        (goroutine.task(), _RANK.get(goroutine.state, 2) if goroutine.place() else 3)
-        for goroutine in goroutines
-        if goroutine.task()
-    )
-    return min(tasks, key=lambda task: (-tasks[task], task[1], task[0]))[0] if tasks else ""
+    """What most goroutines do; where as many do another thing, what does not wait, else what main does, else what waits
+    least of itself."""
+    tasks: dict[str, list[_Goroutine]] = {}
+    for goroutine in goroutines:
+        if task := goroutine.task():
+            tasks.setdefault(task, []).append(goroutine)
+
+    def order(task: str) -> tuple[int, bool, bool, int, str]:
+        group = tasks[task]
+        rank = min(_RANK.get(goroutine.state, _WAITS) if goroutine.place() else _SLEEPS for goroutine in group)
+        return -len(group), rank >= _WAITS, all(goroutine.number != _MAIN for goroutine in group), rank, task
+
+    return min(tasks, key=order, default="")
 
 
 def _cut(text: str, room: int = LENGTH) -> str:

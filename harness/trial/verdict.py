@@ -57,7 +57,7 @@ def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Judgement(Verdict.PASS, "as expected")
-    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace")):
+    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace"), seen.exit_status):
         return Judgement(Verdict.CRASH, wrong, title)
     return Judgement(Verdict.FAIL, wrong)
 
