@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import takewhile
 
 #: The longest title, in characters, and how many of them a place in the program may take.
@@ -31,9 +32,13 @@ _MESSAGES = tuple(
         r"^(?P<kept>failed to throw unwind exception.*)$",
         r"(?P<kept>Fatal glibc error: .*)$",
         r"^(?P<kept>FATAL: .+)$",
-        r"(?P<kept>\S+\.so\.\d+ must be installed for \w+ to work)$",
+        r"^(?P<kept>Inconsistency detected by ld\.so: .+)$",
+        r"^(?P<kept>terminate called .+)$",
+        r"(?P<kept>(?<!\S)[\w.+-]+\.so\.\d+ must be installed for \w+ to work)$",
         r"\*\*\* glibc detected \*\*\* \S+: (?P<kept>.*) \*\*\*$",
+        r"\*\*\* Error in `[^']*': (?P<kept>.*) \*\*\*$",
         r"(?P<kept>\*\*\* [^*\n]+ \*\*\*: (?:.{1,200} )?terminated)$",
+        r"^(?P<kept>\*\*\* [^*\n]+ \*\*\*)$",
         r"(?P<kept>\b(?:free|\w*alloc|memalign|munmap_chunk|mremap_chunk|malloc_\w+|free_check|tcache_\w+)\(\): .+)$",
         r"(?P<kept>double free or corruption .*|corrupted (?:size vs\. |double-linked list).*)$",
         r"(?P<kept>symbol lookup error: .*)$",
@@ -108,7 +113,7 @@ _SIGNAL = re.compile(r"^\[signal (SIG\w+)", re.MULTILINE)
 #: Functions that every report shows: the way into a goroutine, the way out of a crash, the way to sleep. Where Go
 #: calls itself in C, and where C's abort calls itself, differs between systems and their versions.
 _RUNTIME = re.compile(
-    r"runtime[._].*|panic|\w+\.throw|testing\.tRunner.*|testing\.[A-Z]\.\w+(?:\.\.func\d+)*"
+    r"runtime[._].*|panic|\w+\.throw|testing\.tRunner.*|testing\.(?:common|T|B|F|M|PB)\.\w+(?:\.\.func\d+)*"
     r"|(?:sync|internal_1poll|time|os_1signal|reflect)\.runtime__.*|makecontext|getcontext"
     r"|raise|abort|\w*_?pthread_kill\w*|__libc_\w+|__fortify_fail\w*|__assert\w*|_start|main|syscall|"
 )
@@ -121,6 +126,8 @@ _MACHINERY = re.compile(
 #: function that waits for signals: a program cannot be blamed for these.
 _IDLE = re.compile(r"idle|.*\(idle\)|finalizer wait|GC (?:sweep|scavenge) wait|trace reader \(blocked\)")
 _SIGNAL_LOOP = "os_1signal.loop"
+#: The functions of runtime/debug by which a program writes a stack of its own.
+_LOGGED = re.compile(r"(?:runtime_1debug|runtime/debug)\.(?:Print)?Stack\b")
 #: The number of the goroutine that runs main.
 _MAIN = 1
 #: What waits least of itself comes last, what does not wait at all comes first, where as many do one as the other.
@@ -143,6 +150,11 @@ class _Goroutine:
     frames: tuple[str, ...]
     maker: str
     whole: bool
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it runs main.main."""
+        return self.number == _MAIN or ("main.main" in self.frames and not self.maker)
 
     def place(self) -> str:
         """Where in the program it is: the function of package main and what that called, else what there is."""
@@ -169,13 +181,33 @@ class _Goroutine:
         return f"{self.state} in a goroutine of {self.maker}" if own else ""
 
 
+class Basis(StrEnum):
+    """What a title was made of."""
+
+    REPORT = "Go's report"
+    MESSAGE = "a message of the runtime or the C library"
+    LAST_WORDS = "the line before Go's report of SIGABRT"
+    DUMP = "a dump of goroutines"
+    END = "how the program ended"
+
+
 @dataclass(frozen=True)
-class _Title:
-    """A title in its parts: what is said, and where in the program that is."""
+class Title:
+    """A title in its parts.
+
+    Attributes:
+        said: what is said.
+        place: where in the program that is, or ''.
+        corrupted: what it was made of is torn, or mixed with something else.
+        frames: the functions that the place was found among, innermost first.
+        basis: what it was made of.
+    """
 
     said: str
     place: str = ""
     corrupted: bool = False
+    frames: tuple[str, ...] = ()
+    basis: Basis = Basis.REPORT
 
     def __str__(self) -> str:
         """One line of at most LENGTH characters; where it is too long, what is said gives way before the place."""
@@ -192,7 +224,17 @@ def _normal(text: str) -> str:
 
 
 def of_crash(stderr: str, signal: str, stdout: str = "", exit_status: int | None = None) -> str:
-    """The title of a crash, or '' if nothing speaks of one.
+    """The title of a crash as text, or '' if nothing speaks of one; see `crash_title`."""
+    return str(crash_title(stderr, signal, stdout, exit_status) or "")
+
+
+def of_hang(stderr: str, signal: str = "") -> str:
+    """The title of a hang as text; see `hang_title`."""
+    return str(hang_title(stderr, signal))
+
+
+def crash_title(stderr: str, signal: str, stdout: str = "", exit_status: int | None = None) -> Title | None:
+    """The title of a crash, or None if nothing speaks of one.
 
     Args:
         stderr, stdout: what the program wrote; messages of C are looked for in both.
@@ -200,51 +242,71 @@ def of_crash(stderr: str, signal: str, stdout: str = "", exit_status: int | None
         exit_status: None if it is not known, or a signal ended it. A program that exits with a status that neither Go's
             runtime nor a shell has for a crash has only written what looks like one, such as a stack that it logged.
     """
+    stderr = _without_logged_stacks(stderr)
     died = exit_status is None or exit_status in _EXITS or exit_status > _SHELL_SIGNAL
     report = _report(stderr, ended=signal in ("", "SIGABRT")) if died else None
     aborted = signal == "SIGABRT" or (report is not None and report.said.startswith("SIGABRT"))
     message = _message(stderr, aborted) or _message(stdout, aborted)
-    if report and aborted and not message and report.said.startswith("SIG"):
-        message = _last_words(stderr)
-    if message and report and report.said.startswith("SIG"):
-        # Go reports the SIGABRT that follows a message of C, and adds only the place.
-        if _ANYWHERE.search(message.said):
-            return str(message)
-        return str(replace(report, said=message.said, corrupted=report.corrupted or message.corrupted))
+    if report and report.said.startswith("SIG"):
+        if aborted and not message:
+            message = _last_words(stderr)
+        if message and _ANYWHERE.search(message.said):
+            return message
+        if message:  # Go reports the SIGABRT that follows a message of C, and adds only the place
+            return replace(
+                report, said=message.said, corrupted=report.corrupted or message.corrupted, basis=message.basis
+            )
     if title := report or message:
-        return str(title)
+        return title
     if bug := _BUG.search(stderr):
-        return _cut(_normal(bug[0]))
+        return Title(_normal(bug[0]), basis=Basis.MESSAGE)
     if signal and _TORN.search(stderr):
-        return CORRUPTED + signal
+        return Title(signal, corrupted=True, basis=Basis.END)
     *_, last = ["", *stderr.rstrip().splitlines()]
     if died and not signal and _GIVES_UP.fullmatch(last):
-        return _cut(_normal(last))
-    return signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
+        return Title(_normal(last), basis=Basis.MESSAGE)
+    end = signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
+    return Title(end, basis=Basis.END) if end else None
 
 
-def of_hang(stderr: str, signal: str = "") -> str:
+def hang_title(stderr: str, signal: str = "") -> Title:
     """The title of a hang, from the dump of goroutines that SIGQUIT made: what most of them do.
 
     A program that crashed and did not end, as one whose crash is kept for a debugger, is named by its crash.
 
     Args:
-        signal: the name of the signal that ended the program, or '' if it exited after its dump.
+        signal: the name of the signal that ended the program, or '' if it exited after its dump. With
+            GOTRACEBACK=crash it ends by SIGABRT.
     """
     before, quit_, after = stderr.partition("SIGQUIT: quit\n")
-    if crash := of_crash(before, ""):
-        return _cut(f"hang after {crash}")
+    if crash := crash_title(before, ""):
+        return replace(crash, said=f"hang after {crash}", place="", corrupted=False)
     dump = after if quit_ else stderr
     goroutines = list(_goroutines(dump))
     if not goroutines:
-        return str(_Title("hang: no goroutine dump", corrupted=_headless(dump)))
-    whole = signal in ("", "SIGABRT") and not _headless(
-        dump
-    )  # GOTRACEBACK=crash ends in SIGABRT and all(goroutine.whole for goroutine in goroutines)
-    return str(_Title("hang:", _most(goroutines) or "in the runtime", not whole))
+        return Title("hang: no goroutine dump", corrupted=_headless(dump), basis=Basis.END)
+    whole = signal in ("", "SIGABRT") and not _headless(dump) and all(goroutine.whole for goroutine in goroutines)
+    place, frames = _most(goroutines)
+    return Title("hang:", place or "in the runtime", not whole, frames, Basis.DUMP)
 
 
-def _report(stderr: str, ended: bool) -> _Title | None:
+def _without_logged_stacks(text: str) -> str:
+    """A text without the stacks that a program has logged: those of runtime/debug's functions, which end nothing."""
+    lines = text.splitlines(keepends=True)
+    kept: list[str] = []
+    number = 0
+    while number < len(lines):
+        if _BLOCK.fullmatch(lines[number].rstrip()) and _LOGGED.match("".join(lines[number + 1 : number + 2])):
+            number += 1
+            while number + 1 < len(lines) and _PLACE.fullmatch(lines[number + 1].rstrip("\n")):
+                number += 2
+            continue
+        kept.append(lines[number])
+        number += 1
+    return "".join(kept)
+
+
+def _report(stderr: str, ended: bool) -> Title | None:
     """What Go's report of a crash says, or None if there is none.
 
     Args:
@@ -260,23 +322,23 @@ def _report(stderr: str, ended: bool) -> _Title | None:
         return None
     head, text = heads[0], "".join(lines[:stacks])
     if not head["end"]:
-        return _Title(head["kind"], corrupted=True)
+        return Title(head["kind"], corrupted=True)
     title, corrupted = _said(head, text), head.start("kind") > 0
     if len({_first_line(each) for each in heads}) > 1:
-        return _Title(title, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
+        return Title(title, corrupted=True)  # two goroutines crashed at once, and whose stack it is cannot be known
     if _headless(text):
-        return _Title(title, corrupted=True)
+        return Title(title, corrupted=True)
     goroutines = list(_goroutines("".join(lines[stacks:])))
     if not goroutines:
-        return _Title(title, corrupted=corrupted or not ended)
+        return Title(title, corrupted=corrupted or not ended)
     if _ANYWHERE.search(title):
-        return _Title(title, corrupted=corrupted)
+        return Title(title, corrupted=corrupted)
     if _DEADLOCK in title:
-        return _Title(
-            title, _most(goroutines), corrupted or not ended or not all(goroutine.whole for goroutine in goroutines)
-        )
+        whole = ended and all(goroutine.whole for goroutine in goroutines)
+        place, frames = _most(goroutines)
+        return Title(title, place, corrupted or not whole, frames)
     first = goroutines[0]
-    return _Title(title, first.crash() if first.whole else "", corrupted or not first.whole)
+    return Title(title, first.crash() if first.whole else "", corrupted or not first.whole, first.frames)
 
 
 def _first_line(head: re.Match[str]) -> str:
@@ -294,7 +356,7 @@ def _said(head: re.Match[str], text: str) -> str:
     return line + (f" [{signal[1]}]" if signal else "")
 
 
-def _message(text: str, aborted: bool) -> _Title | None:
+def _message(text: str, aborted: bool) -> Title | None:
     """What a message of C's libraries says. The program's own name and the number of the line are left out.
 
     Args:
@@ -305,17 +367,17 @@ def _message(text: str, aborted: bool) -> _Title | None:
             message = _normal(match["kept"])
             for form, by in _FORMS:
                 message = form.sub(by, message)
-            return _Title(message, corrupted=match.end() == len(text))
+            return Title(message, corrupted=match.end() == len(text), basis=Basis.MESSAGE)
     if aborted and (match := _MALLOC.search(text)):
-        return _Title(_normal(match[0]), corrupted=match.end() == len(text))
+        return Title(_normal(match[0]), corrupted=match.end() == len(text), basis=Basis.MESSAGE)
     return None
 
 
-def _last_words(stderr: str) -> _Title | None:
+def _last_words(stderr: str) -> Title | None:
     """The line before Go's report of a signal, which is what whoever called abort has said."""
     before = stderr[: match.start("kind")] if (match := re.search(rf"^{_HEAD.pattern}", stderr, re.MULTILINE)) else ""
     lines = [line for line in before.splitlines() if line.strip()]
-    return _Title(_normal(lines[-1])) if lines and before.endswith("\n") else None
+    return Title(_normal(lines[-1]), basis=Basis.LAST_WORDS) if lines and before.endswith("\n") else None
 
 
 def _headless(text: str) -> bool:
@@ -365,9 +427,9 @@ def _goroutine(number: int, state: str, lines: list[str]) -> _Goroutine:
     return _Goroutine(number, state, tuple(frames), maker, whole and seen and not pending)
 
 
-def _most(goroutines: list[_Goroutine]) -> str:
+def _most(goroutines: list[_Goroutine]) -> tuple[str, tuple[str, ...]]:
     """What most goroutines do; where as many do another thing, what does not wait, else what main does, else what waits
-    least of itself."""
+    least of itself. With the functions of one that does it."""
     tasks: dict[str, list[_Goroutine]] = {}
     for goroutine in goroutines:
         if task := goroutine.task():
@@ -376,9 +438,10 @@ def _most(goroutines: list[_Goroutine]) -> str:
     def order(task: str) -> tuple[int, bool, bool, int, str]:
         group = tasks[task]
         rank = min(_RANK.get(goroutine.state, _WAITS) if goroutine.place() else _SLEEPS for goroutine in group)
-        return -len(group), rank >= _WAITS, all(goroutine.number != _MAIN for goroutine in group), rank, task
+        return -len(group), rank >= _WAITS, not any(goroutine.is_main for goroutine in group), rank, task
 
-    return min(tasks, key=order, default="")
+    task = min(tasks, key=order, default="")
+    return task, tasks[task][0].frames if task else ()
 
 
 def _cut(text: str, room: int = LENGTH) -> str:

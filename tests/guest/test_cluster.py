@@ -151,7 +151,7 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
         where, _ = executor.client.submit(fetched, executor.name, agent, pure=False).result(60)
         shutil.rmtree(Path(where).parent)
         executor.goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way
-        with pytest.raises(StoreError, match="the file that came has another SHA-256"):
+        with pytest.raises(StoreError, match="the file received has another SHA-256"):
             executor.client.submit(fetched, executor.name, agent, pure=False).result(60)
     finally:
         executor.stop()

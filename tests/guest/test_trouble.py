@@ -153,7 +153,7 @@ def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_pat
         raw = tmp_path / "raw.img"
         subprocess.run(["qemu-img", "convert", "-O", "raw", overlay, raw], check=True)
         assert host.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
-    ways = [("true", 1, "`true` did not halt it within 1 s"), ("reboot -f", 20, "not end in good order: guest-reset")]
+    ways = [("true", 1, "`true` did not halt it within 1 s"), ("reboot -f", 20, "did not exit cleanly: guest-reset")]
     for command, limit, said in ways:
         mine = tmp_path / "mine.yaml"
         mine.write_text(f"guests:\n  linux-i386: {{halt: {{command: {command!r}, timeout: {limit}s}}}}\n")
