@@ -12,6 +12,7 @@ from harness import __version__, log
 from harness.cli.bisect import bisect_
 from harness.cli.build import build, suite, toolchain_, variant
 from harness.cli.ci import ci_, merge
+from harness.cli.classify import classify
 from harness.cli.completion import completion_
 from harness.cli.guest import doctor_, image, shell
 from harness.cli.results import capsule_, compare, list_, open_, rejudge, show
@@ -21,7 +22,7 @@ from harness.errors import GuestError, HarnessError
 #: The commands as the help shows them; others come last.
 _SECTIONS = {
     "Make and look at matrices": ("run", "trace", "list", "show", "compare", "rejudge"),
-    "Open what did not pass": ("open", "rerun", "capsule", "bisect"),
+    "Open what did not pass": ("open", "rerun", "classify", "capsule", "bisect"),
     "Programs and libgos": ("suite", "variant", "build"),
     "Guests": ("image", "shell"),
     "Several jobs": ("ci", "merge"),
@@ -127,6 +128,7 @@ for _command in (
     show,
     compare,
     open_,
+    classify,
     capsule_,
     rejudge,
     list_,

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     OOPS = "oops"
     DEBUGGER = "kernel debugger"
     FSCK = "fsck trouble"
+    ROOT = "no root file system"
     HALTED = "halted"
 
 
@@ -35,8 +36,8 @@ class Kind(StrEnum):
 CRASHES = frozenset({Kind.PANIC, Kind.OOPS, Kind.DEBUGGER})
 #: The guest runs no more programs.
 FATAL = CRASHES | {Kind.HALTED, Kind.REBOOT}
-#: What ends a boot as well: the guest waits for somebody to repair its disk.
-FATAL_AT_BOOT = FATAL | {Kind.FSCK}
+#: What ends a boot as well: the guest waits for somebody to repair its disk, or has none that it can read.
+FATAL_AT_BOOT = FATAL | {Kind.FSCK, Kind.ROOT}
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ _LONGEST = 4096
 #: Characters of the latest text that are kept.
 _KEPT = 65536
 
-# Lines that are known once they have ended. The Linux kernel may put a time before each.
-_TIME = r"(?:\[ *\d+\.\d+\] ?)?"
+# Lines that are known once they have ended. The Linux kernel may put a level, a time and a task or processor before.
+_TIME = r"(?:<\d>)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?"
 _LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     # `GNU Mach 1.8` alone is no sign: /etc/issue has it too. The memory map is printed by the kernel only
     # (gnumach, i386/i386at/biosmem.c).
@@ -98,18 +99,41 @@ _LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             r"(?:^|\W)panic (?:\{cpu\d+\} ?)?(?P<file>[^\s:]+):(?P<line>\d+): (?P<function>\w+): (?P<text>.*\S)"
         ),
     ),
-    # Linux, kernel/panic.c.
+    # The same before 2013; see also _OLD_PANIC.
+    (Kind.PANIC, re.compile(r"^(?P<text>Assertion `.*' failed) in file \"(?P<file>[^\"]+)\", line (?P<line>\d+)")),
+    # Linux, kernel/panic.c, arch/x86/kernel/doublefault_32.c.
     (Kind.PANIC, re.compile(r"Kernel panic - not syncing: (?P<text>.*\S)")),
-    # Linux, lib/bug.c, arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c. A soft lockup is also a `BUG:`, but only says
-    # that the host is slow.
+    (Kind.PANIC, re.compile(rf"^{_TIME}PANIC: (?P<text>.*\S)")),
+    # gnumach, i386/i386/trap.c, without its debugger and with it (i386/i386/db_interface.c). The panic that follows is
+    # the same for every trap.
+    (Kind.OOPS, re.compile(r"^(?P<text>Kernel [A-Z][\w /-]* trap), eip ")),
+    (Kind.OOPS, re.compile(r"^(?P<text>kernel: [A-Z][\w /-]* trap \(\d+\), code=\w+)")),
+    # Linux, lib/bug.c, arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c, whose __die_header has all the others in one
+    # form. A soft lockup is also a `BUG:`, but only says that the host is slow.
     (Kind.OOPS, re.compile(rf"^{_TIME}kernel BUG at (?P<file>[^\s:]+):(?P<line>\d+)!")),
     (Kind.OOPS, re.compile(rf"^{_TIME}(?P<text>(?:BUG: (?:unable to handle|kernel )|Oops: |general protection ).*\S)")),
+    (
+        Kind.OOPS,
+        re.compile(
+            rf"^{_TIME}(?!Oops: |general protection )(?P<text>[A-Za-z][^\[\]:]*(?:: [^\[\]:]*)?: [0-9a-f]+ \[#\d+\].*)"
+        ),
+    ),
     # gnumach, ddb/db_trap.c.
     (Kind.DEBUGGER, re.compile(r"^(?P<text>Stopped\s+at\s.*\S)")),
     # Debian's Hurd: /libexec/rc; e2fsck(8).
     (Kind.FSCK, re.compile(r"Automatic boot failed|UNEXPECTED INCONSISTENCY|RUN fsck MANUALLY", re.IGNORECASE)),
+    # The Hurd's libdiskfs, when the server of the root file system, which the kernel starts, cannot go on; then nothing
+    # does. A warning, as that of a file system that was not unmounted, is none.
+    (Kind.ROOT, re.compile(r"^start \S+: (?P<text>[\w.-]+: (?:\w+:)+\S+: (?!warning: ).*\S)")),
+    (
+        Kind.ROOT,
+        re.compile(
+            r"^(?P<text>[\w.-]+fs(?:\.static)?: (?:\w+:)+\S+: "
+            r"(?:panic: .*\S|No such .*|.* not configured|Device busy|Input/output error))"
+        ),
+    ),
     # gnumach, i386/i386at/model_dep.c; Linux, kernel/reboot.c.
-    (Kind.HALTED, re.compile(r"now in tight loop")),
+    (Kind.HALTED, re.compile(r"now in tight loop|^In tight loop")),
     (Kind.HALTED, re.compile(rf"^{_TIME}reboot: (?:Power down|System halted)")),
     (Kind.REBOOT, re.compile(rf"^{_TIME}reboot: Restarting system")),
 )
@@ -119,8 +143,18 @@ _PROMPTS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.LOGIN, re.compile(r"^(?P<text>(?!Last )[\w.-]+ login:)")),
     (Kind.DEBUGGER, re.compile(r"^(?P<text>db(?:\{\d+\})?>)")),
 )
+#: gnumach's panics before 2013 have no place, so that a line of a Go program looks like one. They end in the debugger,
+#: or in a loop, within a few lines.
+_OLD_PANIC = re.compile(r"^(?:\{cpu\d+\} )?panic: (?P<text>.*\S)")
+_OLD_END = re.compile(r"^(?:Kernel Breakpoint trap\b|In tight loop)")
+_SOON = 5
 _SERVERS = "Hurd server bootstrap:"
-_SERVER = re.compile(r"(?<=\s)(?P<text>[\w.-]+?(?:\[[^\]\s]*\])?)\.?(?=\s)")
+#: What has a file system's or a device's name behind it, and what the Hurd starts (hurd/startup, boot scripts of
+#: Debian). The kernel may speak in the middle of the line, and right behind a name.
+_SERVER = re.compile(
+    r"(?<=\s)(?P<text>[\w.-]+\[[^\]\s]*\]|(?:\w+fs|exec|init|startup|proc|auth|acpi|pci-arbiter|rump\w+|netdde|irq\w*)"
+    r"(?:\.static)?)(?=\.?\s|(?:task|thread) [0-9a-f]+ )"
+)
 
 
 class Parser:
@@ -136,6 +170,7 @@ class Parser:
         self._rest = ""
         self._known: set[tuple[Kind, int]] = set()  # what is known of the line that has not ended
         self._up = False
+        self._old_panic: tuple[int, re.Match[str]] | None = None  # how many lines ago, and what it said
 
     @property
     def text(self) -> str:
@@ -163,10 +198,26 @@ class Parser:
         self._known.clear()
         if line.strip():
             self._ended += line + "\n"
+        if panic := self._cause(line):
+            events.append(_event(Kind.PANIC, panic, line))
         for kind, pattern in _LINES:
             if match := pattern.search(line):
                 events.append(_event(self._again(kind), match, line))
         return events
+
+    def _cause(self, line: str) -> re.Match[str] | None:
+        """The panic of a kernel before 2013 of which a line is the end."""
+        ago, panic = self._old_panic or (0, None)
+        if match := _OLD_PANIC.match(line):
+            self._old_panic = 0, match
+        elif panic and ago < _SOON:
+            self._old_panic = ago + 1, panic
+        else:
+            self._old_panic = None
+        if panic and _OLD_END.match(line):
+            self._old_panic = None
+            return panic
+        return None
 
     def _parts(self, text: str) -> list[Event]:
         matches = [(kind, match) for kind, pattern in _PROMPTS for match in pattern.finditer(text)]

@@ -62,6 +62,15 @@ class CellSeconds(NamedTuple):
     guests_lost: int
 
 
+class KnownDeath(NamedTuple):
+    """A cell in which a title was seen: how many trials of a run have it, and the first one's id."""
+
+    run: int
+    cell: CellKey
+    trials: int
+    first: int
+
+
 @dataclass(frozen=True)
 class Run:
     """A run. `created` and `finished` are UTC, ISO 8601; `finished` is None until the run has ended in good order."""
@@ -240,6 +249,16 @@ class Store:
     def collected(self, trial: int) -> dict[str, bytes]:
         """All that was collected of one trial, by name."""
         return dict(self._read("SELECT name, data FROM attachments WHERE trial = ? ORDER BY rowid", (trial,)))
+
+    def with_title(self, title: str) -> Iterator[KnownDeath]:
+        """The cells of which trials died as a title says, newest run first; a guest's death stands in a reason."""
+        query = (
+            "SELECT run, guest, variant, program, count(*), min(id) FROM trials"
+            " WHERE signature = ?1 OR (verdict = 'error' AND instr(reason, ?1))"
+            " GROUP BY run, guest, variant, program ORDER BY run DESC, min(id)"
+        )
+        for run, guest, variant, program, trials, first in self._read(query, (title,)):
+            yield KnownDeath(run, CellKey(guest, variant, program), trials, first)
 
     def trial(self, number: int) -> tuple[Run, Trial]:
         """A trial by its id, and the run that it belongs to."""

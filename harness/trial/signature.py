@@ -50,7 +50,7 @@ _MESSAGES = tuple(
 )
 #: What malloc, whatever its function, says before it aborts.
 _MALLOC = re.compile(r"^\w+\(\): .+$", re.MULTILINE)
-#: What the runtime says when it gives up without a traceback, and exits with 2 (mem_gccgo.go, signal_unix.go, and Go's).
+#: What the runtime, libgo's or Go's own, says when it gives up without a traceback (mem_gccgo.go, signal_unix.go).
 _GIVES_UP = re.compile(r"runtime: .+|fatal: (?:bad g in|morestack on|systemstack called) .+|open /dev/zero: errno=.*")
 #: The exit statuses of Go's runtime: after a panic or an error, and when another one comes meanwhile (panic.go).
 _EXITS = (2, 4, 5)
@@ -119,7 +119,7 @@ _RUNTIME = re.compile(
 )
 #: Of these a report of an error in the runtime itself is made, so they do not name it.
 _MACHINERY = re.compile(
-    r"runtime\.(?:dopanic__m|throw|fatalthrow|sigpanic|sigtramp\w*|panicmem\w*|kickoff|main|mcall|gopark\w*|goparkunlock)"
+    r"runtime\.(?:dopanic__m|throw|fatalthrow|sigpanic|sigtramp\w*|panicmem\w*|kickoff|main|mcall|gopark\w*)"
     r"|runtime_(?:mstart|throw)|(?!runtime[._]).*"
 )
 #: What a goroutine waits for that is the runtime's own (libgo/go/runtime/runtime2.go, waitReasonStrings), and the
@@ -288,6 +288,11 @@ def hang_title(stderr: str, signal: str = "") -> Title:
     whole = signal in ("", "SIGABRT") and not _headless(dump) and all(goroutine.whole for goroutine in goroutines)
     place, frames = _most(goroutines)
     return Title("hang:", place or "in the runtime", not whole, frames, Basis.DUMP)
+
+
+def has_goroutines(text: str) -> bool:
+    """Whether a text has a stack of a goroutine that is no program's own log."""
+    return any(_goroutines(_without_logged_stacks(text)))
 
 
 def _without_logged_stacks(text: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import paths
-from harness.guest.console import FATAL, Console, Kind, Parser
+from harness.guest.console import FATAL, FATAL_AT_BOOT, Console, Kind, Parser
 
 DATA = paths.DATA / "tests" / "data" / "console"
 PANIC = b"panic ../kern/bootstrap.c:182: bootstrap_create: No bootstrap code loaded with the kernel!\n"
@@ -74,6 +74,41 @@ def test_a_panic_is_seen_after_noise_and_with_escapes_in_it(noise, escape, data)
             "Assertion `a == b' failed.",
         ),
         ("Stopped       at  0xc1012345:  int $3\n", "kernel debugger", "Stopped       at  0xc1012345:  int $3"),
+        # its traps, without the debugger and with it, and its panics and assertions before 2013
+        ("Kernel General protection trap, eip 0xc1034567, code 0, cr2 4\n", "oops", "Kernel General protection trap"),
+        ("kernel: Page fault trap (14), code=2\n", "oops", "kernel: Page fault trap (14), code=2"),
+        ("panic: kmem_alloc: no space\nKernel Breakpoint trap, eip 0x2002\n", "panic", "kmem_alloc: no space"),
+        (
+            "panic: kmem_alloc: no space\nb0\nIn tight loop: hit ctl-alt-del to reboot\n",
+            "panic",
+            "kmem_alloc: no space",
+        ),
+        (
+            'Assertion `port->refs > 0\' failed in file "../ipc/ipc_port.c", line 40\nKernel Breakpoint trap, eip 0\n',
+            "panic",
+            "Assertion `port->refs > 0' failed",
+        ),
+        # the root file system's server
+        (
+            "start ext2fs: ext2fs: device:hd1s2: No such device or address\n",
+            "no root file system",
+            "ext2fs: device:hd1s2: No such device or address",
+        ),
+        (
+            "start ext2fs.static: ext2fs.static: part:1:device:wd0: panic: bad magic number 0x0\n",
+            "no root file system",
+            "ext2fs.static: part:1:device:wd0: panic: bad magic number 0x0",
+        ),
+        (
+            "ext2fs: device:hd0s1: Input/output error\n",
+            "no root file system",
+            "ext2fs: device:hd0s1: Input/output error",
+        ),
+        # Linux, each die() in one form
+        ("[   87.1] stack segment: 0000 [#2] SMP\n", "oops", "stack segment: 0000 [#2] SMP"),
+        ("<1>[ 87.1][  T12] int3: 0000 [#1] PREEMPT SMP\n", "oops", "int3: 0000 [#1] PREEMPT SMP"),
+        ("[1.5] Internal error: Oops: 96000005 [#1] SMP\n", "oops", "Internal error: Oops: 96000005 [#1] SMP"),
+        ("[1.5] PANIC: double fault, error_code: 0x0\n", "panic", "double fault, error_code: 0x0"),
         ("db> ", "kernel debugger", "db>"),
         ("db{0}> ", "kernel debugger", "db{0}>"),
         ("debian login: ", "login prompt", "debian login:"),
@@ -149,3 +184,38 @@ def test_a_growing_file_is_read_on_and_begun_anew(tmp_path):
     assert console.last_lines() == ["harness: guest ready"]
     console.restart()
     assert console.poll() == [] and not console.says("ready")
+
+
+@pytest.mark.parametrize(
+    ("line", "servers"),
+    [
+        ("start ext2fs: Hurd server bootstrap: ext2fs[device:hd0] exec startup proc auth.\n", "exec startup proc auth"),
+        (
+            "start x: Hurd server bootstrap: acpi pci-arbiter rumpdisk ext2fs.static[part:1:device:wd0] exec\n",
+            "acpi pci-arbiter rumpdisk exec",
+        ),
+        (
+            "start ext2fs: Hurd server bootstrap: ext2fs[device:hd0] exec init proctask c1120dc8 deallocating an"
+            " invalid port 1345, most probably a bug.\n",
+            "exec init proc",
+        ),
+        ("start ext2fs: Hurd server bootstrap: ext2fs[device:hd0] thread c11 has no port, and that is a bug\n", ""),
+    ],
+)
+def test_servers_and_what_the_kernel_says_among_them(line, servers):
+    names = [event.text for event in events(line.encode()) if event.kind is Kind.SERVER]
+    assert " ".join(name for name in names if "[" not in name) == servers
+    assert [name for name in names if "[" in name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "start ext2fs: ext2fs: device:hd0s1: warning: FILESYSTEM NOT UNMOUNTED CLEANLY; PLEASE fsck",
+        "ext2fs: device:hd0s1: warning: FILESYSTEM NOT UNMOUNTED CLEANLY; PLEASE fsck",
+        "ext2fs: part:5:device:wd0: /home: optional features 3 are not known",
+        "process x: 1234 [1] done",
+    ],
+)
+def test_what_ends_no_boot(line):
+    assert not [event for event in events(f"{line}\n".encode()) if event.kind in FATAL_AT_BOOT]
