@@ -16,9 +16,10 @@ from harness import paths
 from harness.cli.options import NUMBER, WORK
 from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
 from harness.log import ignored
+from harness.programs.gcc_suites import suites
 from harness.progress import Reporter
 from harness.results import compare as comparisons
-from harness.results import formats, page, terminal
+from harness.results import dejagnu, formats, page, terminal
 from harness.results.load import find_matrix, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
 from harness.run import capsule
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["table", "markdown", "junit", "json", "csv", "html"]),
+    type=click.Choice(["table", "markdown", "junit", "json", "csv", "sum", "html"]),
     default="table",
     show_default=True,
     help="For a terminal, the summary of a CI job, its test report, or other programs.",
@@ -44,7 +45,8 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
     """Show the matrix of a run, by default of the newest.
 
     Markdown is for the summary of a CI job, at most 1 MiB of it. JUnit XML has a test suite for each guest and variant,
-    and a test case for each cell, skipped if all that went wrong is known. CSV has a line for each cell.
+    and a test case for each cell, skipped if all that went wrong is known. CSV has a line for each cell. A .sum file is
+    DejaGnu's, for GCC's contrib/test_summary, compare_tests and dg-cmp-results.sh.
     """
     if schema:
         click.echo(formats.schema(), nl=False)
@@ -71,6 +73,8 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
             print_text(formats.json_text(matrix))
         case "csv":
             print_text(formats.csv_text(matrix))
+        case "sum":
+            print_text("\n".join(dejagnu.sum_text(matrix, suites())))
 
 
 @click.command()
@@ -90,8 +94,9 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
 
     Each change is shown with its evidence.
 
-    RUN is a run's number, a file that `harness show --format json` wrote, or another work directory, whose newest run
-    is taken, or that of a number: FOLDER#N.
+    RUN is a run's number, a file that `harness show --format json` wrote, a .sum file of DejaGnu, which stands for
+    each guest and variant of the other run, or another work directory, whose newest run is taken, or that of a number:
+    FOLDER#N.
 
     A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
     or if some fail though none failed before, unless all that fail are known to; or if all its trials ended in
@@ -99,7 +104,8 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
     Exit status: 0 nothing got worse, 1 something did, 2 bad input.
     """
     folder = paths.work_dir(work)
-    comparison = comparisons.compare(*(find_matrix(run, folder) for run in (before, after)))
+    old, new = (find_matrix(run, folder) for run in (before, after))
+    comparison = comparisons.compare(dejagnu.align(old, new), dejagnu.align(new, old))
     match format_:
         case "table":
             terminal.print_comparison(comparison, Console())

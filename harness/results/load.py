@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.conf.load import BASELINE, TRACED
 from harness.errors import StoreError
-from harness.results import lifecycle
+from harness.programs.gcc_suites import suites
+from harness.results import dejagnu, lifecycle
 from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
@@ -51,8 +52,9 @@ def find_matrix(name: str, work: Path) -> Matrix:
     """The matrix of a run that is named in words.
 
     Args:
-        name: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; or
-            another work directory or its database, with `#N` behind it for another run than the newest.
+        name: the number of a run of the work directory; a file of JSON as `harness show --format json` prints it; a
+            .sum file of DejaGnu; or another work directory or its database, with `#N` behind it for another run than
+            the newest.
 
     Raises:
         StoreError: there is no such run, or the file is no such file.
@@ -65,8 +67,19 @@ def find_matrix(name: str, work: Path) -> Matrix:
             raise StoreError(f"{file}: cannot be read: {error}") from error
         except StoreError as error:
             raise StoreError(f"{file}: {error}") from error
-    source = source_of(name, work, others="no JSON of one, ")
+    if file.is_file() and (text := _text(file)) and dejagnu.is_sum(text):
+        return dejagnu.parse(text, name, suites())
+    source = source_of(name, work, others="no JSON of one, no .sum file, ")
     return load_matrix(source.store, source.run)
+
+
+def _text(file: Path) -> str:
+    """The text of a file, or '' of a database. Raises StoreError."""
+    try:
+        with file.open("rb") as opened:
+            return "" if opened.read(16).startswith(b"SQLite format 3") else file.read_text(errors="replace")
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def load_life_cycles(store: Store, stored_run: Run) -> list[LifeCycle]:

@@ -206,13 +206,13 @@ def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
     ("name", "said"),
     [
         ("9", "there is no run 9; the newest is 1"),
-        ("nothing", "nothing: is not a run's number, no JSON of one, no work directory"),
-        ("{}/none.json", "is not a run's number, no JSON of one, no work directory"),
+        ("nothing", "nothing: is not a run's number, no JSON of one, no .sum file, no work directory"),
+        ("{}/none.json", "is not a run's number, no JSON of one, no .sum file, no work directory"),
         ("{}/empty.json", "cannot be read: Expecting value"),
         ("{}/list.json", "not JSON of a run"),
         ("{}/text", "not a database"),
         ("{}#7", "there is no run 7; the newest is 1"),
-        ("{}/folder", "is not a run's number, no JSON of one, no work directory"),
+        ("{}/folder", "is not a run's number, no JSON of one, no .sum file, no work directory"),
     ],
 )
 def test_bad_input(tmp_path, write, name, said):
