@@ -57,7 +57,7 @@ class Client:
             The seconds it took from the moment when the connection was open.
 
         Raises:
-            GuestError: it failed, or no progress for clock.QUIET.
+            GuestError: it failed, or made no progress for clock.QUIET.
         """
         with tempfile.TemporaryDirectory() as folder:
             known, errors = Path(folder) / "known_hosts", Path(folder) / "errors"
