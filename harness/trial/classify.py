@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.guest.console import CRASHES, FATAL_AT_BOOT, Event, Kind, Parser
 from harness.programs.model import Expectation
+from harness.trial import gotests
 from harness.trial.observe import Observation
 from harness.trial.record import Verdict
 from harness.trial.signature import Basis, Title, crash_title, hang_title, has_goroutines
@@ -100,7 +101,7 @@ _BEGINS = re.compile(
 )
 _HEAD = re.compile(r"(?:panic|fatal error|SIG[A-Z0-9]+): ")
 _FRAME = re.compile(r"\s+\S.*:\d+(?: \+0x[0-9a-f]+)?$")
-_TIMED_OUT = re.compile(r"^(?:WARNING: program timed out|panic: test timed out after|SIGQUIT: quit$)", re.MULTILINE)
+_TIMED_OUT = re.compile(rf"^(?:WARNING: program timed out|{gotests.TIMED_OUT}|SIGQUIT: quit$)", re.MULTILINE)
 #: What stands before each line of a log: CI systems' times, the journal's time, machine and program.
 _PREFIXES = (
     re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(?:Z|[+-]\d\d:?\d\d) ?"),
@@ -220,6 +221,9 @@ def _message_before(lines: list[str], first: int, head: int) -> int:
 def _classify(piece: _Piece, lines: list[str], end: End) -> Death:
     """What the rules of a run make of a piece."""
     text = piece.text(lines)
+    if gotests.TIMED_OUT in text:  # go test's own limit, and then a dump
+        text = text.partition(gotests.TIMED_OUT)[2].partition("\n")[2]
+        end = replace(end, hung=True)
     status = piece.exit_status if end.exit_status is None and not end.signal else end.exit_status
     hung = end.hung or _TIMED_OUT.search(text) is not None
     if not hung and crash_title(text, "") is None and has_goroutines(text):

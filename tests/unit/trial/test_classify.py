@@ -163,6 +163,10 @@ def test_an_assertion_of_a_program_is_none_of_the_kernel():
         ("goroutine 1 [select]:\nmain.main\n\t/a.go:3\n", End(), "hang", "hang: select in main.main", Confidence.SURE),
         ("words\nSIGABRT: abort\nPC=0x1 m=0\n\ngoroutine 1 [running]:\nmain.main\n\t/a.go:3\n", End(), "crash",
          "words in main.main", Confidence.LIKELY),
+        ("panic: test timed out after 1s\n\ngoroutine 7 [running]:\ntesting.startAlarm..func1\n\t/t.go:9\n"
+         "created by time.goFunc\n\t/s.go:1 +0x1\n\ngoroutine 5 [select]:\nx__test.TestA\n\t/a.go:3\n"
+         "created by testing.T.Run\n\t/t.go:1 +0x1\n\ngoroutine 6 [select]:\nx__test.TestA\n\t/a.go:3\n"
+         "created by testing.T.Run\n\t/t.go:1 +0x1\n", End(), "hang", "hang: select in x__test.TestA", Confidence.SURE),
         ("panic: x\n\ngoroutine 1 [running]:\nmain.main\n", End(), "crash", "corrupted: panic: x", Confidence.LIKELY),
     ],
 )  # fmt: skip
