@@ -188,8 +188,8 @@ def test_a_worker_that_cannot_have_guests_leaves(started, scheduler, tmp_path, w
 def test_where_no_scheduler_is(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "ANSWER", 0.5)
     words = ["run", "threads/lock-ring", "--scheduler", "tcp://127.0.0.1:9", "--work", str(tmp_path)]
-    got = CliRunner().invoke(main, words)
-    assert got.exit_code == 2 and "no scheduler answers at tcp://127.0.0.1:9" in got.output
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and "no scheduler answers at tcp://127.0.0.1:9" in result.output
     assert not list(tmp_path.iterdir())
 
 
@@ -208,8 +208,8 @@ def test_a_scheduler_s_address_is_read_before_it_is_called(monkeypatch, address,
 
 
 def test_what_a_cluster_cannot_do(tmp_path):
-    got = CliRunner().invoke(main, ["run", "threads/lock-ring", "--cores", "--scheduler", "--work", str(tmp_path)])
-    assert got.exit_code == 2 and "--cores and --scheduler do not go together" in got.output
+    result = CliRunner().invoke(main, ["run", "threads/lock-ring", "--cores", "--scheduler", "--work", str(tmp_path)])
+    assert result.exit_code == 2 and "--cores and --scheduler do not go together" in result.output
     prints = Program("s/p", tmp_path / "p.go", build=BuildSpec(output_flags=("-O2",)))
     request = Request((), (), (), 1, None, (), tmp_path)
     with pytest.raises(ConfigError, match="s/p prints a program"):

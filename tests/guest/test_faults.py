@@ -93,10 +93,10 @@ def test_what_such_a_run_says_and_leaves(harmed):
     done, trials, work = harmed
     assert done.exit_code == 3, done.output
     assert not left_behind(work)
-    spoilt = sum(trial.verdict == "error" for told in trials.values() for trial in told)
+    spoilt = sum(trial.verdict == "error" for row in trials.values() for trial in row)
     store = Store(work / "results.sqlite")
     assert len(store.events(1)) + len(store.events(2)) == spoilt, "each trouble is counted"
-    (large,) = [told for name, told in trials.items() if name.endswith("megabytes")]
+    (large,) = [row for name, row in trials.items() if name.endswith("megabytes")]
     assert (large[-1].stdout_total, len(large[-1].stdout)) == (20 << 20, 1 << 20)
     image.verify(image.find("linux-i386"))  # the base is never written
 

@@ -30,7 +30,7 @@ def test_some_of_each_kind_for_real(tmp_path, write):
     matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
     got = {cell["program"]: cell["verdict"] for cell in matrix["cells"]}
     assert got == {**dict.fromkeys(SELECTION, "pass"), "mine/broken": "fail"}, done.output
-    said = {one.program: one for one in Store(tmp_path / "work" / "results.sqlite").trials(1)}
+    said = {trial.program: trial for trial in Store(tmp_path / "work" / "results.sqlite").trials(1)}
     assert re.fullmatch(r"does not compile: .*broken.go:5:15: error: .*nothing.*", said["mine/broken"].reason)
     assert re.fullmatch(r"as expected; \d+ passed", said["libgo-packages/container/list"].reason)
     assert said["gcc-go/bom"].command == "harness run gcc-go/bom --guest linux-i386 --variant pristine"

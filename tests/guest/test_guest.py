@@ -93,10 +93,10 @@ def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [("\t\tif GOOS == 3 {", r"proc.go:\d+:\d+: error: "), ("\t\tif false {", None)],
 )
-def test_a_patch_of_one_s_own(write, line, said):
+def test_a_patch_of_one_s_own(write, line, message):
     old = '\t\tif GOOS != "plan9" { // See golang.org/issue/22227.'
     context = "\t\t// Return to mstart, which will release the P and exit\n\t\t// the thread."
     after = "\t\t\t_g_.m.exiting = true\n\t\t\tgogo(_g_.m.g0)\n\t\t} else {"
@@ -106,8 +106,8 @@ def test_a_patch_of_one_s_own(write, line, said):
     write("own.patch", f"--- a/{name}\n+++ b/{name}\n@@ -3386,6 +3386,6 @@\n" + "\n".join(lines) + "\n")
     mine = write("own.yaml", "variants:\n  own: {patches: [own.patch]}\n")
     done = CliRunner().invoke(main, ["build", "own", "--conf", str(mine)])
-    if said:
+    if message:
         assert done.exit_code == 2
-        assert re.search(said, done.output) and "whole log: " in done.output, done.output
+        assert re.search(message, done.output) and "whole log: " in done.output, done.output
     else:
         assert done.exit_code == 0, done.output

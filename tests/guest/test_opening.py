@@ -79,15 +79,15 @@ def test_what_was_collected(work):
 
 
 def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
-    got = harness("open", 3, "--work", work)
-    assert got.exit_code == 0, got.output
+    result = harness("open", 3, "--work", work)
+    assert result.exit_code == 0, result.output
     for word in ("∞ hang trial 3 of run 1", "demo/c-spins, linux-i386, mine", "begun\\x1b[2J", "SIGQUIT: quit"):
-        assert word in got.output
-    assert "dossier/threads (" in got.output and "\x1b" not in got.output and "\x89PNG" not in got.output
+        assert word in result.output
+    assert "dossier/threads (" in result.output and "\x1b" not in result.output and "\x89PNG" not in result.output
     screen = work / "runs" / "1" / "trial-3-screen.png"
-    assert str(screen) in got.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
-    assert f"$ harness rerun 3 --work {work} --shell" in got.output.splitlines()
-    assert f"--conf {work.parent / 'mine.yaml'}" in got.output, "the command that runs it again is the whole one"
+    assert str(screen) in result.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
+    assert f"$ harness rerun 3 --work {work} --shell" in result.output.splitlines()
+    assert f"--conf {work.parent / 'mine.yaml'}" in result.output, "the command that runs it again is the whole one"
     shown = Page((work / "runs" / "1" / "report.html").read_text()).trials()[3]
     (threads,) = (texts for name, _, _, texts in shown["parts"] if name == "dossier/threads")
     assert "state R" in threads[0] and shown["screen"].startswith("iVBORw0KGgo")
@@ -105,24 +105,24 @@ def test_a_shell_where_a_program_hangs(work):
 
 
 def test_a_trial_is_made_again(work):
-    got = harness("rerun", 2, "--trials", 2, "--work", work)
-    assert got.exit_code == 1 and "≠ fail 0/2" in got.output, got.output
+    result = harness("rerun", 2, "--trials", 2, "--work", work)
+    assert result.exit_code == 1 and "≠ fail 0/2" in result.output, result.output
     run = Store(work / "results.sqlite").run(None)
     assert (run.plan.programs, run.plan.variants, run.id) == (["demo/b-fails"], ["mine"], 2)
     (work.parent / "demo" / "b-fails.go").rename(work.parent / "demo" / "x.go")
-    got = harness("rerun", 2, "--work", work)
+    result = harness("rerun", 2, "--work", work)
     (work.parent / "demo" / "x.go").rename(work.parent / "demo" / "b-fails.go")
-    assert got.exit_code == 2 and "demo/b-fails, which trial 2 ran, is not there any more" in got.output
+    assert result.exit_code == 2 and "demo/b-fails, which trial 2 ran, is not there any more" in result.output
 
 
 def test_a_capsule_runs_without_the_harness(work, tmp_path):
     file = tmp_path / "out" / "c.tar.gz"
-    got = harness("capsule", 2, "-o", file, "--work", work)
-    assert got.exit_code == 2 and f"{file}: there is no such folder" in got.output
+    result = harness("capsule", 2, "-o", file, "--work", work)
+    assert result.exit_code == 2 and f"{file}: there is no such folder" in result.output
     file.parent.mkdir()
-    got = harness("capsule", 2, "--image", "-o", file, "--work", work)
-    assert got.exit_code == 0, got.output
-    assert [one.name for one in file.parent.iterdir()] == ["c.tar.gz"]
+    result = harness("capsule", 2, "--image", "-o", file, "--work", work)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in file.parent.iterdir()] == ["c.tar.gz"]
     with tarfile.open(file) as archive:
         archive.extractall(tmp_path)
     folder = tmp_path / "trial-2"

@@ -49,11 +49,11 @@ def guest_of(tmp_path, cache):
         said, trouble = [], []
         guest = configuration.guest(NAME).model_copy(update=changes)
         pool = Pool(NAME, guest, files, contents, cache, trouble.append, None, agent, failed_boots)
-        got = pool.fresh(tmp_path / str(len(machines)), said.append)
-        machines.append(got.machine)
+        result = pool.fresh(tmp_path / str(len(machines)), said.append)
+        machines.append(result.machine)
         # What the first one says besides that is given a large file through SSH.
         said = [text for text in said if not text.startswith(("measuring ciphers", "SSH by "))]
-        return got, said, trouble
+        return result, said, trouble
 
     yield get
     for machine in machines:
@@ -164,10 +164,17 @@ def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(gu
     ],
 )
 def test_where_the_disk_cannot_be_mounted_files_come_through_ssh(guest_of, with_agent, mount, why):
-    got, said, trouble = guest_of(with_agent, AGENT, data_disk=conf.DataDisk(mount=mount))
+    guest, steps, trouble = guest_of(with_agent, AGENT, data_disk=conf.DataDisk(mount=mount))
     assert len(trouble) == 1 and re.match(why, trouble[0]) and "through SSH from now on" in trouble[0]
-    assert [word.split()[0] for word in said] == ["booting", "reading", "receiving", "receiving", "saving", "restoring"]
-    assert by_disk(got, with_agent) == set()
+    assert [word.split()[0] for word in steps] == [
+        "booting",
+        "reading",
+        "receiving",
+        "receiving",
+        "saving",
+        "restoring",
+    ]
+    assert by_disk(guest, with_agent) == set()
 
 
 def test_what_is_not_whole_on_the_disk_comes_through_ssh(guest_of, with_agent, monkeypatch):
@@ -182,23 +189,23 @@ def test_what_is_not_whole_on_the_disk_comes_through_ssh(guest_of, with_agent, m
 
     make = datadisk.make
     monkeypatch.setattr(datadisk, "make", spoilt)
-    got, _, trouble = guest_of(with_agent, AGENT, memory=520)
+    guest, _, trouble = guest_of(with_agent, AGENT, memory=520)
     assert len(trouble) == 1 and "the data disk: /tmp/harness/lib/large is not what was put on it;" in trouble[0]
-    assert by_disk(got, with_agent) == set()
+    assert by_disk(guest, with_agent) == set()
 
 
 def test_where_no_file_system_can_be_made_files_come_through_ssh(guest_of, with_agent, monkeypatch):
     monkeypatch.setattr(datadisk, "SIZE", 1 << 20)
-    got, said, trouble = guest_of(with_agent, AGENT, memory=524)
+    guest, steps, trouble = guest_of(with_agent, AGENT, memory=524)
     assert len(trouble) == 1 and "its files take 14 MiB, and it has 1; files come through SSH" in trouble[0]
-    assert [word.split()[0] for word in said] == ["booting", "receiving", "receiving", "saving", "restoring"]
-    assert by_disk(got, with_agent) == set()
+    assert [word.split()[0] for word in steps] == ["booting", "receiving", "receiving", "saving", "restoring"]
+    assert by_disk(guest, with_agent) == set()
 
 
 def test_a_guest_that_has_no_data_disk_gets_its_files_through_ssh(guest_of, with_agent):
-    got, _, trouble = guest_of(with_agent, AGENT, memory=528, data_disk=conf.DataDisk(mount=""))
-    assert not trouble and by_disk(got, with_agent) == set()
-    assert ask(got, "ls /dev/vd*") == "/dev/vda"
+    guest, _, trouble = guest_of(with_agent, AGENT, memory=528, data_disk=conf.DataDisk(mount=""))
+    assert not trouble and by_disk(guest, with_agent) == set()
+    assert ask(guest, "ls /dev/vd*") == "/dev/vda"
 
 
 @pytest.mark.parametrize("damage", ["memory", "disk.qcow2", "saved.json"])
@@ -212,10 +219,10 @@ def test_a_restore_that_fails_ends_in_a_boot(guest_of, write, cache, damage):
     else:
         with spoilt.open("r+b") as file:
             file.write(b"\0" * 4096)
-    got, said, trouble = guest_of(contents)
-    assert said == ["restoring"] * RESTORES + ["booting", f"receiving {damage}, 0.0 MB"]
+    guest, steps, trouble = guest_of(contents)
+    assert steps == ["restoring"] * RESTORES + ["booting", f"receiving {damage}, 0.0 MB"]
     assert len(trouble) == RESTORES and "guests are booted from now on" in trouble[-1]
-    assert ask(got, f"cat {target}") == "1"
+    assert ask(guest, f"cat {target}") == "1"
     assert not spoilt.exists(), "another one is saved the next time"
 
 
@@ -244,8 +251,8 @@ def test_a_saved_machine_that_is_cut_off_is_made_again(guest_of, write, cache):
     guest_of(contents)
     memory = saved(cache, contents) / "memory"
     memory.write_bytes(memory.read_bytes()[:-1])
-    _, said, trouble = guest_of(contents)
-    assert "saving" in said and not trouble
+    _, steps, trouble = guest_of(contents)
+    assert "saving" in steps and not trouble
 
 
 def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, cache, monkeypatch):
@@ -264,8 +271,8 @@ def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, c
         return folder
 
     monkeypatch.setattr(Pool, "saved_machine", just_now)
-    second, said, trouble = guest_of(contents)
-    assert said.count("saving") == 2 and not trouble, "another's tidying is no failure"
+    second, steps, trouble = guest_of(contents)
+    assert steps.count("saving") == 2 and not trouble, "another's tidying is no failure"
     assert ask(second, "cat /tmp/harness/kept") == "1"
 
 
@@ -281,9 +288,9 @@ def test_a_saved_machine_that_is_half_removed_ends_in_a_boot(guest_of, write, ca
         return folder
 
     monkeypatch.setattr(Pool, "saved_machine", just_now)
-    got, said, trouble = guest_of(contents)
-    assert said[:-1] == ["restoring"] * RESTORES + ["booting"] and len(trouble) == RESTORES
-    assert ask(got, "cat /tmp/harness/half") == "1"
+    guest, steps, trouble = guest_of(contents)
+    assert steps[:-1] == ["restoring"] * RESTORES + ["booting"] and len(trouble) == RESTORES
+    assert ask(guest, "cat /tmp/harness/half") == "1"
 
 
 def test_a_saved_machine_does_not_need_the_one_it_was_made_from(guest_of, write, cache):
@@ -292,9 +299,9 @@ def test_a_saved_machine_does_not_need_the_one_it_was_made_from(guest_of, write,
     guest_of(less)
     guest_of(more)
     shutil.rmtree(saved(cache, less))
-    got, said, trouble = guest_of(more)
-    assert said == ["restoring"] and not trouble
-    assert ask(got, "cat /tmp/harness/less /tmp/harness/more") == "12"
+    guest, steps, trouble = guest_of(more)
+    assert steps == ["restoring"] and not trouble
+    assert ask(guest, "cat /tmp/harness/less /tmp/harness/more") == "12"
 
 
 def test_a_machine_saved_by_another_qemu_is_another(tmp_path, write):
@@ -358,10 +365,10 @@ def test_a_machine_that_kvm_gave_up_on_is_saved_as_an_emulated_one(guest_of, wri
 
 
 def test_a_guest_that_cannot_be_saved_is_booted(guest_of):
-    got, said, trouble = guest_of({}, qemu_args=["-device", "nvme,serial=1"])  # a device that QEMU cannot save
-    assert said == ["booting", "saving", "booting"]
+    guest, steps, trouble = guest_of({}, qemu_args=["-device", "nvme,serial=1"])  # a device that QEMU cannot save
+    assert steps == ["booting", "saving", "booting"]
     assert len(trouble) == 1 and "guests are booted instead" in trouble[0]
-    assert ask(got, "uname -s") == "Linux"
+    assert ask(guest, "uname -s") == "Linux"
 
 
 #: The code of a boot sector that prints "disk" on the serial line and stops: mov dx, 0x3f8; mov al, N; out dx, al; hlt.
@@ -393,8 +400,8 @@ def test_a_boot_that_stood_still_and_then_worked_is_counted(guest_of, monkeypatc
         return wait(machine)
 
     monkeypatch.setattr(boot, "wait", wait_)
-    got, said, trouble = guest_of({}, failed_boots=1, memory=536)
-    assert said == ["booting", "booting", "saving", "restoring"] and ask(got, "uname -s") == "Linux"
+    guest, steps, trouble = guest_of({}, failed_boots=1, memory=536)
+    assert steps == ["booting", "booting", "saving", "restoring"] and ask(guest, "uname -s") == "Linux"
     assert trouble == ["its boot has stalled at `start ext2fs:`\nIt is booted once more.", f"{FAILED_BOOTS}2"]
     assert waited[0] == waited[1], "there is no boot loader on its disk"
 
@@ -406,10 +413,10 @@ def test_a_guest_is_saved_while_other_things_are_made(tmp_path, cache):
     with Reporter() as report, booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, failed_boots):
         pass
     assert not troubles and failed_boots == {NAME: 0}
-    said = []
-    got = Pool(NAME, guests[NAME], files[NAME], {}, cache, said.append).fresh(tmp_path / "guest", said.append)
-    got.machine.stop()
-    assert said == ["restoring"]
+    lines = []
+    result = Pool(NAME, guests[NAME], files[NAME], {}, cache, lines.append).fresh(tmp_path / "guest", lines.append)
+    result.machine.stop()
+    assert lines == ["restoring"]
 
 
 def test_what_goes_wrong_while_other_things_are_made_is_told(tmp_path, cache, caplog):

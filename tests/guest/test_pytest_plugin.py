@@ -58,7 +58,7 @@ def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["demo", "--guest", "linux-i368"], "no guest named linux-i368; did you mean linux-i386?"),
         (["demo", "--variant", "netpoll-off"], "variant netpoll-off is for i686-gnu, x86_64-gnu only"),
@@ -69,11 +69,11 @@ def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
         (["demo/wrong.go"], "wrong.go:2: 'soon' is not a time"),
     ],
 )
-def test_bad_input_is_told_before_anything_runs(pytester, demo, words, said):
+def test_bad_input_is_told_before_anything_runs(pytester, demo, words, message):
     demo(wrong="// run\n// timeout: soon\n\npackage main\n")
     _, result = collected(pytester, *words)
     assert result.ret != 0
-    assert said in str(result.stdout) + str(result.stderr)
+    assert message in str(result.stdout) + str(result.stderr)
 
 
 def test_what_a_guest_cannot_run_is_skipped(pytester, demo):

@@ -51,13 +51,13 @@ def test_a_kernel_without_servers_panics_and_is_reported_as_that(gnumach, write,
         f"guests:\n  panic: {{toolchain: linux-i386, kernel: {gnumach}, append: console=com0, system: hurd,\n"
         "    ready: {timeout: 5m}}\n",
     )
-    got = harness("shell", "panic", "--conf", mine, "--work", tmp_path / "work")
-    assert got.exit_code == 3
+    result = harness("shell", "panic", "--conf", mine, "--work", tmp_path / "work")
+    assert result.exit_code == 3
     said = r"panic in bootstrap_create \(../kern/bootstrap.c:\d+\): No bootstrap code loaded with the kernel!"
-    assert re.search(f"guest panic: it does not boot: {said}", got.output), got.output
-    assert "console: panic ../kern/bootstrap.c:" in got.output and "not ready within" not in got.output
+    assert re.search(f"guest panic: it does not boot: {said}", result.output), result.output
+    assert "console: panic ../kern/bootstrap.c:" in result.output and "not ready within" not in result.output
     (screen,) = (tmp_path / "work" / "screens").iterdir()
-    assert str(screen) in got.output
+    assert str(screen) in result.output
     assert screen.read_bytes().startswith(b"\x89PNG") and screen.stat().st_size > 1000
 
 
@@ -116,19 +116,19 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
     mine = write("stays.yaml", f"guests:\n  linux-i386: {{append: {append}, system: hurd}}\n")
     work = tmp_path / "work"
     words = ["--variant", "pristine", "--jobs", 1, "--cores", "--conf", mine, "--work", work]
-    got = harness("run", tmp_path / "demo", *words)
-    assert got.exit_code == 3, got.output
+    result = harness("run", tmp_path / "demo", *words)
+    assert result.exit_code == 3, result.output
     store = Store(work / "results.sqlite")
     trials = {}
-    for one in store.trials(1):
-        trials.setdefault(one.program, []).append(one)
-    assert [one.verdict for one in trials["demo/policy"]] == ["pass"]
-    assert [one.signature for one in trials["demo/stuck"]] == ["hang: running in main.main"]
+    for trial in store.trials(1):
+        trials.setdefault(trial.program, []).append(trial)
+    assert [trial.verdict for trial in trials["demo/policy"]] == ["pass"]
+    assert [trial.signature for trial in trials["demo/stuck"]] == ["hang: running in main.main"]
 
-    dead = [(one.verdict, one.reason) for one in trials["demo/dies"]]
+    dead = [(trial.verdict, trial.reason) for trial in trials["demo/dies"]]
     assert dead == [("error", "panic: sysrq triggered crash")] * 3, "not the program's hang at its time limit"
-    told = [event["text"] for event in store.events(1)]  # a restore may have failed, too, and been made again
-    assert any("panic: sysrq triggered crash; its screen: " in one and "console: " in one for one in told)
+    events = [event["text"] for event in store.events(1)]  # a restore may have failed, too, and been made again
+    assert any("panic: sysrq triggered crash; its screen: " in trial and "console: " in trial for trial in events)
     assert len(list((work / "screens").iterdir())) == 3
 
     (crash,) = trials["demo/core"]
@@ -137,11 +137,11 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
     assert crash.reason == f"ended by SIGABRT, expected exit status 0; core: {core}"
     header = core.read_bytes()[:18]
     assert header[:4] == b"\x7fELF" and header[16:] == b"\x04\x00", "a core by elf(5), not the program of that name"
-    said = core.with_suffix(".txt").read_text()
+    output = core.with_suffix(".txt").read_text()
     if shutil.which("gdb-multiarch") or shutil.which("gdb"):
-        assert "terminated with signal SIGABRT" in said and "main.deeper" in said, said
+        assert "terminated with signal SIGABRT" in output and "main.deeper" in output, output
     else:
-        assert "no gdb on this machine" in said
+        assert "no gdb on this machine" in output
 
 
 def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_path):

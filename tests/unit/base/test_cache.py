@@ -26,8 +26,8 @@ def test_what_a_killed_build_left_is_not_taken_for_whole(tmp_path):
     code = "import os, sys; from pathlib import Path; from harness.cache import Cache\n"
     code += "Cache(Path(sys.argv[1])).make('k', '1', lambda out: ((out / 'half').touch(), os._exit(9)))"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
-    got = Cache(tmp_path).make("k", "1", lambda out: (out / "whole").touch())
-    assert [path.name for path in got.iterdir()] == ["whole"]
+    result = Cache(tmp_path).make("k", "1", lambda out: (out / "whole").touch())
+    assert [path.name for path in result.iterdir()] == ["whole"]
 
 
 def test_what_a_killed_build_left_goes_when_another_thing_is_made(tmp_path):
@@ -88,11 +88,11 @@ def test_what_is_discarded_is_gone_and_what_a_killed_build_left_too(tmp_path):
 
 def test_who_waits_for_another_s_build_can_give_up(tmp_path):
     cache = Cache(tmp_path)
-    asked = []
+    lines = []
 
     def waiting():
-        asked.append(1)
-        if len(asked) == 3:
+        lines.append(1)
+        if len(lines) == 3:
             raise KeyboardInterrupt
 
     def build(staging):
@@ -100,4 +100,4 @@ def test_who_waits_for_another_s_build_can_give_up(tmp_path):
             cache.make("kind", "key", lambda _: None, waiting=waiting)
 
     cache.make("kind", "key", build)
-    assert len(asked) == 3
+    assert len(lines) == 3

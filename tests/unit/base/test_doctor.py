@@ -42,26 +42,26 @@ def fatal(checks):
 
 
 def test_this_machine_has_what_its_tests_need():
-    got = CliRunner().invoke(main, ["doctor"])
-    assert got.exit_code == 0, got.output
-    assert got.output.rstrip().endswith("`make matrix` works here")
-    lines = [line for line in got.output.splitlines() if line and not line.startswith("`")]
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert result.output.rstrip().endswith("`make matrix` works here")
+    lines = [line for line in result.output.splitlines() if line and not line.startswith("`")]
     assert all(line.startswith(("ok       ", "note     ", "PROBLEM  ")) for line in lines)
-    assert "ok       QEMU version" in got.output and "KVM" in got.output and "memory: " in got.output
+    assert "ok       QEMU version" in result.output and "KVM" in result.output and "memory: " in result.output
 
 
 def test_what_is_missing_is_named_and_the_status_is_1(programs):
     programs("ssh", "dpkg")
-    got = CliRunner().invoke(main, ["doctor"])
-    assert got.exit_code == 1
-    assert "MISSING  qemu-system-x86_64" in got.output and "ok       ssh" in got.output
-    assert "MISSING  i686-linux-gnu-gccgo-12" in got.output
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "MISSING  qemu-system-x86_64" in result.output and "ok       ssh" in result.output
+    assert "MISSING  i686-linux-gnu-gccgo-12" in result.output
     by_root, without = (
-        next(line for line in got.output.splitlines() if word in line) for word in ("By hand", "Without")
+        next(line for line in result.output.splitlines() if word in line) for word in ("By hand", "Without")
     )
     assert "apt-get install --no-remove " in by_root and "qemu-system-x86" in by_root and "gccgo" not in by_root
     assert "gccgo-12-i686-linux-gnu" in without
-    assert got.output.rstrip().endswith("`make matrix` fails here as it is")
+    assert result.output.rstrip().endswith("`make matrix` fails here as it is")
 
 
 def test_it_runs_without_a_virtual_environment(own):

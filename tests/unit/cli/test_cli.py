@@ -25,7 +25,7 @@ def call(*words, **env):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("run", "--guest", "linux-i368"), "no guest named linux-i368; did you mean linux-i386?"),
         (("run", "--variant", "pristin"), "no variant named pristin; did you mean pristine?"),
@@ -57,15 +57,15 @@ def call(*words, **env):
         (("run", "threads", "--trace", ""), "an empty word selects nothing"),
     ],
 )
-def test_bad_input(words, said, tmp_path):
-    got = call(*words, HARNESS_WORK=str(tmp_path / "work"))
-    assert got.exit_code == 2
-    assert said in got.output
-    assert len(got.output.strip().splitlines()) == 1
+def test_bad_input(words, message, tmp_path):
+    result = call(*words, HARNESS_WORK=str(tmp_path / "work"))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("run", "threads", "--shard", "1/100000000"), "'1/100000000' is of more than 10000 jobs"),
         (("run", "threads", "--shard", "1/" + "9" * 5000), "is not K/N with K from 1 to N"),
@@ -73,9 +73,9 @@ def test_bad_input(words, said, tmp_path):
         (("ci", "plan", "threads", "--jobs", "100000000"), "100000000 is not in the range 1<=x<=10000"),
     ],
 )
-def test_more_jobs_than_there_can_be_are_refused(words, said, tmp_path):
-    got = call(*words, HARNESS_WORK=str(tmp_path / "work"))
-    assert got.exit_code == 2 and said in got.output
+def test_more_jobs_than_there_can_be_are_refused(words, message, tmp_path):
+    result = call(*words, HARNESS_WORK=str(tmp_path / "work"))
+    assert result.exit_code == 2 and message in result.output
 
 
 @pytest.mark.parametrize("number", ["0", str(2**63), "9" * 5000])
@@ -85,27 +85,27 @@ def test_more_jobs_than_there_can_be_are_refused(words, said, tmp_path):
 )
 def test_a_number_that_no_run_or_trial_can_have_is_refused(words, number, tmp_path):
     Store(tmp_path / "results.sqlite")
-    got = call(*words, number, HARNESS_WORK=str(tmp_path))
-    assert got.exit_code == 2
-    assert "is not in the range" in got.output or "is not a valid integer." in got.output
+    result = call(*words, number, HARNESS_WORK=str(tmp_path))
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output or "is not a valid integer." in result.output
 
 
 def test_the_newest_run_is_resumed_without_a_number(tmp_path):
     Store(tmp_path / "results.sqlite")
-    got = call("run", "--resume", "--work", str(tmp_path))
-    assert got.exit_code == 2 and "all runs have finished; there is nothing to resume" in got.output
-    got = call("run", "--resume", "7", "--work", str(tmp_path))
-    assert got.exit_code == 2 and "there is no run yet" in got.output
+    result = call("run", "--resume", "--work", str(tmp_path))
+    assert result.exit_code == 2 and "all runs have finished; there is nothing to resume" in result.output
+    result = call("run", "--resume", "7", "--work", str(tmp_path))
+    assert result.exit_code == 2 and "there is no run yet" in result.output
 
 
 def test_no_qemu_names_it(tmp_path, write):
     mine = write("mine.yaml", "guests:\n  linux-i386: {qemu: qemu-system-none}\n")
-    got = call("shell", "linux-i386", "--conf", str(mine), HARNESS_WORK=str(tmp_path / "work"))
-    assert got.exit_code == 2
-    assert "no qemu-system-none on this machine; `harness doctor` says what to do" in got.output
+    result = call("shell", "linux-i386", "--conf", str(mine), HARNESS_WORK=str(tmp_path / "work"))
+    assert result.exit_code == 2
+    assert "no qemu-system-none on this machine; `harness doctor` says what to do" in result.output
     words = ("run", "threads/lock-ring", "--conf", str(mine))
-    got = call(*words, HARNESS_WORK=str(tmp_path / "work"), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert got.exit_code == 2 and "no qemu-system-none on this machine" in got.output
+    result = call(*words, HARNESS_WORK=str(tmp_path / "work"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert result.exit_code == 2 and "no qemu-system-none on this machine" in result.output
     assert not (tmp_path / "cache" / "harness" / "libgo").exists(), "it is told before anything is built"
 
 
@@ -114,8 +114,8 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
     run = store.begin(RunPlan.model_validate(plan))
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
-    got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
-    assert got["cells"][0]["passed"] == 1
+    result = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
+    assert result["cells"][0]["passed"] == 1
     assert "pass 1" in call("show", "--work", str(tmp_path)).output
     assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
 
@@ -126,15 +126,15 @@ def test_trials_that_only_count_threads_are_in_no_cell(tmp_path):
     run = store.begin(RunPlan.model_validate(plan))
     for variant, verdict in (("pristine", "pass"), ("pristine+trace", "crash")):
         store.add(run, Trial(0, "g", variant, "s/p", 1, 1, verdict, "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
-    got = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
-    assert [(cell["variant"], cell["passed"], cell["trials"]) for cell in got["cells"]] == [("pristine", 1, 1)]
+    result = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
+    assert [(cell["variant"], cell["passed"], cell["trials"]) for cell in result["cells"]] == [("pristine", 1, 1)]
     assert "crash trial 2 of run 1" in call("open", "2", "--work", str(tmp_path)).output
     assert call("show", "--format", "html", "--work", str(tmp_path)).exit_code == 0
 
 
 def test_a_trace_is_no_job_s(tmp_path):
-    got = call("run", "threads", "--trace", "threads/lock-ring", "--shard", "1/2", "--work", str(tmp_path))
-    assert got.exit_code == 2 and "--trace and --shard do not go together" in got.output
+    result = call("run", "threads", "--trace", "threads/lock-ring", "--shard", "1/2", "--work", str(tmp_path))
+    assert result.exit_code == 2 and "--trace and --shard do not go together" in result.output
 
 
 def test_a_width_of_nothing_is_none(tmp_path):
@@ -155,21 +155,21 @@ def test_the_help_names_commands_that_there_are(name):
 
 @pytest.mark.parametrize("format_", ["table", "markdown"])
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"request": {}}, "Not finished, with 1 of at most 6 trials made; `harness run --resume 1 --work w` goes on"),
         ({"request": {}, "resumable": False}, "Not finished, with 1 trial made."),
         ({"bisect": {}}, "Not finished, with 1 trial made; `harness bisect resume 1 --work w` goes on"),
     ],
 )
-def test_show_says_that_a_run_has_not_finished(tmp_path, monkeypatch, format_, more, said):
+def test_show_says_that_a_run_has_not_finished(tmp_path, monkeypatch, format_, more, message):
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "w" / "results.sqlite")
     plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p", "s/q"], "trials": 3, "facts": {}, **more}
     run = store.begin(RunPlan.model_validate(plan))
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "t", "c"))
-    got = call("show", "--format", format_, "--work", "w").output.replace("\\", "")
-    assert said in got
+    result = call("show", "--format", format_, "--work", "w").output.replace("\\", "")
+    assert message in result
     store.finish(run)
     assert "Not finished" not in call("show", "--format", format_, "--work", "w").output
 
@@ -193,9 +193,9 @@ def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
     end = ("", None, "", 0.1, b"\xff \xe2\x9c\x94", b"", 4, 0, "t", "say \\udcff")
     store.add(run, Trial(0, "g", "pristine", "s/p", 1, 1, "crash", "say \\udcff", *end))
     store.add(run, Trial(0, "g", "pristine", "s/q", 1, 1, "pass", "", *end))
-    got = call("show", "1", "--format", format_, "--work", str(tmp_path), LC_ALL="C", PYTHONIOENCODING="ascii")
-    assert got.exit_code == 0, got.output
-    said = got.stdout_bytes.decode()
+    result = call("show", "1", "--format", format_, "--work", str(tmp_path), LC_ALL="C", PYTHONIOENCODING="ascii")
+    assert result.exit_code == 0, result.output
+    said = result.stdout_bytes.decode()
     assert said.startswith(begins) and has in said
 
 
@@ -266,8 +266,8 @@ def test_another_files_error_is_not_taken_for_one_of_standard_output(monkeypatch
 
 
 def test_the_schema_is_shown_without_a_run(tmp_path):
-    got = call("show", "--schema", HARNESS_WORK=str(tmp_path / "none"))
-    assert got.exit_code == 0 and json.loads(got.output)["$id"] == "urn:harness:run:1"
+    result = call("show", "--schema", HARNESS_WORK=str(tmp_path / "none"))
+    assert result.exit_code == 0 and json.loads(result.output)["$id"] == "urn:harness:run:1"
 
 
 def stored(work, expected, command="harness run gone.go"):
@@ -286,10 +286,10 @@ def stored(work, expected, command="harness run gone.go"):
 
 def test_a_run_is_judged_again_by_what_was_expected_then(tmp_path):
     store, run = stored(tmp_path, {"expectations": {"s/p": Expectation(stdout=b"out").to_json()}})
-    got = call("rejudge", str(run), "--work", str(tmp_path))
-    assert got.exit_code == 0, got.output
-    assert "Run 1: 3 trials changed" in got.output and "SIGABRT: abort in main.f" in got.output
-    assert [(one.verdict, one.signature, one.reason) for one in store.trials(run)] == [
+    result = call("rejudge", str(run), "--work", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "Run 1: 3 trials changed" in result.output and "SIGABRT: abort in main.f" in result.output
+    assert [(trial.verdict, trial.signature, trial.reason) for trial in store.trials(run)] == [
         ("crash", "SIGABRT: abort in main.f", "exit status 2, expected exit status 0"),
         ("hang", "hang: no goroutine dump", "it did not end within its time limit"),
         ("pass", "", "as expected"),
@@ -304,12 +304,12 @@ def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path,
     source = write("s/p.go", "// run\n// expect: exit 2\n\npackage main\n")
     store, run = stored(tmp_path / "a", {}, f"harness run {source} --guest g")
     assert call("rejudge", str(run), "--work", str(tmp_path / "a")).exit_code == 0
-    assert [one.verdict for one in store.trials(run)] == ["pass", "hang", "fail", "error"]
+    assert [trial.verdict for trial in store.trials(run)] == ["pass", "hang", "fail", "error"]
     store, run = stored(tmp_path / "b", {})
     before = list(store.trials(run))
-    got = call("rejudge", str(run), "--work", str(tmp_path / "b"))
-    assert got.exit_code == 2 and len(got.output.strip().splitlines()) == 1
-    assert "what was expected of s/p is not stored with the run" in got.output and "gone.go" in got.output
+    result = call("rejudge", str(run), "--work", str(tmp_path / "b"))
+    assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
+    assert "what was expected of s/p is not stored with the run" in result.output and "gone.go" in result.output
     assert list(store.trials(run)) == before
 
 
@@ -330,7 +330,7 @@ def test_suites_say_what_they_and_their_programs_are_for():
 @pytest.mark.parametrize("words", [["run"], ["trace"], ["ci", "plan", "--jobs", "2", "--format", "json"]])
 def test_where_nothing_can_be_run_that_is_said(write, tmp_path, words):
     program = write("s/n.go", "// run\n// needs: warp-drive\n\npackage main\n\nfunc main() {}\n")
-    got = CliRunner().invoke(main, [*words, str(program)], env={"HARNESS_WORK": str(tmp_path / "work")})
-    assert (got.exit_code, got.stdout) == (2, "")
-    assert got.stderr == "harness: s/n needs what its guest and libgo do not provide\n"
+    result = CliRunner().invoke(main, [*words, str(program)], env={"HARNESS_WORK": str(tmp_path / "work")})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "harness: s/n needs what its guest and libgo do not provide\n"
     assert not (tmp_path / "work").exists()

@@ -15,7 +15,7 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("guests:\n  linux-i386:\n    memry: 3\n", ":3: guests.linux-i386.memry: unknown key; did you mean memory?"),
         ("guests: [\n", "not valid YAML"),
@@ -93,15 +93,15 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ),
     ],
 )
-def test_wrong_yaml_is_named(write, text, said):
+def test_wrong_yaml_is_named(write, text, message):
     with pytest.raises(ConfigError) as caught:
         conf.load([write("mine.yaml", text)])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "mine.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         pytest.param(["a: " + "[" * 5000], "is nested too deeply", id="brackets"),
         pytest.param(
@@ -117,9 +117,9 @@ def test_wrong_yaml_is_named(write, text, said):
         ),
     ],
 )
-def test_a_file_that_would_never_be_read_to_its_end(write, lines, said):
+def test_a_file_that_would_never_be_read_to_its_end(write, lines, message):
     mine = write("mine.yaml", "\n".join(["a0: &a0 [x]", *lines]))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         conf.load([mine])
 
 
@@ -148,13 +148,13 @@ def test_own_yaml_adds_and_changes_single_fields(write):
         "         modules: [{file: ext2fs.static, args: a}], env: {CRASHSERVER: /servers/crash-kill, N: 3}}\n"
         "variants:\n  four: {env: {GOMAXPROCS: 4}}\n",
     )
-    got = conf.load([mine])
-    assert got.guest("linux-i386").memory == 768
-    assert got.guest("linux-i386").kernel == "vmlinuz"
-    assert got.guest("hurd").env == {"CRASHSERVER": "/servers/crash-kill", "N": "3"}
-    assert got.file("./gnumach", "guests", "hurd", "kernel") == mine.parent / "./gnumach"
-    assert got.variant("four").env == {"GOMAXPROCS": "4"}
-    assert "pristine" in got.variants
+    result = conf.load([mine])
+    assert result.guest("linux-i386").memory == 768
+    assert result.guest("linux-i386").kernel == "vmlinuz"
+    assert result.guest("hurd").env == {"CRASHSERVER": "/servers/crash-kill", "N": "3"}
+    assert result.file("./gnumach", "guests", "hurd", "kernel") == mine.parent / "./gnumach"
+    assert result.variant("four").env == {"GOMAXPROCS": "4"}
+    assert "pristine" in result.variants
 
 
 def test_what_a_guest_may_say_at_its_limits(write):
@@ -184,24 +184,24 @@ def test_a_mapping_takes_over_another_s_keys(write):
 
 def test_a_path_that_is_absolute_or_at_home_lies_beside_no_file(monkeypatch, write):
     monkeypatch.setenv("HOME", "/home/me")
-    got = conf.load([write("mine.yaml", "guests:\n  mine: {toolchain: linux-i386, kernel: k, system: posix}\n")])
+    result = conf.load([write("mine.yaml", "guests:\n  mine: {toolchain: linux-i386, kernel: k, system: posix}\n")])
     at = ("guests", "mine", "kernel")
-    assert [str(got.file(value, *at)) for value in ("/k", "~/k")] == ["/k", "/home/me/k"]
-    assert got.file("k", *at) is None and got.beside("k", *at).name == "k"
+    assert [str(result.file(value, *at)) for value in ("/k", "~/k")] == ["/k", "/home/me/k"]
+    assert result.file("k", *at) is None and result.beside("k", *at).name == "k"
 
 
 def test_unknown_names_get_the_nearest():
-    got = conf.load()
+    result = conf.load()
     with pytest.raises(ConfigError, match="variant distro is prebuilt and cannot be traced"):
-        got.variant("distro+trace")
+        result.variant("distro+trace")
     with pytest.raises(ConfigError, match="did you mean linux-i386"):
-        got.guest("linux-i368")
+        result.guest("linux-i368")
     with pytest.raises(ConfigError, match="did you mean pristine"):
-        got.variant("pristin")
+        result.variant("pristin")
 
 
 @pytest.mark.parametrize(
-    ("said", "ten", "crash"),
+    ("message", "ten", "crash"),
     [
         ("signals: linux", "SIGUSR1", {}),
         ("signals: hurd", "SIGBUS", {"CRASHSERVER": "/servers/crash-kill"}),
@@ -212,14 +212,14 @@ def test_unknown_names_get_the_nearest():
         ("system: posix", None, {}),
     ],
 )
-def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, crash):
-    got = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {said}}}\n")])
-    assert got.signal_names("h").get(10) == ten
-    assert got.guest("h").os.kill == crash
+def test_signals_and_ways_are_those_of_the_guest_s_system(write, message, ten, crash):
+    result = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, kernel: /k, {message}}}\n")])
+    assert result.signal_names("h").get(10) == ten
+    assert result.guest("h").os.kill == crash
 
 
 @pytest.mark.parametrize(
-    ("said", "interface", "mounts"),
+    ("message", "interface", "mounts"),
     [
         ("system: linux, disk: {file: /d}", "virtio", ["mount -t ext2 -o ro /dev/vdb /f"]),
         ("system: linux, disk: {file: /d, interface: ide}", "ide", ["mount -t ext2 -o ro /dev/sdb /f"]),
@@ -237,8 +237,8 @@ def test_signals_and_ways_are_those_of_the_guest_s_system(write, said, ten, cras
         ("system: hurd, disk: {file: /d}", None, []),  # it has no driver for virtio
     ],
 )
-def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, said, interface, mounts):
-    guest = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, {said}}}\n")]).guest("h")
+def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, message, interface, mounts):
+    guest = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, {message}}}\n")]).guest("h")
     assert (guest.data_interface, guest.mounts("/f")) == (interface, mounts)
 
 

@@ -81,9 +81,9 @@ def test_checksums_are_those_of_zlib(program, tmp_path):
 
 
 def test_status_streams_environment_and_folder(agent):
-    got = sh(agent, 'echo "$WORD $PWD"; echo err >&2; exit 3', WORD="a b")
-    assert (got.exit_status, got.signal, got.stdout, got.stderr) == (3, None, b"a b /\n", b"err\n")
-    assert not got.timed_out
+    result = sh(agent, 'echo "$WORD $PWD"; echo err >&2; exit 3', WORD="a b")
+    assert (result.exit_status, result.signal, result.stdout, result.stderr) == (3, None, b"a b /\n", b"err\n")
+    assert not result.timed_out
 
 
 def test_a_signal_is_not_taken_for_the_status_a_shell_makes_of_it(agent):
@@ -91,9 +91,9 @@ def test_a_signal_is_not_taken_for_the_status_a_shell_makes_of_it(agent):
 
 
 def test_both_streams_at_once_are_bounded_and_counted(agent):
-    got = sh(agent, "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait")
-    assert (len(got.stdout), got.stdout_total) == (1 << 20, 6000000)
-    assert (len(got.stderr), got.stderr_total) == (1 << 20, 5000000)
+    result = sh(agent, "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait")
+    assert (len(result.stdout), result.stdout_total) == (1 << 20, 6000000)
+    assert (len(result.stderr), result.stderr_total) == (1 << 20, 5000000)
     more = observe(agent, ["/bin/sh", "-c", "head -c 3000000 /dev/zero"], {}, "/", 20.0, keep=2 << 20)
     assert (len(more.stdout), more.stdout_total) == (2 << 20, 3000000)
     assert len(sh(agent, "head -c 3000000 /dev/zero").stdout) == 1 << 20, "the next one is kept as ever"
@@ -107,8 +107,8 @@ def test_the_limit_brings_sigquit_then_sigkill_to_the_whole_group(agent, monkeyp
         return ""
 
     script = f"trap 'echo asked' QUIT; : >{tmp_path}/set; while :; do sleep 0.1; done"
-    got = sh(agent, script, 0.2, when_its_trap_is_set)
-    assert (got.stdout[:6], got.signal, got.timed_out) == (b"asked\n", 9, True)
+    result = sh(agent, script, 0.2, when_its_trap_is_set)
+    assert (result.stdout[:6], result.signal, result.timed_out) == (b"asked\n", 9, True)
 
 
 def test_a_suspended_program_is_seen_before_it_is_killed_and_gets_no_sigquit(agent):
@@ -118,8 +118,8 @@ def test_a_suspended_program_is_seen_before_it_is_killed_and_gets_no_sigquit(age
         return ways.suspended(subprocess.run(["sh", "-c", ways.listing], capture_output=True, text=True).stdout, pid)
 
     script = "trap 'echo asked' QUIT; kill -STOP $$; echo on"
-    got = sh(agent, script, 0.2, lambda pid: until(lambda: suspended(pid)))
-    assert (got.suspended, got.timed_out, got.signal, got.stdout) == ("T", True, 9, b"")
+    result = sh(agent, script, 0.2, lambda pid: until(lambda: suspended(pid)))
+    assert (result.suspended, result.timed_out, result.signal, result.stdout) == ("T", True, 9, b"")
     assert sh(agent, "sleep 9", 0.2, suspended).suspended == ""
 
 
@@ -140,8 +140,8 @@ def test_a_file_that_is_put_is_whole_and_runs(agent, tmp_path):
     script = b"#!/bin/sh\ncksum $0\nexit 7\n" + b"# \x00\xff\n" * 100_000
     for name in ("new/folder/a", "b", "new/folder/a"):
         agent.put(script, str(tmp_path / name))
-        got = observe(agent, [str(tmp_path / name)], {}, "/", 20.0)
-        assert (got.exit_status, (tmp_path / name).read_bytes()) == (7, script)
+        result = observe(agent, [str(tmp_path / name)], {}, "/", 20.0)
+        assert (result.exit_status, (tmp_path / name).read_bytes()) == (7, script)
     agent.put(b"", str(tmp_path / "empty"))
     sh(agent, "exit 0")
     assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o755

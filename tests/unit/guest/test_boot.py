@@ -63,7 +63,7 @@ def guest(tmp_path, monkeypatch):
             check_wanted=lambda: None,
             restart_if_kvm_fails=lambda: False,
             restart_if_kvm_is_silent=lambda: False,
-            trouble=lambda kinds: next((str(one) for one in console.poll() if one.kind in kinds), ""),
+            trouble=lambda kinds: next((str(event) for event in console.poll() if event.kind in kinds), ""),
             failure=GuestError,
         )
         try:
@@ -91,7 +91,7 @@ def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest)
 
 
 @pytest.mark.parametrize(
-    ("ready", "line", "said"),
+    ("ready", "line", "message"),
     [
         ({"console": "ready"}, "panic a.c:1: f: no\n", "it does not boot: panic in f (a.c:1): no"),
         ({}, "db> ", "it does not boot: kernel debugger: db>"),
@@ -112,8 +112,8 @@ def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest)
         ({"timeout": "90s"}, "", "not ready within 90 s: no answer"),
     ],
 )
-def test_how_a_boot_fails(guest, ready, line, said):
-    assert guest(ready, [(1, line)])[0].startswith(said)
+def test_how_a_boot_fails(guest, ready, line, message):
+    assert guest(ready, [(1, line)])[0].startswith(message)
 
 
 FSCK = [(1, "fsck\n"), (400, "done\n")]

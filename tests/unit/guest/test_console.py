@@ -20,8 +20,10 @@ def events(*pieces):
 
 @pytest.mark.parametrize("log", sorted(DATA.glob("*.log")), ids=lambda path: path.stem)
 def test_recorded_logs(log):
-    got = [[str(one.kind), one.text, one.file, one.line, one.function] for one in events(log.read_bytes())]
-    assert got == json.loads(log.with_suffix(".json").read_text())
+    result = [
+        [str(event.kind), event.text, event.file, event.line, event.function] for event in events(log.read_bytes())
+    ]
+    assert result == json.loads(log.with_suffix(".json").read_text())
 
 
 @pytest.mark.parametrize("log", sorted(DATA.glob("*.log")), ids=lambda path: path.stem)
@@ -57,13 +59,13 @@ def test_noise_byte_by_byte_gives_the_same_events(noise):
 @given(NOISE, st.sampled_from([b"\x1b[K", b"\x1b[31;1m", b"\x1b(B", b"\0", b"\x1b]0;t\x07"]), st.data())
 def test_a_panic_is_seen_after_noise_and_with_escapes_in_it(noise, escape, data):
     at = data.draw(st.integers(0, len(PANIC) - 1))
-    got = events(noise + b"\n", PANIC[:at] + escape + PANIC[at:])[-1]
-    assert (got.kind, got.file, got.line) == (Kind.PANIC, "../kern/bootstrap.c", 182)
-    assert (got.function, got.text) == ("bootstrap_create", "No bootstrap code loaded with the kernel!")
+    result = events(noise + b"\n", PANIC[:at] + escape + PANIC[at:])[-1]
+    assert (result.kind, result.file, result.line) == (Kind.PANIC, "../kern/bootstrap.c", 182)
+    assert (result.function, result.text) == ("bootstrap_create", "No bootstrap code loaded with the kernel!")
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "text"),
+    ("message", "kind", "text"),
     [
         # gnumach's kern/debug.c for several processors, its assertions, and its debugger
         ("panic {cpu1} ../i386/i386/trap.c:400: kernel_trap: trap\n", "panic", "trap"),
@@ -135,8 +137,8 @@ def test_a_panic_is_seen_after_noise_and_with_escapes_in_it(noise, escape, data)
         ("[  99.1] reboot: Restarting system\n", "reboot", "[  99.1] reboot: Restarting system"),
     ],
 )
-def test_lines(said, kind, text):
-    first, *_ = events(said.encode())
+def test_lines(message, kind, text):
+    first, *_ = events(message.encode())
     assert (first.kind, first.text) == (kind, text)
 
 
@@ -158,7 +160,7 @@ def test_what_is_no_event(line):
 
 def test_a_second_kernel_is_a_reboot():
     up = b"biosmem: physical memory map:\n"
-    assert [one.kind for one in events(up, up)] == [Kind.KERNEL, Kind.REBOOT]
+    assert [event.kind for event in events(up, up)] == [Kind.KERNEL, Kind.REBOOT]
 
 
 def test_a_panic_says_where_it_was():

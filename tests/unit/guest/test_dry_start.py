@@ -63,9 +63,9 @@ def before_qemu(write, tmp_path):
 )
 def test_what_qemu_refuses_is_told_before_anything_is_made(cache, described, line, key, words, tmp_path):
     _, file = described("env: {}", line)
-    got = CliRunner().invoke(main, ["run", "threads/lock-ring", "--conf", str(file), "--work", str(tmp_path / "w")])
-    assert got.exit_code == 2, got.output
-    (text,) = got.output.splitlines()
+    result = CliRunner().invoke(main, ["run", "threads/lock-ring", "--conf", str(file), "--work", str(tmp_path / "w")])
+    assert result.exit_code == 2, result.output
+    (text,) = result.output.splitlines()
     assert text.startswith(f"harness: {file}:4: guests.linux-i386.{key}: ") and words in text, text
     assert not (cache / "images").exists() and not list((cache / "dry-starts").glob("[!.]*"))
 
@@ -125,9 +125,9 @@ def test_a_refusal_at_the_real_start_ends_the_run_at_once(described, before_qemu
     )
     _, file = described(f"qemu: {script}")
     words = ["run", "threads/lock-ring", "--variant", "distro", "--conf", str(file), "--work", str(tmp_path / "w")]
-    got = CliRunner().invoke(main, [*words, "--jobs", "1"])
-    assert got.exit_code == 2, got.output
-    error = got.output.splitlines()[-1]
+    result = CliRunner().invoke(main, [*words, "--jobs", "1"])
+    assert result.exit_code == 2, result.output
+    error = result.output.splitlines()[-1]
     assert error == f"harness: guest linux-i386: {script} does not start: a file that only the start reads"
     real = [line for line in started() if not line.endswith("-S")]
     assert len(real) == 2, "while the program was built, and for the trial"

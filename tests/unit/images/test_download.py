@@ -101,10 +101,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def get(server: Server, target: Path, sha512: str = SUM) -> list[str]:
-    said: list[str] = []
-    download.fetch(server.url, target, sha512, said.append)
+    lines: list[str] = []
+    download.fetch(server.url, target, sha512, lines.append)
     assert target.read_bytes() == server.data
-    return said
+    return lines
 
 
 def test_a_download_says_how_far_it_is(server: Server, tmp_path: Path) -> None:

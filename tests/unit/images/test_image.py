@@ -301,11 +301,11 @@ def test_key_is_of_all_that_makes_the_image(place: Path, monkeypatch: pytest.Mon
 def test_build_find_verify_remove(built: list[str]) -> None:
     assert image.find("small") is None
     assert [row["state"] for row in image.listing()] == ["not built"]
-    made = image.build("small", say_nothing)
-    assert image.build("small", say_nothing) == made == image.find("small")
-    assert made.manifest["files"]["root.img"]["size"] == 4
-    assert made.manifest["host_key"] == "ssh-ed25519 AAAA"
-    image.verify(made)
+    matrix = image.build("small", say_nothing)
+    assert image.build("small", say_nothing) == matrix == image.find("small")
+    assert matrix.manifest["files"]["root.img"]["size"] == 4
+    assert matrix.manifest["host_key"] == "ssh-ed25519 AAAA"
+    image.verify(matrix)
     assert [row["state"] for row in image.listing()] == ["built"]
     image.build("small", say_nothing, force=True)
     assert built == ["small", "small"]
@@ -356,12 +356,12 @@ def test_a_damaged_image_is_refused_and_built_again(built: list[str], harm: Call
 
 @needs_keygen
 def test_verify_sees_what_the_size_does_not(built: list[str]) -> None:
-    made = image.build("small", say_nothing)
-    (made.folder / "root.img").chmod(0o644)
-    (made.folder / "root.img").write_bytes(b"dusk")
-    assert image.find("small") == made
+    matrix = image.build("small", say_nothing)
+    (matrix.folder / "root.img").chmod(0o644)
+    (matrix.folder / "root.img").write_bytes(b"dusk")
+    assert image.find("small") == matrix
     with pytest.raises(ImageError, match=r"root\.img is not what was built"):
-        image.verify(made)
+        image.verify(matrix)
 
 
 @needs_keygen

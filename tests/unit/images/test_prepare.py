@@ -168,11 +168,11 @@ def test_the_given_recipes_are_whole() -> None:
 
 
 def test_an_image_is_fetched_and_prepared(release: Release, published: str) -> None:
-    said: list[str] = []
-    found = image.fetch("hurd", said.append)
+    lines: list[str] = []
+    found = image.fetch("hurd", lines.append)
     name = "debian-hurd-i386-20250807.img.tar.xz"
     assert release.asked == ["SHA512SUMS", name]
-    assert any(str(lock()) in line for line in said), "where the sum is recorded is said"
+    assert any(str(lock()) in line for line in lines), "where the sum is recorded is said"
     assert json.loads(lock().read_text())["sha512"] == published
     assert found.manifest["source"] == {"url": release.url + name, "sha512": published}
     image.verify(found)
@@ -186,8 +186,8 @@ def test_an_image_is_fetched_and_prepared(release: Release, published: str) -> N
     host_key = found.folder.parent / "key"
     host_key.write_bytes(system.read("/etc/ssh/harness_host_key"))
     host_key.chmod(stat.S_IRUSR)
-    told = subprocess.run(["ssh-keygen", "-y", "-f", host_key], capture_output=True, text=True, check=True).stdout
-    assert told.split() == found.manifest["host_key"].split()
+    output = subprocess.run(["ssh-keygen", "-y", "-f", host_key], capture_output=True, text=True, check=True).stdout
+    assert output.split() == found.manifest["host_key"].split()
     assert system.resolve("/servers/crash") == "/servers/crash-kill"
     assert system.read("/boot/grub/grub.cfg").decode().count("console=com0") == 2
 
@@ -387,10 +387,10 @@ def test_a_password_is_taken_away_and_given_back(tmp_path: Path) -> None:
 def test_an_image_that_qemu_cannot_boot_by_itself_is_booted_by_grub(
     release: Release, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
-    said: list[str] = []
-    found = image.fetch("hurd", said.append, file=make_image(tmp_path, **change))
+    lines: list[str] = []
+    found = image.fetch("hurd", lines.append, file=make_image(tmp_path, **change))
     assert found.manifest["boot"] is None
-    assert any("booted by GRUB" in line and why in line for line in said)
+    assert any("booted by GRUB" in line and why in line for line in lines)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     files = find_boot_files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
     assert (files.kernel, files.modules) == (None, ())
@@ -438,17 +438,17 @@ def test_a_full_disk_is_said_before_anything_is_downloaded(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "text"),
     [
         (["linux-i386"], "the image linux-i386 is not downloaded but built"),
         (["hurd-i38"], "no image named hurd-i38; did you mean hurd-i386?"),
         (["hurd", "--sha512", "12"], "must be 128 hexadecimal digits"),
     ],
 )
-def test_bad_input(release: Release, words: list[str], told: str) -> None:
+def test_bad_input(release: Release, words: list[str], text: str) -> None:
     done = CliRunner().invoke(main, ["image", "fetch", *words])
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert text in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -485,8 +485,8 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
         machine.stop()
     console = machine.console.file.read_text(errors="replace")
     assert "GNU Mach 1.8" in console, "the console is on the serial line"
-    told = [line.split(" ", 3)[3].strip() for line in console.splitlines() if line.startswith("module ")]
-    assert told == [args for _, args in files.modules]
+    lines = [line.split(" ", 3)[3].strip() for line in console.splitlines() if line.startswith("module ")]
+    assert lines == [args for _, args in files.modules]
 
 
 @needs_grub

@@ -167,8 +167,8 @@ def test_a_first_matrix_answers():
 
 def test_what_differs_is_named():
     failing = {(place, 1) for place in range(14)}
-    said = sentences(answer(matrix_of(trials_of(failing=failing))))
-    came = said["What came of it"]
+    matrix = sentences(answer(matrix_of(trials_of(failing=failing))))
+    came = matrix["What came of it"]
     assert "8 of 22 programs came out as with pristine (8 pass)." in came
     assert "s/p0: 1 crash; with pristine 1 pass." in came and "s/p10" not in came and "4 more programs" in came
     assert "8 of 22 trials passed, with pristine 22 of 22" in came and "they differ" in came

@@ -81,10 +81,10 @@ def test_what_is_known_to_fail_is_not_worse():
 
 def test_the_evidence_is_fisher_s_test_corrected_for_all_cells():
     programs = [f"s/{number}" for number in range(4)]
-    before = run(*(trials(program=one, **{"pass": 20}) for one in programs), programs=programs)
+    before = run(*(trials(program=program, **{"pass": 20}) for program in programs), programs=programs)
     after = run(
         trials(program="s/0", **{"pass": 14, "crash": 6}),
-        *(trials(program=one, **{"pass": 20}) for one in programs[1:]),
+        *(trials(program=program, **{"pass": 20}) for program in programs[1:]),
         programs=programs,
     )
     found = compare(before, after)
@@ -119,7 +119,7 @@ def test_a_run_is_never_worse_than_itself_and_better_never_fails_more(before, af
 def test_cells_that_one_run_alone_has():
     before = run(trials(), variants=["v", "old"])
     found = compare(before, run(trials(), variants=["v", "fresh"]))
-    assert [(one.variant, one.kind) for one in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
+    assert [(cell.variant, cell.kind) for cell in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
     assert not found.worse
 
 
@@ -172,8 +172,8 @@ def store(folder, *ends):
         number = made.begin(
             RunPlan.model_validate({"guests": ["g"], "variants": ["v"], "programs": ["s/p"], "trials": 1, "facts": {}})
         )
-        for one in trials(**{end: 1}):
-            made.add(number, dataclasses.replace(one, id=0))
+        for trial in trials(**{end: 1}):
+            made.add(number, dataclasses.replace(trial, id=0))
     return folder
 
 
@@ -196,14 +196,14 @@ def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
         ((tmp_path / "two.json", "1"), 0),
         (("1", tmp_path / "two.json"), 1),
     ):
-        got = call(*names, "--work", work)
-        assert got.exit_code == status, (names, got.output)
+        result = call(*names, "--work", work)
+        assert result.exit_code == status, (names, result.output)
     assert json.loads(call("1", "2", "--format", "json", "--work", work).output)["counts"]["worse"] == 1
     assert "## Nothing got worse" in call("1", "3", "--format", "markdown", "--work", work).output
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("9", "there is no run 9; the newest is 1"),
         ("nothing", "nothing: is not a run's number, no JSON of one, no .sum file, no work directory"),
@@ -215,17 +215,17 @@ def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
         ("{}/folder", "is not a run's number, no JSON of one, no .sum file, no work directory"),
     ],
 )
-def test_bad_input(tmp_path, write, name, said):
+def test_bad_input(tmp_path, write, name, message):
     store(tmp_path, "pass")
     write("empty.json", "")
     write("list.json", "[]")
     write("text", "no database, but long enough to be taken for one" * 50)
     (tmp_path / "folder").mkdir()
-    got = call(name.format(tmp_path), "1", "--work", tmp_path)
-    assert got.exit_code == 2 and said in got.output and len(got.output.strip().splitlines()) == 1
+    result = call(name.format(tmp_path), "1", "--work", tmp_path)
+    assert result.exit_code == 2 and message in result.output and len(result.output.strip().splitlines()) == 1
     assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == []
 
 
 def test_no_run_was_made_here(tmp_path):
-    got = call("1", "2", "--work", tmp_path / "x")
-    assert got.exit_code == 2 and "no run has been made here" in got.output and not (tmp_path / "x").exists()
+    result = call("1", "2", "--work", tmp_path / "x")
+    assert result.exit_code == 2 and "no run has been made here" in result.output and not (tmp_path / "x").exists()

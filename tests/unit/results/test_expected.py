@@ -103,7 +103,7 @@ GOOD = "{program: s/p, verdict: crash, reason: bug 1, expires: 2026-03-01}"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{program: s/p, verdict: crash, reason: x}", ":2: expected.0.expires: is missing"),
         ("{progam: s/p}", "did you mean program?"),
@@ -116,14 +116,14 @@ GOOD = "{program: s/p, verdict: crash, reason: bug 1, expires: 2026-03-01}"
         (f"{GOOD[:-1]}, variant: prestine}}", "no variant named prestine; did you mean pristine?"),
     ],
 )
-def test_a_wrong_entry_is_named(write, text, said):
+def test_a_wrong_entry_is_named(write, text, message):
     mine = write("mine.yaml", f"expected:\n  - {text}\n")
-    if not said:
+    if not message:
         conf.load([mine])
         return
     with pytest.raises(ConfigError) as caught:
         conf.load([mine])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "mine.yaml:2" in str(caught.value)
 
 

@@ -113,7 +113,7 @@ def test_a_matrix_counts_each_verdict(matrix, counts):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ([], "not JSON of a run"),
         ({"schema": 2}, "not JSON of a run"),
@@ -121,8 +121,8 @@ def test_a_matrix_counts_each_verdict(matrix, counts):
         ({"schema": 1, "run": 3}, "not of a run: run: Input should be"),
     ],
 )
-def test_what_is_no_matrix_is_refused(data, said):
-    with pytest.raises(StoreError, match=said):
+def test_what_is_no_matrix_is_refused(data, message):
+    with pytest.raises(StoreError, match=message):
         Matrix.from_json(data)
 
 

@@ -97,12 +97,12 @@ def merged(folders, work):
 
 def cells(store, run):
     """The matrix without what differs by right: numbers of trials, and facts of the run."""
-    found = load_matrix(store, run).to_json()
-    for cell in found["cells"]:
+    matrix = load_matrix(store, run).to_json()
+    for cell in matrix["cells"]:
         cell["ids"] = len(cell["ids"])
         for finding in cell["findings"]:
             finding["trial"] = 0
-    return {name: value for name, value in found.items() if name not in ("run", "events", "times")}
+    return {name: value for name, value in matrix.items() if name not in ("run", "events", "times")}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -132,7 +132,7 @@ def test_step_by_step_comes_to_the_same(tmp_path):
 
 def test_trials_that_were_made_again_all_count(tmp_path):
     key = CELLS[0]
-    (failed,) = [replace(one, verdict="fail") for one in rows_of(random.Random(1), key, 1)][:1]
+    (failed,) = [replace(trial, verdict="fail") for trial in rows_of(random.Random(1), key, 1)][:1]
     passed = replace(failed, verdict="pass", seconds=7.0)
     spoilt = replace(failed, verdict="error", seconds=0.0)
     other = replace(failed, number=TRIALS)
@@ -140,7 +140,7 @@ def test_trials_that_were_made_again_all_count(tmp_path):
     folders = [made(tmp_path / name, rows, plan) for name, rows in [("a", [failed, other]), ("b", [spoilt, passed])]]
     done, store, run = merged(folders, tmp_path / "merged")
     assert done.further == 1
-    rows = [(one.number, one.attempt, one.verdict) for one in store.trials(run.id)]
+    rows = [(trial.number, trial.attempt, trial.verdict) for trial in store.trials(run.id)]
     assert rows == [(1, 1, "error"), (1, 2, "fail"), (TRIALS + 1, 1, "pass"), (TRIALS, 1, "fail")]
     cell = load_matrix(store, run).cells[0]
     assert (cell.passed, cell.trials, cell.errors, cell.lost) == (1, 3, 1, 0)
@@ -152,7 +152,7 @@ def test_a_trial_that_was_judged_anew_in_one_store_is_the_same_trial(tmp_path):
     second = made(tmp_path / "b", [replace(trial, verdict="crash", signature="x")], plan_of(GUESTS, PROGRAMS))
     done, store, run = merged([first, second], tmp_path / "merged")
     assert (done.twice, done.further) == (1, 0)
-    assert [one.verdict for one in store.trials(run.id)] == ["fail"]
+    assert [row.verdict for row in store.trials(run.id)] == ["fail"]
 
 
 def change(path, value):
@@ -166,7 +166,7 @@ def change(path, value):
 
 
 @pytest.mark.parametrize(
-    ("put", "said"),
+    ("put", "message"),
     [
         (change(["made of", "libgo other"], "x"), "they differ in libgo other"),
         (change(["made of", "program s/p0"], "x"), "program s/p0"),
@@ -184,13 +184,13 @@ def change(path, value):
         ),
     ],
 )
-def test_what_does_not_belong_together(tmp_path, put, said):
+def test_what_does_not_belong_together(tmp_path, put, message):
     plans = [plan_of(GUESTS, PROGRAMS, {"numbers": [n], "of": 2, "cut": "c"}) for n in (1, 2)]
     put(plans[1])
     folders = [made(tmp_path / name, [], plan) for name, plan in zip("ab", plans, strict=True)]
     with pytest.raises(StoreError, match=r"does not belong to run 1 of .*a") as error:
         merged(folders, tmp_path / "merged")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert not (tmp_path / "merged").exists()
 
 
@@ -241,7 +241,7 @@ def test_files_come_along(tmp_path):
         core = cores.place(kept, *CELLS[0], trial.number)
         assert core.read_text() == name and core.with_suffix(".txt").read_text() == f"stacks {name}"
         assert trial.reason == f"SIGSEGV; core: {core}"
-    assert {one.name for one in (tmp_path / "merged" / SCREENS).iterdir()} == {"a.png", "b.png"}
+    assert {file.name for file in (tmp_path / "merged" / SCREENS).iterdir()} == {"a.png", "b.png"}
 
 
 def call(*words, work):
@@ -255,19 +255,19 @@ def test_the_command(tmp_path):
     made(first, good[:1], plan_of(GUESTS, PROGRAMS[:1], said | {"numbers": [1]}))
     second = made(tmp_path / "b", good[1::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [2]}))
     work = tmp_path / "merged"
-    got = call(f"{first}#1", second / "results.sqlite", work=work)
-    assert got.exit_code == 0 and "✔ 1/1" in got.stdout and (work / "runs" / "1" / "report.html").is_file()
-    got = call(1, first, work=work)
-    assert got.exit_code == 0 and "1 trials were there twice, and count once" in got.stderr
-    got = call(first, work=work)
-    assert got.exit_code == 3 and "shard 2/2 is not there or has not finished" in got.stderr
+    result = call(f"{first}#1", second / "results.sqlite", work=work)
+    assert result.exit_code == 0 and "✔ 1/1" in result.stdout and (work / "runs" / "1" / "report.html").is_file()
+    result = call(1, first, work=work)
+    assert result.exit_code == 0 and "1 trials were there twice, and count once" in result.stderr
+    result = call(first, work=work)
+    assert result.exit_code == 3 and "shard 2/2 is not there or has not finished" in result.stderr
     bad = made(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
-    got = call(f"{first}#1", second, bad, work=work)
-    assert got.exit_code == 1 and "1 trials were made again, and count" in got.stderr
+    result = call(f"{first}#1", second, bad, work=work)
+    assert result.exit_code == 1 and "1 trials were made again, and count" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("none", "none: is not a run's number, no work"),
         ("7", "no run has been made here"),
@@ -275,10 +275,10 @@ def test_the_command(tmp_path):
         ("{}/x", "no work directory"),
     ],
 )
-def test_bad_input(tmp_path, word, said):
+def test_bad_input(tmp_path, word, message):
     folder = made(tmp_path / "a", [], plan_of(GUESTS, PROGRAMS))
-    got = call(word.format(folder), work=tmp_path / "merged")
-    assert got.exit_code == 2 and said in got.output and len(got.output.splitlines()) == 1
+    result = call(word.format(folder), work=tmp_path / "merged")
+    assert result.exit_code == 2 and message in result.output and len(result.output.splitlines()) == 1
 
 
 def test_a_merged_run_does_not_go_on_by_itself(tmp_path):

@@ -146,8 +146,8 @@ def test_trials_are_read_as_the_page_is_written():
     read, when = [], {}
     programs = runs.names(60)
     trials = list(runs.trials(programs, each=20))
-    big = [dataclasses.replace(one, stderr=one.stderr + str(one.id).encode() * 100) for one in trials]
-    for piece in page.html(matrix_of(trials, programs), (read.append(one.id) or one for one in big)):
+    big = [dataclasses.replace(trial, stderr=trial.stderr + str(trial.id).encode() * 100) for trial in trials]
+    for piece in page.html(matrix_of(trials, programs), (read.append(trial.id) or trial for trial in big)):
         when.setdefault('id="passed-0"' in piece or "passed-0" in piece, len(read))
     assert 0 < when[True] < len(trials)
 
@@ -163,8 +163,8 @@ def test_without_script_there_is_a_table_if_the_matrix_is_small(monkeypatch):
 def test_lists_are_bounded():
     programs = runs.names(page.LISTED * 3)
     trials = [
-        dataclasses.replace(one, verdict="crash", signature=f"s{one.id}")
-        for one in runs.trials(programs, runs.GUESTS, runs.VARIANTS, each=1)
+        dataclasses.replace(trial, verdict="crash", signature=f"s{trial.id}")
+        for trial in runs.trials(programs, runs.GUESTS, runs.VARIANTS, each=1)
     ]
     events = EVENTS * 1000
     matrix = build({}, runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events)
@@ -197,8 +197,8 @@ def test_life_cycles_are_plotted_and_their_names_are_text():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "message"),
     [(0.04, "0.0 s"), (59.9, "59.9 s"), (61, "1 min 1 s"), (3599.7, "1 h 0 min"), (7500, "2 h 5 min")],
 )
-def test_durations(seconds, said):
-    assert in_words(seconds) == said
+def test_durations(seconds, message):
+    assert in_words(seconds) == message

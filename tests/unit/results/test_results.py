@@ -26,7 +26,7 @@ def build(trials):
 
 
 def cell(matrix, variant="pristine"):
-    (found,) = (one for one in matrix.cells if one.variant == variant)
+    (found,) = (entry for entry in matrix.cells if entry.variant == variant)
     return found
 
 
@@ -43,8 +43,8 @@ def test_holm_never_makes_a_p_value_smaller_or_larger_than_bonferroni(values):
 
 
 def test_a_flake_is_shown_and_an_error_is_not_the_program_s():
-    got = cell(build([trial(1), trial(2, verdict="crash"), trial(3, verdict="error"), trial(3, attempt=2)]))
-    assert (got.verdict, got.passed, got.trials, got.errors, got.lost) == ("flaky", 2, 3, 1, 0)
+    matrix = cell(build([trial(1), trial(2, verdict="crash"), trial(3, verdict="error"), trial(3, attempt=2)]))
+    assert (matrix.verdict, matrix.passed, matrix.trials, matrix.errors, matrix.lost) == ("flaky", 2, 3, 1, 0)
     assert cell(build([trial(1, verdict="error")])).verdict == "error"
 
 
@@ -73,5 +73,5 @@ def test_the_table_without_colours_and_without_unicode():
 
 
 def test_json():
-    got = json.loads(formats.json_text(build([trial()])))
-    assert (got["schema"], got["cells"][0]["trials"]) == (1, 1)
+    matrix = json.loads(formats.json_text(build([trial()])))
+    assert (matrix["schema"], matrix["cells"][0]["trials"]) == (1, 1)

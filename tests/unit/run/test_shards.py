@@ -111,15 +111,15 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
         )
     times = tmp_path / "new" / "times.json"
     words = ["threads", "--trials", "2", "--variant", "pristine", "--isolation", "cell"]
-    got = call("ci", "plan", *words, "--jobs", "3", "--from", str(tmp_path), "--times", str(times))
-    assert got.exit_code == 0, got.output
-    planned = json.loads(got.stdout)["jobs"]
+    result = call("ci", "plan", *words, "--jobs", "3", "--from", str(tmp_path), "--times", str(times))
+    assert result.exit_code == 0, result.output
+    planned = json.loads(result.stdout)["jobs"]
     known = ci.read_times(times).known
     assert known == {("linux-i386", "pristine", "threads/lock-ring"): (100 + shards.RESTORE) / 2 + shards.AROUND}
     assert planned[0]["command"] == (
         f"harness run threads --times {times} --variant pristine --trials 2 --isolation cell --shard 1/3"
     )
-    made = []
+    lines = []
     for place, job in enumerate(planned, start=1):
         request = Request(
             ("threads",),
@@ -134,9 +134,9 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
         )
         resolved = resolve(request)
         assert job["seconds"] == round(resolved.part.seconds)
-        made += [(spec.program.name, spec.number) for spec in resolved.matrix_trials(resolved.guests, 2)]
+        lines += [(spec.program.name, spec.number) for spec in resolved.matrix_trials(resolved.guests, 2)]
     whole = resolve(Request(("threads",), ("linux-i386",), ("pristine",), 2, None, (), tmp_path))
-    assert sorted(made) == sorted((spec.program.name, spec.number) for spec in whole.matrix_trials(whole.guests, 2))
+    assert sorted(lines) == sorted((spec.program.name, spec.number) for spec in whole.matrix_trials(whole.guests, 2))
 
 
 def test_a_plan_for_github_and_for_gitlab():
@@ -156,7 +156,7 @@ def test_github_s_limit():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("run", "--shard", "3/2"), "'3/2' is not K/N"),
         (("run", "--shard", "2"), "'2' is not K/N"),
@@ -170,10 +170,10 @@ def test_github_s_limit():
         (("ci", "plan", "threds", "--jobs", "2"), "did you mean threads?"),
     ],
 )
-def test_bad_input(words, said, tmp_path, monkeypatch):
+def test_bad_input(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    got = call(*words)
-    assert got.exit_code == 2 and said in got.output
+    result = call(*words)
+    assert result.exit_code == 2 and message in result.output
 
 
 @pytest.mark.parametrize(

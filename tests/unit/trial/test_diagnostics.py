@@ -61,11 +61,11 @@ def test_any_answer_of_qemu_makes_a_part(samples):
 
 @given(st.binary(max_size=200), st.integers(10, 100))
 def test_a_part_is_bounded_and_keeps_its_ends(data, size):
-    got = diagnostics.bounded(data, size)
+    result = diagnostics.bounded(data, size)
     if len(data) <= size:
-        assert got == data
+        assert result == data
     else:
-        assert got.startswith(data[: size // 2] + b"\n[") and got.endswith(b" left out]\n" + data[-(size // 2) :])
+        assert result.startswith(data[: size // 2] + b"\n[") and result.endswith(b" left out]\n" + data[-(size // 2) :])
 
 
 class Here:

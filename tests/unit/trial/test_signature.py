@@ -19,7 +19,7 @@ STACKED = [one for one in REPORTS if re.search(r" in (main\.|.* < main\.)", one.
 NUMBER = re.compile(r"0x[0-9a-f]+|(?<![A-Za-z_\d.])\d+(?![\d.]*e)")
 
 
-@pytest.mark.parametrize("golden", ALL, ids=lambda one: one.name)
+@pytest.mark.parametrize("golden", ALL, ids=lambda item: item.name)
 def test_golden_files(golden):
     assert golden.given() == golden.title
     assert len(golden.title) <= LENGTH and "\n" not in golden.title

@@ -43,8 +43,8 @@ def seen(exit_status=0, signal=None, stdout=b"", stderr=b"", timed_out=False):
     ],
 )
 def test_verdicts(observation, expected, verdict, reason):
-    got = judge(observation, expected, signal_name(observation, LINUX))
-    assert (got.verdict, got.reason) == (verdict, reason)
+    result = judge(observation, expected, signal_name(observation, LINUX))
+    assert (result.verdict, result.reason) == (verdict, reason)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_verdicts(observation, expected, verdict, reason):
     ],
 )
 def test_output_of_both_streams_together(out, err, whole, right):
-    got = judge(seen(stdout=out, stderr=err), Expectation(output=whole), "")
-    assert (got.verdict == "pass") is right, got
+    result = judge(seen(stdout=out, stderr=err), Expectation(output=whole), "")
+    assert (result.verdict == "pass") is right, result
 
 
 def test_gcc_s_own_judgement_is_told_where_it_differs():
@@ -88,23 +88,23 @@ text--- SKIP: TestC (0.00s)
 
 def test_go_tests_are_named():
     tests = Expectation(tests=True)
-    got = judge(seen(1, stdout=TESTS + b"FAIL\n", stderr=b"panic: printed by a test\n"), tests, "")
-    assert (got.verdict, got.signature) == ("fail", "FAIL: TestB")
-    assert got.reason == "exit status 1, expected exit status 0; FAIL: TestB; 1 passed; skipped: TestC"
+    result = judge(seen(1, stdout=TESTS + b"FAIL\n", stderr=b"panic: printed by a test\n"), tests, "")
+    assert (result.verdict, result.signature) == ("fail", "FAIL: TestB")
+    assert result.reason == "exit status 1, expected exit status 0; FAIL: TestB; 1 passed; skipped: TestC"
     rest = TESTS + b"=== RUN   TestD\n"
-    got = judge(seen(2, stdout=rest, stderr=b"panic: test timed out after 9m50s\n\n"), tests, "")
-    assert (got.verdict, got.signature) == ("hang", "hang: tests TestD")
-    got = judge(seen(2, stdout=rest, stderr=b"fatal error: no\n"), tests, "")
-    assert (got.verdict, got.signature) == ("crash", "fatal error: no")
-    assert "unfinished: TestD" in got.reason
+    result = judge(seen(2, stdout=rest, stderr=b"panic: test timed out after 9m50s\n\n"), tests, "")
+    assert (result.verdict, result.signature) == ("hang", "hang: tests TestD")
+    result = judge(seen(2, stdout=rest, stderr=b"fatal error: no\n"), tests, "")
+    assert (result.verdict, result.signature) == ("crash", "fatal error: no")
+    assert "unfinished: TestD" in result.reason
     assert judge(seen(stdout=TESTS[:50]), tests, "").reason == "as expected; 1 passed"
 
 
 def test_a_suspended_crash_is_no_hang():
-    got = judge(replace(seen(timed_out=True), suspended="THuo"), Expectation(), "")
-    assert (got.verdict, got.signature) == ("crash", "suspended by the crash server")
-    assert "state THuo" in got.reason
-    assert (suspended(f"{got.reason}; core: x"), suspended("exit status 2")) == ("THuo", "")
+    result = judge(replace(seen(timed_out=True), suspended="THuo"), Expectation(), "")
+    assert (result.verdict, result.signature) == ("crash", "suspended by the crash server")
+    assert "state THuo" in result.reason
+    assert (suspended(f"{result.reason}; core: x"), suspended("exit status 2")) == ("THuo", "")
     said = seen(timed_out=True, stderr=b"x.c:1: f: Assertion `y' failed.\n")
     assert judge(replace(said, suspended="T"), Expectation(), "").signature == "x.c: f: Assertion `y' failed."
 
