@@ -48,8 +48,9 @@ def classify(
     as_json: bool,
     work: str | None,
 ) -> None:
-    """Name the deaths in a text: stderr, a dump of goroutines, a console, a log of DejaGnu, go test or a build.
+    """Name the deaths in what somebody pasted.
 
+    That is stderr, a dump of goroutines, a console, or a log of DejaGnu, go test or a build with several deaths in it.
     Each gets a verdict and the title that a trial of a run would get, the frames that it was made of, and how sure it
     is. FILE is - for standard input by default. What is known of the end holds for each death.
 
