@@ -166,7 +166,7 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
 @CONF
 @WORK
 def variant_check(files: tuple[Path, ...], conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Say what patches are, which files they touch, and to which sources they apply.
+    """Say what patches touch and to which sources they apply.
 
     PATCH is a diff, a mail, an mbox, quilt's series file, a folder of patches, or - for standard input. They are
     applied one after the other. Exit status: 0 they apply to the source of some toolchain, 2 they apply to none, or

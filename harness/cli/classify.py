@@ -30,7 +30,7 @@ _SHOWN = 10
 @click.option("--hang", is_flag=True, help="It was stopped at a time limit.")
 @click.option(
     "--system",
-    type=click.Choice(sorted(SYSTEMS)),
+    type=click.Choice(sorted(name for name, system in SYSTEMS.items() if system.signals)),
     default="linux",
     show_default=True,
     help="Whose numbers signals have.",
