@@ -23,6 +23,9 @@ _EXTENDED = re.compile(
 _HUNK = re.compile(r"@@ -\d+(?:,(?P<before>\d+))? \+\d+(?:,(?P<after>\d+))? @@")
 _BINARY = re.compile(r"GIT binary patch$|Binary files .* differ$")
 _NULL = "/dev/null"
+#: The date of no file, the Epoch somewhere on Earth (GNU diff manual, "Creating and Deleting Files"), or Subversion's
+#: words.
+_NO_FILE = re.compile(r"1970-01-01|1969-12-31|\(nonexistent\)|\(revision 0\)")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _changes(lines: list[str]) -> Iterator[Change]:
             continue
         begun = True
         if _is_header(lines, number):
-            old, new = _name(lines[number]), _name(lines[number + 1])
+            old, new = _names(lines[number : number + 3], line.startswith(_GIT))
             if any(one and other and not _same(one, other) for one, other in ((old, change.old), (new, change.new))):
                 raise PatchError(f"line {number + 1}: it names other files than `diff --git` in line {first}")
             hunks, number = _hunks(lines, number + 2)
@@ -154,10 +157,25 @@ def _is_header(lines: list[str], number: int) -> bool:
     )
 
 
-def _name(line: str) -> str:
-    """The name in a line that begins with --- or +++, '' for no file; a date may stand behind a tab."""
-    name = line[4:].rstrip("\n").partition("\t")[0].rstrip()
-    return "" if name == _NULL else name
+def _names(header: list[str], is_git: bool) -> tuple[str, str]:
+    """The names in the lines that begin with --- and +++, '' for no file. Behind a tab stands a date, or what
+    Subversion says of a revision.
+
+    Without git's header both are the name of one file, of which one copy may be called x.orig; and a date alone may say
+    that there is no file.
+
+    Args:
+        header: these lines, and the first line of the first hunk.
+    """
+    hunk = header[2]
+    (old, _, old_date), (new, _, new_date) = (line[4:].rstrip("\n").partition("\t") for line in header[:2])
+    old, new = old.rstrip(), new.rstrip()
+    if not is_git and _NULL not in (old, new):
+        same = old if new.startswith(old) else new
+        created = hunk.startswith("@@ -0,0 ") and _NO_FILE.match(old_date)
+        removed = " +0,0 @@" in hunk and _NO_FILE.match(new_date)
+        return "" if created else same, "" if removed else same
+    return "" if old == _NULL else old, "" if new == _NULL else new
 
 
 def _git_header(lines: list[str], number: int) -> tuple[Change, int]:

@@ -37,7 +37,8 @@ _SUBJECT = re.compile(r"^Subject: (?P<subject>.*(?:\n[ \t].*)*)", re.MULTILINE)
 _TAG = re.compile(r"^(?:Re: )?(?:\[[^\]]*\] *)+")
 #: What may stand before `libgo/`: nothing, what diff and git put before names, or the name of a source tree.
 _TO_LIBGO = re.compile(r"(?:(?:[abciow]|src|gcc(?:-[\w.]+)?(?:\.orig|\.new)?|gofrontend)/){0,2}libgo/(?P<name>.+)")
-#: Go's own repository has in src/ what libgo has in libgo/go/. In libgo, `git diff --relative` leaves out libgo/.
+#: Go's own repository has in src/, and src/vendor/, what libgo has in libgo/go/. In libgo, `git diff --relative` leaves
+#: out libgo/.
 _GO = re.compile(r"(?:[abciow]/)?(?:src|go)/(?P<name>[\w.-]+/.+\.go)")
 #: A name that a patch may have: no way out of the tree, and nothing that a program could take for more than a name.
 _NAME = re.compile(r"(?!/)(?!.*(?:^|/)\.\.?(?:/|$))[\w.+@~/-]+(?<!/)")
@@ -145,7 +146,8 @@ def _folder(path: Path) -> tuple[Patch, ...]:
     files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     if not files:
         raise PatchError(f"patch {path}: the folder has no file named series, *.patch or *.diff")
-    return tuple(patch for file in files for patch in read(file))
+    letters = [file for file in files if "cover-letter" in file.name]
+    return tuple(patch for file in files if file not in letters for patch in read(file))
 
 
 def _quilt(path: Path, data: bytes) -> tuple[Patch, ...]:
@@ -284,7 +286,7 @@ def _place(name: str, patch: Patch) -> str:
     if match := _TO_LIBGO.fullmatch(name):
         return f"libgo/{match['name']}"
     if match := _GO.fullmatch(name):
-        return f"libgo/go/{match['name']}"
+        return f"libgo/go/{match['name'].removeprefix('vendor/')}"
     plain = re.sub(r"^[abciow]/", "", name)
     what = ""
     if re.fullmatch(r"go/[^/]+\.(?:cc|h|c)", plain):

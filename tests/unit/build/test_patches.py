@@ -86,6 +86,7 @@ def test_what_is_no_text(tmp_path, data):
         ("gcc-12.2.0.orig/libgo/go/os/f.go", "libgo/go/os/f.go"),
         ("a/src/libgo/go/os/f.go", "libgo/go/os/f.go"),  # Debian's
         ("a/src/os/f.go", "libgo/go/os/f.go"),  # Go's own repository
+        ("a/src/vendor/golang.org/x/net/f.go", "libgo/go/golang.org/x/net/f.go"),
         ("a/go/os/f.go", "libgo/go/os/f.go"),  # git diff --relative in libgo
     ],
 )
@@ -104,6 +105,31 @@ def test_a_name_of_another_repository_is_told(write, tmp_path):
         PatchError, match=r"patches libgo/go/os/f.go \(src/os/f.go in the patch\), which does not exist"
     ):
         patches.apply(patch, tmp_path)
+
+
+HUNK = "@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        (f"--- libgo/f.go.orig\t2024-01-01\n+++ libgo/f.go\t2024-01-02\n{HUNK}", {"f.go": "one\n2\nthree\n"}),
+        (f"--- libgo/f.go\n+++ libgo/f.go.new\n{HUNK}", {"f.go": "one\n2\nthree\n"}),
+        (f"--- gcc.old/libgo/f.go\n+++ gcc/libgo/f.go\n{HUNK}".replace("gcc.old", "gcc-12.2.0.orig"),
+         {"f.go": "one\n2\nthree\n"}),
+        ("--- a/libgo/g.go\t1970-01-01 01:00:00 +0100\n+++ b/libgo/g.go\t2024-01-01\n@@ -0,0 +1 @@\n+new\n",
+         {"f.go": "one\ntwo\nthree\n", "g.go": "new\n"}),
+        ("Index: libgo/g.go\n====\n--- libgo/g.go\t(nonexistent)\n+++ libgo/g.go\t(new)\n@@ -0,0 +1 @@\n+new\n",
+         {"f.go": "one\ntwo\nthree\n", "g.go": "new\n"}),
+        ("--- a/libgo/f.go\t2024-01-01 10:00\n+++ b/libgo/f.go\t1969-12-31 19:00:00.000000000 -0500\n"
+         "@@ -1,3 +0,0 @@\n-one\n-two\n-three\n", {}),
+    ],
+)  # fmt: skip
+def test_what_diff_and_subversion_write(write, tmp_path, text, files):
+    write("tree/libgo/f.go", "one\ntwo\nthree\n")
+    (patch,) = patches.read(write("p.patch", text))
+    patches.apply(patch, tmp_path / "tree")
+    assert {file.name: file.read_text() for file in (tmp_path / "tree/libgo").iterdir()} == files
 
 
 INDENTED = "".join(f"    {line}\n" for line in diff("gcc/BASE-VER").splitlines())
@@ -181,6 +207,9 @@ def test_series_of_quilt_and_folders(write, tmp_path):
         assert [patch.path.name for patch in patches.read(path)] == ["b.patch", "a.patch"]
     series.unlink()
     assert [patch.path.name for patch in patches.read(tmp_path / "q")] == ["a.patch", "b.patch"]
+    write("mails/0000-cover-letter.patch", mail("0", 1, "why", ""))
+    write("mails/0001-f.patch", mail("1", 1, "f: 2", diff("libgo/f.go")))
+    assert [patch.subject for patch in patches.read(tmp_path / "mails")] == ["f: 2"]
     write("none/note.txt", "")
     write("self/series", "series\n")
     write("empty/series", "# nothing\n")
