@@ -371,14 +371,28 @@ def test_a_guest_that_cannot_be_saved_is_booted(guest_of):
     assert ask(guest, "uname -s") == "Linux"
 
 
-#: The code of a boot sector that prints "disk" on the serial line and stops: mov dx, 0x3f8; mov al, N; out dx, al; hlt.
-PRINTS = b"\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for letter in b"disk") + b"\xf4\xeb\xfd"
+def boot_sector(text):
+    """A disk whose boot sector prints a text on the serial line and stops: mov dx, 0x3f8; mov al, N; out dx, al; hlt"""
+    code = b"\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for letter in text) + b"\xf4\xeb\xfd"
+    return (code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0")
+
+
+def test_a_root_file_system_that_cannot_be_had_ends_a_boot(tmp_path, cache, write, monkeypatch):
+    """As the Hurd says it. No silence and no time limit would end the boot while the test runs."""
+    monkeypatch.setattr(clock, "QUIET", 3600.0)
+    disk = write("boot.img", boot_sector(b"start ext2fs: ext2fs: device:hd0s1: No such device or address\r\n"))
+    configuration = conf.load()
+    files = replace(find_boot_files(NAME, configuration, lambda text: None), disk=disk, kernel=None, initrd=None)
+    pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, lambda text: None)
+    why = "it does not boot: no root file system: ext2fs: device:hd0s1: No such device or address"
+    with pytest.raises(GuestError, match=why):
+        pool.fresh(tmp_path / "guest", lambda text: None)
 
 
 def test_a_boot_that_stands_still_is_tried_once_the_other_way(tmp_path, cache, write, monkeypatch):
     monkeypatch.setattr(clock, "QUIET", 15.0)
     configuration, told = conf.load(), []
-    bootable = write("boot.img", (PRINTS.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    bootable = write("boot.img", boot_sector(b"disk"))
     files = find_boot_files(NAME, configuration, lambda text: None)
     files = replace(files, disk=bootable, append="console=ttyS0 rdinit=/bin/busybox -- sleep 9999")
     pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, told.append)
