@@ -3,18 +3,23 @@
 Fisher's test is for a number of trials that was fixed beforehand: who looks again and again, and stops when he sees a
 difference, sees one sooner or later. The test here bounds the chance of that over all looks together.
 
-A cell and its baseline's cell have chances of a pass that nobody knows. The e-value of their counts is
-`m(cell) m(baseline) / L`: m is the probability of the outcomes in their order if every chance of a pass were as likely
-as a Beta distribution says, and L that under the one chance, the same for both cells, that makes them most probable.
-If both chances are the same, the ratio to the true chance's probability instead of L is a martingale that begins at 1,
-and the e-value is never above it; so the chance that the e-value ever comes to N or more is at most 1/N (Ville's
-inequality), and 1 / (the greatest e-value so far) is a p value at every moment, whatever made one stop. Holm's
-correction of such p values bounds the chance of even one false claim in the whole matrix, as it does for Fisher's.
+A cell and its baseline's cell have chances of a pass that nobody knows. A block is one trial of each, made in the same
+round. Before a block the two chances are estimated from the blocks before it, and the block's e-value is the
+probability of what came of it by these two estimates, divided by that if both chances were the mean of the two. If both
+chances are the same, whatever they are, the expectation of that is at most 1, also if they drift from block to block.
+So the product over all blocks is a supermartingale that begins at 1, the chance that it ever comes to N or more is at
+most 1/N (Ville's inequality), and 1 / (the greatest product so far) is a p value at every moment, whatever made one
+stop. Holm's correction of such p values bounds the chance of even one false claim in the whole matrix, as it does for
+Fisher's.
 
-Sources: L. Wasserman, A. Ramdas and S. Balakrishnan, "Universal inference", Proceedings of the National Academy of
-Sciences 117 (2020) 16880-16890, the section on sequential testing; J. Ville, "Étude critique de la notion de collectif"
-(1939); the prior for two Bernoulli streams: R. J. Turner, A. Ly and P. D. Grünwald, "Generic E-variables for exact
-sequential k-sample tests that allow for optional stopping", Journal of Statistical Planning and Inference 230 (2024).
+Two runs that were not made in the same rounds have no blocks. What is asked of them is the ratio of two probabilities
+of the counts: under any two chances, weighted by a Beta distribution, and under the one chance that makes them
+likeliest.
+
+Sources: R. J. Turner, A. Ly and P. D. Grünwald, "Generic E-variables for exact sequential k-sample tests that allow for
+optional stopping", Journal of Statistical Planning and Inference 230 (2024), arXiv 2106.02693, section 3; J. Ville,
+"Étude critique de la notion de collectif" (1939); for counts: L. Wasserman, A. Ramdas and S. Balakrishnan, "Universal
+inference", Proceedings of the National Academy of Sciences 117 (2020) 16880-16890.
 
 Pure arithmetic: knows outcomes by round, nothing of where they come from.
 """
@@ -24,11 +29,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.results.statistics import LEVEL, holm
 
-#: What Beta distribution the chances of a pass have a priori, Beta(PRIOR, PRIOR). The guarantee holds for any; this one
-#: is good at finding differences between cells that pass nearly always and cells that do so nearly never.
+#: What Beta distribution the chances of a pass have a priori. The guarantee holds for any. This one of blocks is for
+#: cells that pass nearly always: simulated, 1.0 against 0.9 is claimed after a median of 56 rounds, 1.0 against 0.7
+#: after 19.
+PASSES, FAILURES = 0.5, 0.18
+#: For counts.
 PRIOR = 0.18
 
 #: What came of a cell: the round of each trial that was judged -> whether it passed.
@@ -37,7 +46,7 @@ Outcomes = Mapping[int, bool]
 
 @functools.cache
 def e_value(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
-    """The evidence against the same chance of a pass in two cells; 1 is none."""
+    """The evidence of counts against the same chance of a pass in two cells; 1 is none."""
     together, of = passed + other_passed, trials + other_trials
     best = sum(count * math.log(count / of) for count in (together, of - together) if count)
     return math.exp(_log_mixture(passed, trials) + _log_mixture(other_passed, other_trials) - best)
@@ -45,7 +54,7 @@ def e_value(passed: int, trials: int, other_passed: int, other_trials: int) -> f
 
 def p_values(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[float]:
     """For each cell with its baseline's cell the p value, which stands at whatever moment the trials were stopped."""
-    return [min(1.0, 1 / _greatest(*pair)) for pair in pairs]
+    return [min(1.0, 1 / evidence(*pair).greatest) for pair in pairs]
 
 
 def undecided(pairs: Sequence[tuple[Outcomes, Outcomes]], done: int, most: int) -> list[bool]:
@@ -71,9 +80,9 @@ def undecided(pairs: Sequence[tuple[Outcomes, Outcomes]], done: int, most: int) 
 
 def least_rounds(comparisons: int) -> int:
     """How many trials of each cell it takes until "all passed" against "none passed" is claimed for all comparisons."""
-    rounds = 1
-    while comparisons >= LEVEL * e_value(rounds, rounds, 0, rounds):
-        rounds += 1
+    total, rounds = Evidence(), 0
+    while comparisons >= LEVEL * total.greatest:
+        total, rounds = total.after(True, False), rounds + 1
     return rounds
 
 
@@ -85,24 +94,51 @@ def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def _greatest(cell: Outcomes, baseline: Outcomes) -> float:
-    """The greatest e-value that a look after any round gave."""
-    greatest, counts = 1.0, [0, 0, 0, 0]
-    for number in sorted({*cell, *baseline}):
-        for place, outcomes in enumerate((cell, baseline)):
-            if number in outcomes:
-                counts[2 * place] += outcomes[number]
-                counts[2 * place + 1] += 1
-        greatest = max(greatest, e_value(*counts))
-    return greatest
+@dataclass(frozen=True)
+class Evidence:
+    """What blocks say so far.
+
+    Attributes:
+        blocks: how many there were.
+        passed, other_passed: how many trials of the cell, and of the baseline's, passed in them.
+        product: of the blocks' e-values; greatest: the greatest that it ever was.
+    """
+
+    blocks: int = 0
+    passed: int = 0
+    other_passed: int = 0
+    product: float = 1.0
+    greatest: float = 1.0
+
+    def after(self, passed: bool, other_passed: bool) -> Evidence:
+        """The evidence after one more block."""
+        chance, other = (
+            (count + PASSES) / (self.blocks + PASSES + FAILURES) for count in (self.passed, self.other_passed)
+        )
+        same = (chance + other) / 2
+        apart = (chance if passed else 1 - chance) * (other if other_passed else 1 - other)
+        together = (same if passed else 1 - same) * (same if other_passed else 1 - same)
+        product = self.product * apart / together
+        return Evidence(
+            self.blocks + 1,
+            self.passed + passed,
+            self.other_passed + other_passed,
+            product,
+            max(self.greatest, product),
+        )
+
+
+def evidence(cell: Outcomes, baseline: Outcomes) -> Evidence:
+    """What the rounds say that both have a trial of; one that was lost makes no block."""
+    total = Evidence()
+    for number in sorted(cell.keys() & baseline.keys()):
+        total = total.after(cell[number], baseline[number])
+    return total
 
 
 def _best(cell: Outcomes, baseline: Outcomes, left: int) -> float:
-    """The least p that so many more trials of both can give: all of one pass, and none of the other."""
-    passed, trials = sum(cell.values()), len(cell)
-    other_passed, other_trials = sum(baseline.values()), len(baseline)
-    apart = (
-        e_value(passed + left, trials + left, other_passed, other_trials + left),
-        e_value(passed, trials + left, other_passed + left, other_trials + left),
-    )
-    return 1 / max(1.0, *apart)
+    """The least p that so many more blocks can give: all trials of one pass, and none of the other."""
+    ways = [evidence(cell, baseline)] * 2
+    for _ in range(left):
+        ways = [ways[0].after(True, False), ways[1].after(False, True)]
+    return 1 / max(way.greatest for way in ways)

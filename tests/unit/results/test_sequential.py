@@ -1,10 +1,12 @@
 """The sequential test: its error rate and power by simulation, and that it stops only where nothing can change."""
 
 import random
+import statistics
+from itertools import product
 from math import comb
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.results import sequential
@@ -58,24 +60,25 @@ def test_real_differences_are_found_with_fewer_trials_than_a_fixed_number():
         assert claimed[3] and trials[3] <= least_rounds(4), "all against none is claimed at once"
     assert found >= 48
     assert spent / 50 < most / 2
-    assert alike / 50 < 0.8 * most, "nor does it go on for ever where all pass"
+    assert alike / 50 < 0.85 * most, "nor does it go on for ever where all pass"
 
 
-@given(
-    st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(0, n))), st.integers(1, 7)
-)
-def test_what_is_left_undecided_could_really_not_have_been_decided(counts, left):
-    """No split of the trials that are left gives more evidence than the one that is looked at."""
-    n, a, b = counts
-    cell, baseline = ({number: number <= passed for number in range(1, n + 1)} for passed in (a, b))
-    least = min(
-        1 / max(1, e_value(a + i, n + more, b + j, n + more))
-        for more in range(left + 1)
-        for i in range(more + 1)
-        for j in range(more + 1)
-    )
-    now = p_values([(cell, baseline)])[0]
-    assert undecided([(cell, baseline)], n, n + left)[0] == (now >= LEVEL and min(now, least) < LEVEL)
+BLOCKS = list(product((True, False), repeat=2))
+
+
+@given(st.lists(st.sampled_from(BLOCKS), max_size=8), st.integers(1, 4))
+@settings(deadline=None)
+def test_what_is_left_undecided_could_really_not_have_been_decided(blocks, left):
+    """No outcome of the trials that are left gives more evidence than the one that is looked at."""
+
+    def p(outcomes):
+        return p_values([tuple({n: both[place] for n, both in enumerate(outcomes, 1)} for place in (0, 1))])[0]
+
+    n = len(blocks)
+    pair = tuple({n: both[place] for n, both in enumerate(blocks, 1)} for place in (0, 1))
+    least = min(p([*blocks, *more]) for more in product(BLOCKS, repeat=left))
+    now = p(blocks)
+    assert undecided([pair], n, n + left)[0] == (now >= LEVEL and least < LEVEL)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20))
@@ -88,8 +91,20 @@ def test_evidence_once_seen_is_not_lost(outcomes):
     assert values == sorted(values, reverse=True)
 
 
-def test_an_e_value_is_one_on_average_when_there_is_no_difference():
-    """At most one, that is: exactly so over all outcomes of three trials of each."""
+@pytest.mark.parametrize("chance", [0.05, 0.3, 0.5, 0.8, 0.99])
+@given(st.lists(st.sampled_from(BLOCKS), max_size=12))
+def test_a_block_is_worth_one_on_average_when_there_is_no_difference(chance, blocks):
+    """At most one, that is, whatever came before: the ratio of the products with the block and without."""
+    before = tuple({n: both[place] for n, both in enumerate(blocks, 1)} for place in (0, 1))
+    evidence = sequential.evidence(*before)
+    mean = sum(
+        (chance if a else 1 - chance) * (chance if b else 1 - chance) * evidence.after(a, b).product / evidence.product
+        for a, b in BLOCKS
+    )
+    assert mean <= 1 + 1e-9
+
+
+def test_counts_are_worth_one_on_average_when_there_is_no_difference():
     for chance in (0.1, 0.5, 0.8):
         mean = sum(
             comb(3, a) * comb(3, b) * chance ** (a + b) * (1 - chance) ** (6 - a - b) * e_value(a, 3, b, 3)
@@ -97,6 +112,41 @@ def test_an_e_value_is_one_on_average_when_there_is_no_difference():
             for b in range(4)
         )
         assert mean <= 1
+
+
+def rounds_until(chances, seed, most=400):
+    """How many rounds it takes to claim one comparison, at most so many and one more."""
+    rng = random.Random(seed)
+    evidence = sequential.evidence({}, {})
+    for done in range(1, most + 1):
+        evidence = evidence.after(*(rng.random() < chance for chance in chances))
+        if evidence.greatest > 1 / LEVEL:
+            return done
+    return most + 1
+
+
+@pytest.mark.parametrize(
+    ("chances", "median"), [((1.0, 0.9), 60), ((1.0, 0.7), 22), ((0.95, 0.6), 24), ((1.0, 0.0), 5)]
+)
+def test_how_soon_a_difference_is_claimed(chances, median):
+    for both in (chances, chances[::-1]):
+        assert statistics.median(rounds_until(both, seed) for seed in range(400)) <= median
+
+
+@pytest.mark.parametrize("drift", [False, True])
+def test_two_thousand_null_matrices_claim_falsely_at_most_as_often_as_stated(drift):
+    """Four comparisons with one baseline in each, of a chance that stays or drifts; a claim of any is a false one."""
+    rng, false, matrices, comparisons = random.Random(7), 0, 2000, 4
+    for _ in range(matrices):
+        chance = rng.choice([0.5, 0.8, 0.95])
+        sums = [sequential.evidence({}, {})] * comparisons
+        for _ in range(40):
+            if drift:
+                chance = min(1.0, max(0.0, chance + rng.uniform(-0.1, 0.1)))
+            baseline = rng.random() < chance
+            sums = [evidence.after(rng.random() < chance, baseline) for evidence in sums]
+        false += max(evidence.greatest for evidence in sums) > comparisons / LEVEL
+    assert false <= LEVEL * matrices
 
 
 @pytest.mark.parametrize("comparisons", [1, 2, 24, 500])
