@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from harness.durations import in_words
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, Column, Matrix, Overall
-from harness.results.statistics import LEVEL, POWER, smallest_difference, trials_for
+from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, trials_for
 from harness.results.text import render_count, render_p
 from harness.trial.record import JUDGED
 
@@ -125,15 +125,17 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
         else f"All programs together: a libgo that makes {together:.0%} of the trials fail which pass with"
         f" {matrix.baseline} would have been found with a probability of {POWER:.0%}."
     )
-    single = smallest_difference(1, trials, matrix.comparisons)
+    tests = min(matrix.contenders + 1, matrix.comparisons)
+    single = smallest_difference(1, trials, tests)
     sentences.append(
         f"A single program: nothing, not even one that always fails; that takes"
-        f" {render_count(matrix.trials_needed or 0, 'trial')} of each cell."
+        f" {render_count(least_trials(tests), 'trial')} of each cell."
         if single is None
-        else f"A single program: one that fails in {single:.0%} of its trials and never with {matrix.baseline}."
+        else f"A single program: one that fails in {single:.0%} of its trials and never with {matrix.baseline}, while"
+        " the others go on as they did."
     )
     for difference in _PROPOSED:
-        more = trials_for(difference, matrix.comparisons)
+        more = trials_for(difference, tests)
         if more and more > trials:
             if command := _repeated(matrix, more):
                 sentences.append(

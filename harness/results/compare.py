@@ -1,8 +1,9 @@
 """Two runs compared: which cells got worse or better, with the evidence, and what the runs were made of.
 
 Cells are told by guest, variant and program. The counts of each cell in both runs are put to Fisher's exact test, or,
-if one of the runs was made until it was sure, to the sequential test, which stands whenever trials were stopped; Holm's
-correction is for all cells that are compared. Pure functions; knows nothing of where runs are kept.
+if one of the runs was made until it was sure, to the sequential test, which stands whenever trials were stopped. Holm's
+correction is for all cells that are compared and could have differed as much. Pure functions; knows nothing of where
+runs are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
-from harness.results.statistics import LEVEL, Stratum, fisher, holm
+from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p
 from harness.results.text import flatten_facts, render_count, render_p
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -149,7 +150,8 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
         values = [1 / max(1.0, e_value(*_counts(old[key], new[key]))) for key in tested]
     else:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
-    tests = dict(zip(tested, map(Test, values, holm(values)), strict=True))
+    least = None if sequential else [least_p(*_counts(old[key], new[key])) for key in tested]
+    tests = dict(zip(tested, map(Test, values, holm(values, least)), strict=True))
     changes = [_change(key, old.get(key), new.get(key), tests.get(key)) for key in {**old, **new}]
     before_facts = dict(flatten_facts(before.run)), dict(flatten_facts(after.run))
     facts = {

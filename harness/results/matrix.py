@@ -18,7 +18,7 @@ from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
-from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_trials, stratified, wilson
+from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p, least_trials, stratified, wilson
 from harness.trial.record import JUDGED, Trial, Verdict
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -45,7 +45,7 @@ class Difference:
 
     Attributes:
         p: Fisher's exact test, two-sided, pass against non-pass; in a run until it was sure, of the sequential test.
-        p_corrected: after Holm's correction over all comparisons of the matrix.
+        p_corrected: after Holm's correction over those comparisons of the matrix that could have come out as clear.
         claimed: p_corrected is below 0.05.
         baseline_passed: k of the baseline's cell; baseline_trials is its n.
     """
@@ -298,12 +298,22 @@ class Matrix:
         ]
 
     @property
+    def contenders(self) -> int:
+        """How many comparisons could have been claimed, had each been the only one, by the numbers of their trials and
+        of all that passed: the others count in no correction."""
+        return sum(
+            least_p(cell.passed, cell.trials, cell.difference.baseline_passed, cell.difference.baseline_trials) < LEVEL
+            for cell in self.cells
+            if cell.difference
+        )
+
+    @property
     def trials_needed(self) -> int | None:
         """How many trials each cell needs so that anything can be claimed; None if each cell compared has as many, and
         where trials were made until the run was sure."""
         if self.most:
             return None
-        needed = least_trials(self.comparisons)
+        needed = least_trials(1)
         short = any(
             cell.difference and min(cell.trials, cell.difference.baseline_trials) < needed for cell in self.cells
         )
@@ -481,11 +491,13 @@ def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int
         and (other := cells.get(CellKey(cell.guest, baseline, cell.program)))
         and other.trials
     ]
+    least = None
     if outcomes is None:
-        p_values = [fisher(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+        counts = [(cell.passed, cell.trials, other.passed, other.trials) for cell, other in pairs]
+        p_values, least = [fisher(*four) for four in counts], [least_p(*four) for four in counts]
     else:
         p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
-    for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
+    for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values, least), strict=True):
         cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
 
 

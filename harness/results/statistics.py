@@ -75,19 +75,37 @@ def _check(passed: int, trials: int) -> None:
         raise ValueError(f"{passed} of {trials} passed")
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+@functools.cache
+def least_p(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
+    """The least p that Fisher's test can give for two cells with these numbers of trials and as many passes in all."""
+    both = passed + other_passed
+    ends = max(0, both - other_trials), min(both, trials)
+    return min(fisher(end, trials, both - end, other_trials) for end in ends)
+
+
+def holm(p_values: Sequence[float], least: Sequence[float] | None = None) -> list[float]:
     """The p values corrected for their number, in the order given: the step-down method, each at most 1.
 
     The chance that even one of the differences claimed at a level is false stays below that level, whatever the tests
-    have to do with each other (cells share a baseline, so they are not independent).
+    have to do with each other (cells share a baseline, so they are not independent). A test whose p could not have come
+    out as small as another's, such as that of two cells that always pass, adds nothing to the chance that one of them
+    does, and is not counted against that one.
 
-    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
-    (1979) 65-70.
+    Sources: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
+    (1979) 65-70; R. E. Tarone, "A modified Bonferroni method for discrete data", Biometrics 46 (1990) 515-522; G.
+    Hommel and F. Krummenauer, "Improvements and modifications of Tarone's multiple test procedure for discrete data",
+    Biometrics 54 (1998) 673-681.
+
+    Args:
+        least: the least p that each test could have given; None if any p can come of each.
     """
     corrected = [1.0] * len(p_values)
     largest = 0.0
+    could = sorted(least or [0.0] * len(p_values))
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        p = p_values[index]
+        counted = bisect.bisect_right(could, p) - rank  # those before could come to their own p, and so to this one
+        largest = max(largest, min(1.0, counted * p))
         corrected[index] = largest
     return corrected
 

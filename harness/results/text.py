@@ -173,11 +173,14 @@ def describe_comparisons(matrix: Matrix) -> str:
     if matrix.most:
         return _sequential(matrix, matrix.most)
     cells = render_count(matrix.comparisons, "cell")
-    sentence = f"Fisher's exact test against {matrix.baseline}, Holm's correction for {cells}."
+    sentence = (
+        f"Fisher's exact test against {matrix.baseline}, Holm's correction for {cells}, of which {matrix.contenders}"
+        " could have differed significantly."
+    )
     if matrix.trials_needed:
         sentence += (
-            f" With {render_count(matrix.comparisons, 'comparison')}, no difference in one program can be significant"
-            f" below {render_count(matrix.trials_needed, 'trial')} per cell."
+            f" No difference in one program can be significant below"
+            f" {render_count(matrix.trials_needed, 'trial')} per cell."
         )
     return sentence
 

@@ -160,9 +160,9 @@ def test_a_first_matrix_answers():
     )
     assert said["What came of it"].startswith("other on g: 22 of 22 programs came out as with pristine (22 pass).")
     power = said["What 1 trial of each cell could have shown (level 5%)"]
-    assert "34% of the trials" in power and "A single program: nothing" in power and "6 trials of each cell" in power
-    assert paragraphs[-1].command == "harness run s --trials 21 --work w"
-    assert "(about 7 min 42 s)" in power, "22 programs with two libgos, 21 times, half a second each"
+    assert "34% of the trials" in power and "A single program: nothing" in power and "4 trials of each cell" in power
+    assert paragraphs[-1].command == "harness run s --trials 12 --work w"
+    assert "(about 4 min 24 s)" in power, "22 programs with two libgos, 12 times, half a second each"
 
 
 def test_what_differs_is_named():

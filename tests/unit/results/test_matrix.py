@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from scipy import stats
 
 from harness.errors import StoreError
 from harness.results.matrix import TRIAL_VERDICTS, CellVerdict, build
-from harness.results.statistics import LEVEL, fisher, holm, least_trials, wilson
+from harness.results.statistics import LEVEL, fisher, holm, least_p, least_trials, wilson
 from harness.trial.record import JUDGED, Trial
 
 EMPTY = Trial(1, "g", "base", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "", "again")
@@ -87,6 +88,37 @@ def test_holm_keeps_the_order_and_starts_with_bonferroni(values):
     assert [corrected[place] for place in in_order] == sorted(corrected)
 
 
+def fisher_and_least(counts):
+    return [fisher(*four) for four in counts], [least_p(*four) for four in counts]
+
+
+def test_what_could_never_be_significant_is_not_counted():
+    """653 cells of which 640 always pass: 20 of 20 against 12 of 20."""
+    calm, flaky = [(20, 20, 20, 20)] * 640, [(19, 20, 20, 20)] * 12
+    values, least = fisher_and_least([(12, 20, 20, 20), *flaky, *calm])
+    assert holm(values)[0] == 1.0
+    assert holm(values, least)[0] == pytest.approx(values[0]) and 0.003 < values[0] < 0.004
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
+def test_counting_fewer_tests_never_makes_a_p_value_greater(passes):
+    values, least = fisher_and_least([(a, 6, b, 6) for a, b in passes])
+    assert all(bound <= p + 1e-12 for bound, p in zip(least, values, strict=True))
+    for p, counted, all_counted in zip(values, holm(values, least), holm(values), strict=True):
+        assert p - 1e-12 <= counted <= all_counted + 1e-12
+
+
+def test_matrices_of_flakes_are_claimed_as_seldom_as_stated():
+    """Simulated: no cell differs, most always pass, some flake."""
+    dice, matrices, false = random.Random(5), 1000, 0
+    for _ in range(matrices):
+        chances = [1.0] * 40 + [dice.choice([0.3, 0.7, 0.9]) for _ in range(10)]
+        passes = [tuple(sum(dice.random() < chance for _ in range(8)) for _ in range(2)) for chance in chances]
+        values, least = fisher_and_least([(a, 8, b, 8) for a, b in passes])
+        false += min(holm(values, least)) < LEVEL
+    assert false <= LEVEL * matrices + 3 * (matrices * LEVEL) ** 0.5
+
+
 @given(st.integers(1, 5000))
 def test_least_trials_is_where_the_extreme_table_can_first_be_claimed(comparisons):
     least = least_trials(comparisons)
@@ -153,18 +185,26 @@ def test_a_comparison_stays_on_its_guest_and_program():
 
 def test_the_correction_turns_claims_into_suspicions_and_says_how_many_trials_it_needs():
     programs = [f"s/p{n}" for n in range(20)]
-    trials = [
-        dataclasses.replace(
-            EMPTY, program=p, variant=v, number=n, verdict="fail" if (p, v) == ("s/p0", "other") else "pass"
-        )
-        for p in programs
-        for v in ("base", "other")
-        for n in range(1, 6)
-    ]
-    matrix = matrix_of(trials, programs=programs)
+
+    def made_of(others):
+        """One program fails with the other libgo alone; of the others so many of five trials pass with each libgo."""
+        passes = {(p, v): {("s/p0", "base"): 5, ("s/p0", "other"): 0}.get((p, v), n) for p in programs
+                  for v, n in zip(("base", "other"), others, strict=True)}  # fmt: skip
+        trials = [
+            dataclasses.replace(EMPTY, program=p, variant=v, number=n, verdict="pass" if n <= passed else "fail")
+            for (p, v), passed in passes.items()
+            for n in range(1, 6)
+        ]
+        return matrix_of(trials, programs=programs)
+
+    matrix = made_of((2, 3))
     assert matrix.differences(claimed=True) == []
     assert [cell.program for _, cell, _ in matrix.differences(claimed=False)] == ["s/p0"]
-    assert (matrix.comparisons, matrix.trials_needed) == (20, 6)
+    assert (matrix.comparisons, matrix.contenders, matrix.trials_needed) == (20, 20, None)
+    calm = made_of((5, 5))
+    assert [cell.program for _, cell, _ in calm.differences(claimed=True)] == ["s/p0"]
+    assert (calm.comparisons, calm.contenders) == (20, 1), "what always passes counts in no correction"
+    assert matrix_of(trials_of(base={"pass": 3}, other={"fail": 3})).trials_needed == 4
     assert matrix_of(trials_of(base={"pass": 5}, other={"fail": 5})).trials_needed is None
 
 
