@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,11 +18,13 @@ from harness.cli.options import NUMBER, WORK
 from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
+from harness.programs.model import CellKey
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, page, terminal
 from harness.results.load import find_matrix, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
+from harness.results.store import Store
 from harness.run import capsule
 from harness.trial import cores as cores_
 from harness.trial import diagnostics
@@ -88,8 +91,15 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
     show_default=True,
     help="For a terminal, the summary of a CI job, or other programs.",
 )
+@click.option(
+    "--gate",
+    type=click.Choice(sorted(comparisons.GATES, reverse=True)),
+    default="worse",
+    show_default=True,
+    help="What ends with 1: cells that got worse, or cells with a new failure too.",
+)
 @WORK
-def compare(before: str, after: str, format_: str, work: str | None) -> None:
+def compare(before: str, after: str, format_: str, gate: str, work: str | None) -> None:
     """Show what changed from one run to another one; a gate for CI.
 
     Each change is shown with its evidence.
@@ -98,14 +108,17 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
     each guest and variant of the other run, or another work directory, whose newest run is taken, or that of a number:
     FOLDER#N.
 
-    A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells),
-    or if some fail though none failed before, unless all that fail are known to; or if all its trials ended in
-    infrastructure errors.
-    Exit status: 0 nothing got worse, 1 something did, 2 bad input.
+    A cell got worse if significantly fewer of its trials pass (Fisher's exact test, Holm's correction for all cells
+    that could have differed as much), unless all that fail are known to, or if all its trials ended in infrastructure
+    errors. If some fail though none failed before, and that may be chance, it is a new failure, unless an earlier run
+    of this work directory had the same.
+
+    Exit status: 0 the gate is passed, 1 it is not, 2 bad input.
     """
     folder = paths.work_dir(work)
     old, new = (find_matrix(run, folder) for run in (before, after))
-    comparison = comparisons.compare(dejagnu.align(old, new), dejagnu.align(new, old))
+    earlier = partial(_earlier, folder, (before, after))
+    comparison = comparisons.compare(dejagnu.align(old, new), dejagnu.align(new, old), earlier)
     match format_:
         case "table":
             terminal.print_comparison(comparison, Console())
@@ -113,7 +126,16 @@ def compare(before: str, after: str, format_: str, work: str | None) -> None:
             print_text(formats.comparison_markdown(comparison))
         case "json":
             print_text(formats.comparison_json(comparison))
-    sys.exit(int(comparison.worse))
+    sys.exit(int(comparison.fails(gate)))
+
+
+def _earlier(work: Path, compared: tuple[str, str], key: CellKey, title: str) -> int | None:
+    """The newest run of a work directory, besides two, in which a cell went wrong in a way; None if there is none."""
+    database = work / "results.sqlite"
+    if not title or not database.is_file():
+        return None
+    deaths = Store(database).with_title(title)
+    return next((death.run for death in deaths if death.cell == key and str(death.run) not in compared), None)
 
 
 @click.command("open")

@@ -8,6 +8,7 @@ runs are kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,9 +20,11 @@ from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p
 from harness.results.text import flatten_facts, render_count, render_p
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
-SCHEMA = 1
+SCHEMA = 2
 #: What may have become of a cell, worst first.
-KINDS = ("worse", "changed", "better", "new", "gone", "same")
+KINDS = ("worse", "new failure", "changed", "better", "new", "gone", "same")
+#: What a gate counts: what is significantly worse, or failures that are new too.
+GATES = {"worse": ("worse",), "new": ("worse", "new failure")}
 #: Facts that are different in any two runs.
 _OWN = ("run", "created", "finished", "about")
 
@@ -41,15 +44,19 @@ class Test(NamedTuple):
     p_corrected: float
 
 
+#: Gives the number of an earlier run in which trials of a cell went wrong in the way of a title, or None.
+Earlier = Callable[[CellKey, str], int | None]
+
+
 @dataclass(frozen=True)
 class Change:
     """A cell in two runs.
 
     Attributes:
-        kind: `worse` if significantly fewer trials pass, or some fail though none did before, and not all that fail are
-            known to; and if it has no verdict any more. `better` if significantly more pass; `changed` if its verdict
-            or the ways in which it fails changed, and it is neither; `new` or `gone` if one run alone has it; else
-            `same`.
+        kind: `worse` if significantly fewer trials pass, and not all that fail are known to, or if it has no verdict
+            any more. `new failure` if some fail though none did before, which may be chance, unless an earlier run had the
+            same. `better` if significantly more pass; `changed` if its verdict or the ways in which it fails changed,
+            and it is neither; `new` or `gone` if one run alone has it; else `same`.
         why: in words, '' if it is the same.
         before, after: what came of it in each run; None if the run does not have it.
         p, p_corrected: of the test, None if one run has no trials of it.
@@ -94,10 +101,9 @@ class Comparison:
     facts: dict[str, tuple[str, str]]
     test: str
 
-    @property
-    def worse(self) -> bool:
-        """Whether any cell got worse."""
-        return any(change.kind == "worse" for change in self.cells)
+    def fails(self, gate: str = "worse") -> bool:
+        """Whether any cell is what a gate of GATES counts."""
+        return any(change.kind in GATES[gate] for change in self.cells)
 
     def changed(self) -> list[Change]:
         """The cells that are not the same."""
@@ -116,7 +122,7 @@ class Comparison:
         """A JSON object.
 
         Keys:
-            schema: 1.
+            schema: 2.
             test, counts: as above.
             facts: name -> [before, after].
             cells: objects with the attributes of Change; before and after are objects with verdict, passed and trials.
@@ -136,8 +142,11 @@ def _json(change: Change) -> dict[str, Any]:
     return asdict(change) | {key: end._asdict() if end else None for key, end in counts.items()}
 
 
-def compare(before: Matrix, after: Matrix) -> Comparison:
+def compare(before: Matrix, after: Matrix, earlier: Earlier = lambda key, title: None) -> Comparison:
     """Compare two runs.
+
+    Args:
+        earlier: gives the number of an earlier run in which trials of a cell went wrong in a way, or None.
 
     Raises:
         StoreError: they have no cell in common, so that nothing would be compared.
@@ -152,7 +161,7 @@ def compare(before: Matrix, after: Matrix) -> Comparison:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
     least = None if sequential else [least_p(*_counts(old[key], new[key])) for key in tested]
     tests = dict(zip(tested, map(Test, values, holm(values, least)), strict=True))
-    changes = [_change(key, old.get(key), new.get(key), tests.get(key)) for key in {**old, **new}]
+    changes = [_change(key, old.get(key), new.get(key), tests.get(key), earlier) for key in {**old, **new}]
     before_facts = dict(flatten_facts(before.run)), dict(flatten_facts(after.run))
     facts = {
         name: (before_facts[0].get(name, ""), before_facts[1].get(name, ""))
@@ -172,7 +181,7 @@ def _counts(old: Cell, new: Cell) -> Stratum:
     return Stratum(old.passed, old.trials, new.passed, new.trials)
 
 
-def _change(key: CellKey, old: Cell | None, new: Cell | None, test: Test | None) -> Change:
+def _change(key: CellKey, old: Cell | None, new: Cell | None, test: Test | None, earlier: Earlier) -> Change:
     ends = [CellCounts(cell.verdict, cell.passed, cell.trials) if cell else None for cell in (old, new)]
     if old is None or new is None:
         kind, why = (
@@ -183,6 +192,10 @@ def _change(key: CellKey, old: Cell | None, new: Cell | None, test: Test | None)
     appeared = [title for title in titles[1] if title not in titles[0]]
     vanished = [title for title in titles[0] if title not in titles[1]]
     kind, why = _judge(old, new, test, appeared, vanished)
+    if kind == "new failure":
+        runs = [earlier(key, title) for title in appeared]
+        if runs and None not in runs:
+            kind, why = "changed", f"it fails as it did in run {max(filter(None, runs))}"
     p, p_corrected = test or (None, None)
     return Change(*key, kind, why, ends[0], ends[1], p, p_corrected, appeared, vanished)
 
@@ -199,7 +212,7 @@ def _judge(old: Cell, new: Cell, test: Test | None, appeared: list[str], vanishe
             return "better", "more of its trials pass"
         return ("worse", "fewer of its trials pass") if unexpected else ("changed", "fewer pass, as is known")
     if old.passed == old.trials and unexpected:
-        return "worse", "it fails, which it never did"
+        return "new failure", "it fails, which it did not before; that may be chance"
     if appeared or vanished:
         reasons = [*(["it fails in another way"] if appeared else []), *(["a failure is gone"] if vanished else [])]
         return "changed", " and ".join(reasons)

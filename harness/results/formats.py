@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from harness.results.answer import answer
-from harness.results.compare import CellCounts, Comparison
+from harness.results.compare import GATES, CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
 from harness.results.text import (
@@ -149,13 +149,15 @@ def comparison_markdown(comparison: Comparison, largest: int = LARGEST) -> str:
 
 
 def _comparison_markdown(comparison: Comparison) -> Iterator[str]:
-    yield f"## {'Something got worse' if comparison.worse else 'Nothing got worse'}"
+    fresh = comparison.counts()["new failure"]
+    head = "Something got worse" if comparison.fails() else "Nothing got significantly worse"
+    yield f"## {head}" + (f", {render_count(fresh, 'new failure')}" if fresh else "")
     yield ""
     yield comparison.summary()
     if comparison.changed():
         yield ""
     for change in comparison.changed():
-        kind = f"**{change.kind}**" if change.kind == "worse" else change.kind
+        kind = f"**{change.kind}**" if change.kind in GATES["new"] else change.kind
         ends = " → ".join(_counted(counts) for counts in (change.before, change.after))
         why, *more = change.reasons()
         sentence = "; ".join([f"{ends}: {why}", *map(code, more)])

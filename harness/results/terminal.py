@@ -144,12 +144,19 @@ def print_trial(
         _copied(console, f"$ {command}", ascii_only)
 
 
+#: How kinds of change are shown, those that are not in bold alone.
+_KINDS = {"worse": "bold red", "new failure": "bold yellow", "better": "bold green"}
+
+
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print what changed between two runs, worst first, and what they were made of."""
     ascii_only = console.options.ascii_only
     arrow = "->" if ascii_only else "→"
     for change in comparison.changed():
-        head = Text(change.kind, {"worse": "bold red", "better": "bold green"}.get(change.kind, "bold"))
+        head = Text(
+            change.kind,
+            {"worse": "bold red", "new failure": "bold yellow", "better": "bold green"}.get(change.kind, "bold"),
+        )
         where = _printable(f" {change.program}, {change.guest}, {change.variant}", ascii_only)
         console.print(head.append(where, "default not bold"), soft_wrap=True)
         ends = f" {arrow} ".join(_counted(counts, ascii_only) for counts in (change.before, change.after))

@@ -53,8 +53,8 @@ def only(before, after, **more):
         ({"pass": 5}, {"pass": 9}, "same", ""),
         ({"pass": 20}, {"pass": 3, "crash": 17}, "worse", "fewer of its trials pass"),
         ({"pass": 3, "crash": 17}, {"pass": 20}, "better", "more of its trials pass"),
-        ({"pass": 1}, {"crash": 1}, "worse", "it fails, which it never did"),
-        ({"pass": 20}, {"pass": 19, "hang": 1}, "worse", "it fails, which it never did"),
+        ({"pass": 1}, {"crash": 1}, "new failure", "it fails, which it did not before; that may be chance"),
+        ({"pass": 20}, {"pass": 19, "hang": 1}, "new failure", "it fails, which it did not before; that may be chance"),
         ({"pass": 19, "crash": 1}, {"pass": 18, "crash": 2}, "same", ""),
         ({"pass": 1, "crash": 1}, {"pass": 2}, "changed", "a failure is gone"),
         ({"crash": 2}, {"crash": 2, "fail": 1}, "changed", "it fails in another way"),
@@ -76,7 +76,7 @@ def test_what_became_of_a_cell(before, after, kind, why):
 def test_what_is_known_to_fail_is_not_worse():
     assert only({"pass": 20}, {"pass": 3, "crash": 17}, expected=[FLAKY]).kind == "changed"
     assert only({"pass": 20}, {"pass": 19, "crash": 1}, expected=[FLAKY]).kind == "changed"
-    assert only({"pass": 20}, {"pass": 19, "hang": 1}, expected=[FLAKY]).kind == "worse"
+    assert only({"pass": 20}, {"pass": 19, "hang": 1}, expected=[FLAKY]).kind == "new failure"
 
 
 def test_the_evidence_is_fisher_s_test_corrected_for_all_cells():
@@ -93,7 +93,7 @@ def test_the_evidence_is_fisher_s_test_corrected_for_all_cells():
     before, after = (run(trials(program="s/0", **counts), *calm, programs=programs) for counts in (
         {"pass": 20}, {"pass": 14, "crash": 6}))  # fmt: skip
     assert compare(before, after).cells[0].p_corrected == pytest.approx(worst.p), "cells that always pass do not count"
-    assert found.counts() == {"worse": 1, "changed": 0, "better": 0, "new": 0, "gone": 0, "same": 3}
+    assert found.counts() == {"worse": 0, "new failure": 1, "changed": 0, "better": 0, "new": 0, "gone": 0, "same": 3}
 
 
 def test_runs_until_they_were_sure_are_compared_by_the_test_that_allows_for_that():
@@ -108,7 +108,7 @@ def test_runs_until_they_were_sure_are_compared_by_the_test_that_allows_for_that
 )
 def test_a_run_is_never_worse_than_itself_and_better_never_fails_more(before, after):
     count = [{verdict: side.count(verdict) for verdict in side} for side in (before, after)]
-    assert not compare(run(trials(**count[0])), run(trials(**count[0]))).worse
+    assert not compare(run(trials(**count[0])), run(trials(**count[0]))).fails("new")
     change = only(*count)
     assert change.kind in KINDS
     if change.kind == "better":
@@ -121,7 +121,7 @@ def test_cells_that_one_run_alone_has():
     before = run(trials(), variants=["v", "old"])
     found = compare(before, run(trials(), variants=["v", "fresh"]))
     assert [(cell.variant, cell.kind) for cell in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
-    assert not found.worse
+    assert not found.fails("new")
 
 
 def test_runs_without_a_common_cell_are_no_good_gate():
@@ -148,17 +148,20 @@ def test_the_terminal_shows_it_all_and_nothing_raw(hostile, encoding):
     terminal.print_comparison(hostile, Console(file=stream, width=80))
     stream.flush()
     text = stream.buffer.getvalue().decode()
-    assert "worse s/p, g, v" in text and "it fails, which it never did" in text and "p 1, corrected 1" in text
+    assert (
+        "new failure s/p, g, v" in text and "it fails, which it did not before" in text and "p 1, corrected 1" in text
+    )
     assert "new:\n    </script>" in text and "gcc:" in text
     assert "\x1b" not in text and "\u202e" not in text and text.isascii() == (encoding == "ascii")
 
 
 def test_markdown_and_json_of_it(hostile):
     text = formats.comparison_markdown(hostile)
-    assert text.startswith("## Something got worse\n") and "- **worse**: s/p, g, v: ✔ pass 1/1 → ✖ crash 0/1" in text
+    assert text.startswith("## Nothing got significantly worse, 1 new failure\n")
+    assert "- **new failure**: s/p, g, v: ✔ pass 1/1 → ✖ crash 0/1" in text
     assert "; ``new: </script>" in text and "``</script>" in text  # in code, so it is text
     data = json.loads(formats.comparison_json(hostile))
-    assert data["counts"]["worse"] == 1 and data["facts"]["gcc"][1] == "b"
+    assert data["counts"]["new failure"] == 1 and data["facts"]["gcc"][1] == "b"
     assert data["cells"][0]["before"] == {"verdict": "pass", "passed": 1, "trials": 1}
     assert len(formats.comparison_markdown(hostile, 700).encode()) <= 700
 
@@ -199,8 +202,8 @@ def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
     ):
         result = call(*names, "--work", work)
         assert result.exit_code == status, (names, result.output)
-    assert json.loads(call("1", "2", "--format", "json", "--work", work).output)["counts"]["worse"] == 1
-    assert "## Nothing got worse" in call("1", "3", "--format", "markdown", "--work", work).output
+    assert json.loads(call("1", "2", "--format", "json", "--work", work).output)["counts"]["new failure"] == 1
+    assert "## Nothing got significantly worse" in call("1", "3", "--format", "markdown", "--work", work).output
 
 
 @pytest.mark.parametrize(

@@ -183,13 +183,13 @@ def test_results_of_dejagnu_stand_for_each_column():
     assert len(results.cells) == 5, "tests of the compiler alone are left out"
     comparison = compare(dejagnu.align(results, run), dejagnu.align(run, results))
     kinds = {(change.program, change.variant): change.kind for change in comparison.cells}
-    assert kinds["gcc-go/ken/array", "no-thread-destruction"] == "worse"
+    assert kinds["gcc-go/ken/array", "no-thread-destruction"] == "new failure"
     assert kinds["gcc-go/ken/array", "pristine"] == "same"
     assert kinds["gcc-go/ken/cplx2", "pristine"] == "changed"
     assert kinds["threads/lock-ring", "pristine"] == "new"
     assert comparison.facts == {"results": ("DejaGnu's go.sum", "")}
     back = compare(dejagnu.align(run, results), dejagnu.align(results, run))
-    assert {change.kind for change in back.cells if change.program == "gcc-go/ken/cplx2"} == {"worse"}
+    assert {change.kind for change in back.cells if change.program == "gcc-go/ken/cplx2"} == {"new failure"}
 
 
 def test_two_files_of_dejagnu():
@@ -215,5 +215,5 @@ def test_the_commands(tmp_path):
     shown = CliRunner().invoke(main, ["show", "--format", "sum", *work])
     assert shown.exit_code == 0 and "\nPASS: go.test/test/ken/cplx2.go execution,  -O2 -g \n" in shown.stdout
     (tmp_path / "go.sum").write_text(SUM)
-    result = CliRunner().invoke(main, ["compare", "1", str(tmp_path / "go.sum"), *work])
-    assert result.exit_code == 1 and "worse gcc-go/ken/cplx2, linux-i386, pristine" in result.stdout
+    result = CliRunner().invoke(main, ["compare", "1", str(tmp_path / "go.sum"), "--gate", "new", *work])
+    assert result.exit_code == 1 and "new failure gcc-go/ken/cplx2, linux-i386, pristine" in result.stdout
