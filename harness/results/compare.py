@@ -54,9 +54,9 @@ class Change:
 
     Attributes:
         kind: `worse` if significantly fewer trials pass, and not all that fail are known to, or if it has no verdict
-            any more. `new failure` if some fail though none did before, which may be chance, unless an earlier run had the
-            same. `better` if significantly more pass; `changed` if its verdict or the ways in which it fails changed,
-            and it is neither; `new` or `gone` if one run alone has it; else `same`.
+            any more. `new failure` if some fail though none did before, which may be chance, unless an earlier run had
+            the same. `better` if significantly more pass; `changed` if its verdict or the ways in which it fails
+            changed, and it is neither; `new` or `gone` if one run alone has it; else `same`.
         why: in words, '' if it is the same.
         before, after: what came of it in each run; None if the run does not have it.
         p, p_corrected: of the test, None if one run has no trials of it.

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import random
 from datetime import date
 
 import pytest
@@ -200,7 +201,7 @@ def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
         ((tmp_path / "two.json", "1"), 0),
         (("1", tmp_path / "two.json"), 1),
     ):
-        result = call(*names, "--work", work)
+        result = call(*names, "--gate", "new", "--work", work)
         assert result.exit_code == status, (names, result.output)
     assert json.loads(call("1", "2", "--format", "json", "--work", work).output)["counts"]["new failure"] == 1
     assert "## Nothing got significantly worse" in call("1", "3", "--format", "markdown", "--work", work).output
@@ -233,3 +234,29 @@ def test_bad_input(tmp_path, write, name, message):
 def test_no_run_was_made_here(tmp_path):
     result = call("1", "2", "--work", tmp_path / "x")
     assert result.exit_code == 2 and "no run has been made here" in result.output and not (tmp_path / "x").exists()
+
+
+def test_flakes_do_not_close_the_gate():
+    """Simulated: cells that fail once in a hundred trials, 20 trials each, and nothing changed."""
+    dice, programs, nights = random.Random(3), [f"s/{n}" for n in range(60)], 40
+    alarms = new = 0
+    for _ in range(nights):
+        failures = [[sum(dice.random() < 0.01 for _ in range(20)) for _ in programs] for _ in range(2)]
+        before, after = (
+            run(*(trials(program=p, **{"pass": 20 - k, "crash": k}) for p, k in zip(programs, counts, strict=True)),
+                programs=programs)
+            for counts in failures
+        )  # fmt: skip
+        comparison = compare(before, after)
+        alarms += comparison.fails()
+        new += comparison.counts()["new failure"]
+    assert alarms <= 0.05 * nights + 3 and new > nights, "the old rule would have ended every night with an alarm"
+
+
+def test_a_failure_that_an_earlier_run_had_is_not_new(tmp_path):
+    work = store(tmp_path / "a", "crash", "pass", "crash")
+    output = call("2", "3", "--gate", "new", "--work", work)
+    assert output.exit_code == 0 and "it fails as it did in run 1" in output.output
+    other = store(tmp_path / "b", "pass", "crash")
+    assert call("1", "2", "--gate", "new", "--work", other).exit_code == 1
+    assert call("1", "2", "--work", other).exit_code == 0
