@@ -130,12 +130,15 @@ def compare(before: str, after: str, format_: str, gate: str, work: str | None) 
 
 
 def _earlier(work: Path, compared: tuple[str, str], key: CellKey, title: str) -> int | None:
-    """The newest run of a work directory, besides two, in which a cell went wrong in a way; None if there is none."""
-    database = work / "results.sqlite"
-    if not title or not database.is_file():
+    """The newest run of a work directory before the later one of two in which a cell went wrong in a way, besides the
+    other; None if there is none, or if they are not both runs of it."""
+    if not title or not all(run.isdecimal() for run in compared):
         return None
-    deaths = Store(database).with_title(title)
-    return next((death.run for death in deaths if death.cell == key and str(death.run) not in compared), None)
+    before, after = map(int, compared)
+    deaths = Store(work / "results.sqlite").with_title(title)
+    return next(
+        (death.run for death in deaths if death.cell == key and death.run < after and death.run != before), None
+    )
 
 
 @click.command("open")
