@@ -313,7 +313,7 @@ class Expected(Model):
     guest: str = "*"
     variant: str = "*"
     program: Annotated[str, Field(min_length=1)]
-    verdict: Annotated[list[Literal["fail", "crash", "hang"]], BeforeValidator(_listed)] = []
+    verdict: Annotated[list[Literal["fail", "crash", "hang", "kills guest"]], BeforeValidator(_listed)] = []
     signature: Regex = ""
     reason: Annotated[str, Field(min_length=1)]
     expires: date

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 from harness.durations import in_words
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Cell, Column, Matrix, Overall
+from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, trials_for
 from harness.results.text import render_count, render_p
-from harness.trial.record import JUDGED
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
 _DESTROYED = {"threads torn down by Go": "torn down by Go", "threads ended in libpthread": "ended in libpthread"}
@@ -99,7 +98,7 @@ def _outcomes(matrix: Matrix, overall: Mapping[tuple[str, str], Overall]) -> Ite
 
 
 def _counted(cell: Cell) -> str:
-    return ", ".join(f"{cell.counts[verdict]} {verdict}" for verdict in JUDGED if cell.counts[verdict])
+    return ", ".join(f"{cell.counts[verdict]} {verdict}" for verdict in OUTCOMES if cell.counts.get(verdict))
 
 
 def _pairs(matrix: Matrix, guest: str, variant: str) -> Iterator[tuple[Cell, Cell]]:

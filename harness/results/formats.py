@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, SubElement
 from harness.results.answer import answer
 from harness.results.compare import GATES, CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
+from harness.results.matrix import OUTCOMES, Cell, CellVerdict, Finding, Matrix
 from harness.results.text import (
     SIGNS,
     contradicted_cells,
@@ -32,7 +32,7 @@ from harness.results.text import (
     shown_stream,
     stream_lines,
 )
-from harness.trial.record import JUDGED, Trial
+from harness.trial.record import Trial
 
 #: The most bytes of Markdown: GitHub refuses a step's summary that has more than 1 MiB (its manual, workflow commands
 #: for GitHub Actions, "Step isolation and limits").
@@ -314,7 +314,7 @@ def _row(cell: Cell) -> dict[str, object]:
         "verdict": cell.verdict,
         "passed": cell.passed,
         "trials": cell.trials,
-        **{verdict: cell.counts[verdict] for verdict in JUDGED[1:]},
+        **{verdict: cell.counts.get(verdict, 0) for verdict in OUTCOMES[1:]},
         "errors": cell.errors,
         "lost": cell.lost,
         "low": low,

@@ -16,6 +16,7 @@ import pydantic
 
 from harness.errors import StoreError
 from harness.programs.model import CellKey
+from harness.results.deaths import Attempts, death_title, killers
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p, least_trials, stratified, wilson
@@ -24,7 +25,11 @@ from harness.trial.record import JUDGED, Trial, Verdict
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
 SCHEMA = 1
 #: What a trial can come to; `error` is the guest's or the harness's doing.
-TRIAL_VERDICTS = tuple(Verdict)
+TRIAL_VERDICTS = (*JUDGED, Verdict.ERROR)
+#: What a finding can be of.
+FINDING_VERDICTS = tuple(Verdict)
+#: What counts of a cell's trials: the verdicts on its program, and guests that died of it.
+OUTCOMES = (*JUDGED, Verdict.KILLS)
 
 
 class CellVerdict(StrEnum):
@@ -34,6 +39,7 @@ class CellVerdict(StrEnum):
     FAIL = "fail"
     CRASH = "crash"
     HANG = "hang"
+    KILLS = "kills guest"
     FLAKY = "flaky"
     ERROR = "error"
     NONE = "none"
@@ -62,7 +68,7 @@ class Finding:
     """The trials of a cell that went wrong in the same way.
 
     Attributes:
-        verdict: fail, crash, hang or error.
+        verdict: fail, crash, hang, kills guest or error.
         title: the signature, or where there is none the reason.
         count: how many trials.
         trial: the id of the first one; command is what runs it again.
@@ -82,7 +88,7 @@ class Cell:
     """All trials of one (guest, variant, program).
 
     Attributes:
-        counts: verdict -> trials, without errors.
+        counts: verdict -> trials, without errors; `kills guest` is there only if it occurs.
         errors: trials that ended in an infrastructure error, whether repeated or not.
         lost: numbers of the plan that only errors came of.
         ids: the ids of all trials, errors too, in the order they came.
@@ -128,7 +134,7 @@ class Cell:
     @property
     def verdict(self) -> CellVerdict:
         """The one verdict that all trials share, or what there is instead."""
-        seen = [verdict for verdict in JUDGED if self.counts[verdict]]
+        seen = [verdict for verdict in OUTCOMES if self.counts.get(verdict)]
         if not seen:
             return CellVerdict.ERROR if self.errors else CellVerdict.NONE
         return CellVerdict(seen[0]) if len(seen) == 1 else CellVerdict.FLAKY
@@ -321,7 +327,7 @@ class Matrix:
 
     def totals(self) -> Totals:
         """The matrix in numbers."""
-        trials = {verdict: sum(cell.counts[verdict] for cell in self.cells) for verdict in JUDGED}
+        trials = {verdict: sum(cell.counts.get(verdict, 0) for cell in self.cells) for verdict in OUTCOMES}
         cells = Counter(cell.verdict for cell in self.cells)
         return Totals(
             cells={verdict: cells[verdict] for verdict in CellVerdict},
@@ -360,7 +366,7 @@ class Matrix:
             "cells": [_cell_json(cell) for cell in self.cells],
             "most": self.most,
             "expired": list(self.expired),
-            "totals": asdict(self.totals()),
+            "totals": _totals_json(self.totals()),
             "overall": [asdict(overall) for overall in self.overall()],
             "events": self.events,
             "times": list(self.times),
@@ -378,7 +384,7 @@ class Matrix:
             where = ".".join(map(str, first["loc"]))
             raise StoreError(f"this JSON is not of a run: {where}: {first['msg']}") from error
         for place, cell in enumerate(matrix.cells):
-            if set(cell.counts) != set(JUDGED) or min(cell.counts.values()) < 0:
+            if set(cell.counts) - {Verdict.KILLS} != set(JUDGED) or min(cell.counts.values()) < 0:
                 raise StoreError(f"this JSON is not of a run: cells.{place}.counts: not a count of each verdict")
         return matrix
 
@@ -410,6 +416,7 @@ def build(
     """
     matrix_cells = {CellKey(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
     errors_only: dict[tuple[int, int], Cell] = {}
+    died: dict[CellKey, list[_Death]] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
     outcomes: dict[int, dict[int, bool]] = {}
     for trial in trials:
@@ -424,6 +431,10 @@ def build(
         if trial.verdict == "error":
             cell.errors += 1
             errors_only[id(cell), trial.number] = cell
+            if title := death_title(trial.reason):
+                died.setdefault(trial.cell, []).append(
+                    _Death(trial.number, title, trial.reason, trial.id, trial.command)
+                )
         else:
             cell.counts[trial.verdict] += 1
             errors_only.pop((id(cell), trial.number), None)  # a trial's errors come before its verdict
@@ -439,6 +450,10 @@ def build(
                 findings[id(cell), trial.verdict, title] = finding
                 cell.findings.append(finding)
             finding.count += 1
+    for key in killers({key: _attempts(cell, died.get(key, [])) for key, cell in matrix_cells.items()}):
+        _blame(matrix_cells[key], died[key])
+        for death in died[key]:
+            errors_only.pop((id(matrix_cells[key]), death.number), None)
     for cell in errors_only.values():
         cell.lost += 1
     for cell in matrix_cells.values():
@@ -458,6 +473,35 @@ def build(
         expired=expired,
         times=times,
     )
+
+
+@dataclass(frozen=True)
+class _Death:
+    """A guest that died in a trial."""
+
+    number: int
+    title: str
+    reason: str
+    trial: int
+    command: str
+
+
+def _attempts(cell: Cell, died: Sequence[_Death]) -> Attempts:
+    return Attempts(cell.trials + cell.errors, len(died))
+
+
+def _blame(cell: Cell, died: Sequence[_Death]) -> None:
+    """Count the deaths of a cell's guests as what came of its trials, not as errors."""
+    cell.errors -= len(died)
+    cell.counts[Verdict.KILLS] = len(died)
+    reasons = {death.reason for death in died}
+    cell.findings = [f for f in cell.findings if not (f.verdict == Verdict.ERROR and f.title in reasons)]
+    findings: dict[str, Finding] = {}
+    for death in died:
+        finding = findings.setdefault(death.title, Finding(Verdict.KILLS, death.title, 0, death.trial, death.command))
+        finding.count += 1
+        cell.signatures[death.title] = cell.signatures.get(death.title, 0) + 1
+    cell.findings = [*findings.values(), *cell.findings]
 
 
 def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[str]:
@@ -504,6 +548,15 @@ def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int
 def _suspected(difference: Difference) -> bool:
     """Whether it would have been claimed, had it been the only comparison."""
     return difference.p < LEVEL and not difference.claimed
+
+
+def _totals_json(totals: Totals) -> dict[str, Any]:
+    """The totals as JSON; guests that died of their programs are there only if there are some."""
+    data = asdict(totals)
+    for counts in (data["cells"], data["trials"]):
+        if not counts[Verdict.KILLS]:
+            del counts[Verdict.KILLS]
+    return data
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:

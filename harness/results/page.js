@@ -34,7 +34,7 @@
   }
   const index = await unpack("index");
   const width = index.columns.length;
-  const TRIAL_VERDICTS = ["pass", "fail", "crash", "hang", "error"];
+  const TRIAL_VERDICTS = ["pass", "fail", "crash", "hang", "error", "kills guest"];
   const MARKS = ["surprise", "known", "differs"];
   const SHORT = ["?", "known", "*"];
 

@@ -25,7 +25,7 @@ from harness.files import written_whole
 from harness.results import lifecycle
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import TRIAL_VERDICTS, Cell, CellVerdict, Matrix
+from harness.results.matrix import FINDING_VERDICTS, TRIAL_VERDICTS, Cell, CellVerdict, Matrix
 from harness.results.text import (
     SHOWN,
     SIGNS,
@@ -271,7 +271,7 @@ def _index(matrix: Matrix) -> dict[str, Any]:
         "contradicts": {index: describe_contradiction(cell) for index, cell in numbered if cell.contradicts},
         "findings": {
             index: [
-                [TRIAL_VERDICTS.index(each.verdict), title(each.title), each.count, each.trial, title(each.expected)]
+                [FINDING_VERDICTS.index(each.verdict), title(each.title), each.count, each.trial, title(each.expected)]
                 for each in cell.findings
             ]
             for index, cell in numbered

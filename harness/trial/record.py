@@ -9,13 +9,15 @@ from harness.programs.model import CellKey
 
 
 class Verdict(StrEnum):
-    """What a trial came to. ERROR is no verdict on the program: its guest was in trouble."""
+    """What a trial came to. ERROR is no verdict on the program: its guest was in trouble. KILLS is never a single
+    trial's, but what errors of a cell come to whose guests die again and again (harness/results/deaths.py)."""
 
     PASS = "pass"
     FAIL = "fail"
     CRASH = "crash"
     HANG = "hang"
     ERROR = "error"
+    KILLS = "kills guest"
 
 
 #: The verdicts on a program.

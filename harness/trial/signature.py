@@ -216,7 +216,7 @@ class Title:
         return mark + _cut(self.said, LENGTH - len(mark) - len(place)) + place
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """A line with addresses, folders, goroutine ids and numbers replaced."""
     for pattern, by in _NORMAL:
         text = pattern.sub(by, text)
@@ -259,12 +259,12 @@ def crash_title(stderr: str, signal: str, stdout: str = "", exit_status: int | N
     if title := report or message:
         return title
     if bug := _BUG.search(stderr):
-        return Title(_normal(bug[0]), basis=Basis.MESSAGE)
+        return Title(normal(bug[0]), basis=Basis.MESSAGE)
     if signal and _TORN.search(stderr):
         return Title(signal, corrupted=True, basis=Basis.END)
     *_, last = ["", *stderr.rstrip().splitlines()]
     if died and not signal and _GIVES_UP.fullmatch(last):
-        return Title(_normal(last), basis=Basis.MESSAGE)
+        return Title(normal(last), basis=Basis.MESSAGE)
     end = signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
     return Title(end, basis=Basis.END) if end else None
 
@@ -348,14 +348,14 @@ def _report(stderr: str, ended: bool) -> Title | None:
 
 def _first_line(head: re.Match[str]) -> str:
     """How a report begins, in normal words."""
-    text = _normal(head[0][head.start("kind") :].rstrip().removesuffix(" [recovered]"))
+    text = normal(head[0][head.start("kind") :].rstrip().removesuffix(" [recovered]"))
     return _RACE.sub("concurrent map access", text)
 
 
 def _said(head: re.Match[str], text: str) -> str:
     """What a report says: the first panic, the last one, and the signal that is the cause."""
     line, nested, signal = _first_line(head), _NESTED.findall(text), _SIGNAL.search(text)
-    last = _normal(nested[-1].removesuffix(" [recovered]")) if nested else ""
+    last = normal(nested[-1].removesuffix(" [recovered]")) if nested else ""
     if last and not line.endswith(f": {last}"):
         line += f"; then panic: {last}"
     return line + (f" [{signal[1]}]" if signal else "")
@@ -369,12 +369,12 @@ def _message(text: str, aborted: bool) -> Title | None:
     """
     for pattern in _MESSAGES:
         if match := pattern.search(text):
-            message = _normal(match["kept"])
+            message = normal(match["kept"])
             for form, by in _FORMS:
                 message = form.sub(by, message)
             return Title(message, corrupted=match.end() == len(text), basis=Basis.MESSAGE)
     if aborted and (match := _MALLOC.search(text)):
-        return Title(_normal(match[0]), corrupted=match.end() == len(text), basis=Basis.MESSAGE)
+        return Title(normal(match[0]), corrupted=match.end() == len(text), basis=Basis.MESSAGE)
     return None
 
 
@@ -382,7 +382,7 @@ def _last_words(stderr: str) -> Title | None:
     """The line before Go's report of a signal, which is what whoever called abort has said."""
     before = stderr[: match.start("kind")] if (match := re.search(rf"^{_HEAD.pattern}", stderr, re.MULTILINE)) else ""
     lines = [line for line in before.splitlines() if line.strip()]
-    return Title(_normal(lines[-1]), basis=Basis.LAST_WORDS) if lines and before.endswith("\n") else None
+    return Title(normal(lines[-1]), basis=Basis.LAST_WORDS) if lines and before.endswith("\n") else None
 
 
 def _headless(text: str) -> bool:

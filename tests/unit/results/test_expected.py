@@ -108,7 +108,7 @@ GOOD = "{program: s/p, verdict: crash, reason: bug 1, expires: 2026-03-01}"
         ("{program: s/p, verdict: crash, reason: x}", ":2: expected.0.expires: is missing"),
         ("{progam: s/p}", "did you mean program?"),
         ("{program: s/p, reason: x, expires: 2026-03-01}", "has neither verdict nor signature"),
-        ("{program: s/p, verdict: pass, reason: x, expires: 2026-03-01}", "'fail', 'crash' or 'hang'"),
+        ("{program: s/p, verdict: pass, reason: x, expires: 2026-03-01}", "'fail', 'crash', 'hang' or 'kills guest'"),
         ("{program: s/p, signature: '(', reason: x, expires: 2026-03-01}", "is not a regular expression"),
         ("{program: s/p, verdict: crash, reason: x, expires: soon}", ":2: expected.0.expires: "),
         (f"{GOOD[:-1]}, guest: linux-i368}}", "expected.0.guest: no guest named linux-i368; did you mean linux-i386?"),

@@ -19,9 +19,8 @@ from markdown_it import MarkdownIt
 from harness.errors import StoreError
 from harness.results import formats
 from harness.results.expected import Entry
-from harness.results.matrix import Matrix, build
+from harness.results.matrix import OUTCOMES, Matrix, build
 from harness.results.text import one_line
-from harness.trial.record import JUDGED
 from tests import runs
 
 PROGRAMS = runs.names(20)
@@ -271,7 +270,7 @@ def test_csv_has_a_line_for_each_cell(matrix):
     for row, cell in zip(rows, matrix.cells, strict=True):
         assert (row["guest"], row["variant"], row["program"]) == (cell.guest, cell.variant, cell.program)
         assert (
-            sum(int(row[verdict]) for verdict in JUDGED[1:]) + int(row["passed"]) == int(row["trials"]) == cell.trials
+            sum(int(row[verdict]) for verdict in OUTCOMES[1:]) + int(row["passed"]) == int(row["trials"]) == cell.trials
         )
         assert (row["low"] == "") == (cell.trials == 0)
         assert (float(row["p"]) == cell.difference.p) if cell.difference else row["p"] == ""

