@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.bisect.search import Answer, Costs, Search, Subset, alike, least_shown
-from harness.trial.record import JUDGED
+from harness.results.matrix import OUTCOMES
 
 #: The probability from which a difference between the ends is searched for. The search can still refute it.
 DIFFERS = 0.8
@@ -38,7 +38,7 @@ class Question:
     @classmethod
     def parse(cls, text: str) -> Question:
         """A question as a user writes it: one of the verdicts, or a text in the title."""
-        return cls(verdict=text) if text in JUDGED else cls(title=text)
+        return cls(verdict=text) if text in OUTCOMES else cls(title=text)
 
     def __str__(self) -> str:
         return self.verdict or self.title

@@ -27,6 +27,7 @@ from harness.cache import file_digest
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
+from harness.results.deaths import death_title
 from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
 from harness.results.text import one_line
@@ -37,7 +38,7 @@ from harness.run.prepare import PreparedRun, add_variant, prepare_run
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
 from harness.run.workers import WorkerPool
-from harness.trial.record import Trial
+from harness.trial.record import Trial, Verdict
 
 #: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
 #: a libgo that they had not at once before.
@@ -225,14 +226,16 @@ class Driver:
         for trial in self._store.trials(self._number):
             subset = by_name[trial.variant]
             self._numbers[subset] = max(self._numbers[subset], trial.number)
-            if trial.verdict == "error" and trial.attempt == ATTEMPTS:
+            if trial.verdict == "error" and trial.attempt < ATTEMPTS:
+                continue
+            if (judged := self._judged(subset, trial)) is None:
                 self._lost(subset, trial)
-            if trial.verdict != "error":
+            else:
                 while failed and failed[0][0] <= len(self.course.trials):
                     self.course.fails(*failed.pop(0)[1:])
                 if subset not in self.course.built:
                     self.course.builds(subset)
-                self._saw(subset, trial)
+                self.course.record(judged)
         for _, subset, why in failed:
             self.course.fails(subset, why)
         for subset in by_name.values():
@@ -263,10 +266,11 @@ class Driver:
         """A trial is stored."""
         subset = next(subset for subset, name in self._variants.names.items() if name == trial.variant)
         self.course.pending[subset] -= 1
-        if trial.verdict == "error":
+        judged = self._judged(subset, trial)
+        if judged is None:
             self._lost(subset, trial)
             return
-        self._saw(subset, trial)
+        self.course.record(judged)
         self._times.append(trial.seconds + _TRIAL)
         self._show()
 
@@ -277,8 +281,22 @@ class Driver:
                 f"every trial with {trial.variant} ends in trouble with its guest; the last time: {trial.reason}"
             )
 
-    def _saw(self, subset: Subset, trial: Trial) -> None:
-        self.course.record(JudgedTrial(subset, trial.verdict, trial.signature or trial.reason))
+    def _judged(self, subset: Subset, trial: Trial) -> JudgedTrial | None:
+        """What came of a trial that is not tried again, or None of an infrastructure error.
+
+        If guests that die are looked for, a death in any of its attempts is what came of it: which would have hidden
+        it is the guest that lived. One death is no proof, but the search is about how often they come.
+        """
+        question = self.course.case.question
+        if question and (question.verdict == Verdict.KILLS or question.title):
+            for attempt in self._store.trials(self._number):
+                if attempt.cell == trial.cell and attempt.number == trial.number and attempt.verdict == Verdict.ERROR:
+                    title = death_title(attempt.reason)
+                    if title and (question.verdict == Verdict.KILLS or question.title in title):
+                        return JudgedTrial(subset, Verdict.KILLS, title)
+        if trial.verdict == Verdict.ERROR:
+            return None
+        return JudgedTrial(subset, trial.verdict, trial.signature or trial.reason)
 
     def _trials(self) -> Iterator[TrialSpec]:
         while (subset := self._next()) is not None:

@@ -39,7 +39,7 @@ _BISECT_OPTIONS = (
         "--outcome",
         default="",
         metavar="VERDICT|TEXT",
-        help="A verdict, or a text of the signature, that is looked for. [default: what differs]",
+        help="A verdict or `kills guest`, or a text of the signature, that is looked for. [default: what differs]",
     ),
     click.option(
         "--confidence",

@@ -24,7 +24,7 @@ from harness.progress import READY, Reporter
 from harness.run.job import ATTEMPTS, Executor, RunContext
 from harness.trial import diagnostics
 from harness.trial.execute import PING, Execution, Inspect, Outcome, RunningTrial, infra_error
-from harness.trial.observe import observe
+from harness.trial.observe import NOTHING, GuestLost, observe
 from harness.trial.record import Trial, Verdict
 
 _log = logging.getLogger(__name__)
@@ -210,11 +210,13 @@ class WorkerPool(Executor):
         """Report a trial that its guest's trouble cost. Raises _TrialLost."""
         spec = running.spec
         reason = guest.machine.trouble() or str(error)
-        attachments = {**running.attachments, **diagnostics.outside(guest.machine, running.mark)}
+        outside = diagnostics.outside(guest.machine, running.mark)
+        attachments = {**running.attachments, **outside, **diagnostics.whole_console(guest.machine, running.mark)}
         # The trouble is reported first: nobody listens after the last trial.
         failure = guest.machine.failure(f"{spec.program.name} ({spec.variant}): {reason}")
         self._report_trouble(name, failure.whole())
-        trial = infra_error(spec, reason, running.started, self._context.options.command)
+        observation = error.observation if isinstance(error, GuestLost) else NOTHING
+        trial = infra_error(spec, reason, running.started, self._context.options.command, observation)
         self.results.put(Outcome(spec, trial, attachments))
         raise _TrialLost(reason) from error
 

@@ -63,6 +63,12 @@ def console(machine: Machine, mark: int) -> dict[str, bytes]:
     return {f"{PREFIX}console": bounded(output)} if output.strip() else {}
 
 
+def whole_console(machine: Machine, mark: int) -> dict[str, bytes]:
+    """All that the console of a guest that was lost has said, if it said anything before a mark."""
+    parts = console(machine, 0) if mark else {}
+    return {f"{PREFIX}console-whole": data for data in parts.values()}
+
+
 def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]:
     """What the guest's own tools tell of a process.
 

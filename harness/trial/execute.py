@@ -23,7 +23,7 @@ from harness.guest.shell import Agent
 from harness.programs.gotags import Target
 from harness.programs.model import Expectation, TrialSpec
 from harness.trial import cores, diagnostics, lifetrace
-from harness.trial.observe import KEEP, NOTHING, Observation, observe
+from harness.trial.observe import KEEP, NOTHING, GuestLost, Observation, observe
 from harness.trial.record import Trial, Verdict
 from harness.trial.verdict import Judgement, judge, signal_name
 
@@ -232,7 +232,10 @@ class Execution:
             return state
 
         observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep)
-        guest.machine.check()  # what a program did while the kernel died says nothing of the program
+        try:
+            guest.machine.check()  # what a program did while the kernel died says nothing of the program
+        except GuestError as error:
+            raise GuestLost(error, observation) from error
         return _Process(observation, executable, folder, command)
 
     def _with_core(self, judgement: Judgement, spec: TrialSpec, process: _Process, program: Path) -> Judgement:
@@ -267,9 +270,16 @@ def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Varian
     return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **variant.env}
 
 
-def infra_error(spec: TrialSpec, reason: str, started: str, options: Sequence[str]) -> Trial:
-    """A trial that says nothing of its program: its guest, or what makes guests, was in trouble."""
-    return _trial(spec, started, options, NOTHING, "", Judgement(Verdict.ERROR, reason))
+def infra_error(
+    spec: TrialSpec, reason: str, started: str, options: Sequence[str], observation: Observation = NOTHING
+) -> Trial:
+    """A trial that says nothing of its program: its guest, or what makes guests, was in trouble.
+
+    Args:
+        observation: what was seen of the program before; how it ended is not known, and not kept.
+    """
+    seen = replace(observation, exit_status=None, signal=None)
+    return _trial(spec, started, options, seen, "", Judgement(Verdict.ERROR, reason))
 
 
 def _trial(

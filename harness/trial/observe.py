@@ -51,6 +51,18 @@ class Observation:
 NOTHING = Observation(None, None, 0.0, b"", b"", 0, 0, timed_out=False)
 
 
+class GuestLost(GuestError):
+    """A guest was lost while a program ran in it.
+
+    Attributes:
+        observation: what was seen of the program until then.
+    """
+
+    def __init__(self, error: GuestError, observation: Observation) -> None:
+        super().__init__(str(error), error.console)
+        self.observation = observation
+
+
 def observe(
     agent: Agent,
     argv: Sequence[str],
@@ -74,23 +86,42 @@ def observe(
         keep: bytes kept of each output stream.
 
     Raises:
-        GuestError: it could not be started, or the guest stopped answering.
+        GuestLost: the guest stopped answering.
+        GuestError: the program could not be started.
     """
     arguments = [folder, str(len(env)), *(f"{name}={value}" for name, value in env.items()), *argv]
     begun = clock.time()
     agent.keep(keep)
     agent.send("R", b"".join(word.encode() + b"\0" for word in arguments))
     out, err, timed_out, state = bytearray(), bytearray(), False, ""
+
+    def observation(how: bytes = b"", number: int = 0, out_dropped: int = 0, err_dropped: int = 0) -> Observation:
+        return Observation(
+            exit_status=number if how == b"exit" else None,
+            signal=number if how == b"signal" else None,
+            seconds=clock.time() - begun,
+            stdout=bytes(out),
+            stderr=bytes(err),
+            stdout_total=len(out) + out_dropped,
+            stderr_total=len(err) + err_dropped,
+            timed_out=timed_out,
+            suspended=state,
+        )
+
     deadline, order = begun + limit, "P"  # what is sent next, and when
     wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
     while True:
-        message = agent.receive(deadline)
+        try:
+            message = agent.receive(deadline)
+        except GuestError as error:
+            raise GuestLost(error, observation()) from error
         if message is None:
             if (later := min(agent.heard + wait, last)) > deadline:
                 deadline = later
                 continue
             if not order:
-                raise GuestError("the guest does not answer: a killed program's end was not reported")
+                silent = GuestError("the guest does not answer: a killed program's end was not reported")
+                raise GuestLost(silent, observation())
             timed_out = True
             agent.send(order)
             wait, last = PATIENCE, inf  # what the guest keeps of an output, and so what comes, is bounded
@@ -115,17 +146,7 @@ def observe(
             how, *rest = message.data.split() or [b""]
             number, out_dropped, err_dropped = _numbers(rest, 3)
             _log.debug("%s: %s %d after %.2f s", argv[0], how.decode(), number, clock.time() - begun)
-            return Observation(
-                exit_status=number if how == b"exit" else None,
-                signal=number if how == b"signal" else None,
-                seconds=clock.time() - begun,
-                stdout=bytes(out),
-                stderr=bytes(err),
-                stdout_total=len(out) + out_dropped,
-                stderr_total=len(err) + err_dropped,
-                timed_out=timed_out,
-                suspended=state,
-            )
+            return observation(how, number, out_dropped, err_dropped)
 
 
 def _numbers(fields: Sequence[bytes], count: int) -> list[int]:

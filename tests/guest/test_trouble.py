@@ -72,6 +72,8 @@ import (
 )
 
 func main() {
+	os.Stdout.WriteString("last words\\n")
+	time.Sleep(time.Second)
 	os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 	time.Sleep(time.Hour)
 }
@@ -117,7 +119,8 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
     work = tmp_path / "work"
     words = ["--variant", "pristine", "--jobs", 1, "--cores", "--conf", mine, "--work", work]
     result = harness("run", tmp_path / "demo", *words)
-    assert result.exit_code == 3, result.output
+    assert result.exit_code == 1, result.output
+    assert "† kills guest 1" in result.output and "panic: sysrq triggered crash" in result.output
     store = Store(work / "results.sqlite")
     trials = {}
     for trial in store.trials(1):
@@ -127,6 +130,9 @@ def test_a_crash_leaves_its_core_and_a_panic_in_a_trial_is_the_guest_s(write, tm
 
     dead = [(trial.verdict, trial.reason) for trial in trials["demo/dies"]]
     assert dead == [("error", "panic: sysrq triggered crash")] * 3, "not the program's hang at its time limit"
+    assert {trial.stdout for trial in trials["demo/dies"]} == {b"last words\n"}, "what it had printed is kept"
+    kept = store.collected(trials["demo/dies"][0].id)
+    assert b"sysrq triggered crash" in kept["dossier/console"]
     events = [event["text"] for event in store.events(1)]  # a restore may have failed, too, and been made again
     assert any("panic: sysrq triggered crash; its screen: " in trial and "console: " in trial for trial in events)
     assert len(list((work / "screens").iterdir())) == 3

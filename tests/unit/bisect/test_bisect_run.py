@@ -45,11 +45,13 @@ class World:
         needs: pairs of texts: a patch with the first and without the second does not compile.
         killed_at: the number of the trial at which the harness is killed, once.
         trouble: the error of the next build.
-        deadly: a text; with a patch that has it no guest lives to the end of a trial.
+        deadly: a text; with a patch that has it no guest lives to the end of a trial, for the reason `death`.
     """
 
-    def __init__(self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none"):
-        self.deadly = deadly
+    def __init__(
+        self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none", death="the guest died"
+    ):
+        self.deadly, self.death = deadly, death
         self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
         self.random, self.trials, self.built, self.held = random.Random(1), 0, [], []
         self.texts = {}
@@ -91,7 +93,7 @@ class World:
                 if crash:
                     judgement = Judgement(Verdict.CRASH, "status 2", "fatal error: bad\x1b[2J time")
                 if self.deadly in text:
-                    judgement = Judgement(Verdict.ERROR, "the guest died")
+                    judgement = Judgement(Verdict.ERROR, self.death)
                 attempt = 3 if judgement.verdict is Verdict.ERROR else 1
                 trial = replace(infra_error(spec, "", "", ()), attempt=attempt, **asdict(judgement))
                 store.add(number, trial)
@@ -190,6 +192,23 @@ def test_the_patch_is_not_what_it_was(bisect, write):
     mine.write_text(TWO.read_text())
     result = bisect(World(), "resume")
     assert result.exit_code == 2 and "the patch has changed since it began" in result.output
+
+
+@pytest.mark.parametrize("outcome", ["kills guest", "thread_terminate"])
+def test_a_hunk_that_kills_guests(bisect, tmp_path, outcome):
+    world = World(deadly=BAD, death="panic in thread_terminate (../kern/thread.c:614): thread 0xc12 has no stack")
+    result = bisect(world, "patch", ONE, "--program", PROGRAM, "--outcome", outcome)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", result.output, re.MULTILINE)
+    assert len((tmp_path / "work/runs/1/culprit.patch").read_bytes().split(b"\n@@")) == 2
+
+
+def test_a_bisect_of_guests_that_die_goes_on_as_it_would_have(bisect, tmp_path):
+    death = "panic in thread_terminate (../kern/thread.c:614): no stack"
+    words = ("patch", ONE, "--program", PROGRAM, "--outcome", "kills guest")
+    assert bisect(World(deadly=BAD, death=death, killed_at=7), *words).exit_code == 130
+    result = bisect(World(deadly=BAD, death=death), "resume")
+    assert result.exit_code == 0 and "runtime/proc.c:605, with a probability" in result.output
 
 
 def test_no_difference(bisect):
