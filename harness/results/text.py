@@ -30,7 +30,7 @@ SIGNS = {
     CellVerdict.FAIL: Sign("≠", "-", "yellow"),
     CellVerdict.CRASH: Sign("✖", "X", "bold red"),
     CellVerdict.HANG: Sign("∞", "%", "bold magenta"),
-    CellVerdict.KILLS: Sign("†", "k", "bold white on red"),
+    CellVerdict.KILLS: Sign("†", "k", "bold bright_red"),
     CellVerdict.FLAKY: Sign("~", "~", "bold cyan"),
     CellVerdict.ERROR: Sign("!", "!", "bold blue"),
     CellVerdict.NONE: Sign("·", ".", "dim"),
