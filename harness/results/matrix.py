@@ -451,9 +451,12 @@ def build(
                 cell.findings.append(finding)
             finding.count += 1
     for key in killers({key: _attempts(cell, died.get(key, [])) for key, cell in matrix_cells.items()}):
-        _blame(matrix_cells[key], died[key])
+        cell = matrix_cells[key]
+        _blame(cell, died[key])
         for death in died[key]:
-            errors_only.pop((id(matrix_cells[key]), death.number), None)
+            errors_only.pop((id(cell), death.number), None)
+            if most:  # the guest that lived does not hide it
+                outcomes.setdefault(id(cell), {})[death.number] = False
     for cell in errors_only.values():
         cell.lost += 1
     for cell in matrix_cells.values():

@@ -112,6 +112,14 @@ def test_a_libgo_that_kills_its_guest_is_seen_and_compared():
     assert matrix.totals().trials[Verdict.KILLS] == 120 and not matrix.totals().trials[Verdict.ERROR]
 
 
+def test_a_run_until_it_is_sure_counts_deaths_as_what_is_no_pass():
+    matrix = build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: p == "s/p0", 12), [], most=12)
+    cell = next(cell for cell in matrix.cells if (cell.variant, cell.program) == ("other", "s/p0"))
+    assert cell.difference.p == 1.0, "with both libgos the guest dies"
+    matrix = build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: v == "other", 12), [], most=12)
+    assert len(matrix.differences(claimed=True)) == 12
+
+
 def test_a_guest_that_always_dies_of_a_program_is_a_verdict_of_its_own():
     trials = [
         dataclasses.replace(trial, verdict=Verdict.ERROR, reason=PANIC) if trial.program == "s/p0" else trial
