@@ -22,7 +22,7 @@ from harness.programs.model import CellKey
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, page, terminal
-from harness.results.load import find_matrix, load_life_cycles, load_matrix, matrix_trials
+from harness.results.load import find_inputs, find_matrix, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
 from harness.run import capsule
@@ -119,6 +119,7 @@ def compare(before: str, after: str, format_: str, gate: str, work: str | None) 
     old, new = (find_matrix(run, folder) for run in (before, after))
     earlier = partial(_earlier, folder, (before, after))
     comparison = comparisons.compare(dejagnu.align(old, new), dejagnu.align(new, old), earlier)
+    comparison = comparison.with_inputs(*(find_inputs(run, folder) for run in (before, after)))
     match format_:
         case "table":
             terminal.print_comparison(comparison, Console())

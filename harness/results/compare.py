@@ -8,8 +8,8 @@ runs are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from harness.errors import StoreError
@@ -104,6 +104,14 @@ class Comparison:
     def fails(self, gate: str = "worse") -> bool:
         """Whether any cell is what a gate of GATES counts."""
         return any(change.kind in GATES[gate] for change in self.cells)
+
+    def with_inputs(self, before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
+        """The same with what the users of the two runs wrote, where that is not the same; nothing, where one run does
+        not tell. Parts that one run alone has are no difference: it may have run other programs."""
+        changed = {
+            part: (before[part], after[part]) for part in before if after.get(part, before[part]) != before[part]
+        }
+        return replace(self, facts={**self.facts, **changed})
 
     def changed(self) -> list[Change]:
         """The cells that are not the same."""

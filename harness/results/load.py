@@ -73,6 +73,14 @@ def find_matrix(name: str, work: Path) -> Matrix:
     return load_matrix(source.store, source.run)
 
 
+def find_inputs(name: str, work: Path) -> dict[str, str]:
+    """What a run that is named in words was made of by its user, by part: hashes of programs' sources, variants and
+    guests. Empty where that is not known, as of a file."""
+    if Path(name).is_file() and Path(name).suffix != ".sqlite":
+        return {}
+    return source_of(name, work).run.plan.inputs
+
+
 def _text(file: Path) -> str:
     """The text of a file, or '' of a database. Raises StoreError."""
     try:

@@ -10,6 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: The parts of what a trial is made of that a user writes, and that compilers and the harness's version do not change.
+INPUTS = ("source of ", "variant ", "guest ")
+
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
@@ -117,6 +120,11 @@ class RunPlan(_Stored):
     resumable: bool = True
     bisect: StoredBisect | None = None
     merged: list[str] | None = None
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Of what it is made of, what its user wrote, by part."""
+        return {part: value for part, value in self.made_of.items() if part.startswith(INPUTS)}
 
     @property
     def until_sure(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import cache as cached
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from harness.guest import ciphers
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, qemu_version
 from harness.images import image
+from harness.programs.model import Program
 from harness.results.expected import Entry
-from harness.results.plan import RunPlan
+from harness.results.plan import INPUTS, RunPlan
 from harness.results.store import Run
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
@@ -46,7 +48,7 @@ def describe(
         "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
         "libgo": {name: library.key for each in artifacts.values() for name, library in each.libgos.items()},
         "about": {name: resolved.variants[name].config.about for name in request.variants},
-        "guest": {name: f"{guest.qemu}, {guest.machine}, {guest.memory} MiB" for name, guest in guests.items()},
+        "guest": {name: _hardware(guest) for name, guest in guests.items()},
         "kernel": kernels,
         **_versions(resolved, tools, files, boot_here),
     }
@@ -68,7 +70,7 @@ def describe(
         "facts": facts,
         "expected": [entry.to_json() for entry in known_failures(resolved.configuration)],
         "request": _stored_request(request),
-        "made of": _made_of(guests, artifacts, kernels),
+        "made of": _made_of(guests, artifacts, kernels) | _inputs(resolved),
     }
     return RunPlan.model_validate(plan | ({"shard": resolved.whole} if resolved.whole else {}))
 
@@ -111,6 +113,42 @@ def _made_of(
     return made_of | {f"kernel of {name}": kernel for name, kernel in kernels.items()}
 
 
+def _inputs(resolved: ResolvedRequest) -> dict[str, str]:
+    """What the user wrote: the programs' sources, the variants' patches, flags and environment."""
+    digests = cached(_source_digest)
+    sources = {f"source of {program.name}": digests(_source_files(program)) for program in resolved.programs}
+    variants = {
+        f"variant {name}": digest(
+            [
+                [patch.key for patch in variant.recipe.patches],
+                variant.recipe.configure,
+                variant.recipe.flags,
+                variant.config.env,
+            ]
+        )
+        for name, variant in resolved.variants.items()
+    }
+    return sources | variants
+
+
+def _source_files(program: Program) -> tuple[Path, ...]:
+    """The files that a program is compiled from."""
+    folder = program.build.folder or (program.source if program.source.is_dir() else None)
+    if folder:
+        return tuple(sorted(folder.glob("*.go")))
+    return tuple(dict.fromkeys([program.source, *(file for files in program.build.packages for file in files)]))
+
+
+def _source_digest(files: tuple[Path, ...]) -> str:
+    return digest([file_digest(file) for file in files if file.is_file()])
+
+
+def _hardware(guest: conf.Guest) -> str:
+    """A guest's machine in words."""
+    parts = [guest.qemu, guest.machine, f"{guest.memory} MiB", f"{guest.cpus} CPU{'' if guest.cpus == 1 else 's'}"]
+    return ", ".join([*parts, *([guest.cpu] if guest.cpu else [])])
+
+
 def _versions(
     resolved: ResolvedRequest, tools: Mapping[str, Toolchain], files: Mapping[str, BootFiles], boot_here: bool
 ) -> dict[str, Any]:
@@ -140,6 +178,19 @@ def _versions(
     }
 
 
+def check_inputs(run: Run, plan: RunPlan, refusal: str) -> None:
+    """Raise StoreError if what a user wrote differs from what a run was made of.
+
+    What an older version did not store is not compared.
+
+    Args:
+        plan, refusal: as of `check_same`.
+    """
+    for part, value in plan.made_of.items():
+        if part.startswith(INPUTS) and run.plan.made_of.get(part, value) != value:
+            raise StoreError(f"{refusal}: {part} has changed since the run was made")
+
+
 def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> None:
     """Raise StoreError if a run was begun with other libgos, programs or guests than there are now.
 
@@ -150,6 +201,8 @@ def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> Non
     """
     before, after = run.plan.made_of, plan.made_of
     for part in [*before, *after] if whole else after:
+        if part.startswith(INPUTS) and part not in before:
+            continue  # an older version did not store it
         if before.get(part) != after.get(part):
             raise StoreError(f"{refusal}: {part} has changed since the run began")
 

@@ -26,6 +26,7 @@ class Request:
             `trials` is the most then.
         shard: which job of how many this is, counted from 1: only its part of the trials is made.
         times: what the jobs are cut by.
+        repeats: the number of a stored trial that is made again, with what it was made of or not at all.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
     """
 
@@ -42,6 +43,7 @@ class Request:
     shard: tuple[int, int] | None = None
     times: Times = field(default_factory=Times)
     traced: tuple[str, ...] = ()
+    repeats: int | None = None
 
 
 def traced_request(request: Request) -> Request:

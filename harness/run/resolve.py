@@ -155,7 +155,9 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     names = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
     if not names:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
-    request = replace(request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=())
+    request = replace(
+        request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=(), repeats=number
+    )
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 

@@ -109,7 +109,13 @@ def test_a_trial_is_made_again(work):
     assert result.exit_code == 1 and "≠ fail 0/2" in result.output, result.output
     run = Store(work / "results.sqlite").run(None)
     assert (run.plan.programs, run.plan.variants, run.id) == (["demo/b-fails"], ["mine"], 2)
-    (work.parent / "demo" / "b-fails.go").rename(work.parent / "demo" / "x.go")
+    source = work.parent / "demo" / "b-fails.go"
+    source.write_text(FAILS.replace("Exit(7)", "Exit(8)"))
+    result = harness("rerun", 2, "--work", work)
+    source.write_text(FAILS)
+    refusal = "trial 2 cannot be made again: source of demo/b-fails has changed since the run was made"
+    assert result.exit_code == 2 and refusal in result.output
+    source.rename(work.parent / "demo" / "x.go")
     result = harness("rerun", 2, "--work", work)
     (work.parent / "demo" / "x.go").rename(work.parent / "demo" / "b-fails.go")
     assert result.exit_code == 2 and "demo/b-fails, which trial 2 ran, is not there any more" in result.output

@@ -17,6 +17,7 @@ from harness.errors import StoreError
 from harness.results import formats, terminal
 from harness.results.compare import KINDS, compare
 from harness.results.expected import Entry
+from harness.results.load import find_inputs
 from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.sequential import e_value
@@ -135,6 +136,23 @@ def test_what_the_runs_were_made_of():
     other = {"run": 2, "created": "c", "finished": "d", "gcc": "13.3.0", "libgo": {"v": "x"}, "image": "z"}
     found = compare(run(facts=one), run(facts=other))
     assert found.facts == {"gcc": ("12.2.0", "13.3.0"), "libgo.w": ("y", ""), "image": ("", "z")}
+
+
+def test_what_users_wrote_that_is_not_the_same():
+    before = {"source of s/p": "a", "source of s/gone": "a", "variant v": "a", "guest g": "a"}
+    after = {"source of s/p": "b", "source of s/new": "a", "variant v": "a", "guest g": "b"}
+    found = compare(run(facts={"gcc": "12"}), run(facts={"gcc": "13"})).with_inputs(before, after)
+    assert found.facts == {"gcc": ("12", "13"), "source of s/p": ("a", "b"), "guest g": ("a", "b")}
+    assert not compare(run(), run()).with_inputs(before, {}).facts, "a file does not tell"
+
+
+def test_a_run_tells_what_its_user_wrote(tmp_path):
+    made_of = {"libgo v": "a", "program s/p": "a", "source of s/p": "b", "variant v": "c"}
+    store = Store(tmp_path / "results.sqlite")
+    store.finish(store.begin(RunPlan.model_validate({"made of": made_of})))
+    assert find_inputs("1", tmp_path) == {"source of s/p": "b", "variant v": "c"}
+    (tmp_path / "matrix.json").write_text("{}")
+    assert find_inputs(str(tmp_path / "matrix.json"), tmp_path) == {}
 
 
 @pytest.fixture
