@@ -42,6 +42,9 @@ def _of(names: Callable[[conf.Configuration], Iterable[str]]) -> Complete:
 guests = _of(lambda configuration: configuration.guests)
 toolchains = _of(lambda configuration: configuration.toolchains)
 variants = _of(lambda configuration: [each for name in configuration.variants for each in (name, name + TRACED)])
+columns = _of(
+    lambda configuration: [f"{guest}/{variant}" for guest in configuration.guests for variant in configuration.variants]
+)
 images = _of(lambda configuration: image.recipes())
 suites = _of(lambda configuration: [*own_suites(), *gcc_suites.suites()])
 

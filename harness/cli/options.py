@@ -70,6 +70,13 @@ VARIANTS = click.option(
     shell_complete=complete.variants,
     help="A libgo; repeatable. NAME+trace counts threads too. [default: the configuration's `usual` ones]",
 )
+BASELINE = click.option(
+    "--baseline",
+    default="",
+    metavar="GUEST/VARIANT",
+    shell_complete=complete.columns,
+    help="What the others are compared with. [default: the first Linux guest, pristine]",
+)
 SELECTION = click.argument(
     "selection",
     nargs=-1,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import paths
-from harness.cli.options import NUMBER, WORK
+from harness.cli.options import BASELINE, NUMBER, WORK
 from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
@@ -43,8 +43,9 @@ _log = logging.getLogger(__name__)
     help="For a terminal, the summary of a CI job, its test report, or other programs.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and show no run.")
+@BASELINE
 @WORK
-def show(number: int | None, format_: str, schema: bool, work: str | None) -> None:
+def show(number: int | None, format_: str, schema: bool, baseline: str, work: str | None) -> None:
     """Show the matrix of a run, by default of the newest.
 
     Markdown is for the summary of a CI job, at most 1 MiB of it. JUnit XML has a test suite for each guest and variant,
@@ -56,7 +57,7 @@ def show(number: int | None, format_: str, schema: bool, work: str | None) -> No
         return
     store = open_store(work)
     stored_run = store.run(number)
-    matrix = load_matrix(store, stored_run)
+    matrix = load_matrix(store, stored_run, baseline)
     match format_:
         case "table":
             cycles = load_life_cycles(store, stored_run)

@@ -14,6 +14,7 @@ from harness import paths
 from harness.cli import complete
 from harness.cli.guest import log_in
 from harness.cli.options import (
+    BASELINE,
     CONF,
     CORES,
     COUNT,
@@ -51,6 +52,7 @@ from harness.trial.record import Verdict
 @SELECTION
 @GUESTS
 @VARIANTS
+@BASELINE
 @TRIALS
 @click.option(
     "--until-sure",
@@ -96,6 +98,7 @@ def run(
     selection: tuple[str, ...],
     guests: tuple[str, ...],
     variants: tuple[str, ...],
+    baseline: str,
     trials: int | None,
     until_sure: bool,
     traced: tuple[str, ...],
@@ -146,6 +149,7 @@ def run(
             shard,
             known,
             traced,
+            baseline=baseline,
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]

@@ -178,10 +178,15 @@ class Guest(Model):
     provides: list[str] = []
 
     @property
+    def os_name(self) -> str:
+        """The operating system's name; `posix` if the description names none that is known."""
+        named = self.system or (self.signals if isinstance(self.signals, str) else None)
+        return named if named in SYSTEMS else "posix"
+
+    @property
     def os(self) -> OperatingSystem:
         """The operating system's ways; those of POSIX alone if the description names none that is known."""
-        named = self.system or (self.signals if isinstance(self.signals, str) else None)
-        return SYSTEMS.get(named or "", SYSTEMS["posix"])
+        return SYSTEMS[self.os_name]
 
     @property
     def data_interface(self) -> str | None:

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.durations import in_words
+from harness.programs.model import CellKey
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, trials_for
+from harness.results.systems import GuestDifference, Interaction
 from harness.results.text import render_count, render_p
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
@@ -36,12 +38,17 @@ class Paragraph:
 
 
 def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -> list[Paragraph]:
-    """The paragraphs, in the order they are read; none where no libgo is compared with the baseline.
+    """The paragraphs, in the order they are read; none where nothing is compared.
 
     Args:
         cycles: what was counted of threads and goroutines in the same run.
         option: what commands that are shown need to find the results.
     """
+    return [*_of_libgos(matrix, cycles, option), *_of_guests(matrix)]
+
+
+def _of_libgos(matrix: Matrix, cycles: Sequence[LifeCycle], option: str) -> list[Paragraph]:
+    """What each libgo did against the baseline."""
     if not matrix.comparisons:
         return []
     overall = {(comparison.guest, comparison.variant): comparison for comparison in matrix.overall()}
@@ -108,6 +115,90 @@ def _pairs(matrix: Matrix, guest: str, variant: str) -> Iterator[tuple[Cell, Cel
         row = matrix.row(place)
         if row[column][1].difference:
             yield row[column][1], row[base][1]
+
+
+def _of_guests(matrix: Matrix) -> list[Paragraph]:
+    """A paragraph for each guest that is compared with the control: what fails there and not on the control."""
+    paragraphs = []
+    for guest in matrix.guests:
+        differences = [difference for difference in matrix.guest_differences if difference.guest == guest]
+        if differences:
+            interactions = [interaction for interaction in matrix.interactions if interaction.guest == guest]
+            sentences = (*_guest_sentences(matrix, differences), *_interaction_sentences(matrix, interactions))
+            paragraphs.append(Paragraph(f"On {guest} and not on {matrix.control}", sentences))
+    return paragraphs
+
+
+def _guest_sentences(matrix: Matrix, differences: Sequence[GuestDifference]) -> Iterator[str]:
+    control, guest = matrix.control, differences[0].guest
+    cells = {CellKey(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
+    pairs = []
+    for difference in differences:
+        here, there = (cells[CellKey(name, difference.variant, difference.program)] for name in (guest, control))
+        pairs.append((difference, here, there))
+    alike = sum(here.counts == there.counts for _, here, there in pairs)
+    yield f"{alike} of {render_count(len(pairs), 'cell')} came out as on {control}."
+    claimed = [difference for difference in differences if difference.claimed]
+    claimed.sort(key=lambda difference: difference.p_corrected)
+    for difference in claimed:
+        yield (
+            f"{_where(difference, control)}: {difference.program} with {difference.variant}; {difference.passed} of"
+            f" {difference.trials} passed against {difference.control_passed} of {difference.control_trials};"
+            f" {_p_values(difference)}."
+        )
+    others = [pair for pair in pairs if not pair[0].claimed and pair[1].counts != pair[2].counts]
+    for difference, here, there in others[:_NAMED]:
+        yield (
+            f"Not claimed: {difference.program} with {difference.variant}; {_counted(here)}, on {control}"
+            f" {_counted(there)}; {_p_values(difference)}."
+        )
+    if len(others) > _NAMED:
+        yield f"{render_count(len(others) - _NAMED, 'more cell')} came out in another way; that is not claimed either."
+    if not claimed and not matrix.most:
+        yield _guest_power(matrix, differences)
+
+
+def _where(difference: GuestDifference, control: str) -> str:
+    """On which of the two guests a program fails, or fails more often."""
+    worse, better = (difference.guest, control) if difference.worse else (control, difference.guest)
+    always = (difference.passed, difference.trials), (difference.control_passed, difference.control_trials)
+    if any(passed == trials for passed, trials in always):
+        return f"Fails on {worse} and not on {better}"
+    return f"Fails more often on {worse} than on {better}"
+
+
+def _p_values(test: GuestDifference | Interaction) -> str:
+    return f"p {render_p(test.p)}, corrected {render_p(test.p_corrected)}"
+
+
+def _guest_power(matrix: Matrix, differences: Sequence[GuestDifference]) -> str:
+    """What so many trials could have shown of one cell."""
+    trials = min(min(difference.trials, difference.control_trials) for difference in differences)
+    decidable = sum(difference.decidable for difference in matrix.guest_differences)
+    tests = min(decidable + 1, len(matrix.guest_differences))
+    smallest = smallest_difference(1, trials, tests)
+    if smallest is None:
+        return (
+            f"{render_count(trials, 'trial')} of each cell can show no difference, not even of a program that always"
+            f" fails on one of them: that takes {least_trials(tests)}."
+        )
+    return (
+        f"No difference can be claimed. A program that fails in {smallest:.0%} of its trials and never on"
+        f" {matrix.control} would have been found with a probability of {POWER:.0%}."
+    )
+
+
+def _interaction_sentences(matrix: Matrix, interactions: Sequence[Interaction]) -> Iterator[str]:
+    claimed = [interaction for interaction in interactions if interaction.claimed]
+    for effect in claimed:
+        yield (
+            f"{effect.variant} makes another difference to {effect.program} on {effect.guest} than on {matrix.control}:"
+            f" {effect.passed} of {effect.trials} passed against {effect.baseline_passed} of {effect.baseline_trials}"
+            f" with {matrix.baseline}; on {matrix.control} {effect.control_passed} of {effect.control_trials} against"
+            f" {effect.control_baseline_passed} of {effect.control_baseline_trials}; {_p_values(effect)}."
+        )
+    if interactions and not claimed:
+        yield f"That a libgo makes another difference here than on {matrix.control} cannot be claimed of any program."
 
 
 def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph:

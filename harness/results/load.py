@@ -14,8 +14,9 @@ from harness.results import dejagnu, lifecycle
 from harness.results import matrix as matrices
 from harness.results.expected import Entry
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Matrix
+from harness.results.matrix import Column, Matrix
 from harness.results.merge import source as source_of
+from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
 from harness.trial import lifetrace
 from harness.trial.execute import LIFETRACE
@@ -29,23 +30,42 @@ def matrix_trials(store: Store, stored_run: Run) -> Iterator[Trial]:
     return (trial for trial in trials if trial.variant in variants or not trial.variant.endswith(TRACED))
 
 
-def load_matrix(store: Store, stored_run: Run) -> Matrix:
-    """The matrix of a stored run."""
+def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
+    """The matrix of a stored run.
+
+    Args:
+        asked: GUEST/VARIANT that the others are compared with, if not with what the run's user asked for.
+
+    Raises:
+        ConfigError: the run has no such guest or variant.
+    """
     plan = stored_run.plan
+    control, baseline = Column.parse(asked, plan.guests, plan.variants) if asked else _baseline(plan)
     facts = {"run": stored_run.id, "created": stored_run.created, "finished": stored_run.finished or "no", **plan.facts}
     return matrices.build(
         facts,
         plan.guests,
         plan.variants,
         plan.programs,
-        BASELINE,
+        baseline,
         matrix_trials(store, stored_run),
         store.events(stored_run.id),
         plan.trials if plan.until_sure else None,
         [Entry.from_json(entry) for entry in plan.expected],
         date.fromisoformat(stored_run.created[:10]),
         store.times(stored_run.id),
+        control,
     )
+
+
+def _baseline(plan: RunPlan) -> Column:
+    """What the columns of a run are compared with: what its user asked for, or `pristine` and the first Linux guest; if
+    there is none, the first guest."""
+    if plan.baseline:
+        guest, _, variant = plan.baseline.partition("/")
+        return Column(guest, variant)
+    controls = [guest for guest in plan.guests if plan.systems.get(guest) == "linux"]
+    return Column(next(iter(controls or plan.guests), ""), BASELINE)
 
 
 def find_matrix(name: str, work: Path) -> Matrix:

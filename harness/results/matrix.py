@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 from harness.programs.model import CellKey
 from harness.results.deaths import Attempts, death_title, killers
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
 from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p, least_trials, stratified, wilson
+from harness.results.systems import CellOutcomes, GuestDifference, Interaction, compare_guests, find_interactions
 from harness.trial.record import JUDGED, Trial, Verdict
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -161,6 +162,17 @@ class Column(NamedTuple):
     guest: str
     variant: str
 
+    @staticmethod
+    def parse(text: str, guests: Sequence[str], variants: Sequence[str]) -> Column:
+        """The column that is named GUEST/VARIANT. Raises ConfigError if there is no such one."""
+        guest, slash, variant = text.partition("/")
+        if not slash:
+            raise ConfigError(f"--baseline {text}: is not GUEST/VARIANT, such as {guests[0]}/{variants[0]}")
+        for name, names, kind in ((guest, guests, "guest"), (variant, variants, "variant")):
+            if name not in names:
+                raise ConfigError(f"--baseline {text}: {name or 'nothing'} is no {kind} of it: {', '.join(names)}")
+        return Column(guest, variant)
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -220,6 +232,8 @@ class Matrix:
             None if their number was fixed beforehand.
         expired: entries of known failures that are about some of the cells, and have expired, in words.
         times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
+        control: the guest that the other ones are compared with, or ''.
+        guest_differences, interactions: see harness/results/systems.py; in the order of the cells.
     """
 
     run: dict[str, Any]
@@ -232,6 +246,9 @@ class Matrix:
     most: int | None = None
     expired: Sequence[str] = ()
     times: Sequence[dict[str, Any]] = ()
+    control: str = ""
+    guest_differences: Sequence[GuestDifference] = ()
+    interactions: Sequence[Interaction] = ()
 
     @property
     def comparisons(self) -> int:
@@ -355,6 +372,7 @@ class Matrix:
                 are the sequential test's then.
             totals: see Totals.
             overall: a list of objects, see Overall.
+            control, guest_differences, interactions: as above; lists of objects, see harness/results/systems.py.
         """
         return {
             "schema": SCHEMA,
@@ -368,6 +386,9 @@ class Matrix:
             "expired": list(self.expired),
             "totals": _totals_json(self.totals()),
             "overall": [asdict(overall) for overall in self.overall()],
+            "control": self.control,
+            "guest_differences": [asdict(difference) for difference in self.guest_differences],
+            "interactions": [asdict(interaction) for interaction in self.interactions],
             "events": self.events,
             "times": list(self.times),
         }
@@ -401,6 +422,7 @@ def build(
     expected: Sequence[Entry] = (),
     day: date = date.max,
     times: Sequence[dict[str, Any]] = (),
+    control: str = "",
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -409,6 +431,7 @@ def build(
     Args:
         baseline: a variant; if it is not among `variants`, nothing is compared.
         most: see Matrix.
+        control: the guest that the other ones are compared with; if it is not among `guests`, none is.
         expected: the known failures; those count that have not expired on `day`.
 
     Raises:
@@ -464,6 +487,10 @@ def build(
             cell.interval = wilson(cell.passed, cell.trials)
     expired = _expect(matrix_cells.values(), expected, day)
     _compare(matrix_cells, baseline, outcomes if most else None)
+    counted = {
+        key: CellOutcomes(cell.passed, cell.trials, outcomes.get(id(cell), {}) if most else None)
+        for key, cell in matrix_cells.items()
+    }
     return Matrix(
         run=dict(run),
         guests=list(guests),
@@ -475,6 +502,9 @@ def build(
         most=most,
         expired=expired,
         times=times,
+        control=control,
+        guest_differences=compare_guests(counted, control),
+        interactions=find_interactions(counted, control, baseline),
     )
 
 

@@ -41,6 +41,7 @@ class StoredRequest(_Stored):
     shard: tuple[int, int] | None = None
     times: list[tuple[str, str, str, float]] = []
     traced: list[str] = []
+    baseline: str = ""
 
 
 class StoredShard(_Stored):
@@ -102,6 +103,8 @@ class RunPlan(_Stored):
         expected: the known failures (harness/results/expected.py).
         expectations: what is expected of each program (harness/programs/model.py).
         made_of: hashes of all that a trial's outcome depends on; a run is resumed only with the same.
+        systems: the guests' operating systems, by the guests' names.
+        baseline: GUEST/VARIANT that the others are compared with, if the user asked for one.
         resumable: whether the run can be resumed by itself.
         merged: the runs that it was merged from.
     """
@@ -117,6 +120,8 @@ class RunPlan(_Stored):
     request: StoredRequest | None = None
     made_of: dict[str, str] = Field(default={}, alias="made of")
     shard: StoredShard | None = None
+    systems: dict[str, str] = {}
+    baseline: str = ""
     resumable: bool = True
     bisect: StoredBisect | None = None
     merged: list[str] | None = None

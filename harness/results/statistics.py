@@ -163,6 +163,65 @@ def stratified(strata: tuple[Stratum, ...]) -> float:
     return min(1.0, float(chances[chances <= chances[seen] * (1 + 1e-7)].sum()))
 
 
+@functools.cache
+def interaction(first: Stratum, second: Stratum) -> float:
+    """The two-sided p of the difference of two differences: the change of the chance of a pass from one side to the
+    other in one pair of cells, against that in another pair.
+
+    The limits of the difference come from those of the four chances by squares, and p is the least level at which they
+    leave 0 out. Exact limits make the test a conservative one: of 5 to 30 trials a cell with equal differences it
+    claims another one in at most 3.9 % at 5 %. (Zelen's conditional test says nothing of a pair that always passes.)
+
+    Sources: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
+    Statistics in Medicine 27 (2008) 1693-1702; C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial
+    limits illustrated in the case of the binomial", Biometrika 26 (1934) 404-413.
+
+    Raises:
+        ValueError: there is a cell without trials, or as `fisher` does.
+    """
+    (passed, trials, other_passed, other_trials), (passed_2, trials_2, other_passed_2, other_trials_2) = first, second
+    up, down = (
+        [(passed, trials), (other_passed_2, other_trials_2)],
+        [(other_passed, other_trials), (passed_2, trials_2)],
+    )
+    for k, n in (*up, *down):
+        _check(k, n)
+        if not n:
+            raise ValueError("no trials")
+    difference = sum(k / n for k, n in up) - sum(k / n for k, n in down)
+    if difference < 0:
+        up, down, difference = down, up, -difference
+
+    def leaves_out(logarithm: float) -> bool:
+        """Whether the limits at a level leave 0 out."""
+        tail = 10**logarithm / 2
+        below = sum((k / n - _least_chance(k, n, tail)) ** 2 for k, n in up)
+        above = sum((1 - _least_chance(n - k, n, tail) - k / n) ** 2 for k, n in down)
+        return difference > math.sqrt(below + above) + 1e-9
+
+    if difference < 1e-9 or not leaves_out(0.0):
+        return 1.0
+    low, high = -15.0, 0.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if leaves_out(middle) else (middle, high)
+    return float(10**high)
+
+
+def _least_chance(passed: int, trials: int, tail: float) -> float:
+    """The chance of a pass with which so many passes or more come with a probability of `tail`."""
+    if not passed:
+        return 0.0
+    ways = [math.log(math.comb(trials, number)) for number in range(passed, trials + 1)]
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        yes, no = math.log(middle), math.log1p(-middle)
+        exponents = (way + (passed + at) * yes + (trials - passed - at) * no for at, way in enumerate(ways))
+        low, high = (low, middle) if sum(map(math.exp, exponents)) > tail else (middle, high)
+    return low
+
+
 def failures_needed(cells: int, trials: int, tests: int) -> int | None:
     """How many failures, spread over the cells, are a claim if the baseline's cells never fail.
 

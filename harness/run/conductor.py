@@ -73,7 +73,7 @@ def _run_request(
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
     if request.until_sure:
-        check_decidable(cells, request.trials)
+        check_decidable(cells, request.trials, resolved.baseline)
     if scheduler is not None:
         check_for_cluster(resolved, scheduler)
     store = Store(request.work / "results.sqlite")
@@ -88,7 +88,7 @@ def _run_request(
     if hooks:
         batches = hooks.batches
     elif request.until_sure:
-        batches = rounds(cells, request.trials, partial(store.outcomes, number), report)
+        batches = rounds(cells, request.trials, partial(store.outcomes, number), report, resolved.baseline)
         if resolved.traced:
             counting = Batch({name: partial(resolved.traced_trials, name) for name in resolved.guests})
             batches = chain([counting], batches)

@@ -71,6 +71,8 @@ def describe(
         "expected": [entry.to_json() for entry in known_failures(resolved.configuration)],
         "request": _stored_request(request),
         "made of": _made_of(guests, artifacts, kernels) | _inputs(resolved),
+        "systems": {name: guest.os_name for name, guest in guests.items()},
+        "baseline": request.baseline,
     }
     return RunPlan.model_validate(plan | ({"shard": resolved.whole} if resolved.whole else {}))
 
@@ -90,6 +92,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
         "shard": request.shard,
         "times": request.times.to_json() if request.shard else [],
         "traced": list(request.traced),
+        "baseline": request.baseline,
     }
 
 

@@ -27,6 +27,7 @@ class Request:
         shard: which job of how many this is, counted from 1: only its part of the trials is made.
         times: what the jobs are cut by.
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
+        baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
     """
 
@@ -44,6 +45,7 @@ class Request:
     times: Times = field(default_factory=Times)
     traced: tuple[str, ...] = ()
     repeats: int | None = None
+    baseline: str = ""
 
 
 def traced_request(request: Request) -> Request:
@@ -101,6 +103,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         shard=stored.shard,
         times=Times.from_json(stored.times),
         traced=tuple(stored.traced),
+        baseline=stored.baseline,
     )
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from harness import conf
 from harness.build.variants import LibgoVariant, gcc_source, load_configuration, read_variants, variant_configs
 from harness.cache import digest
-from harness.conf.load import TRACED
+from harness.conf.load import BASELINE, TRACED
 from harness.errors import ConfigError, ProgramError
 from harness.programs import gcc_suites
 from harness.programs.model import Program, TrialSpec
 from harness.programs.select import Listing, fitting_programs, select_programs, trial_specs
+from harness.results.matrix import Column
 from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import Request, request_of_run
@@ -45,6 +46,11 @@ class ResolvedRequest:
     traced: tuple[Program, ...] = ()
     part: Shard | None = None
     whole: dict[str, Any] | None = None
+
+    @property
+    def baseline(self) -> str:
+        """The variant that the others are compared with."""
+        return self.request.baseline.partition("/")[2] or BASELINE
 
     def programs_of(self, variant: str) -> Sequence[Program]:
         """The programs that are run with a variant."""
@@ -96,6 +102,8 @@ def resolve(request: Request) -> ResolvedRequest:
     names = tuple(dict.fromkeys(request.variants or configuration.usual))
     request = replace(request, variants=names)
     guests = {name: configuration.guest(name) for name in request.guests}
+    if request.baseline:
+        Column.parse(request.baseline, request.guests, names)
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     configs = variant_configs(names, triples.values(), configuration)
     listings = gcc_listings(request.guests, configuration)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.conf.load import BASELINE
 from harness.errors import ConfigError
 from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
@@ -14,19 +13,19 @@ from harness.results import sequential
 from harness.run.job import Batch
 
 
-def _comparisons(cells: Iterable[TrialSpec]) -> list[tuple[CellKey, CellKey]]:
+def _comparisons(cells: Iterable[TrialSpec], baseline: str) -> list[tuple[CellKey, CellKey]]:
     """The cells that have a baseline, each with it."""
     keys = [cell.cell for cell in cells]
     known = set(keys)
-    pairs = [(key, key._replace(variant=BASELINE)) for key in keys]
+    pairs = [(key, key._replace(variant=baseline)) for key in keys]
     return [(key, base) for key, base in pairs if key != base and base in known]
 
 
-def check_decidable(cells: Sequence[TrialSpec], most: int) -> None:
-    """Raise ConfigError if a run until it is sure could decide nothing."""
-    comparisons = len(_comparisons(cells))
+def check_decidable(cells: Sequence[TrialSpec], most: int, baseline: str) -> None:
+    """Raise ConfigError if a run until it is sure could decide nothing. `baseline` is the variant compared with."""
+    comparisons = len(_comparisons(cells, baseline))
     if not comparisons:
-        raise ConfigError(f"nothing to decide: no program is run with {BASELINE} and another variant")
+        raise ConfigError(f"nothing to decide: no program is run with {baseline} and another variant")
     if most < (least := sequential.least_rounds(comparisons)):
         raise ConfigError(
             f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"
@@ -39,13 +38,14 @@ def rounds(
     most: int,
     outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]],
     report: Reporter,
+    baseline: str,
 ) -> Iterator[Batch]:
     """A round after the other, each with one trial of each cell that can still decide something.
 
     What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
     have.
     """
-    pairs = _comparisons(cells)
+    pairs = _comparisons(cells, baseline)
     for done in range(most):
         seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
         compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]

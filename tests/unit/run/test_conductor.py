@@ -143,7 +143,7 @@ def until_sure(folder, executors, most=12):
     run = store.begin(RunPlan())
     for place, executor in enumerate(executors):
         report = Reporter(lambda line: None)
-        batches = rounds(cells, most, partial(store.outcomes, run), report)
+        batches = rounds(cells, most, partial(store.outcomes, run), report, "pristine")
         try:
             Conductor(executor, store, run, report, {GUEST: 2}).conduct(batches, place > 0)
         except RuntimeError:
@@ -171,8 +171,8 @@ def test_what_cannot_be_decided_is_refused():
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     guests = {GUEST: conf.load().guest(GUEST)}
     both = list(trial_specs(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
-    check_decidable(both, least_rounds(3))
+    check_decidable(both, least_rounds(3), "pristine")
     with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
-        check_decidable(both, least_rounds(3) - 1)
+        check_decidable(both, least_rounds(3) - 1, "pristine")
     with pytest.raises(ConfigError, match="nothing to decide"):
-        check_decidable([slot for slot in both if slot.variant == "other"], 20)
+        check_decidable([slot for slot in both if slot.variant == "other"], 20, "pristine")
