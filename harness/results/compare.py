@@ -8,7 +8,7 @@ runs are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
-from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p
+from harness.results.statistics import LEVEL, POWER, Stratum, fisher, holm, least_p, smallest_difference
 from harness.results.text import flatten_facts, render_count, render_p
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -95,11 +95,14 @@ class Comparison:
         cells: all cells of both runs, worst first.
         facts: name -> what the two runs say, of those that are not the same.
         test: which test the p values are of.
+        detectable: the smallest share of failing trials of a cell that always passed before that would have been found
+            worse with a probability of POWER; None if none would, and where trials were made until a run was sure.
     """
 
     cells: list[Change]
     facts: dict[str, tuple[str, str]]
     test: str
+    detectable: float | None = None
 
     def fails(self, gate: str = "worse") -> bool:
         """Whether any cell is what a gate of GATES counts."""
@@ -122,16 +125,22 @@ class Comparison:
         return {kind: sum(change.kind == kind for change in self.cells) for kind in KINDS}
 
     def summary(self) -> str:
-        """How many cells of each kind, and the test."""
+        """How many cells of each kind, the test, and what it could have found."""
         counts = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
-        return f"Cells: {counts or 'none'}. {self.test}."
+        sentence = f"Cells: {counts or 'none'}. {self.test}."
+        if self.detectable is not None:
+            sentence += (
+                f" A cell that always passed and then fails in {self.detectable:.0%} of its trials would have been"
+                f" found with a probability of {POWER:.0%}."
+            )
+        return sentence
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object.
 
         Keys:
             schema: 2.
-            test, counts: as above.
+            test, counts, detectable: as above.
             facts: name -> [before, after].
             cells: objects with the attributes of Change; before and after are objects with verdict, passed and trials.
                 Cells that are the same are left out.
@@ -140,6 +149,7 @@ class Comparison:
             "schema": SCHEMA,
             "test": self.test,
             "counts": self.counts(),
+            "detectable": self.detectable,
             "facts": {name: list(pair) for name, pair in self.facts.items()},
             "cells": [_json(change) for change in self.changed()],
         }
@@ -168,6 +178,7 @@ def compare(before: Matrix, after: Matrix, earlier: Earlier = lambda key, title:
     else:
         values = [fisher(*_counts(old[key], new[key])) for key in tested]
     least = None if sequential else [least_p(*_counts(old[key], new[key])) for key in tested]
+    detectable = None if least is None else _detectable([_counts(old[key], new[key]) for key in tested], least)
     tests = dict(zip(tested, map(Test, values, holm(values, least)), strict=True))
     changes = [_change(key, old.get(key), new.get(key), tests.get(key), earlier) for key in {**old, **new}]
     before_facts = dict(flatten_facts(before.run)), dict(flatten_facts(after.run))
@@ -178,7 +189,13 @@ def compare(before: Matrix, after: Matrix, earlier: Earlier = lambda key, title:
     }
     name = "The sequential test" if sequential else "Fisher's exact test"
     test = f"{name}, Holm's correction for {render_count(len(tested), 'cell')}"
-    return Comparison(sorted(changes, key=lambda change: KINDS.index(change.kind)), facts, test)
+    return Comparison(sorted(changes, key=lambda change: KINDS.index(change.kind)), facts, test, detectable)
+
+
+def _detectable(counts: Sequence[Stratum], least: Sequence[float]) -> float | None:
+    """What the cell with the fewest trials could have shown."""
+    trials = min((min(each.trials, each.other_trials) for each in counts), default=0)
+    return smallest_difference(1, trials, min(len(counts), sum(p < LEVEL for p in least) + 1))
 
 
 def _cells(matrix: Matrix) -> dict[CellKey, Cell]:

@@ -19,7 +19,17 @@ from harness.programs.model import CellKey
 from harness.results.deaths import Attempts, death_title, killers
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
-from harness.results.statistics import LEVEL, Stratum, fisher, holm, least_p, least_trials, stratified, wilson
+from harness.results.statistics import (
+    LEVEL,
+    Stratum,
+    fisher,
+    holm,
+    least_p,
+    least_trials,
+    smallest_difference,
+    stratified,
+    wilson,
+)
 from harness.results.systems import CellOutcomes, GuestDifference, Interaction, compare_guests, find_interactions
 from harness.trial.record import JUDGED, Trial, Verdict
 
@@ -55,6 +65,8 @@ class Difference:
         p_corrected: after Holm's correction over those comparisons of the matrix that could have come out as clear.
         claimed: p_corrected is below 0.05.
         baseline_passed: k of the baseline's cell; baseline_trials is its n.
+        detectable: of one that is not claimed, the smallest share of failing trials that would have been claimed with a
+            probability of POWER if the baseline never failed; None if none would, and in a run until it was sure.
     """
 
     p: float
@@ -62,6 +74,7 @@ class Difference:
     claimed: bool
     baseline_passed: int
     baseline_trials: int
+    detectable: float | None = None
 
 
 @dataclass
@@ -574,8 +587,12 @@ def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int
         p_values, least = [fisher(*four) for four in counts], [least_p(*four) for four in counts]
     else:
         p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
+    tests = min(len(pairs), sum(p < LEVEL for p in least or ()) + 1)
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values, least), strict=True):
-        cell.difference = Difference(p, corrected, corrected < LEVEL, other.passed, other.trials)
+        claimed = corrected < LEVEL
+        unclaimed = outcomes is None and not claimed
+        detectable = smallest_difference(1, min(cell.trials, other.trials), tests) if unclaimed else None
+        cell.difference = Difference(p, corrected, claimed, other.passed, other.trials, detectable)
 
 
 def _suspected(difference: Difference) -> bool:

@@ -61,7 +61,8 @@
   const evidence = (cell) => {
     const difference = index.differences[cell];
     return difference && index.passed[cell] + " of " + index.trials[cell] + " passed against " + difference[2] + " of " + difference[3]
-      + " with " + index.baseline + "; p " + difference[0] + ", corrected " + difference[1];
+      + " with " + index.baseline + "; p " + difference[0] + ", corrected " + difference[1]
+      + (difference[4] && "; " + difference[4]);
   };
   const infraErrors = (cell) => {
     const errors = index.errors[cell];

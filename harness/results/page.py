@@ -34,6 +34,7 @@ from harness.results.text import (
     describe_contradiction,
     describe_failed_boots,
     describe_infra_errors,
+    describe_power,
     flatten_facts,
     group_by_suite,
     group_causes,
@@ -264,6 +265,7 @@ def _index(matrix: Matrix) -> dict[str, Any]:
                 render_p(each.p_corrected),
                 each.baseline_passed,
                 each.baseline_trials,
+                describe_power(matrix, each),
             ]
             for index, cell in numbered
             if (each := cell.difference)

@@ -244,6 +244,7 @@ def failures_needed(cells: int, trials: int, tests: int) -> int | None:
     return numbers[place] if place < len(numbers) else None
 
 
+@functools.cache
 def smallest_difference(cells: int, trials: int, tests: int) -> float | None:
     """The smallest chance of a failure that is claimed with a probability of POWER, if the baseline never fails.
 

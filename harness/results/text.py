@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from harness.guest.pool import FAILED_BOOTS
 from harness.results.matrix import Cell, CellVerdict, Difference, Finding, Matrix, NumberedCell
-from harness.results.statistics import LEVEL
+from harness.results.statistics import LEVEL, POWER
 from harness.trial.diagnostics import PREFIX, SCREEN
 from harness.trial.record import Verdict
 
@@ -216,6 +216,15 @@ def describe_evidence(matrix: Matrix, cell: Cell, difference: Difference) -> str
         f"{cell.passed} of {cell.trials} passed against {difference.baseline_passed} of {difference.baseline_trials}"
         f" with {matrix.baseline}; p {render_p(difference.p)}, corrected {render_p(difference.p_corrected)}"
     )
+
+
+def describe_power(matrix: Matrix, difference: Difference) -> str:
+    """What a comparison that is not claimed could have shown; '' if it is claimed, and in a run until it was sure."""
+    if difference.claimed or matrix.most:
+        return ""
+    if difference.detectable is None:
+        return "not claimed: so few trials can claim nothing"
+    return f"not claimed: one that fails in {difference.detectable:.0%} of its trials would have been, with {POWER:.0%}"
 
 
 def describe_infra_errors(matrix: Matrix) -> str:

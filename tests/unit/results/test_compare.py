@@ -21,7 +21,7 @@ from harness.results.load import find_inputs
 from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.sequential import e_value
-from harness.results.statistics import fisher
+from harness.results.statistics import fisher, smallest_difference
 from harness.results.store import Store
 from harness.trial.record import JUDGED, Trial
 from tests import runs
@@ -136,6 +136,14 @@ def test_what_the_runs_were_made_of():
     other = {"run": 2, "created": "c", "finished": "d", "gcc": "13.3.0", "libgo": {"v": "x"}, "image": "z"}
     found = compare(run(facts=one), run(facts=other))
     assert found.facts == {"gcc": ("12.2.0", "13.3.0"), "libgo.w": ("y", ""), "image": ("", "z")}
+
+
+def test_what_it_could_have_found():
+    found = compare(run(trials(**{"pass": 20})), run(trials(**{"pass": 20})))
+    assert found.detectable == smallest_difference(1, 20, 1) == found.to_json()["detectable"]
+    assert f"fails in {found.detectable:.0%} of its trials would have been found" in found.summary()
+    few = compare(run(trials(**{"pass": 2})), run(trials(**{"pass": 2})))
+    assert few.detectable is None and "would have been" not in few.summary()
 
 
 def test_what_users_wrote_that_is_not_the_same():

@@ -11,7 +11,8 @@ from scipy import stats
 
 from harness.errors import StoreError
 from harness.results.matrix import TRIAL_VERDICTS, CellVerdict, build
-from harness.results.statistics import LEVEL, fisher, holm, least_p, least_trials, wilson
+from harness.results.statistics import LEVEL, fisher, holm, least_p, least_trials, smallest_difference, wilson
+from harness.results.text import describe_power
 from harness.trial.record import JUDGED, Trial
 
 EMPTY = Trial(1, "g", "base", "s/p", 1, 1, "pass", "", "", 0, "", 0.1, b"", b"", 0, 0, "", "again")
@@ -233,6 +234,7 @@ def test_json_has_all_that_is_documented():
     matrix = matrix_of(trials_of(base={"pass": 8}, other={"pass": 2, "crash": 6}))
     told = json.loads(json.dumps(matrix.to_json()))
     names = "schema run guests variants programs baseline cells most expired totals overall events times"
+    names += " control guest_differences interactions"
     assert set(told) == set(names.split())
     base, other = told["cells"]
     assert (other["verdict"], other["passed"], other["trials"]) == ("flaky", 2, 8)
@@ -244,5 +246,19 @@ def test_json_has_all_that_is_documented():
         "claimed": True,
         "baseline_passed": 8,
         "baseline_trials": 8,
+        "detectable": None,
     }
     assert told["totals"]["claimed"] == 1
+
+
+def test_what_is_not_claimed_tells_what_would_have_been():
+    unclaimed, claimed = (
+        matrix_of(trials_of(base={"pass": 20}, other=other)) for other in ({"pass": 20}, {"crash": 20})
+    )
+    assert unclaimed.cells[1].difference.detectable == smallest_difference(1, 20, 1)
+    sentence = describe_power(unclaimed, unclaimed.cells[1].difference)
+    assert sentence == "not claimed: one that fails in 32% of its trials would have been, with 80%"
+    assert claimed.cells[1].difference.detectable is None
+    assert describe_power(claimed, claimed.cells[1].difference) == ""
+    few = matrix_of(trials_of(base={"pass": 1}, other={"crash": 1}))
+    assert describe_power(few, few.cells[1].difference) == "not claimed: so few trials can claim nothing"
