@@ -15,13 +15,13 @@ from harness.cli.ci import ci_, merge
 from harness.cli.classify import classify
 from harness.cli.completion import completion_
 from harness.cli.guest import doctor_, image, shell
-from harness.cli.results import capsule_, compare, list_, open_, rejudge, show
+from harness.cli.results import capsule_, compare, history, list_, open_, rejudge, show
 from harness.cli.run import rerun, run, trace
 from harness.errors import GuestError, HarnessError
 
 #: The commands as the help shows them; others come last.
 _SECTIONS = {
-    "Make and look at matrices": ("run", "trace", "list", "show", "compare", "rejudge"),
+    "Make and look at matrices": ("run", "trace", "list", "show", "compare", "history", "rejudge"),
     "Open what did not pass": ("open", "rerun", "classify", "capsule", "bisect"),
     "Programs and libgos": ("suite", "variant", "build"),
     "Guests": ("image", "shell"),
@@ -127,6 +127,7 @@ for _command in (
     rerun,
     show,
     compare,
+    history,
     open_,
     classify,
     capsule_,

@@ -13,8 +13,8 @@ from rich.console import Console
 from harness import conf, paths
 from harness.build.variants import load_configuration
 from harness.errors import HarnessError
-from harness.results import formats, page, terminal
-from harness.results.load import load_life_cycles, load_matrix, matrix_trials
+from harness.results import formats, index, page, terminal
+from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
 from harness.results.text import render_count
@@ -25,7 +25,7 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None,
     matrix = load_matrix(store, stored_run)
     terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
-    click.echo(f"\nJSON and HTML: {pages}")
+    click.echo(f"\nJSON and HTML: {pages}; all runs: {write_index(store, paths.work_dir(work))}")
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
@@ -46,6 +46,16 @@ def write_report(store: Store, stored_run: Run, matrix: Matrix, work: str | None
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
+
+
+def write_index(store: Store, folder: Path) -> Path:
+    """Write the page of all runs of a work directory."""
+    file = folder / "index.html"
+    try:
+        index.write(file, history_runs(store, folder), load_history(store, folder))
+    except OSError as error:
+        raise HarnessError(f"the page of all runs cannot be written: {error}; all trials are stored") from error
+    return file
 
 
 def unfinished_note(stored_run: Run, matrix: Matrix, work: str | None) -> str:

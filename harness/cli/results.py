@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections import Counter
@@ -14,15 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import paths
+from harness.cli import complete
 from harness.cli.options import BASELINE, NUMBER, WORK
-from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_report
+from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_index, write_report
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, page, terminal
-from harness.results.load import find_inputs, find_matrix, load_life_cycles, load_matrix, matrix_trials
+from harness.results.load import find_inputs, find_matrix, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
 from harness.run import capsule
@@ -141,6 +143,35 @@ def _earlier(work: Path, compared: tuple[str, str], key: CellKey, title: str) ->
     return next(
         (death.run for death in deaths if death.cell == key and death.run < after and death.run != before), None
     )
+
+
+@click.command()
+@click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM]...", shell_complete=complete.selection)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal, or other programs.",
+)
+@WORK
+def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
+    """Show what all runs say of each cell.
+
+    How often it passed, and each way in which it went wrong: how often, first and last in which run, and whether it is
+    gone, which is said when chance would not keep it away for so long (below 1 %). A cell that fails significantly more
+    often in its newest run is told. Patterns such as 'threads/lock-*' select too. Bisects are left out.
+
+    The page of all runs, index.html in the work directory, is written anew.
+    """
+    store, folder = open_store(work), paths.work_dir(work)
+    found = load_history(store, folder, selection)
+    if format_ == "json":
+        print_text(json.dumps(found.to_json(), indent=2) + "\n")
+        return
+    terminal.print_history(found, Console())
+    click.echo(f"\nAll runs: {write_index(store, folder)}")
 
 
 @click.command("open")

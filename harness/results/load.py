@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.conf.load import BASELINE, TRACED
 from harness.errors import StoreError
 from harness.programs.gcc_suites import suites
-from harness.results import dejagnu, lifecycle
+from harness.programs.model import CellKey
+from harness.results import dejagnu, history, lifecycle
 from harness.results import matrix as matrices
 from harness.results.expected import Entry
+from harness.results.history import History, OutcomeCount
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Column, Matrix
 from harness.results.merge import source as source_of
@@ -21,6 +25,9 @@ from harness.results.store import Run, Store
 from harness.trial import lifetrace
 from harness.trial.execute import LIFETRACE
 from harness.trial.record import Trial
+
+#: How a merged run names its parts (harness/results/merge.py, Source).
+_PART = re.compile(r"run (\d+) of (.*?)(?: \(shard [^)]*\))?$")
 
 
 def matrix_trials(store: Store, stored_run: Run) -> Iterator[Trial]:
@@ -108,6 +115,44 @@ def _text(file: Path) -> str:
             return "" if opened.read(16).startswith(b"SQLite format 3") else file.read_text(errors="replace")
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def load_history(store: Store, work: Path, selection: Sequence[str] = ()) -> History:
+    """What all runs of a store say of each cell. Bisects are left out, whose libgos are parts of one, and runs of which
+    the same work directory has a merged one.
+
+    Args:
+        work: the store's work directory.
+        selection: names of suites and of SUITE/PROGRAM, and patterns of them; none means all.
+
+    Raises:
+        StoreError: something selected has never been run.
+    """
+    runs = {run.id: run.plan for run in history_runs(store, work)}
+    outcomes = (
+        OutcomeCount(*outcome)
+        for outcome in store.outcome_counts()
+        if (plan := runs.get(outcome[0])) and outcome[1].variant in plan.variants
+    )
+    found = history.collect(outcomes, lambda cell: not selection or any(_selects(word, cell) for word in selection))
+    for word in selection:
+        if not any(_selects(word, each.cell) for each in found.cells):
+            raise StoreError(f"{word}: no trial of it in {work}")
+    return found
+
+
+def history_runs(store: Store, work: Path) -> list[Run]:
+    """The runs that a history is made of, oldest first."""
+    runs = store.runs()
+    merged = [_PART.match(part) for run in runs for part in run.plan.merged or ()]
+    parts = {int(part[1]) for part in merged if part and Path(part[2]).resolve() == work.resolve()}
+    return [run for run in runs if not run.plan.bisect and run.id not in parts]
+
+
+def _selects(word: str, cell: CellKey) -> bool:
+    """Whether a suite, a program or a pattern names the program of a cell."""
+    suite = cell.program.partition("/")[0]
+    return any(fnmatchcase(name, word) for name in (suite, cell.program))
 
 
 def load_life_cycles(store: Store, stored_run: Run) -> list[LifeCycle]:

@@ -92,21 +92,10 @@ def write(
         file.writelines(html(matrix, trials, cycles, collected, option))
 
 
-def html(
-    matrix: Matrix,
-    trials: Iterable[Trial],
-    cycles: Sequence[LifeCycle] = (),
-    collected: Collected = lambda trial: {},
-    option: str = "",
-) -> Iterator[str]:
-    """The page in pieces.
-
-    The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
-    """
-    folder = Path(__file__).parent
-    index = {**_index(matrix), "option": option}
+def environment() -> jinja2.Environment:
+    """What renders pages: everything is escaped, and control characters are spelt out."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -121,44 +110,64 @@ def html(
         "contradiction": describe_contradiction,
         "count": render_count,
     }
-    return environment.get_template("page.html.j2").generate(
-        matrix=matrix,
-        option=option,
-        totals=matrix.totals(),
-        style=Markup((folder / "page.css").read_text()),
-        script=Markup((folder / "page.js").read_text()),
-        when=_when(matrix.run),
-        facts=list(flatten_facts(matrix.run)),
-        suites=[
-            (suite, [(name, matrix.row(place)) for name, place in members])
-            for suite, members in group_by_suite(matrix).items()
-        ]
-        if len(matrix.cells) <= PLAIN
-        else None,
-        signs=_signs(),
-        shares=_shares(matrix),
-        wrong=group_causes(matrix, errors=False),
-        infra=group_causes(matrix, errors=True),
-        infra_errors=describe_infra_errors(matrix),
-        failed_boots=describe_failed_boots(matrix),
-        claimed=matrix.differences(claimed=True),
-        suspected=[] if matrix.most else matrix.differences(claimed=False),
-        undecided=matrix.undecided(),
-        expectations=contradicted_cells(matrix),
-        comparisons=describe_comparisons(matrix),
-        answer=answer(matrix, cycles, option),
-        events=[render_event(event) for event in matrix.events],
-        trial_times=_trial_times(matrix),
-        slowest=sorted(
-            ((index, cell) for index, cell in enumerate(matrix.cells) if cell.ids),
-            key=lambda entry: -entry[1].seconds / len(entry[1].ids),
-        )[:10],
-        most_listed=LISTED,
-        cycles=cycles,
-        plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
-        titles={title: place for place, title in enumerate(index["titles"])},
-        index=pack(json.dumps(index, separators=(",", ":"))),
-        blocks=_blocks(matrix, trials, collected),
+    return environment
+
+
+def html(
+    matrix: Matrix,
+    trials: Iterable[Trial],
+    cycles: Sequence[LifeCycle] = (),
+    collected: Collected = lambda trial: {},
+    option: str = "",
+) -> Iterator[str]:
+    """The page in pieces.
+
+    The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
+    """
+    folder = Path(__file__).parent
+    index = {**_index(matrix), "option": option}
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .generate(
+            matrix=matrix,
+            option=option,
+            totals=matrix.totals(),
+            style=Markup((folder / "page.css").read_text()),
+            script=Markup((folder / "page_parts.js").read_text() + (folder / "page.js").read_text()),
+            when=_when(matrix.run),
+            facts=list(flatten_facts(matrix.run)),
+            suites=[
+                (suite, [(name, matrix.row(place)) for name, place in members])
+                for suite, members in group_by_suite(matrix).items()
+            ]
+            if len(matrix.cells) <= PLAIN
+            else None,
+            signs=_signs(),
+            shares=_shares(matrix),
+            wrong=group_causes(matrix, errors=False),
+            infra=group_causes(matrix, errors=True),
+            infra_errors=describe_infra_errors(matrix),
+            failed_boots=describe_failed_boots(matrix),
+            claimed=matrix.differences(claimed=True),
+            suspected=[] if matrix.most else matrix.differences(claimed=False),
+            undecided=matrix.undecided(),
+            expectations=contradicted_cells(matrix),
+            comparisons=describe_comparisons(matrix),
+            answer=answer(matrix, cycles, option),
+            events=[render_event(event) for event in matrix.events],
+            trial_times=_trial_times(matrix),
+            slowest=sorted(
+                ((index, cell) for index, cell in enumerate(matrix.cells) if cell.ids),
+                key=lambda entry: -entry[1].seconds / len(entry[1].ids),
+            )[:10],
+            most_listed=LISTED,
+            cycles=cycles,
+            plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
+            titles={title: place for place, title in enumerate(index["titles"])},
+            index=pack(json.dumps(index, separators=(",", ":"))),
+            blocks=_blocks(matrix, trials, collected),
+        )
     )
 
 

@@ -308,6 +308,21 @@ class Store:
         for row in self._read(query, (run,)):
             yield _trial(row)
 
+    def outcome_counts(self) -> Iterator[tuple[int, CellKey, Verdict, str, int]]:
+        """How many trials of each cell of each run ended in each way, oldest run first: the run, the cell, the verdict,
+        the signature or else the reason, and the number."""
+        query = (
+            "SELECT run, guest, variant, program, verdict,"
+            " CASE WHEN verdict = 'pass' THEN '' WHEN signature != '' THEN signature ELSE reason END AS title, count(*)"
+            " FROM trials GROUP BY run, guest, variant, program, verdict, title ORDER BY run, min(id)"
+        )
+        for run, guest, variant, program, verdict, title, trials in self._read(query, ()):
+            if verdict not in set(Verdict):
+                raise StoreError(
+                    f"the results cannot be read: a trial of run {run} has the unknown verdict {verdict!r}"
+                )
+            yield run, CellKey(guest, variant, program), Verdict(verdict), title, trials
+
     def seconds(self) -> Iterator[CellSeconds]:
         """The times of each cell's trials in all runs."""
         query = (

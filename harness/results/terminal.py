@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.results.answer import Paragraph, answer
 from harness.results.compare import CellCounts, Comparison
+from harness.results.history import CellHistory, History
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
 from harness.results.text import (
@@ -27,12 +28,15 @@ from harness.results.text import (
     describe_evidence,
     describe_failed_boots,
     describe_infra_errors,
+    describe_rise,
+    describe_title,
     group_by_suite,
     is_text,
     list_findings,
     one_line,
     render_count,
     render_event,
+    render_interval,
     shown_stream,
     stream_lines,
 )
@@ -382,3 +386,32 @@ def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: b
             _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
     for _, cell, finding in list_findings(matrix, errors=True):
         _print_finding(console, cell, finding, option, ascii_only)
+
+
+def print_history(history: History, console: Console) -> None:
+    """Print the cells that ever went wrong, those first that still do, and how many never did."""
+    ascii_only = console.options.ascii_only
+    wrong = [cell for cell in history.cells if cell.titles]
+    for cell in sorted(wrong, key=lambda cell: (not cell.live, cell.passed / cell.trials)):
+        _print_cell_history(console, cell, ascii_only)
+    if wrong:
+        console.print()
+    never = len(history.cells) - len(wrong)
+    over = sum(not cell.live for cell in wrong)
+    cells = render_count(len(history.cells), "cell")
+    sentence = f"{cells}: {len(wrong) - over} go wrong, {over} did and are over it, {never} never did."
+    _line(console, sentence, ascii_only, indent=0)
+
+
+def _print_cell_history(console: Console, cell: CellHistory, ascii_only: bool) -> None:
+    where = _printable(f"{cell.cell.program}, {cell.cell.guest}, {cell.cell.variant}", ascii_only)
+    console.print(Text(where, "bold"), soft_wrap=True)
+    first, last = cell.runs[0].run, cell.runs[-1].run
+    runs = f"run {first}" if first == last else f"{len(cell.runs)} runs, {first} to {last}"
+    trials = f"{cell.passed} of {render_count(cell.trials, 'trial')} passed"
+    _line(console, f"{trials}, {render_interval(cell.interval)}, in {runs}", ascii_only)
+    if rise := cell.rise:
+        _line(console, describe_rise(rise), ascii_only)
+    for title in cell.titles:
+        head = Text(f"  {_sign(title.verdict, ascii_only)} ", SIGNS[CellVerdict(title.verdict)].style)
+        console.print(head.append(_printable(describe_title(title), ascii_only), "default not bold"), soft_wrap=True)

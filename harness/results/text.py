@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from harness.guest.pool import FAILED_BOOTS
+from harness.results.history import Rise, TitleHistory
 from harness.results.matrix import Cell, CellVerdict, Difference, Finding, Matrix, NumberedCell
 from harness.results.statistics import LEVEL, POWER
 from harness.trial.diagnostics import PREFIX, SCREEN
@@ -276,3 +277,25 @@ def render_interval(interval: Sequence[float]) -> str:
 def render_p(p: float) -> str:
     """A p value, three digits of it."""
     return f"{p:.3g}"
+
+
+def describe_rise(rise: Rise) -> str:
+    """That a cell fails more often than it did."""
+    return (
+        f"fails more often since its newest run: {rise.passed} of {rise.trials} passed against {rise.before_passed} of"
+        f" {rise.before_trials} before; p {render_p(rise.p)}, corrected {render_p(rise.p_corrected)}"
+    )
+
+
+def describe_title(title: TitleHistory) -> str:
+    """A way to go wrong: how often, in which runs, and whether it is gone."""
+    runs = f"in run {title.first}" if title.first == title.last else f"in runs {title.first} to {title.last}"
+    sentence = (
+        f"{title.verdict} {title.trials} times, {runs}: {title.title}"
+        if title.trials != 1
+        else (f"{title.verdict} once, {runs}: {title.title}")
+    )
+    if not title.silence:
+        return sentence
+    since = f"not in the {render_count(title.silence, 'trial')} since"
+    return f"{sentence} ({f'gone: {since}, p {render_p(title.p)}' if title.gone else since})"

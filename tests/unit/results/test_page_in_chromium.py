@@ -7,9 +7,14 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
+from harness.results import index
 from harness.results import page as pages
+from harness.results.load import history_runs, load_history
 from harness.results.matrix import build
+from harness.results.plan import RunPlan
+from harness.results.store import Store
 from harness.results.text import one_line, visible
+from harness.trial.record import Trial
 from tests import runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -309,3 +314,35 @@ def test_without_script_it_is_a_table(show):
     assert shown.locator("noscript td").count() == 4 * 121
     assert "✖" in shown.locator("#cell-0").text_content() and shown.locator("#cell-0").is_visible()
     assert not shown.is_visible("#matrix") and not shown.is_visible("#filter")
+
+
+def test_the_page_of_all_runs(chromium, tmp_path):
+    programs = [f"s/p{place}" for place in range(300)]
+    plan = RunPlan.model_validate({"guests": ["g"], "variants": ["v"], "programs": programs})
+    store = Store(tmp_path / "results.sqlite")
+    for run in (1, 2):
+        store.begin(plan)
+        for number, program in enumerate(programs):
+            verdict, title = ("crash", "SIGSEGV in f") if (run, number) == (2, 299) else ("pass", "")
+            end = (verdict, "why", title, 0, "", 0.1, b"", b"", 0, 0, "t", "c")
+            store.add(run, Trial(0, "g", "v", program, 1, 1, *end))
+    file = tmp_path / "index.html"
+    index.write(file, history_runs(store, tmp_path), load_history(store, tmp_path))
+    shown = Shown(chromium, file)
+    assert shown.inner_text("#filter-count") == "300 cells"
+    assert shown.texts("#map-head a") == ["2", "1"] and shown.texts("table.list tbody a") == ["2", "1"]
+    drawn = shown.locator("#map-body .line").count()
+    assert 5 < drawn < 100, "only the rows in sight are there"
+    shown.locator("#map").evaluate("map => map.scrollTop = map.scrollHeight")
+    shown.locator("#map-body", has_text="s/p99, g, v").wait_for()
+    shown.fill("#filter-text", "sigsegv")
+    assert shown.inner_text("#filter-count") == "1 cell"
+    newest, before = shown.locator("#map-body a").all()
+    assert (newest.text_content(), before.text_content()) == ("1", "·")
+    assert newest.get_attribute("href") == "runs/2/report.html#cell-299"
+    assert newest.get_attribute("title") == "run 2: 0 of 1 passed; s/p299, g, v"
+    shown.fill("#filter-text", "")
+    shown.check("#filter-wrong")
+    assert shown.inner_text("#filter-count") == "1 cell"
+    assert not shown.told and shown.asked == [file.as_uri()]
+    shown.context.close()
