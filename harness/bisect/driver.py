@@ -102,6 +102,7 @@ def _run_bisect(
     check_built(prepared_run, request.baseline, whole)
     plan = prepared_run.plan.model_copy(update={"resumable": False, "bisect": _stored(request, prepared)})
     if resume is None:
+        store.keep(prepared_run.inputs)
         number = store.begin(plan)
     else:
         number = resume

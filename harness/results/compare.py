@@ -8,6 +8,7 @@ runs are kept.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -27,6 +28,13 @@ KINDS = ("worse", "new failure", "changed", "better", "new", "gone", "same")
 GATES = {"worse": ("worse",), "new": ("worse", "new failure")}
 #: Facts that are different in any two runs.
 _OWN = ("run", "created", "finished", "about")
+
+
+class StoredInput(NamedTuple):
+    """What a user wrote of a run: its key, and what reads its text, which gives None if that was not stored."""
+
+    key: str
+    read: Callable[[], bytes | None]
 
 
 class CellCounts(NamedTuple):
@@ -95,6 +103,7 @@ class Comparison:
         cells: all cells of both runs, worst first.
         facts: name -> what the two runs say, of those that are not the same.
         test: which test the p values are of.
+        diffs: the lines of a unified diff, by the names of facts that are texts, as far as the texts were stored.
         detectable: the smallest share of failing trials of a cell that always passed before that would have been found
             worse with a probability of POWER; None if none would, and where trials were made until a run was sure.
     """
@@ -103,18 +112,19 @@ class Comparison:
     facts: dict[str, tuple[str, str]]
     test: str
     detectable: float | None = None
+    diffs: Mapping[str, list[str]] = field(default_factory=dict)
 
     def fails(self, gate: str = "worse") -> bool:
         """Whether any cell is what a gate of GATES counts."""
         return any(change.kind in GATES[gate] for change in self.cells)
 
-    def with_inputs(self, before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
+    def with_inputs(self, before: Mapping[str, StoredInput], after: Mapping[str, StoredInput]) -> Comparison:
         """The same with what the users of the two runs wrote, where that is not the same; nothing, where one run does
         not tell. Parts that one run alone has are no difference: it may have run other programs."""
-        changed = {
-            part: (before[part], after[part]) for part in before if after.get(part, before[part]) != before[part]
-        }
-        return replace(self, facts={**self.facts, **changed})
+        changed = [part for part in before if part in after and before[part].key != after[part].key]
+        keys = {part: (before[part].key, after[part].key) for part in changed}
+        diffs = {part: _diff(before[part].read(), after[part].read()) for part in changed}
+        return replace(self, facts={**self.facts, **keys}, diffs=diffs)
 
     def changed(self) -> list[Change]:
         """The cells that are not the same."""
@@ -141,7 +151,7 @@ class Comparison:
         Keys:
             schema: 2.
             test, counts, detectable: as above.
-            facts: name -> [before, after].
+            facts: name -> [before, after]. diffs: name -> lines.
             cells: objects with the attributes of Change; before and after are objects with verdict, passed and trials.
                 Cells that are the same are left out.
         """
@@ -151,8 +161,17 @@ class Comparison:
             "counts": self.counts(),
             "detectable": self.detectable,
             "facts": {name: list(pair) for name, pair in self.facts.items()},
+            "diffs": dict(self.diffs),
             "cells": [_json(change) for change in self.changed()],
         }
+
+
+def _diff(before: bytes | None, after: bytes | None) -> list[str]:
+    """The lines in which two texts differ, each with one around it; none if one of them was not stored."""
+    if before is None or after is None:
+        return []
+    old, new = (text.decode("utf-8", "replace").splitlines() for text in (before, after))
+    return list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]
 
 
 def _json(change: Change) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from harness.conf.load import BASELINE, TRACED
@@ -15,6 +16,7 @@ from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
 from harness.results import dejagnu, history, lifecycle
 from harness.results import matrix as matrices
+from harness.results.compare import StoredInput
 from harness.results.expected import Entry
 from harness.results.history import History, OutcomeCount
 from harness.results.lifecycle import LifeCycle
@@ -100,12 +102,13 @@ def find_matrix(name: str, work: Path) -> Matrix:
     return load_matrix(source.store, source.run)
 
 
-def find_inputs(name: str, work: Path) -> dict[str, str]:
-    """What a run that is named in words was made of by its user, by part: hashes of programs' sources, variants and
-    guests. Empty where that is not known, as of a file."""
+def find_inputs(name: str, work: Path) -> dict[str, StoredInput]:
+    """What the user of a run that is named in words wrote, by part: programs' sources, variants and guests. Empty where
+    that is not known, as of a file."""
     if Path(name).is_file() and Path(name).suffix != ".sqlite":
         return {}
-    return source_of(name, work).run.plan.inputs
+    source = source_of(name, work)
+    return {part: StoredInput(key, partial(source.store.text, key)) for part, key in source.run.plan.inputs.items()}
 
 
 def _text(file: Path) -> str:

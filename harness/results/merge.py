@@ -141,6 +141,9 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
     try:
         _bring(sources, work, folders)
         store = Store(work / "results.sqlite")
+        for origin in sources:
+            keys = origin.run.plan.inputs.values()
+            store.keep({key: text for key in keys if (text := origin.store.text(key)) is not None})
         number = store.insert(plan_of(sources), created, None if lacking else now(), rows, _events(sources))
     except BaseException as error:
         for folder in files:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
@@ -20,7 +21,7 @@ from harness.results.plan import RunPlan
 from harness.trial.record import Trial, Verdict
 
 #: The version of the tables, kept as SQLite's user_version.
-VERSION = 3
+VERSION = 4
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, created TEXT NOT NULL, finished TEXT, plan TEXT NOT NULL);
 CREATE TABLE trials (
@@ -43,6 +44,9 @@ CREATE INDEX trials_of_slot ON trials (run, guest, variant, program, number);
 CREATE TABLE times (
     run INTEGER NOT NULL REFERENCES runs, what TEXT NOT NULL, step TEXT NOT NULL, times INTEGER NOT NULL,
     seconds REAL NOT NULL);
+""",
+    4: """
+CREATE TABLE texts (key TEXT PRIMARY KEY, packed BLOB NOT NULL);
 """,
 }
 _FIELDS = [field.name for field in fields(Trial)]
@@ -202,6 +206,18 @@ class Store:
     def begin(self, plan: RunPlan) -> int:
         """Start a run and give its number."""
         return self._write("INSERT INTO runs (created, plan) VALUES (?, ?)", (now(), json.dumps(plan.to_json())))
+
+    def keep(self, texts: Mapping[str, bytes]) -> None:
+        """Add texts that runs were made of, by their keys; those that are there stay."""
+        with self._writing():
+            packed = ((key, zlib.compress(text)) for key, text in texts.items())
+            self.db.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", packed)
+
+    def text(self, key: str) -> bytes | None:
+        """A text that was kept; None if there is none, as of a run that an older version made."""
+        for (packed,) in self._read("SELECT packed FROM texts WHERE key = ?", (key,)):
+            return zlib.decompress(packed)
+        return None
 
     def replan(self, run: int, plan: RunPlan) -> None:
         """Change what is planned of a run that finds its way as it goes."""

@@ -44,6 +44,8 @@ from harness.trial.record import Trial, Verdict
 
 #: How many of the troubles of a guest are told in full.
 TOLD = 3
+#: The most lines of a changed text that are shown.
+_DIFF_LINES = 12
 
 
 def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool = False) -> Table:
@@ -174,7 +176,11 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         _heading(console, "Made of other things")
         for name, (before, after) in comparison.facts.items():
             _line(console, f"{name}:", ascii_only, indent=0)
-            _line(console, f"{before or 'none'} {arrow} {after or 'none'}", ascii_only)
+            diff = comparison.diffs.get(name)
+            for line in diff[:_DIFF_LINES] if diff else [f"{before or 'none'} {arrow} {after or 'none'}"]:
+                _line(console, line, ascii_only)
+            if diff and len(diff) > _DIFF_LINES:
+                _line(console, f"{len(diff) - _DIFF_LINES} more: --format json has them", ascii_only)
     else:
         _line(console, "Both runs were made of the same things.", ascii_only, indent=0)
 

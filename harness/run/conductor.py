@@ -24,10 +24,9 @@ from harness.guest import dry_start
 from harness.locks import lock
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
-from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
 from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
-from harness.run.manifest import check_inputs, check_same
+from harness.run.manifest import check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
@@ -79,9 +78,10 @@ def _run_request(
     store = Store(request.work / "results.sqlite")
     prepared = prepare_run(resolved, report, hooks, boot_here=scheduler is None)
     plan = prepared.plan.model_copy(update={"resumable": hooks is None})
-    _check_repeated(request, plan, store)
+    check_repeated(request, plan, store)
     if resume is not None:
         check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
+    store.keep(prepared.inputs)
     number = store.begin(plan) if resume is None else resume
     log_to(request.work / "runs" / str(number))
     batches: Iterable[Batch]
@@ -98,13 +98,6 @@ def _run_request(
     conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler)
     store.finish(number)
     return store, store.run(number)
-
-
-def _check_repeated(request: Request, plan: RunPlan, store: Store) -> None:
-    """Raise StoreError if a trial is to be made again, and what it was made of is not there any more."""
-    if request.repeats is not None:
-        run, _ = store.trial(request.repeats)
-        check_inputs(run, plan, f"trial {request.repeats} cannot be made again")
 
 
 def conduct(
@@ -208,7 +201,7 @@ def run_interactive(request: Request, report: Reporter, inspect: Inspect) -> Tri
     resolved = resolve(request)
     spec = resolved.cells()[0]
     prepared = prepare_run(resolved, report)
-    _check_repeated(request, prepared.plan, Store(request.work / "results.sqlite"))
+    check_repeated(request, prepared.plan, Store(request.work / "results.sqlite"))
     with tempfile.TemporaryDirectory() as folder:
         context = run_context(resolved, prepared, Path(folder) if request.cores else None)
         return WorkerPool(context, report).run_interactive(spec, inspect)

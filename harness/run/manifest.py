@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Mapping
 from functools import cache as cached
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 from harness import __version__, conf, paths
 from harness.build.artifacts import Artifacts
 from harness.build.toolchain import Toolchain
+from harness.build.variants import LibgoVariant
 from harness.cache import Cache, digest, file_digest
 from harness.errors import StoreError
 from harness.guest import ciphers
@@ -21,9 +25,16 @@ from harness.images import image
 from harness.programs.model import Program
 from harness.results.expected import Entry
 from harness.results.plan import INPUTS, RunPlan
-from harness.results.store import Run
+from harness.results.store import Run, Store
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
+
+
+class Input(NamedTuple):
+    """What a user wrote of a run: its key among all that a store keeps, and its text."""
+
+    key: str
+    text: bytes
 
 
 def describe(
@@ -31,6 +42,7 @@ def describe(
     artifacts: Mapping[str, Artifacts],
     files: Mapping[str, BootFiles],
     tools: Mapping[str, Toolchain],
+    inputs: Mapping[str, Input],
     boot_here: bool,
 ) -> RunPlan:
     """The plan of a run.
@@ -39,6 +51,7 @@ def describe(
         artifacts: what was built, by toolchain.
         files: what each guest boots from, by its name.
         tools: the toolchains by name.
+        inputs: what the user wrote, by part.
         boot_here: whether the guests run on this machine.
     """
     request, guests = resolved.request, resolved.guests
@@ -70,7 +83,7 @@ def describe(
         "facts": facts,
         "expected": [entry.to_json() for entry in known_failures(resolved.configuration)],
         "request": _stored_request(request),
-        "made of": _made_of(guests, artifacts, kernels) | _inputs(resolved),
+        "made of": _made_of(artifacts, kernels) | {part: each.key for part, each in inputs.items()},
         "systems": {name: guest.os_name for name, guest in guests.items()},
         "baseline": request.baseline,
     }
@@ -96,10 +109,8 @@ def _stored_request(request: Request) -> dict[str, Any]:
     }
 
 
-def _made_of(
-    guests: Mapping[str, conf.Guest], artifacts: Mapping[str, Artifacts], kernels: Mapping[str, str]
-) -> dict[str, str]:
-    """What a trial's outcome depends on: a run goes on only with the same."""
+def _made_of(artifacts: Mapping[str, Artifacts], kernels: Mapping[str, str]) -> dict[str, str]:
+    """What a trial's outcome depends on besides what the user wrote: a run goes on only with the same."""
     made_of: dict[str, str] = {}
     for name, built in artifacts.items():
         made_of |= {f"libgo {variant} for {name}": library.key for variant, library in built.libgos.items()}
@@ -112,26 +123,28 @@ def _made_of(
         made_of |= {
             f"program {program} with {variant} for {name}": "does not compile" for variant, program in built.broken
         }
-    made_of |= {f"guest {name}": digest(guest.model_dump(mode="json")) for name, guest in guests.items()}
     return made_of | {f"kernel of {name}": kernel for name, kernel in kernels.items()}
 
 
-def _inputs(resolved: ResolvedRequest) -> dict[str, str]:
-    """What the user wrote: the programs' sources, the variants' patches, flags and environment."""
-    digests = cached(_source_digest)
-    sources = {f"source of {program.name}": digests(_source_files(program)) for program in resolved.programs}
-    variants = {
-        f"variant {name}": digest(
-            [
-                [patch.key for patch in variant.recipe.patches],
-                variant.recipe.configure,
-                variant.recipe.flags,
-                variant.config.env,
-            ]
-        )
-        for name, variant in resolved.variants.items()
+def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
+    """What the user wrote, by part: the programs' sources, the variants' patches, flags and environment, the guests."""
+    texts = cached(_source_text)
+    sources = {f"source of {program.name}": texts(_source_files(program)) for program in resolved.programs}
+    variants = {f"variant {name}": _variant_text(variant) for name, variant in resolved.variants.items()}
+    inputs = {
+        part: Input(hashlib.sha256(text).hexdigest()[:20], text) for part, text in {**sources, **variants}.items()
     }
-    return sources | variants
+    for name, guest in resolved.guests.items():
+        description = guest.model_dump(mode="json")
+        inputs[f"guest {name}"] = Input(digest(description), yaml.safe_dump(description, sort_keys=False).encode())
+    return inputs
+
+
+def _variant_text(variant: LibgoVariant) -> bytes:
+    """What a variant consists of: its flags and environment, and its patches as they were read."""
+    recipe = variant.recipe
+    head = {"configure": list(recipe.configure), "flags": recipe.flags, "env": variant.config.env}
+    return b"".join([yaml.safe_dump(head, sort_keys=False).encode(), *(patch.text for patch in recipe.patches)])
 
 
 def _source_files(program: Program) -> tuple[Path, ...]:
@@ -142,8 +155,12 @@ def _source_files(program: Program) -> tuple[Path, ...]:
     return tuple(dict.fromkeys([program.source, *(file for files in program.build.packages for file in files)]))
 
 
-def _source_digest(files: tuple[Path, ...]) -> str:
-    return digest([file_digest(file) for file in files if file.is_file()])
+def _source_text(files: tuple[Path, ...]) -> bytes:
+    """The files of a program, each after its name if there are several."""
+    files = tuple(file for file in files if file.is_file())
+    if len(files) == 1:
+        return files[0].read_bytes()
+    return b"".join(f"-- {file.name} --\n".encode() + file.read_bytes() for file in files)
 
 
 def _hardware(guest: conf.Guest) -> str:
@@ -181,17 +198,17 @@ def _versions(
     }
 
 
-def check_inputs(run: Run, plan: RunPlan, refusal: str) -> None:
-    """Raise StoreError if what a user wrote differs from what a run was made of.
+def check_repeated(request: Request, plan: RunPlan, store: Store) -> None:
+    """Raise StoreError if a trial is to be made again, and what its user wrote is not what it was.
 
     What an older version did not store is not compared.
-
-    Args:
-        plan, refusal: as of `check_same`.
     """
-    for part, value in plan.made_of.items():
-        if part.startswith(INPUTS) and run.plan.made_of.get(part, value) != value:
-            raise StoreError(f"{refusal}: {part} has changed since the run was made")
+    if request.repeats is None:
+        return
+    run, _ = store.trial(request.repeats)
+    for part, value in plan.inputs.items():
+        if run.plan.made_of.get(part, value) != value:
+            raise StoreError(f"trial {request.repeats} cannot be made again: {part} has changed since the run was made")
 
 
 def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> None:

@@ -25,7 +25,7 @@ from harness.images.bootfiles import find_boot_files
 from harness.progress import READY, Reporter
 from harness.results.plan import RunPlan
 from harness.run.job import RunContext, RunHooks
-from harness.run.manifest import describe
+from harness.run.manifest import describe, input_texts
 from harness.run.resolve import ResolvedRequest
 from harness.trial.execute import GuestSetup, TrialOptions
 
@@ -41,6 +41,7 @@ class PreparedRun:
         artifacts: what was built, by toolchain.
         variants: what the configuration says of the variants that are built, by name.
         plan: what is stored with a run that is made with it.
+        inputs: the texts that the user wrote, by their keys in the plan, to be stored with it.
         troubles: those of guests on the way, to be stored with the run: the guest and what happened.
         failed_boots: by guest, how many boots failed on the way with none that worked after them.
     """
@@ -49,6 +50,7 @@ class PreparedRun:
     artifacts: dict[str, Artifacts]
     variants: dict[str, conf.Variant]
     plan: RunPlan
+    inputs: Mapping[str, bytes]
     troubles: list[tuple[str, str]] = field(default_factory=list)
     failed_boots: Mapping[str, int] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ def prepare_run(
     for name in booted:
         dry_start.check(name, configuration)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in resolved.guests.values()}
+    inputs = input_texts(resolved)
     files = {
         name: find_boot_files(name, configuration, partial(report.step, f"image {name}")) for name in resolved.guests
     }
@@ -85,9 +88,10 @@ def prepare_run(
                 if variant.config.fits(compilers.triple)
             }
             artifacts[name] = build_artifacts(programs, resolved.variants, compilers, cache, report, required, stopped)
-    plan = describe(resolved, artifacts, files, tools, boot_here)
+    plan = describe(resolved, artifacts, files, tools, inputs, boot_here)
     configs = {name: variant.config for name, variant in resolved.variants.items()}
-    return PreparedRun(files, artifacts, configs, plan, *meanwhile)
+    texts = {each.key: each.text for each in inputs.values()}
+    return PreparedRun(files, artifacts, configs, plan, texts, *meanwhile)
 
 
 def add_variant(

@@ -18,7 +18,7 @@ from harness.build import patches
 from harness.cli.app import main
 from harness.errors import BuildError, PatchError
 from harness.results.store import Store
-from harness.run.manifest import describe
+from harness.run.manifest import describe, input_texts
 from harness.run.prepare import PreparedRun
 from harness.run.workers import WorkerPool
 from harness.trial.execute import infra_error
@@ -70,8 +70,8 @@ class World:
             self.build(variant)
             self.texts[variant.name] = patch_text(variant)
         libgos = {name: SimpleNamespace(key=name, library=None) for name in resolved.variants}
-        plan = describe(resolved, {}, {}, {}, boot_here=False)
-        return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, {}, plan)
+        plan = describe(resolved, {}, {}, {}, input_texts(resolved), boot_here=False)
+        return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, {}, plan, {})
 
     def add_variant(self, variant, resolved, prepared, report, stopped=None):
         self.build(variant)
@@ -281,7 +281,7 @@ def test_what_changes_nothing_that_is_built(write):
     same = SimpleNamespace(library=write("libgo.so", "same"))
     built = SimpleNamespace(broken={}, libgos={"pristine": same, "bisect-x": same})
     with pytest.raises(PatchError, match="changes nothing in the libgo that is built"):
-        check_built(PreparedRun({}, {"x": built}, {}, {}), "pristine", "bisect-x")
+        check_built(PreparedRun({}, {"x": built}, {}, {}, {}), "pristine", "bisect-x")
 
 
 # Commits.

@@ -5,6 +5,7 @@ import io
 import json
 import random
 from datetime import date
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from rich.console import Console
 from harness.cli.app import main
 from harness.errors import StoreError
 from harness.results import formats, terminal
-from harness.results.compare import KINDS, compare
+from harness.results.compare import KINDS, StoredInput, compare
 from harness.results.expected import Entry
 from harness.results.load import find_inputs
 from harness.results.matrix import build
@@ -147,18 +148,33 @@ def test_what_it_could_have_found():
 
 
 def test_what_users_wrote_that_is_not_the_same():
-    before = {"source of s/p": "a", "source of s/gone": "a", "variant v": "a", "guest g": "a"}
-    after = {"source of s/p": "b", "source of s/new": "a", "variant v": "a", "guest g": "b"}
+    texts = {"a": b"same\nold\n", "b": b"same\nnew\n", "d": None}
+
+    def inputs(**keys):
+        return {part: StoredInput(key, partial(texts.get, key)) for part, key in keys.items()}
+
+    before = inputs(**{"source of s/p": "a", "source of s/gone": "a", "variant v": "a", "guest g": "a"})
+    after = inputs(**{"source of s/p": "b", "source of s/new": "a", "variant v": "a", "guest g": "d"})
     found = compare(run(facts={"gcc": "12"}), run(facts={"gcc": "13"})).with_inputs(before, after)
-    assert found.facts == {"gcc": ("12", "13"), "source of s/p": ("a", "b"), "guest g": ("a", "b")}
+    assert found.facts == {"gcc": ("12", "13"), "source of s/p": ("a", "b"), "guest g": ("a", "d")}
+    lines = ["@@ -1,2 +1,2 @@", " same", "-old", "+new"]
+    assert found.diffs == {"source of s/p": lines, "guest g": []} == found.to_json()["diffs"]
+    stream = io.StringIO()
+    terminal.print_comparison(found, Console(file=stream, width=80))
+    assert "source of s/p:\n    @@ -1,2 +1,2 @@\n     same\n    -old\n    +new\n" in stream.getvalue()
+    assert "guest g:\n    a → d\n" in stream.getvalue()
     assert not compare(run(), run()).with_inputs(before, {}).facts, "a file does not tell"
 
 
 def test_a_run_tells_what_its_user_wrote(tmp_path):
     made_of = {"libgo v": "a", "program s/p": "a", "source of s/p": "b", "variant v": "c"}
     store = Store(tmp_path / "results.sqlite")
+    store.keep({"b": b"package main"})
+    store.keep({"b": b"another text never replaces it"})
     store.finish(store.begin(RunPlan.model_validate({"made of": made_of})))
-    assert find_inputs("1", tmp_path) == {"source of s/p": "b", "variant v": "c"}
+    found = find_inputs("1", tmp_path)
+    assert {part: each.key for part, each in found.items()} == {"source of s/p": "b", "variant v": "c"}
+    assert found["source of s/p"].read() == b"package main" and found["variant v"].read() is None
     (tmp_path / "matrix.json").write_text("{}")
     assert find_inputs(str(tmp_path / "matrix.json"), tmp_path) == {}
 

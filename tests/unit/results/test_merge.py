@@ -155,6 +155,15 @@ def test_a_trial_that_was_judged_anew_in_one_store_is_the_same_trial(tmp_path):
     assert [row.verdict for row in store.trials(run.id)] == ["fail"]
 
 
+def test_the_texts_that_parts_were_made_of_come_along(tmp_path):
+    plan = plan_of(GUESTS, PROGRAMS)
+    plan["made of"] |= {"source of s/p0": "key", "source of s/p1": "lost"}
+    folder = made(tmp_path / "a", [], plan)
+    Store(folder / "results.sqlite").keep({"key": b"package main"})
+    _, store, _ = merged([folder], tmp_path / "merged")
+    assert store.text("key") == b"package main" and store.text("lost") is None
+
+
 def change(path, value):
     def put(plan):
         at = plan

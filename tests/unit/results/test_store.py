@@ -138,9 +138,10 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
         db.execute("DROP TABLE attachments")
         db.execute("DROP INDEX trials_of_slot")
         db.execute("DROP TABLE times")
+        db.execute("DROP TABLE texts")
         db.execute("PRAGMA user_version=1")
     store = Store(path)
-    assert store.times(run) == []
+    assert store.times(run) == [] and store.text("key") is None
     store.add(run, TRIAL, {"trace": b"2"})
     assert [data for _, data in Store(path).attachments(run, "trace")] == [b"2"]
 

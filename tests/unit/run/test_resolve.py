@@ -7,7 +7,7 @@ from harness.build import worktree
 from harness.build.variants import build_variants, new_variant
 from harness.conf.load import BASELINE
 from harness.progress import Reporter
-from harness.run.manifest import describe
+from harness.run.manifest import describe, input_texts
 from harness.run.request import Request
 from harness.run.resolve import resolve
 
@@ -57,7 +57,10 @@ def test_a_work_tree_that_is_edited_during_its_build_changes_neither_libgo_nor_p
     library = libgos["mine"].library.read_bytes()
     assert report.edited and worktree.difference(tree).key != before.key
     assert b"the text before the build" in library and b"an edit during the build" not in library
-    plan = describe(resolved, {}, {}, {}, boot_here=False)
+    inputs = input_texts(resolved)
+    assert b"the text before the build" in inputs["variant mine"].text
+    plan = describe(resolved, {}, {}, {}, inputs, boot_here=False)
+    assert plan.inputs == {part: each.key for part, each in inputs.items()}
     assert plan.facts["patches"] == {"mine": [f"{before.path.name} {before.key}"]}
     assert resolve(request).variants["mine"].recipe != resolved.variants["mine"].recipe, "the next run has the edit"
 
