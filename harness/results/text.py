@@ -224,8 +224,9 @@ def describe_power(matrix: Matrix, difference: Difference) -> str:
     if difference.claimed or matrix.most:
         return ""
     if difference.detectable is None:
-        return "not claimed: so few trials can claim nothing"
-    return f"not claimed: one that fails in {difference.detectable:.0%} of its trials would have been, with {POWER:.0%}"
+        return "not claimed: so few trials can show no difference"
+    share = f"{difference.detectable:.0%}"
+    return f"not claimed: failures in {share} of its trials would have been found with a probability of {POWER:.0%}"
 
 
 def describe_infra_errors(matrix: Matrix) -> str:

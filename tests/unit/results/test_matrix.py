@@ -257,8 +257,8 @@ def test_what_is_not_claimed_tells_what_would_have_been():
     )
     assert unclaimed.cells[1].difference.detectable == smallest_difference(1, 20, 1)
     sentence = describe_power(unclaimed, unclaimed.cells[1].difference)
-    assert sentence == "not claimed: one that fails in 32% of its trials would have been, with 80%"
+    assert sentence == "not claimed: failures in 32% of its trials would have been found with a probability of 80%"
     assert claimed.cells[1].difference.detectable is None
     assert describe_power(claimed, claimed.cells[1].difference) == ""
     few = matrix_of(trials_of(base={"pass": 1}, other={"crash": 1}))
-    assert describe_power(few, few.cells[1].difference) == "not claimed: so few trials can claim nothing"
+    assert describe_power(few, few.cells[1].difference) == "not claimed: so few trials can show no difference"
