@@ -25,11 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.programs.model import CellKey
-
 if TYPE_CHECKING:
     from harness import conf
-    from harness.programs.model import Program, TrialSpec
+    from harness.programs.model import CellKey, Program, TrialSpec
     from harness.results.expected import Entry
     from harness.results.matrix import Cell
     from harness.run.job import Batch
@@ -402,6 +400,8 @@ class _Run:
 
 
 def _key(item: GoItem) -> CellKey:
+    from harness.programs.model import CellKey
+
     return CellKey(item.guest, item.variant, item.program.name)
 
 
