@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness import conf, paths
 from harness.build.variants import load_configuration
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.results import formats, index, page, terminal
 from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.matrix import Matrix
@@ -25,7 +25,11 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None,
     matrix = load_matrix(store, stored_run)
     terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
-    click.echo(f"\nJSON and HTML: {pages}; all runs: {write_index(store, paths.work_dir(work))}")
+    click.echo(f"\nJSON and HTML: {pages}")
+    try:
+        click.echo(f"All runs: {write_index(store, paths.work_dir(work))}")
+    except StoreError as error:  # of another run, which says nothing of this one
+        click.echo(f"harness: the page of all runs was not written: {error}", err=True)
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 

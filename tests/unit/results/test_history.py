@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.app import main
+from harness.cli.output import show_run
 from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results import index
@@ -170,6 +171,18 @@ def test_nothing_to_tell_of(tmp_path):
     assert "no run has been made here" in shown(tmp_path, status=2)
     store_of(tmp_path, ["pass"])
     assert "gone: no trial of it" in shown(tmp_path, "gone", status=2)
+
+
+def test_a_run_that_cannot_be_read_spoils_no_other(tmp_path, capsys):
+    store = store_of(tmp_path, ["pass"])
+    store_of(tmp_path, ["pass"])
+    with store.db:
+        store.db.execute("UPDATE trials SET verdict = 'later' WHERE run = 1")
+    with pytest.raises(SystemExit) as ended:
+        show_run(store, store.run(2), None, str(tmp_path))
+    assert ended.value.code == 0
+    told = capsys.readouterr().err
+    assert "all runs was not written: the results cannot be read: a trial of run 1 has the unknown verdict" in told
 
 
 def test_the_page_of_all_runs_holds_nothing_raw(tmp_path):
