@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,3 +24,18 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_page(path: Path, pieces: Iterable[str]) -> None:
+    """Write text to a file, whole or not at all.
+
+    A name may hold half a surrogate pair (a file name that is not UTF-8): it is spelt out rather than refused.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with (
+        written_whole(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.writelines(pieces)

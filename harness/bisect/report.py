@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,7 +18,8 @@ from harness.bisect import course as courses
 from harness.bisect.course import NOTHING, Course, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Subset
-from harness.files import written_whole
+from harness.files import write_page
+from harness.results.page import templates
 from harness.results.text import one_line
 
 
@@ -190,13 +190,7 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
     Raises:
         OSError: it cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters["one_line"] = one_line
     text = environment.get_template("bisect.html.j2").render(
         story=story,
@@ -205,8 +199,7 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         question=str(story.course.result.question if story.course.result else ""),
         patch=patch.decode(errors="replace"),
     )
-    with written_whole(path) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_page(path, [text])
 
 
 def _count(number: int, noun: str) -> str:

@@ -134,7 +134,7 @@ def _changes(lines: list[str]) -> Iterator[Change]:
         begun = True
         if _is_header(lines, number):
             old, new = _names(lines[number : number + 3], line.startswith(_GIT))
-            if any(one and other and not _same(one, other) for one, other in ((old, change.old), (new, change.new))):
+            if any(name and known and not _same(name, known) for name, known in ((old, change.old), (new, change.new))):
                 raise PatchError(f"line {number + 1}: it names other files than `diff --git` in line {first}")
             hunks, number = _hunks(lines, number + 2)
             change = replace(change, old=old, new=new, hunks=hunks)
@@ -181,21 +181,21 @@ def _names(header: list[str], is_git: bool) -> tuple[str, str]:
 def _git_header(lines: list[str], number: int) -> tuple[Change, int]:
     """What git says of a file before its hunks, and the number of the line after that."""
     first = number
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     number += 1
     while number < len(lines) and (match := _EXTENDED.fullmatch(lines[number].rstrip("\n"))):
-        said[match["key"]] = match["value"]
+        fields[match["key"]] = match["value"]
         number += 1
     old, new = _git_names(lines[first].rstrip("\n"))
     for verb in ("rename", "copy"):
-        if f"{verb} from" in said:  # these have no a/ and b/
-            old, new = f"a/{said[f'{verb} from']}", f"b/{said.get(f'{verb} to', '')}"
-    mode = said.get("new mode") or said.get("new file mode") or said.get("deleted file mode") or ""
-    if "new file mode" in said:
+        if f"{verb} from" in fields:  # these have no a/ and b/
+            old, new = f"a/{fields[f'{verb} from']}", f"b/{fields.get(f'{verb} to', '')}"
+    mode = fields.get("new mode") or fields.get("new file mode") or fields.get("deleted file mode") or ""
+    if "new file mode" in fields:
         old = ""
-    if "deleted file mode" in said:
+    if "deleted file mode" in fields:
         new = ""
-    return Change(old, new, copied="copy from" in said, mode=mode, line=first + 1), number
+    return Change(old, new, copied="copy from" in fields, mode=mode, line=first + 1), number
 
 
 def _git_names(line: str) -> tuple[str, str]:

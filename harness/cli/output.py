@@ -14,6 +14,7 @@ from harness import conf, paths
 from harness.build.variants import load_configuration
 from harness.errors import HarnessError, StoreError
 from harness.results import formats, index, page, terminal
+from harness.results.history import History
 from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
@@ -26,8 +27,9 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None,
     terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
+    folder = paths.work_dir(work)
     try:
-        click.echo(f"All runs: {write_index(store, paths.work_dir(work))}")
+        click.echo(f"All runs: {write_index(store, folder, load_history(store, folder))}")
     except StoreError as error:  # of another run, which says nothing of this one
         click.echo(f"harness: the page of all runs was not written: {error}", err=True)
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
@@ -52,11 +54,11 @@ def write_report(store: Store, stored_run: Run, matrix: Matrix, work: str | None
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
 
 
-def write_index(store: Store, folder: Path) -> Path:
-    """Write the page of all runs of a work directory."""
+def write_index(store: Store, folder: Path, history: History) -> Path:
+    """Write the page of all runs of a work directory, with the history of all of its cells."""
     file = folder / "index.html"
     try:
-        index.write(file, history_runs(store, folder), load_history(store, folder))
+        index.write(file, history_runs(store, folder), history)
     except OSError as error:
         raise HarnessError(f"the page of all runs cannot be written: {error}; all trials are stored") from error
     return file

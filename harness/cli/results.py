@@ -171,7 +171,8 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
         print_text(json.dumps(found.to_json(), indent=2) + "\n")
         return
     terminal.print_history(found, Console())
-    click.echo(f"\nAll runs: {write_index(store, folder)}")
+    whole = load_history(store, folder) if selection else found
+    click.echo(f"\nAll runs: {write_index(store, folder, whole)}")
 
 
 @click.command("open")

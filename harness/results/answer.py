@@ -16,7 +16,7 @@ from harness.durations import in_words
 from harness.programs.model import CellKey
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
-from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, trials_for
+from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, tests_counted, trials_for
 from harness.results.systems import GuestDifference, Interaction
 from harness.results.text import render_count, render_p
 
@@ -175,7 +175,7 @@ def _guest_power(matrix: Matrix, differences: Sequence[GuestDifference]) -> str:
     """What so many trials could have shown of one cell."""
     trials = min(min(difference.trials, difference.control_trials) for difference in differences)
     decidable = sum(difference.decidable for difference in matrix.guest_differences)
-    tests = min(decidable + 1, len(matrix.guest_differences))
+    tests = tests_counted(len(matrix.guest_differences), decidable)
     smallest = smallest_difference(1, trials, tests)
     if smallest is None:
         return (
@@ -215,7 +215,7 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
         else f"All programs together: a libgo that makes {together:.0%} of the trials fail which pass with"
         f" {matrix.baseline} would have been found with a probability of {POWER:.0%}."
     )
-    tests = min(matrix.contenders + 1, matrix.comparisons)
+    tests = tests_counted(matrix.comparisons, matrix.contenders)
     single = smallest_difference(1, trials, tests)
     sentences.append(
         f"A single program: nothing, not even one that always fails; that takes"

@@ -17,7 +17,7 @@ from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
-from harness.results.statistics import LEVEL, POWER, Stratum, fisher, holm, least_p, smallest_difference
+from harness.results.statistics import LEVEL, POWER, Stratum, fisher, holm, least_p, smallest_difference, tests_counted
 from harness.results.text import flatten_facts, render_count, render_p
 
 #: The version of what `Comparison.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -214,7 +214,7 @@ def compare(before: Matrix, after: Matrix, earlier: Earlier = lambda key, title:
 def _detectable(counts: Sequence[Stratum], least: Sequence[float]) -> float | None:
     """What the cell with the fewest trials could have shown."""
     trials = min((min(each.trials, each.other_trials) for each in counts), default=0)
-    return smallest_difference(1, trials, min(len(counts), sum(p < LEVEL for p in least) + 1))
+    return smallest_difference(1, trials, tests_counted(len(counts), sum(p < LEVEL for p in least)))
 
 
 def _cells(matrix: Matrix) -> dict[CellKey, Cell]:

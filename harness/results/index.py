@@ -15,9 +15,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.files import written_whole
+from harness.files import write_page
 from harness.programs.model import CellKey
 from harness.results.history import CellHistory, History
+from harness.results.matrix import cell_keys
 from harness.results.page import environment, pack
 from harness.results.plan import RunPlan
 from harness.results.store import Run
@@ -42,11 +43,7 @@ def write(path: Path, runs: Sequence[Run], history: History) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with (
-        written_whole(path) as part,
-        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
-    ):
-        file.writelines(html(runs, history))
+    write_page(path, html(runs, history))
 
 
 def html(runs: Sequence[Run], history: History) -> Iterator[str]:
@@ -93,11 +90,5 @@ def _titles(cell: CellHistory) -> str:
 
 
 def _numbers(plan: RunPlan) -> dict[CellKey, int]:
-    """The number of each cell of a run in its page (harness/results/matrix.py, Matrix.cells)."""
-    keys = (
-        CellKey(guest, variant, program)
-        for program in plan.programs
-        for guest in plan.guests
-        for variant in plan.variants
-    )
-    return {key: number for number, key in enumerate(keys)}
+    """The number of each cell of a run in its page."""
+    return {key: number for number, key in enumerate(cell_keys(plan.guests, plan.variants, plan.programs))}

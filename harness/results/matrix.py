@@ -28,6 +28,7 @@ from harness.results.statistics import (
     least_trials,
     smallest_difference,
     stratified,
+    tests_counted,
     wilson,
 )
 from harness.results.systems import CellOutcomes, GuestDifference, Interaction, compare_guests, find_interactions
@@ -423,6 +424,11 @@ class Matrix:
         return matrix
 
 
+def cell_keys(guests: Sequence[str], variants: Sequence[str], programs: Sequence[str]) -> list[CellKey]:
+    """The cells of a matrix in their order: a cell's place is its number in pages."""
+    return [CellKey(guest, variant, program) for program in programs for guest in guests for variant in variants]
+
+
 def build(
     run: Mapping[str, Any],
     guests: Sequence[str],
@@ -450,7 +456,7 @@ def build(
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
     """
-    matrix_cells = {CellKey(g, v, p): Cell(g, v, p) for p in programs for g in guests for v in variants}
+    matrix_cells = {key: Cell(*key) for key in cell_keys(guests, variants, programs)}
     errors_only: dict[tuple[int, int], Cell] = {}
     died: dict[CellKey, list[_Death]] = {}
     findings: dict[tuple[int, str, str], Finding] = {}
@@ -587,7 +593,7 @@ def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int
         p_values, least = [fisher(*four) for four in counts], [least_p(*four) for four in counts]
     else:
         p_values = sequential_p_values([(outcomes[id(cell)], outcomes[id(other)]) for cell, other in pairs])
-    tests = min(len(pairs), sum(p < LEVEL for p in least or ()) + 1)
+    tests = tests_counted(len(pairs), sum(p < LEVEL for p in least or ()))
     for (cell, other), p, corrected in zip(pairs, p_values, holm(p_values, least), strict=True):
         claimed = corrected < LEVEL
         unclaimed = outcomes is None and not claimed

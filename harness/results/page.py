@@ -21,7 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.durations import in_words
-from harness.files import written_whole
+from harness.files import write_page
 from harness.results import lifecycle
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
@@ -84,24 +84,24 @@ def write(
     Raises:
         OSError: the file cannot be written.
     """
-    # A name may hold half a surrogate pair (a file name that is not UTF-8): spell it out rather than fail.
-    with (
-        written_whole(path) as part,
-        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
-    ):
-        file.writelines(html(matrix, trials, cycles, collected, option))
+    write_page(path, html(matrix, trials, cycles, collected, option))
 
 
-def environment() -> jinja2.Environment:
-    """What renders pages: everything is escaped, and control characters are spelt out."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+def templates(folder: Path) -> jinja2.Environment:
+    """What renders the templates of a folder as pages: everything is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
     )
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this folder; control characters are spelt out too."""
+    environment = templates(Path(__file__).parent)
+    environment.finalize = lambda value: visible(value) if type(value) is str else value
     environment.filters |= {
         "csp_hash": _csp_hash,
         "percent": render_interval,

@@ -110,6 +110,12 @@ def holm(p_values: Sequence[float], least: Sequence[float] | None = None) -> lis
     return corrected
 
 
+def tests_counted(tests: int, contenders: int) -> int:
+    """How many tests Holm's first step would count for a test that could come out as clear, beside the contenders,
+    which all could; the whole number of tests is the most."""
+    return min(tests, contenders + 1)
+
+
 def least_trials(comparisons: int) -> int:
     """How many trials each cell needs before even "all passed" against "none passed" could be claimed.
 

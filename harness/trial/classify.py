@@ -156,11 +156,11 @@ def _of_kernels(lines: list[str]) -> Iterator[Death]:
         if event.kind not in FATAL_AT_BOOT - {Kind.HALTED, Kind.REBOOT} or dead or not others:
             continue
         dead = True
-        said = next(
+        first = next(
             at for at in range(number, 0, -1) if event.text in lines[at - 1]
         )  # an old panic is known by its end
         last = max(at for at, later in events[place:] if later.kind in CRASHES | {event.kind})
-        yield Death(GUEST, str(event), said, last, "", (), Confidence.SURE, "the console says so")
+        yield Death(GUEST, str(event), first, last, "", (), Confidence.SURE, "the console says so")
 
 
 def _of_programs(lines: list[str], end: End) -> Iterator[Death]:

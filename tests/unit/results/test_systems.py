@@ -38,8 +38,10 @@ def trials(program, **passed):
 
 def matrix_of(*groups, control="linux", most=None):
     programs = [f"s/{name}" for name in "abcdefghij"[: len(groups)]]
-    made = [trial for program, passed in zip(programs, groups, strict=True) for trial in trials(program, **passed)]
-    return build({}, GUESTS, VARIANTS, programs, "pristine", made, [], most=most, control=control)
+    all_trials = [
+        trial for program, passed in zip(programs, groups, strict=True) for trial in trials(program, **passed)
+    ]
+    return build({}, GUESTS, VARIANTS, programs, "pristine", all_trials, [], most=most, control=control)
 
 
 def sentences(matrix):
@@ -55,22 +57,22 @@ def test_what_fails_on_one_guest_alone():
     assert alone.p == fisher(0, 20, 20, 20) and alone.claimed and alone.worse
     assert alone.p_corrected == pytest.approx(2 * alone.p), "cells that always pass are not corrected for"
     assert not by_cell["pristine", "s/b"].claimed
-    said = sentences(matrix)
-    assert said[0] == "2 of 4 cells came out as on linux."
-    assert said[1].startswith("Fails on hurd and not on linux: s/a with pristine; 0 of 20 passed against 20 of 20; p ")
-    assert said[-1] == "That a libgo makes another difference here than on linux cannot be claimed of any program."
+    lines = sentences(matrix)
+    assert lines[0] == "2 of 4 cells came out as on linux."
+    assert lines[1].startswith("Fails on hurd and not on linux: s/a with pristine; 0 of 20 passed against 20 of 20; p ")
+    assert lines[-1] == "That a libgo makes another difference here than on linux cannot be claimed of any program."
 
 
 def test_both_fail_and_the_control_fails():
-    said = sentences(matrix_of({"hurd_pristine": 2, "linux_pristine": 18, "linux_taken_out": 0}))
-    assert any(text.startswith("Fails more often on hurd than on linux: s/a with pristine") for text in said)
-    assert any(text.startswith("Fails on linux and not on hurd: s/a with taken-out") for text in said)
+    lines = sentences(matrix_of({"hurd_pristine": 2, "linux_pristine": 18, "linux_taken_out": 0}))
+    assert any(text.startswith("Fails more often on hurd than on linux: s/a with pristine") for text in lines)
+    assert any(text.startswith("Fails on linux and not on hurd: s/a with taken-out") for text in lines)
 
 
 def test_what_is_not_claimed_is_told_with_what_could_have_been():
-    said = sentences(matrix_of({"hurd_pristine": 18}, {}))
-    assert said[1].startswith("Not claimed: s/a with pristine; 18 pass, 2 crash, on linux 20 pass; p 0.487")
-    assert "A program that fails in " in said[2] and "would have been found with a probability of 80%" in said[2]
+    lines = sentences(matrix_of({"hurd_pristine": 18}, {}))
+    assert lines[1].startswith("Not claimed: s/a with pristine; 18 pass, 2 crash, on linux 20 pass; p 0.487")
+    assert "A program that fails in " in lines[2] and "would have been found with a probability of 80%" in lines[2]
     few = [trial for trial in trials("s/a", hurd_pristine=0) if trial.number == 1]
     matrix = build({}, GUESTS, VARIANTS, ["s/a"], "pristine", few, [], control="linux")
     assert "1 trial of each cell can show no difference" in sentences(matrix)[2]
