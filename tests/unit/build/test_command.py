@@ -85,6 +85,6 @@ def test_an_error_in_one_build_stops_the_others(tmp_path):
         jobs = [threads.submit(build) for _ in range(3)]
         until(lambda: len(alive(word)) >= 4)
         raise KeyboardInterrupt
-    assert not alive(word)
+    until(lambda: not alive(word), 20.0)  # killed ones take a moment to be gone; by themselves they end in 30
     assert [isinstance(job.exception(), BuildError) for job in jobs[:2]] == [True, True] and jobs[2].cancelled()
     command.run(["true"], tmp_path / "log", folder=tmp_path, what="later ones run again")
