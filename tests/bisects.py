@@ -19,7 +19,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Case:
-    """A problem: the culprit, the probabilities of the outcome without and with it, and the needs between units."""
+    """A problem: the culprit, the probabilities of the outcome without and with it, and the needs between units.
+
+    Attributes:
+        grades: of graded effects, sets of units with the probability of the outcome in sets that have them; the last
+            one that a set has counts.
+    """
 
     units: int
     culprit: frozenset[int]
@@ -27,6 +32,12 @@ class Case:
     p1: float
     needs: frozenset[tuple[int, int]] = frozenset()
     prefixes: bool = False
+    grades: tuple[tuple[Subset, float], ...] = ()
+
+    def rate(self, subset: Subset) -> float:
+        """The probability of the outcome in a set."""
+        rates = [rate for units, rate in self.grades if units <= subset]
+        return rates[-1] if rates else self.p1 if self.culprit <= subset and not self.grades else self.p0
 
     def builds(self, subset: Subset) -> bool:
         """Whether a set can be built."""
@@ -42,10 +53,11 @@ class Case:
 
 @dataclass
 class Bisect:
-    """A finished bisect, and the number of builds that it took."""
+    """A finished bisect, the number of builds that it took, and that of the trials that checked its answer."""
 
     course: Course
     builds: int
+    checks: int = 0
 
     @property
     def trials(self) -> int:
@@ -63,17 +75,22 @@ def bisect(case: Case, seed: int = 0, build: float = BUILD, max_trials: int = 40
     rng = random.Random(seed)
     course = Course(courses.Case(case.units, case.prefixes, confidence=CONFIDENCE, max_trials=max_trials))
     current: Subset | None = None
+    searched: int | None = None
     while True:
+        if searched is None and course.question and course.search.answer().probability >= CONFIDENCE:
+            searched = len(course.trials)
         costs = Costs(1.0, build, {subset: float(subset != current) for subset in course.built})
         subset = course.next(costs)
         if subset is None:
-            return Bisect(course, len(course.built) + len(course.failed))
+            return Bisect(
+                course, len(course.built) + len(course.failed), len(course.trials) - (searched or len(course.trials))
+            )
         if subset not in course.built and not case.builds(subset):
             course.fails(subset, "it does not compile")
         elif subset not in course.built:
             course.builds(subset)
         else:
-            shown = rng.random() < (case.p1 if case.culprit <= subset else case.p0)
+            shown = rng.random() < case.rate(subset)
             verdict, title = ("crash", "panic: boom") if shown else ("pass", "as expected")
             course.record(JudgedTrial(subset, verdict, title))
             current = subset
@@ -121,12 +138,13 @@ def plain(case: Case) -> int:
 @dataclass(frozen=True)
 class Summary:
     """Many bisects: how many have an answer, the share of right answers, their mean probability, and the means of the
-    trials, of a plain bisect's trials, and of the builds."""
+    trials of the search, of those that checked its answer, of a plain bisect's trials, and of the builds."""
 
     answers: int
     right: float
     claimed: float
     trials: float
+    checks: float
     plain: float
     builds: float
 
@@ -147,7 +165,8 @@ def many(kind: str, number: int, seed: int = 1, chances: tuple[float, float] | N
         len(answered),
         right / len(answered),
         sum(answer.probability for _, _, answer in answered) / len(answered),
-        sum(done.trials for _, done, _ in answered) / len(answered),
+        sum(done.trials - done.checks for _, done, _ in answered) / len(answered),
+        sum(done.checks for _, done, _ in answered) / len(answered),
         sum(plain(case) for case, _, _ in answered) / len(answered),
         sum(done.builds for _, done, _ in answered) / len(answered),
     )

@@ -398,17 +398,21 @@ def simulated_bisects() -> Bench:
         "Synthetic bisects with random outcomes: 1 to 64 hunks or commits; the outcome comes with a chance of 0 to"
         " 50 % without the culprit, and of 33 to 100 % with it. The plain bisect knows these chances, and what does"
         " not build; it repeats each step as often as it takes to be right in all steps together with 95 %, and finds"
-        " two hunks by halving twice. The trials of both ends are in both counts. Rows of chances are of hunks.",
+        " two hunks by halving twice. The trials of both ends are in both counts; those that check whether effects are"
+        " graded, which a plain bisect does not, have a column of their own. Rows of chances are of hunks.",
     )
-    bench.columns = ("bisects", "trials each", "plain bisect", "ratio", "goal")
+    bench.columns = ("bisects", "trials each", "to check it", "plain bisect", "ratio", "goal")
 
     def row(name: str, summary: bisects.Summary, goal: bool) -> None:
         ratio = summary.trials / summary.plain
         met = f"at most 0.5: {'met' if ratio <= 0.5 else 'missed'}" if goal else ""
-        bench.rows.append((name, f"{summary.trials:.1f}", f"{summary.plain:.1f}", f"{ratio:.2f}", met))
+        trials, checks, plain = f"{summary.trials:.1f}", f"{summary.checks:.1f}", f"{summary.plain:.1f}"
+        bench.rows.append((name, trials, checks, plain, f"{ratio:.2f}", met))
         met = "met" if summary.right >= summary.claimed - summary.spread else "missed"
         claimed = f"claimed {summary.claimed:.1%} ± {summary.spread:.1%}"
-        bench.rows.append((f"  right of {summary.answers}", f"{summary.right:.1%}", "", claimed, f"as claimed: {met}"))
+        bench.rows.append(
+            (f"  right of {summary.answers}", f"{summary.right:.1%}", "", "", claimed, f"as claimed: {met}")
+        )
 
     row("one or two hunks", bisects.many("any", 2000, seed=7), goal=True)
     row("one commit", bisects.many("prefixes", 2000, seed=7), goal=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from bisect import bisect_left
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,6 +21,37 @@ from harness.errors import BuildError, ConfigError
 _PATHS = ("libgo", ":(exclude,glob)libgo/**/testdata/**")
 #: Options with which git makes the same patch under all settings of the user.
 _DIFF_OPTIONS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+
+
+def earlier(repository: Path, bad: str, number: int) -> list[str]:
+    """The ids of the commits before one that change libgo and are of the same major version of GCC, newest first.
+
+    Args:
+        repository: a clone of GCC's repository.
+        bad: the commit.
+        number: how many there are at most.
+
+    Raises:
+        ConfigError: it is not a repository, or has no such commit.
+        ToolMissing: git is not installed.
+    """
+    try:
+        options = ("--first-parent", "--topo-order", f"--max-count={number + 1}")
+        commits = worktree.git(repository, "rev-list", *options, "--end-of-options", bad, "--", *_PATHS).split()
+
+        def is_older(commit: bytes) -> bool:
+            return _major(repository, commit.decode()) != major
+
+        major = _major(repository, bad)
+        same = commits[: bisect_left(commits, True, key=is_older)]
+    except BuildError as error:
+        raise ConfigError(f"{repository} has no commit {bad}, or is not a repository of GCC") from error
+    return [commit.decode() for commit in same[1:]]
+
+
+def _major(repository: Path, commit: str) -> bytes:
+    """The major version of GCC at a commit. Raises BuildError."""
+    return worktree.git(repository, "show", f"{commit}:gcc/BASE-VER").partition(b".")[0]
 
 
 class Commits:

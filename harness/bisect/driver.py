@@ -198,6 +198,7 @@ class Driver:
                 request.confidence,
                 request.trials,
                 Question.parse(request.outcome) if request.outcome else None,
+                bool(request.steps_back),
             )
         )
         self._cell = resolved.cells()[0]
@@ -266,7 +267,7 @@ class Driver:
     def finished(self, trial: Trial) -> None:
         """A trial is stored."""
         subset = next(subset for subset, name in self._variants.names.items() if name == trial.variant)
-        self.course.pending[subset] -= 1
+        self.course.end_trial(subset)
         judged = self._judged(subset, trial)
         if judged is None:
             self._lost(subset, trial)
@@ -306,7 +307,7 @@ class Driver:
                 self._hold(subset)
             self._current = subset
             self._numbers[subset] += 1
-            self.course.pending[subset] += 1
+            self.course.begin_trial(subset)
             yield replace(self._cell, variant=self._variants.names[subset], number=self._numbers[subset])
 
     def _hold(self, *subsets: Subset) -> None:
@@ -390,8 +391,11 @@ class Driver:
         if not course.question:
             self._report.step("bisect", f"{effort}; comparing both ends")
             return
-        blame = course.search.blame()
+        blame = course.blame()
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
         suspects = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
-        self._report.step("bisect", f"{effort}; {one_line(str(course.question))}: {suspects}")
-        self._report.shares([(units[unit].name, float(blame[unit]), units[unit].about) for unit in order[:_BARS]])
+        repetitions = course.repetitions
+        calibrated = f"about {repetitions} trials tell a build" if repetitions else "no number of trials tells a build"
+        phase = "effects are graded; " if course.rest else ""
+        self._report.step("bisect", f"{effort}; {calibrated}; {phase}{one_line(str(course.question))}: {suspects}")
+        self._report.shares([(units[unit].name, blame[unit], units[unit].about) for unit in order[:_BARS]])

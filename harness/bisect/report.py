@@ -15,9 +15,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from harness.bisect import course as courses
-from harness.bisect.course import NOTHING, Course, Step
+from harness.bisect import fit
+from harness.bisect.course import NOTHING, Course, Result, Step
 from harness.bisect.hunks import Unit
-from harness.bisect.search import Subset
+from harness.bisect.search import Answer, Subset
 from harness.files import write_page
 from harness.results.page import templates
 from harness.results.text import one_line
@@ -77,7 +78,9 @@ class Story:
                 sentences.append("So few trials could not have shown any difference.")
             return sentences
         answer = result.answer
-        sure = f"with a probability of {answer.probability:.1%}"
+        sure = f"with a probability of {_percent(answer.probability)}"
+        if result.grades:
+            return [*self._graded(result, sure), f"{ends}.", f"It took {self.cost()}."]
         if answer.whole:
             first = f"No single {self.what} or pair of {self.what}s changes it: three or more are needed, {sure}."
         elif len(answer.alternatives) > 1:
@@ -86,9 +89,39 @@ class Story:
         else:
             members = [max(answer.alternatives[0])] if course.case.prefixes else sorted(answer.alternatives[0])
             first = f"{self._list(members)}, {sure}."
-        if not result.decided:
+        if result.misfit > fit.PRIOR:
+            share = f"{result.misfit:.0%}"
+            first += f" But its effect may be graded ({share}): {self._between(answer)}. More trials would show that."
+        elif not result.decided:
             first += f" That is less than the {course.case.confidence:.0%} asked for; more trials would hardly help."
-        return [first, f"{ends}.", f"It took {self.cost()}."]
+        fits = ["Two rates, with it and without, fit what was seen."] if result.misfit <= fit.FITS else []
+        return [first, *fits, f"{ends}.", f"It took {self.cost()}."]
+
+    def _graded(self, result: Result, sure: str) -> list[str]:
+        """The result if effects are graded: a sentence for each step, the rarest outcome first."""
+        steps = sorted(result.grades, key=lambda grade: self._rate(grade.low))
+        sentences = [
+            f"The effect is graded: {len(steps)} steps make it up, {sure}."
+            if len(steps) > 1
+            else "The effect is graded, and only one step was found."
+        ]
+        for grade in steps:
+            units = self._list(sorted(grade.answer.alternatives[0]))
+            if len(grade.answer.alternatives) > 1:
+                units = "one of " + ", ".join(self.name(max(units)) for units in grade.answer.alternatives)
+            low, high = (self.course.count(subset, result.question) for subset in (grade.low, grade.high))
+            ends = f"from {low} ({self.subset(grade.low)}) to {high} ({self.subset(grade.high)})"
+            sentences.append(f"{units} takes it {ends}.")
+        return sentences
+
+    def _rate(self, subset: Subset) -> float:
+        count = self.course.count(subset)
+        return count.shown / max(1, count.trials)
+
+    def _between(self, answer: Answer) -> str:
+        """The counts of the sets that check an answer."""
+        checks = [check.subset for check in self.course.checks(answer)]
+        return ", ".join(f"{self.course.count(subset)} with {self.subset(subset)}" for subset in checks)
 
     def header(self) -> str:
         """The text before the patch, as comments, so that a tool that applies the patch ignores it."""
@@ -98,9 +131,11 @@ class Story:
         """How many trials and builds it took."""
         failed = len(self.course.failed)
         builds = len(self.course.built) - 1 + failed
-        return f"{len(self.course.trials)} trials and {_count(builds, 'build')}" + (
-            f", {failed} of which failed" * bool(failed)
-        )
+        cost = f"{len(self.course.trials)} trials and {counted(builds, 'build')}"
+        cost += f", {failed} of which failed" * bool(failed)
+        if repetitions := self.course.repetitions:
+            cost += f"; {counted(repetitions, 'trial')} of a build told whether it has the culprit"
+        return cost
 
     def name(self, number: int) -> str:
         """A unit's name, of a commit with its subject."""
@@ -148,10 +183,9 @@ class Story:
 
     def blame(self) -> list[UnitRow]:
         """The units, with the probability that each is part of the culprit."""
-        blame = self.course.search.blame() if self.course.question else [0.0] * len(self.units)
         return [
-            UnitRow(unit.name, unit.about, float(probability))
-            for unit, probability in zip(self.units, blame, strict=True)
+            UnitRow(unit.name, unit.about, probability)
+            for unit, probability in zip(self.units, self.course.blame(), strict=True)
         ]
 
 
@@ -202,5 +236,10 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
     write_page(path, [text])
 
 
-def _count(number: int, noun: str) -> str:
+def _percent(probability: float) -> str:
+    """A probability in words that never claim certainty."""
+    return "more than 99.9%" if probability > 0.999 else f"{probability:.1%}"
+
+
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -16,7 +16,9 @@ class BisectRequest:
     """What a user asks for.
 
     Attributes:
-        files: the patches, in their order; or else `repository` and `commits`, a range GOOD..BAD of it.
+        files: the patches, in their order; or else `repository` and `commits`, a range GOOD..BAD of it, or the bad one
+            alone.
+        steps_back: how many commits were gone back to find a good one; 0 if it was given.
         outcome: a verdict or a text of the title that is looked for; "" means what differs most.
         confidence: how probable the answer must be.
         trials: of each end at most, until they are seen to differ.
@@ -29,6 +31,7 @@ class BisectRequest:
     files: tuple[Path, ...] = ()
     repository: Path | None = None
     commits: str = ""
+    steps_back: int = 0
     blocks: bool = False
     outcome: str = ""
     confidence: float = 0.95

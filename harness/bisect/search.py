@@ -43,12 +43,13 @@ LEVELS: Floats = np.array([0.002, *np.sin(np.pi / 2 * (np.arange(9) + 0.5) / 9) 
 _P0_PRIOR: Floats = np.array([0.35, *[0.65 / 10] * 10])
 _P1_PRIOR: Floats = np.array([*[0.7 / 10] * 10, 0.3])
 _PAIRS = [(low, high) for low, high in itertools.combinations(range(len(LEVELS)), 2)]
-_P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
-_P1: Floats = LEVELS[[high for _, high in _PAIRS]]
-_CHANCES: Floats = np.array([_P0_PRIOR[low] * _P1_PRIOR[high] for low, high in _PAIRS])
-_CHANCES /= _CHANCES.sum()
-_CHANCES *= 0.8
-_CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without the culprit, always with it
+#: The pairs of p0 and p1 on the grid, and their prior probabilities.
+P0: Floats = LEVELS[[low for low, _ in _PAIRS]]
+P1: Floats = LEVELS[[high for _, high in _PAIRS]]
+CHANCES: Floats = np.array([_P0_PRIOR[low] * _P1_PRIOR[high] for low, high in _PAIRS])
+CHANCES /= CHANCES.sum()
+CHANCES *= 0.8
+CHANCES[_PAIRS.index((0, len(LEVELS) - 1))] += 0.2  # never without the culprit, always with it
 #: The prior probabilities of a culprit of one, two and three units; of two units that each cause the outcome alone; of
 #: all units together; and of no culprit. The share of hypotheses that a bisect cannot have goes to the others.
 _SIZES = {1: 0.42, 2: 0.42, 3: 0.05}
@@ -228,39 +229,44 @@ class Search:
         self._first, self._second, self._third = np.array(culprits).T
         self._pair_first, self._pair_second = np.array(either, dtype=int).reshape(-1, 2).T
         #: The probabilities of (culprit, p0 and p1), and of p if nothing makes a difference; their sum is 1.
-        self._weights: Floats = prior[:, None] * _CHANCES
+        self._weights: Floats = prior[:, None] * CHANCES
         self._none: Floats = _NONE * (_P0_PRIOR + _P1_PRIOR) / 2
         self._trials = 0
-        self._skipped: set[Subset] = set()
+        self._answer: Answer | None = None
+        self.skipped: set[Subset] = set()
 
     # Trials and builds so far.
 
     def record(self, subset: Subset, shown: bool) -> None:
         """Take into account that a trial of a set showed the outcome, or did not."""
         inside = self._inside(mask(subset, self.units)[None, :])[0]
-        p1, p0, p = (_P1, _P0, LEVELS) if shown else (1 - _P1, 1 - _P0, 1 - LEVELS)
+        p1, p0, p = (P1, P0, LEVELS) if shown else (1 - P1, 1 - P0, 1 - LEVELS)
         self._weights *= np.where(inside[:, None], p1, p0)
         self._none *= p
         total = self._weights.sum() + self._none.sum()
         self._weights /= total
         self._none /= total
         self._trials += 1
+        self._answer = None
 
     def builds(self, subset: Subset) -> None:
         """Take into account that a set was built."""
         self.needs.builds(mask(subset, self.units))
+        self._answer = None
 
     def fails(self, subset: Subset) -> None:
         """Take into account that a set cannot be built, or does not apply."""
         self.needs.fails(subset)
+        self._answer = None
 
     def skip(self, subset: Subset) -> None:
         """Do not choose a set again, though it can be built."""
-        self._skipped.add(subset)
+        self.skipped.add(subset)
 
     def given(self, subset: Subset, inside: bool) -> Search:
         """The search as it would be if it were known whether the culprit is inside a set."""
         other = copy.copy(self)
+        other._answer = None
         fits = self._inside(mask(subset, self.units)[None, :])[0] == inside
         other._weights = self._weights * fits[:, None]
         other._none = self._none * (not inside)
@@ -283,7 +289,7 @@ class Search:
         """The expected p0 and p1, if there is a difference."""
         weights = self._weights.sum(axis=0)
         whole = weights.sum() or 1.0
-        return float(weights @ _P0 / whole), float(weights @ _P1 / whole)
+        return float(weights @ P0 / whole), float(weights @ P1 / whole)
 
     def blame(self) -> Floats:
         """The probability of each unit that it is part of the culprit."""
@@ -295,8 +301,18 @@ class Search:
             blame += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
         return blame
 
+    def alone(self, unit: int) -> float:
+        """The probability that a unit causes the outcome, and that another one does so without it."""
+        pairs = (self._pair_first == unit) | (self._pair_second == unit)
+        return float(self._weights[self._all + 1 :][pairs].sum())
+
     def answer(self) -> Answer:
         """The most probable culprit, with all units that it needs."""
+        if self._answer is None:
+            self._answer = self._find_answer()
+        return self._answer
+
+    def _find_answer(self) -> Answer:
         belief = self._weights.sum(axis=1)
         whole = float(belief[self._all])
         # Of two units that each cause the outcome alone, each is an answer.
@@ -353,7 +369,7 @@ class Search:
             if worth[place] <= 0:
                 break
             subset = subset_of(has[place])
-            if subset not in self.needs.failed and subset not in self._skipped:
+            if subset not in self.needs.failed and subset not in self.skipped:
                 return Choice(subset, float(information[1][place]))
         return None
 
@@ -458,7 +474,7 @@ def _alike(shown: NDArray[np.int64], trials: int, baseline_shown: NDArray[np.int
     def chances(p: Floats, counts: NDArray[np.int64], of: int) -> Floats:
         return p ** counts[:, None] * (1 - p) ** (of - counts[:, None])
 
-    different = (chances(_P1, shown, trials) * _CHANCES) @ chances(_P0, baseline_shown, baseline_trials).T
+    different = (chances(P1, shown, trials) * CHANCES) @ chances(P0, baseline_shown, baseline_trials).T
     same = (chances(LEVELS, shown, trials) * (_P0_PRIOR + _P1_PRIOR) / 2) @ chances(
         LEVELS, baseline_shown, baseline_trials
     ).T
@@ -528,4 +544,4 @@ def _binomials(trials: int) -> _Binomials:
     def chances(p: Floats) -> Floats:
         return ways * p[:, None] ** counts * (1 - p[:, None]) ** (trials - counts)
 
-    return _Binomials(chances(_P0), chances(_P1), chances(LEVELS))
+    return _Binomials(chances(P0), chances(P1), chances(LEVELS))

@@ -87,7 +87,7 @@ def bisect_patch(output: Path | None, work: str | None, **options: Any) -> None:
 
 @bisect_.command("git")
 @click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
-@click.argument("commits", metavar="GOOD..BAD")
+@click.argument("commits", metavar="[GOOD..]BAD")
 @_bisect_options
 @_PATCH
 @CONF
@@ -96,8 +96,9 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
     """Find the commit of GCC's that changes what a program does.
 
     REPO is a clone of GCC's repository, of which only commits are read. libgo is that of GOOD, with what the commits
-    after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Exit status as
-    of `harness bisect patch`.
+    after it change of libgo; compilers are the toolchain's, so GOOD must be of the same major version. Without GOOD,
+    commits 16, 64, 256 ... before BAD are tried until one differs from it; each costs a libgo of its own. Exit status
+    as of `harness bisect patch`.
     """
     _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output, work)
 
@@ -116,11 +117,13 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
     """Make a bisect, show it, and end with its exit status."""
     # NumPy takes as long to import as most commands take.
     from harness.bisect import report as bisect_reports
+    from harness.bisect.backwards import run_backwards
     from harness.bisect.driver import run_bisect
 
     try:
         with Reporter() as report:
-            done = run_bisect(request, report, resume)
+            backwards = request.repository and (request.steps_back or ".." not in request.commits)
+            done = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
         click.echo(f"harness: {error}", err=True)
         sys.exit(130)

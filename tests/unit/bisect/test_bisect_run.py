@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import paths
-from harness.bisect import driver
+from harness.bisect import backwards, driver
 from harness.bisect.driver import check_built
 from harness.build import patches
 from harness.cli.app import main
@@ -43,15 +43,25 @@ class World:
     Attributes:
         harm: texts; with a patch that has them all, the program crashes with probability p1, with others with p0.
         needs: pairs of texts: a patch with the first and without the second does not compile.
+        grades: by a text, the probability that a program crashes with a patch that has it, and no text of a later one.
         killed_at: the number of the trial at which the harness is killed, once.
         trouble: the error of the next build.
         deadly: a text; with a patch that has it no guest lives to the end of a trial, for the reason `death`.
     """
 
     def __init__(
-        self, harm=(), p1=1.0, p0=0.0, needs=(), killed_at=0, trouble="", deadly="none", death="the guest died"
+        self,
+        harm=(),
+        p1=1.0,
+        p0=0.0,
+        needs=(),
+        killed_at=0,
+        trouble="",
+        deadly="none",
+        death="the guest died",
+        grades=None,
     ):
-        self.deadly, self.death = deadly, death
+        self.deadly, self.death, self.grades = deadly, death, grades or {}
         self.harm, self.p1, self.p0, self.needs, self.killed_at, self.trouble = harm, p1, p0, needs, killed_at, trouble
         self.random, self.trials, self.built, self.held = random.Random(1), 0, [], []
         self.texts = {}
@@ -66,16 +76,18 @@ class World:
         self.built.append(variant.name)
 
     def prepare_run(self, resolved, report):
+        source = resolved.configuration.toolchain("linux-i386").source
+        self.base = (Path(source) / "libgo/go/p/p.go").read_text() if source else ""
         for variant in resolved.variants.values():
             self.build(variant)
-            self.texts[variant.name] = patch_text(variant)
+            self.texts[variant.name] = self.base + patch_text(variant)
         libgos = {name: SimpleNamespace(key=name, library=None) for name in resolved.variants}
         plan = describe(resolved, {}, {}, {}, input_texts(resolved), boot_here=False)
         return PreparedRun({}, {"x": SimpleNamespace(libgos=libgos, broken={})}, {}, plan, {})
 
     def add_variant(self, variant, resolved, prepared, report, stopped=None):
         self.build(variant)
-        self.texts[variant.name] = patch_text(variant)
+        self.texts[variant.name] = self.base + patch_text(variant)
         prepared.artifacts["x"].libgos[variant.name] = SimpleNamespace(key=variant.name)
 
     def conduct(self, resolved, prepared, store, number, report, make_batches, resume=False, hooks=None):
@@ -88,7 +100,9 @@ class World:
                     raise KeyboardInterrupt
                 assert spec.variant in prepared.artifacts["x"].libgos, "only what is built is run"
                 text = self.texts[spec.variant]
-                crash = self.random.random() < (self.p1 if all(part in text for part in self.harm) else self.p0)
+                rate = self.p1 if all(part in text for part in self.harm) else self.p0
+                rate = next((graded for part, graded in reversed(self.grades.items()) if part in text), rate)
+                crash = self.random.random() < rate
                 judgement = Judgement(Verdict.PASS, "as expected")
                 if crash:
                     judgement = Judgement(Verdict.CRASH, "status 2", "fatal error: bad\x1b[2J time")
@@ -124,7 +138,9 @@ def test_one_hunk_of_nine(bisect, gcc, tmp_path):
     world = World([BAD])
     result = bisect(world, "patch", ONE, "--program", PROGRAM)
     assert result.exit_code == 0, result.output
-    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", result.output, re.MULTILINE)
+    assert re.search(
+        r"^runtime/proc.c:605, with a probability of (more than )?9\d\.\d%\.$", result.output, re.MULTILINE
+    )
     assert "\x1b" not in result.output and r"bad\x1b[2J time" in result.output
     text = (tmp_path / "work/runs/1/culprit.patch").read_bytes()
     (_hunk,) = re.findall(rb"^@@", text, re.MULTILINE)
@@ -199,7 +215,9 @@ def test_a_hunk_that_kills_guests(bisect, tmp_path, outcome):
     world = World(deadly=BAD, death="panic in thread_terminate (../kern/thread.c:614): thread 0xc12 has no stack")
     result = bisect(world, "patch", ONE, "--program", PROGRAM, "--outcome", outcome)
     assert result.exit_code == 0, result.output
-    assert re.search(r"^runtime/proc.c:605, with a probability of 9\d\.\d%\.$", result.output, re.MULTILINE)
+    assert re.search(
+        r"^runtime/proc.c:605, with a probability of (more than )?9\d\.\d%\.$", result.output, re.MULTILINE
+    )
     assert len((tmp_path / "work/runs/1/culprit.patch").read_bytes().split(b"\n@@")) == 2
 
 
@@ -324,11 +342,54 @@ def test_the_first_bad_commit(bisect, repository, tmp_path, monkeypatch):
         World(["// Change 5."]), "git", repository, "good..master", "--program", PROGRAM, "--outcome", "crash"
     )
     assert result.exit_code == 0, result.output
-    assert re.search(r"^[0-9a-f]{12} \(libgo: change 5\), with a probability of 9", result.output, re.MULTILINE)
+    assert re.search(
+        r"^[0-9a-f]{12} \(libgo: change 5\), with a probability of (more than )?9", result.output, re.MULTILINE
+    )
     text = (tmp_path / "work/runs/1/culprit.patch").read_text()
     assert "+// Change 5." in text and "+// Change 4." not in text
     (unpacked,) = (tmp_path / "cache/harness/gcc-source").glob("*/libgo/go/p/p.go")
     assert unpacked.read_text() == "package p\n", "libgo is that of the first commit"
+
+
+def test_a_graded_effect_is_told_step_by_step(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world = World(["nothing"], grades={"// Change 2.": 0.3, "// Change 6.": 0.95})
+    result = bisect(world, "git", repository, "good..master", "--program", PROGRAM, "--outcome", "crash")
+    assert result.exit_code == 0, result.output
+    first, *steps = result.output.partition("The effect is graded")[2].splitlines()[:3]
+    assert first.startswith(": 2 steps make it up, with a probability of ")
+    second, sixth = r"[0-9a-f]{12} \(libgo: change 2\)", r"[0-9a-f]{12} \(libgo: change 6\)"
+    assert re.match(rf"{second} takes it from 0 of \d+ \(none \(pristine\)\) to \d+ of \d+ \(up to \w+\)\.", steps[0])
+    assert re.match(rf"{sixth} takes it from \d+ of \d+ \(up to \w+\) to \d+ of \d+ \(all 8\)\.", steps[1])
+    assert "effects are graded; " in result.output and re.search(r"about \d+ trials tell a build", result.output)
+
+
+def test_a_good_commit_is_looked_for(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(backwards, "_FIRST", 1)
+    world = World(["// Change 1."], p1=0.9)
+    result = bisect(world, "git", repository, "master", "--program", PROGRAM)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^[0-9a-f]{12} \(libgo: change 1\), with a probab", result.output, re.MULTILINE)
+    looked = re.findall(r"looking for a good commit: \w{12}, (\d+) commits? before (\w+)", result.output)
+    assert [number for number, _ in looked] == ["1", "4", "3"], "what was found bad is the end of the next range"
+    assert len({bad for _, bad in looked}) == 3
+    store = Store(tmp_path / "work/results.sqlite")
+    few = [len(list(store.trials(number))) for number in (1, 2)]
+    assert max(few) <= 20, "as many trials as tell that it is bad as well"
+    world = World(p1=0.9)
+    none = bisect(world, "git", repository, "master", "--program", PROGRAM)
+    assert none.exit_code == 1 and "No difference found" in none.output, "not even the first commit is good"
+
+
+def test_a_search_for_a_good_commit_goes_on_where_it_was_interrupted(bisect, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(backwards, "_FIRST", 1)
+    stopped = bisect(World(["// Change 1."], killed_at=5), "git", repository, "master", "--program", PROGRAM)
+    assert stopped.exit_code == 130 and "`harness bisect resume 1` goes on" in stopped.output
+    result = bisect(World(["// Change 1."]), "resume")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^[0-9a-f]{12} \(libgo: change 1\), with a probab", result.output, re.MULTILINE)
 
 
 def test_commits_that_do_not_build_are_left_out(bisect, repository, tmp_path, monkeypatch):
@@ -351,7 +412,9 @@ def test_bad_repositories(bisect, repository, tools, tmp_path, monkeypatch):
 
     assert "is not a folder" in error(tmp_path / "none")
     assert "is not a git repository" in error(Path("/"))
-    assert "is not a range of commits" in error(commits="good")
+    assert "is not a range of commits" in error(commits="good..")
+    assert "has no commit nothing" in error(commits="nothing")
+    assert "no commit before good changes libgo" in error(commits="good")
     assert "has no commit better" in error(commits="better..master")
     assert "master is not an ancestor of good" in error(commits="master..good")
     assert "no commit of good..good changes libgo" in error(commits="good..good")

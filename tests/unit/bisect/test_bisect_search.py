@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.bisect.course import NOTHING, Case, Course, JudgedTrial, Question, steps
+from harness.bisect.fit import FITS, PRIOR
 from harness.bisect.search import Costs, Search, alike, least_shown, mask, subset_of, would_show
 from tests import bisects
 
@@ -23,6 +24,42 @@ def test_as_right_as_claimed_with_half_the_trials_of_a_plain_bisect(kind, number
     assert summary.trials <= {"needs": 0.65, "prefixes": 0.7}.get(kind, 0.55) * summary.plain, summary
 
 
+A, B = frozenset({2}), frozenset({6})
+
+
+@pytest.mark.parametrize(
+    "grades",
+    [
+        ((A, 0.3), (B, 0.6), (A | B, 0.9)),  # each adds its share
+        ((A, 0.3), (B, 0.3), (A | B, 0.9)),
+        ((A, 0.3), (A | B, 0.9)),  # the one matters only with the other
+    ],
+)
+def test_graded_effects_are_found_to_be_graded(grades):
+    case = bisects.Case(9, A | B, 0.0, 0.9, grades=grades)
+    results = [bisects.bisect(case, seed=seed).course.result for seed in range(20)]
+    right = [result for result in results if result.grades and result.answer.alternatives == (A | B,)]
+    certain = [result for result in results if not result.grades and result.decided and result.misfit <= FITS]
+    assert len(right) >= 12, "most are"
+    assert len(certain) <= 4, "and few of the others say that two rates fit"
+
+
+def test_graded_effects_of_commits_are_found_one_by_one():
+    steps = ((frozenset(range(8)), 0.3), (frozenset(range(25)), 0.9))
+    case = bisects.Case(40, frozenset({7}), 0.0, 0.9, prefixes=True, grades=steps)
+    results = [bisects.bisect(case, seed=seed).course.result for seed in range(30)]
+    found = [{max(grade.answer.alternatives[0]) for grade in result.grades} for result in results]
+    assert found.count({7, 24}) >= 18 and sum(bool(units - {7, 24}) for units in found) <= 3
+
+
+@pytest.mark.parametrize(("p0", "p1", "size"), [(0.0, 1.0, 1), (0.0, 0.7, 1), (0.1, 0.7, 1), (0.0, 0.9, 2)])
+def test_plain_effects_are_rarely_taken_for_graded(p0, p1, size):
+    case = bisects.Case(9, frozenset(range(3, 3 + size)), p0, p1)
+    results = [bisects.bisect(case, seed=seed).course.result for seed in range(25)]
+    assert sum(bool(result.grades) for result in results) <= 2
+    assert sum(result.misfit > PRIOR for result in results) <= 4, "few stay undecided for that"
+
+
 def test_without_a_difference_there_is_no_answer():
     rng = random.Random(1)
     answers = 0
@@ -37,7 +74,7 @@ def test_without_flakes_it_takes_about_as_many_trials_as_halvings():
     for units in (8, 16, 32, 64):
         case = bisects.Case(units, frozenset({units // 3}), 0, 1)
         results = [bisects.bisect(case, seed=seed) for seed in range(5)]
-        assert max(result.trials for result in results) <= 2 * math.log2(units) + 10
+        assert max(result.trials - result.checks for result in results) <= 2 * math.log2(units) + 10
         assert all(result.answer.alternatives == (frozenset({units // 3}),) for result in results)
 
 
