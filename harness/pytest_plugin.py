@@ -1,11 +1,11 @@
-"""pytest as a front end of runs: Go programs are collected as items, one a cell, and run behind pytest's back.
+"""pytest as a front end of runs: Go and C programs are collected as items, one a cell, and run behind pytest's back.
 
 `pytest suites/threads --guest linux-i386 --variant no-thread-destruction --trials 5` makes the trials of all selected
 items side by side in the guests, in the order of the items, while pytest waits for one item after the other. An item
 passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail. A guest's trouble is an error of
 the item's set-up, never a failure. Trials are stored like those of `harness run`.
 
-Go files are collected only where they are asked for: in a session that names a .go file, or a folder that holds some,
+They are collected only where they are asked for: in a session that names a .go or .c file, or a folder that holds some,
 or that is given --guest or --variant. Of a folder those are taken whose first directive is that of a `run` test.
 
 With pytest-xdist each worker has one guest and runs the items that it is given. The rest of the harness is imported
@@ -18,6 +18,7 @@ import argparse
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from harness.run.job import Batch
     from harness.trial.record import Trial
 
+#: As harness.programs.select has them, which is not imported yet.
+_SUFFIXES = (".go", ".c")
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
 _ENDING = 5.0
 
@@ -77,7 +80,16 @@ def _named(config: pytest.Config) -> Iterator[Path]:
 
 
 def _holds_programs(path: Path) -> bool:
-    return path.suffix == ".go" or (path.is_dir() and any(path.glob("*.go")))
+    if path.is_dir():
+        return any(path.glob("*.go")) or any(map(_is_marked, path.glob("*.c")))
+    return path.suffix in _SUFFIXES
+
+
+def _is_marked(file: Path) -> bool:
+    """Whether a C file begins as a `run` test does: other projects' folders have C files too."""
+    with suppress(OSError):
+        return file.open("rb").readline().split() == [b"//", b"run"]
+    return False  # whoever collects it says why it cannot be read
 
 
 class _Plugin:
@@ -98,8 +110,8 @@ class _Plugin:
             raise pytest.UsageError(str(error)) from error
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        """Collect a Go file that is named, or is a test by its first directive."""
-        if file_path.suffix != ".go" or self._run is None:
+        """Collect a Go or C file that is named, or is a test by its first directive."""
+        if file_path.suffix not in _SUFFIXES or self._run is None:
             return None
         named = parent.session.isinitpath(file_path)
         if not named and not _is_test(file_path):
@@ -129,7 +141,7 @@ def _is_test(path: Path) -> bool:
 
 
 class GoFile(pytest.File):
-    """A Go program; its items are its cells."""
+    """A Go or C program; its items are its cells."""
 
     def __init__(self, *, run: _Run, **more: Any) -> None:
         super().__init__(**more)

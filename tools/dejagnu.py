@@ -100,7 +100,7 @@ class DejaGnu:
         options = f"-F /dev/null -i {files.ssh_key} -o UserKnownHostsFile={hosts} -o LogLevel=ERROR"
         options += f" -o ControlMaster=auto -o ControlPersist=yes -o ControlPath={folder}/link"
         self._link = ["ssh", *options.split(), "-p", str(port), "-O", "exit", "127.0.0.1"]
-        library = Path(setting.build([]).library_target(setting.guest, setting.variant)).parent
+        library = Path(next(iter(setting.build([]).libraries(setting.guest, setting.variant, with_libgo=True)))).parent
         board = _BOARD.format(
             user=setting.guest.ssh.user, port=port, options=options, scp=folder / "scp", library=library
         )

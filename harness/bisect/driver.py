@@ -95,6 +95,8 @@ def _run_bisect(
     resolved = resolve(ends)
     if len(resolved.programs) != 1:
         raise ConfigError(f"{request.program} matches {len(resolved.programs)} programs; a bisect needs exactly one")
+    if resolved.programs[0].is_c:
+        raise ConfigError(f"{request.program} is a C program, and has no libgo of which to blame a part")
     resolved.cells()
     prepared.variants.configuration = resolved.configuration
     store = Store(request.work / "results.sqlite")

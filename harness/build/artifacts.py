@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import conf
@@ -28,9 +28,11 @@ AGENT_SOURCE = Path(__file__).parents[1] / "guest" / "agent.c"
 
 @dataclass(frozen=True)
 class Artifacts:
-    """All that was built for one toolchain: its agent, and libgos and programs by variant.
+    """All that was built for one toolchain: its agent, and libgos, programs and preloaded libraries by variant.
 
     Attributes:
+        libgos: of the variants with which Go programs are run; C programs have none.
+        preloads: of the variants that have some.
         broken: what the compiler said of programs that do not compile.
         compile_output: builds what a program printed with a variant; raises ProgramError.
     """
@@ -40,6 +42,7 @@ class Artifacts:
     programs: dict[tuple[str, str], Path]
     broken: dict[tuple[str, str], str]
     compile_output: Callable[[str, Program, bytes], Path]
+    preloads: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def agent_target(self, guest: conf.Guest) -> str:
         """Where the agent lies in a guest; its folder is the cache's, named by the hash of what made it."""
@@ -47,13 +50,39 @@ class Artifacts:
 
     def contents(self, guest: conf.Guest, variants: Iterable[str]) -> dict[str, Path]:
         """The files that a guest needs for trials with these variants, by where they lie in it."""
-        libraries = {self.library_target(guest, name): self.libgos[name].library for name in variants}
-        return {self.agent_target(guest): self.agent, **libraries}
+        files = {self.agent_target(guest): self.agent}
+        for name in variants:
+            files |= self.libraries(guest, name, with_libgo=True)
+        return files
 
-    def library_target(self, guest: conf.Guest, variant: str) -> str:
-        """Where a variant's libgo lies in a guest."""
-        lib = self.libgos[variant]
-        return f"{guest.folder}/lib/{lib.key}/{lib.library.name}"
+    def libraries(self, guest: conf.Guest, variant: str, with_libgo: bool) -> dict[str, Path]:
+        """The libraries of a variant by where they lie in a guest: its libgo, if there is one, and what it preloads.
+
+        Args:
+            with_libgo: whether the libgo is wanted, which C programs do not need.
+        """
+        files = {}
+        if with_libgo and variant in self.libgos:
+            files[self._libgo_target(guest, variant)] = self.libgos[variant].library
+        return files | {_preload_target(guest, library): library for library in self.preloads.get(variant, ())}
+
+    def environment(self, guest: conf.Guest, variant: str, program: Program) -> dict[str, str]:
+        """What a program's environment says of the libraries of a variant. Paths are those of `libraries`."""
+        environment = {}
+        if not program.is_c:
+            environment["LD_LIBRARY_PATH"] = str(Path(self._libgo_target(guest, variant)).parent)
+        if preloads := self.preloads.get(variant):
+            environment["LD_PRELOAD"] = ":".join(_preload_target(guest, library) for library in preloads)
+        return environment
+
+    def _libgo_target(self, guest: conf.Guest, variant: str) -> str:
+        libgo = self.libgos[variant]
+        return f"{guest.folder}/lib/{libgo.key}/{libgo.library.name}"
+
+
+def _preload_target(guest: conf.Guest, library: Path) -> str:
+    """Where a preloaded library lies in a guest; its folder is the cache's, named by the hash of what made it."""
+    return f"{guest.folder}/lib/{library.parent.name}/{library.name}"
 
 
 def build_artifacts(
@@ -77,7 +106,13 @@ def build_artifacts(
         PatchError, BuildError, ToolMissing: a libgo cannot be built.
         ProgramError: a required program does not compile.
     """
-    libgos = build_variants([variants[name] for name in programs], tools, cache, report, stopped)
+    with_go = [name for name, chosen in programs.items() if not all(program.is_c for program in chosen)]
+    libgos = build_variants([variants[name] for name in with_go], tools, cache, report, stopped)
+    preloads = {
+        name: tuple(program.build_preload(preload, tools, cache) for preload in variants[name].preloads)
+        for name in programs
+        if variants[name].preloads
+    }
     executables: dict[tuple[str, str], Path] = {}
     broken: dict[tuple[str, str], str] = {}
     target = Target.of(tools.triple)
@@ -89,6 +124,8 @@ def build_artifacts(
     ]
 
     def compile_program(variant: str, source: Program) -> Path:
+        if source.is_c:
+            return program.build_c(source, tools, cache)
         if source.build.package:
             return gotest.build(source, tools, libgos[variant], variants[variant].recipe, cache)
         return program.build(source, tools, libgos[variant], cache)
@@ -113,4 +150,5 @@ def build_artifacts(
     def compile_output(variant: str, source: Program, output: bytes) -> Path:
         return program.build_output(source, output, tools, libgos[variant], cache)
 
-    return Artifacts(program.build_agent(AGENT_SOURCE, tools, cache), libgos, executables, broken, compile_output)
+    agent = program.build_agent(AGENT_SOURCE, tools, cache)
+    return Artifacts(agent, libgos, executables, broken, compile_output, preloads)

@@ -1,7 +1,7 @@
-"""Test programs, compiled for a toolchain against a libgo's export data, and the agent that starts them in a guest.
+"""Test programs, compiled for a toolchain against a libgo's export data, what is preloaded, and the guest's agent.
 
-A program is built once for all libgos with the same interface, so that variants run the same bytes. Knows nothing of
-expectations or guests.
+A program is built once for all libgos with the same interface, so that variants run the same bytes; a C program is
+built once. Knows nothing of expectations or guests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.build import command
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
+from harness.build.variants import Preload
 from harness.cache import Cache, digest, file_digest
 from harness.errors import BuildError, ProgramError
 from harness.programs import gotags
@@ -104,15 +105,68 @@ def compile_with(
     gccgo = [toolchain.gccgo, *toolchain.compile_flags, *options, *libgo.compile_flags]
     # The name in the debugging information must not depend on where the harness lies.
     gccgo += [f"-fdebug-prefix-map={files[0].parent}=.", *map(str, files), *objects]
+    _run_compiler(gccgo, files[0], folder)
+
+
+def _run_compiler(arguments: Sequence[str], source: Path, folder: Path) -> None:
+    """Run a compiler in a folder. Raises as `compile_with`; the text names the source."""
     try:
-        process = command.capture(gccgo, folder=folder, timeout=LIMIT)
+        process = command.capture(arguments, folder=folder, timeout=LIMIT)
     except subprocess.TimeoutExpired as error:
-        raise ProgramError(f"{files[0]} does not compile:\nnot within {LIMIT:.0f} s") from error
+        raise ProgramError(f"{source} does not compile:\nnot within {LIMIT:.0f} s") from error
     errors = process.stderr.decode(errors="replace")
     if trouble := command.TROUBLE.search(errors):
-        raise BuildError(f"{files[0]} could not be compiled: {trouble[0]}")
+        raise BuildError(f"{source} could not be compiled: {trouble[0]}")
     if process.returncode:
-        raise ProgramError(f"{files[0]} does not compile:\n{errors.strip()}")
+        raise ProgramError(f"{source} does not compile:\n{errors.strip()}")
+
+
+def build_c(program: Program, toolchain: Toolchain, cache: Cache) -> Path:
+    """Compile and link a C program, or take it from the cache.
+
+    Returns:
+        The path of the executable.
+
+    Raises:
+        ProgramError: it does not compile; the text has the compiler's output.
+        BuildError: the compiler was killed, or the disk is full.
+    """
+    flags = [*program.build.flags, "-pthread"]
+    inputs = {"source": file_digest(program.source), "name": program.source.name, "flags": flags}
+
+    def make(staging: Path) -> None:
+        _run_gcc(toolchain, [*flags, "-o", "program"], program.source, staging)
+
+    return cache.make("programs", digest({**inputs, "toolchain": toolchain.c_identity}), make) / "program"
+
+
+def build_preload(preload: Preload, toolchain: Toolchain, cache: Cache) -> Path:
+    """Compile a C file as a library to be preloaded, or take it from the cache.
+
+    Returns:
+        The path of the shared library.
+
+    Raises:
+        ProgramError, BuildError: as of `build_c`.
+    """
+    name = f"lib{preload.file.stem}.so"
+    # Before glibc 2.34 dlsym was in a library of its own.
+    options = ["-shared", "-fPIC", "-O2", "-g", "-pthread", "-o", name]
+    key = digest({"text": preload.key, "name": preload.file.name, "toolchain": toolchain.c_identity})
+
+    def make(staging: Path) -> None:
+        (staging / preload.file.name).write_bytes(preload.text)
+        _run_gcc(toolchain, options, staging / preload.file.name, staging, named=preload.file)
+
+    return cache.make("preload", key, make) / name
+
+
+def _run_gcc(
+    toolchain: Toolchain, options: Sequence[str], source: Path, folder: Path, named: Path | None = None
+) -> None:
+    """Run the C compiler in a folder. `named` is the file that an error's text names. Raises as `compile_with`."""
+    gcc = [toolchain.gcc, *toolchain.compile_flags, f"-fdebug-prefix-map={source.parent}=.", *options, str(source)]
+    _run_compiler([*gcc, "-ldl"], named or source, folder)
 
 
 def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
@@ -121,7 +175,7 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
     Raises:
         BuildError: it does not compile; the text has the compiler's first error.
     """
-    key = digest({"source": file_digest(source), "toolchain": toolchain.identity})
+    key = digest({"source": file_digest(source), "toolchain": toolchain.c_identity})
 
     def compile_with(staging: Path) -> None:
         gcc: list[str | Path] = [toolchain.gcc, *toolchain.compile_flags]

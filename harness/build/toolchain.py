@@ -32,9 +32,9 @@ class Toolchain:
 
     Attributes:
         name: its name in the configuration.
-        gccgo, gcc: absolute paths of the compilers.
-        version: the output of gccgo -dumpfullversion, such as 12.2.0.
-        banner: the first line of gccgo --version, which has the distribution's revision too.
+        gccgo, gcc: absolute paths of the compilers; gccgo is "" where it is missing and not needed.
+        version: the output of -dumpfullversion, such as 12.2.0.
+        banner: the first line of --version, which has the distribution's revision too.
     """
 
     name: str
@@ -68,8 +68,20 @@ class Toolchain:
         return host.which(self.prefix + name, f"binutils-{_debian(self.triple)}", packages.search_path())
 
     @functools.cached_property
+    def c_identity(self) -> dict[str, object]:
+        """What the output of the C compiler depends on: its own bytes and the flags."""
+        return {
+            "triple": self.triple,
+            "compilers": [_program_digest(self.gcc, "cc1")],
+            "sysroot": str(self.sysroot),
+            "flags": self.flags,
+        }
+
+    @functools.cached_property
     def identity(self) -> dict[str, object]:
         """What the output of a compilation depends on: the compilers' own bytes and the flags."""
+        if not self.gccgo:
+            return self.c_identity
         return {
             "triple": self.triple,
             "gccgo": self.banner,
@@ -79,12 +91,13 @@ class Toolchain:
         }
 
 
-def find(name: str, configuration: conf.Configuration) -> Toolchain:
+def find(name: str, configuration: conf.Configuration, go: bool = True) -> Toolchain:
     """Find the tools of a toolchain: installed, or unpacked in the cache by harness/packages.py.
 
     Args:
         name: its name in the configuration.
         configuration: where it is described.
+        go: whether the Go compiler is needed. Without it, it may be missing.
 
     Raises:
         ConfigError: there is no such toolchain.
@@ -98,24 +111,30 @@ def find(name: str, configuration: conf.Configuration) -> Toolchain:
         prefix = str(configuration.beside(prefix, *key, "prefix"))
     majors = [config.gcc] if config.gcc else list(GCC_VERSIONS)
     path = packages.search_path()
-    names = [*(f"{prefix}gccgo-{major}" for major in majors), f"{prefix}gccgo"]
-    gccgo = next((program for name in names if (program := host.find(name, path))), None)
-    if gccgo is None:
-        raise ToolMissing(f"toolchain {name}: {prefix}gccgo is not installed; {how_to_get(name, config)}")
-    version = _query(gccgo, "-dumpfullversion")
+
+    def newest(tool: str) -> str | None:
+        names = [*(f"{prefix}{tool}-{major}" for major in majors), f"{prefix}{tool}"]
+        return next((program for name in names if (program := host.find(name, path))), None)
+
+    gccgo = newest("gccgo")
+    compiler = gccgo or (None if go else newest("gcc"))
+    if compiler is None:
+        tool = "gccgo" if go else "gcc"
+        raise ToolMissing(f"toolchain {name}: {prefix}{tool} is not installed; {how_to_get(name, config)}")
+    version = _query(compiler, "-dumpfullversion")
     major = version.split(".")[0]
     if config.gcc and int(major) != config.gcc:
-        raise ToolMissing(f"toolchain {name}: {gccgo} is GCC {version}, but `gcc:` asks for {config.gcc}")
+        raise ToolMissing(f"toolchain {name}: {compiler} is GCC {version}, but `gcc:` asks for {config.gcc}")
     gcc = host.find(f"{prefix}gcc-{major}", path)
     gcc = gcc or host.which(f"{prefix}gcc", _package(f"gcc-{major}", config.triple), path)
     return Toolchain(
         name=name,
         triple=config.triple,
         prefix=prefix,
-        gccgo=gccgo,
+        gccgo=gccgo or "",
         gcc=gcc,
         version=version,
-        banner=_query(gccgo, "--version").splitlines()[0],
+        banner=_query(compiler, "--version").splitlines()[0],
         sysroot=configuration.beside(config.sysroot, *key, "sysroot") if config.sysroot else None,
         flags=tuple(config.flags),
         configure=tuple(config.configure),

@@ -15,7 +15,7 @@ from harness import clock, conf, paths
 from harness.build import command, libgo, patches, source, toolchain, worktree
 from harness.build.libgo import Libgo
 from harness.build.toolchain import Toolchain
-from harness.cache import Cache
+from harness.cache import Cache, digest
 from harness.errors import ConfigError
 from harness.progress import READY, Reporter
 
@@ -48,17 +48,32 @@ def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.C
 
 
 @dataclass(frozen=True)
+class Preload:
+    """A C file that is to be preloaded, as it was read."""
+
+    file: Path
+    text: bytes
+
+    @property
+    def key(self) -> str:
+        """A hash of its text."""
+        return digest(self.text.decode("latin-1"))
+
+
+@dataclass(frozen=True)
 class LibgoVariant:
     """A variant as it was read: what is built, stored and shown of it follows from this alone.
 
     Attributes:
         config: what the configuration says of it.
         recipe: its patches, their text included, and its flags.
+        preloads: what its programs are run with besides, in its order.
     """
 
     name: str
     config: conf.Variant
     recipe: libgo.Recipe
+    preloads: tuple[Preload, ...] = ()
 
 
 def variant_configs(
@@ -94,8 +109,17 @@ def read_variants(
         if config.trace:
             series += read_patch(TRACE_PATCH)
         recipe = libgo.Recipe(tuple(series), tuple(config.configure), tuple(config.flags), config.prebuilt)
-        variants[name] = LibgoVariant(name, config, recipe)
+        preloads = tuple(map(_read_preload, configuration.preloads(name)))
+        variants[name] = LibgoVariant(name, config, recipe, preloads)
     return variants
+
+
+def _read_preload(file: Path) -> Preload:
+    """A C file to be preloaded. Raises ConfigError."""
+    try:
+        return Preload(file, file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def build_variants(

@@ -32,6 +32,7 @@ from harness.cli.options import (
     ResumedRun,
     ResumingCommand,
     ShardNumber,
+    WholeNumber,
 )
 from harness.cli.output import open_store, show_run, write_report
 from harness.errors import HarnessError
@@ -66,6 +67,11 @@ from harness.trial.record import Verdict
     metavar="SUITE/PROGRAM",
     shell_complete=complete.selection,
     help="Count this program's threads with each libgo, in one more trial that is in no cell; repeatable.",
+)
+@click.option(
+    "--seed",
+    type=WholeNumber(0, 2**31 - 1),
+    help="The seed of all trials with seeded variants. [default: each trial's number]",
 )
 @WORKERS
 @CORES
@@ -102,6 +108,7 @@ def run(
     trials: int | None,
     until_sure: bool,
     traced: tuple[str, ...],
+    seed: int | None,
     jobs: int | None,
     cores: bool,
     isolation: Isolation,
@@ -150,6 +157,7 @@ def run(
             known,
             traced,
             baseline=baseline,
+            seed=seed,
         )
     else:
         given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]

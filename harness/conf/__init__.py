@@ -7,9 +7,10 @@ files themselves. `system` holds the ways of operating systems.
 """
 
 from harness.conf.load import Configuration, load, recorded
-from harness.conf.model import Build, DataDisk, Disk, Expected, Guest, Module, Toolchain, Variant
+from harness.conf.model import SEED, Build, DataDisk, Disk, Expected, Guest, Module, Toolchain, Variant
 
 __all__ = [
+    "SEED",
     "Build",
     "Configuration",
     "DataDisk",

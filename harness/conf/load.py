@@ -94,18 +94,30 @@ class Configuration:
         return _pick("guest", name, self.guests)
 
     def variant(self, name: str) -> Variant:
-        """A variant by name, also with TRACED at its end.
+        """A variant by name, or several put together as `A+B`, also with TRACED at the end.
 
         Raises:
-            ConfigError: there is none (the text has the nearest name), or it cannot be traced.
+            ConfigError: there is none (the text has the nearest name), they cannot be put together, or it cannot be
+                traced.
         """
         plain = name.removesuffix(TRACED)
-        variant = _pick("variant", plain, self.variants)
+        first, *others = (_pick("variant", part, self.variants) for part in self._parts(plain))
+        variant = first
+        for other in others:
+            if variant.prebuilt and (other.patches or other.tree or other.flags or other.configure):
+                raise ConfigError(f"variant {plain}: a prebuilt libgo cannot be changed")
+            if other.prebuilt or (variant.tree and other.tree):
+                raise ConfigError(f"variant {plain}: these cannot be put together, for each is a libgo of its own")
+            variant = _together(variant, other)
         if plain == name:
             return variant
         if variant.prebuilt:
             raise ConfigError(f"variant {plain} is prebuilt and cannot be traced; trace {BASELINE} instead")
         return variant.model_copy(update={"trace": True})
+
+    def _parts(self, name: str) -> list[str]:
+        """The variants that a name puts together."""
+        return [name] if name in self.variants else name.removesuffix(TRACED).split("+")
 
     def add(self, name: str, variant: Variant) -> None:
         """Add a variant that stands in no file; the files that it names are absolute."""
@@ -113,16 +125,23 @@ class Configuration:
 
     def patches(self, name: str) -> list[Path]:
         """The files of a variant's own patches, in their order. Raises ConfigError if there is no such variant."""
-        plain = name.removesuffix(TRACED)
+        return self._files(name, "patches")
+
+    def preloads(self, name: str) -> list[Path]:
+        """The C files that a variant preloads, in their order. Raises ConfigError if there is no such variant."""
+        return self._files(name, "preload")
+
+    def _files(self, name: str, key: str) -> list[Path]:
         return [
-            self.beside(file, "variants", plain, "patches", place)
-            for place, file in enumerate(self.variant(name).patches)
+            self.beside(file, "variants", part, key, place)
+            for part in self._parts(name)
+            for place, file in enumerate(getattr(self.variant(part), key))
         ]
 
     def tree(self, name: str) -> Path | None:
         """A variant's work tree, if it has one. Raises ConfigError if there is no such variant."""
-        tree = self.variant(name).tree
-        return self.beside(tree, "variants", name.removesuffix(TRACED), "tree") if tree else None
+        trees = {part: self.variant(part).tree for part in self._parts(name)}
+        return next((self.beside(tree, "variants", part, "tree") for part, tree in trees.items() if tree), None)
 
     def toolchain(self, name: str) -> Toolchain:
         """A toolchain by name. Raises ConfigError, with the nearest name, if there is none."""
@@ -179,12 +198,33 @@ class Configuration:
         return str(mark)
 
     def _check_pattern(self, pattern: str, known: Mapping[str, object], what: str, location: Location) -> None:
-        if not any(fnmatch.fnmatchcase(name, pattern.removesuffix(TRACED)) for name in known):
+        if not any(
+            fnmatch.fnmatchcase(name, part) for part in pattern.removesuffix(TRACED).split("+") for name in known
+        ):
             self._check(pattern, known, what, location)
 
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
             raise self.error(location, f"no {what} named {word}; {nearest(word, known)}")
+
+
+def _together(first: Variant, second: Variant) -> Variant:
+    """A variant that is both: what the second one says of the environment counts."""
+    only = [triple for triple in first.only if triple in second.only] if first.only and second.only else None
+    return first.model_copy(
+        update={
+            "about": "; ".join(filter(None, (first.about, second.about))),
+            "patches": [*first.patches, *second.patches],
+            "tree": first.tree or second.tree,
+            "flags": [*first.flags, *second.flags],
+            "configure": [*first.configure, *second.configure],
+            "env": {**first.env, **second.env},
+            "only": [*first.only, *second.only] if only is None else only,
+            "lacks": [*first.lacks, *second.lacks],
+            "preload": [*first.preload, *second.preload],
+            "seeded": first.seeded or second.seeded,
+        }
+    )
 
 
 def recorded() -> Path:

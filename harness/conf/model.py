@@ -74,6 +74,8 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+#: The environment variable with the seed of a trial.
+SEED = "HARNESS_SEED"
 #: A time in seconds, written as 30, 30s, 2m or 500ms.
 Seconds = Annotated[float, BeforeValidator(seconds)]
 #: A Python regular expression.
@@ -245,7 +247,8 @@ class Variant(Model):
 
     `tree` is a work tree made by `harness variant new`: what was edited there is one more patch. `prebuilt` is the
     libgo that came with the toolchain. `trace` adds the life-cycle trace. `only` names the triples that it is for,
-    `lacks` what its programs cannot rely on though the guest provides it.
+    `lacks` what its programs cannot rely on though the guest provides it. `preload` are C files that are compiled as
+    shared libraries and preloaded, in their order. The programs of a `seeded` one find their trial's seed in SEED.
     """
 
     about: str = ""
@@ -258,6 +261,8 @@ class Variant(Model):
     env: Environment = {}
     only: list[str] = []
     lacks: list[str] = []
+    preload: Annotated[list[FileName], BeforeValidator(_listed)] = []
+    seeded: bool = False
 
     @model_validator(mode="after")
     def _prebuilt_is_as_it_is(self) -> Variant:

@@ -22,7 +22,7 @@ _KINDS = (
     "run", "runoutput", "rundir", "errorcheck", "errorcheckdir", "errorcheckoutput", "errorcheckandrundir", "compile",
     "compiledir", "build", "builddir", "buildrun", "buildrundir", "skip", "cmpout",
 )  # fmt: skip
-_DIRECTIVES = ("args", "env", "timeout", "expect", "needs")
+_DIRECTIVES = ("args", "env", "timeout", "expect", "needs", "twin")
 _TERM = re.compile(
     r"""\s*(?:exit\s+(?P<exit>\d+)|signal\s+(?P<signal>[A-Z0-9]+)
     |(?P<stream>stdout|stderr|output)\s*~\s*(?P<pattern>"(?:[^"\\]|\\.)*"))\s*(?:,|$)""",
@@ -95,6 +95,10 @@ def _directive(program: Program, text: str) -> Program:
             return replace(program, env={**program.env, **variables})
         case "timeout":
             return replace(program, timeout=seconds(value))
+        case "twin":
+            if not re.fullmatch(r"[^/\s]+/[^/\s]+", value):
+                raise ValueError(f"twin: {value!r} is not SUITE/PROGRAM")
+            return replace(program, twin=value)
         case "needs":
             return replace(program, needs=(*program.needs, *value.replace(",", " ").split()))
     return replace(program, expected=parse_expectation(program.expected, value))

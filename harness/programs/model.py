@@ -94,6 +94,7 @@ class Program:
         name: suite/program.
         source: its source file, or the folder that has its source files.
         kind: its kind in GCC's go-test.exp.
+        twin: the name of the C program that makes the same calls without Go; "" if there is none.
         args: its arguments.
         env: its environment variables.
         timeout: in seconds.
@@ -119,6 +120,12 @@ class Program:
     build: BuildSpec = BuildSpec()
     constraints: tuple[tuple[str, ...], ...] = ()
     from_gcc: bool = False
+    twin: str = ""
+
+    @property
+    def is_c(self) -> bool:
+        """Whether it is a C program, which has no libgo."""
+        return self.source.suffix == ".c"
 
     @property
     def word(self) -> str:
@@ -151,12 +158,18 @@ class CellKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial to be made. `number` counts from 1 within its cell."""
+    """One trial to be made. `number` counts from 1 within its cell; without a `seed` it is the trial's seed."""
 
     guest: str
     variant: str
     program: Program
     number: int
+    seed: int | None = None
+
+    @property
+    def own_seed(self) -> int:
+        """The seed that its program gets, if its variant is seeded."""
+        return self.number if self.seed is None else self.seed
 
     @property
     def cell(self) -> CellKey:

@@ -14,10 +14,18 @@ from harness.programs.gotags import Target
 from harness.programs.header import read_program
 from harness.programs.model import Program, Suite, TrialSpec
 
+#: How the names of programs' sources end: Go and C.
+SUFFIXES = (".go", ".c")
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files of a folder that may be programs."""
+    return sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
+
 
 def own_suites() -> dict[str, Path]:
     """The folders of the harness's own suites, by name."""
-    return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if any(folder.glob("*.go"))}
+    return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if sources(folder)}
 
 
 def find_suite(name: str, others: Collection[str] = ()) -> Suite:
@@ -41,8 +49,8 @@ def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | No
     """The programs that some terms select; those of all own suites if there are no terms.
 
     Args:
-        selection: terms: names of suites (with or without a slash at the end), folders, .go files, or suite/program,
-            where `*` stands for any text.
+        selection: terms: names of suites (with or without a slash at the end), folders, .go and .c files, or
+            suite/program, where `*` stands for any text.
         others: the suites in GCC's source, by name.
 
     Raises:
@@ -60,12 +68,12 @@ def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | No
 
 def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
     if not term:
-        raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go file")
+        raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go or .c file")
     path = Path(term)
     if path.is_dir():
-        described = path.name in others and not any(path.glob("*.go"))  # the folder of its suite.yaml
+        described = path.name in others and not sources(path)  # the folder of its suite.yaml
         return others[path.name]() if described else _of_folder(path)
-    if path.suffix == ".go":
+    if path.suffix in SUFFIXES:
         program = read_program(path)
         if program.kind != "run":
             raise ProgramError(f"{path} is a `{program.kind}` test; only `run` tests can be run")
@@ -76,7 +84,7 @@ def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing
     elif suite in known:
         listed = _of_folder(known[suite])
     else:
-        raise ProgramError(f"no suite, folder or .go file named {term}; {nearest(term, [*known, *others])}")
+        raise ProgramError(f"no suite, folder, .go or .c file named {term}; {nearest(term, [*known, *others])}")
     if not pattern:
         return listed
     chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, term)]
@@ -89,10 +97,10 @@ def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing
 
 
 def _of_folder(folder: Path) -> list[Program]:
-    sources = sorted(folder.glob("*.go"))
-    if not sources:
-        raise ProgramError(f"{folder} has no .go file")
-    listed = [program for program in map(read_program, sources) if program.kind == "run"]
+    files = sources(folder)
+    if not files:
+        raise ProgramError(f"{folder} has no .go or .c file")
+    listed = [program for program in map(read_program, files) if program.kind == "run"]
     if not listed:
         raise ProgramError(f"{folder} has no `run` test, and only those can be run")
     return listed
@@ -125,6 +133,7 @@ def trial_specs(
     variants: Mapping[str, conf.Variant],
     chosen: Sequence[Program],
     trials: int,
+    seed: int | None = None,
 ) -> Iterator[TrialSpec]:
     """All trials of a run, in order.
 
@@ -138,6 +147,7 @@ def trial_specs(
         variants: their descriptions, by name.
         chosen: the programs.
         trials: how many of each cell.
+        seed: of all trials; without it each has its number.
     """
     for number in range(1, trials + 1):
         for program in chosen:
@@ -146,4 +156,4 @@ def trial_specs(
                     provided = set(config.provides) - set(variant.lacks)
                     fits = variant.fits(triples[guest]) and program.fits(Target.of(triples[guest]), variant)
                     if fits and set(program.needs) <= provided:
-                        yield TrialSpec(guest, name, program, number)
+                        yield TrialSpec(guest, name, program, number, seed)

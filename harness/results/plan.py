@@ -42,6 +42,7 @@ class StoredRequest(_Stored):
     times: list[tuple[str, str, str, float]] = []
     traced: list[str] = []
     baseline: str = ""
+    seed: int | None = None
 
 
 class StoredShard(_Stored):
@@ -103,6 +104,7 @@ class RunPlan(_Stored):
         expected: the known failures (harness/results/expected.py).
         expectations: what is expected of each program (harness/programs/model.py).
         made_of: hashes of all that a trial's outcome depends on; a run is resumed only with the same.
+        twins: by Go program, the C program that makes the same calls.
         systems: the guests' operating systems, by the guests' names.
         baseline: GUEST/VARIANT that the others are compared with, if the user asked for one.
         resumable: whether the run can be resumed by itself.
@@ -120,6 +122,7 @@ class RunPlan(_Stored):
     request: StoredRequest | None = None
     made_of: dict[str, str] = Field(default={}, alias="made of")
     shard: StoredShard | None = None
+    twins: dict[str, str] = {}
     systems: dict[str, str] = {}
     baseline: str = ""
     resumable: bool = True

@@ -50,7 +50,7 @@ if the guest or this machine is in trouble. PORT=N chooses another port of 127.0
 
 {image}
 
-program, {source}, {library}: what was run, its source, and the libgo that it was run with
+program, {source}{libraries}: what was run, its source, and the libraries that it was run with
 observed/: what the trial wrote, and the diagnostics that were collected of it
 manifest.json: the trial, the guest's description, hashes, the environment, QEMU's version
 SHA256SUMS: the files that the guest boots from
@@ -126,9 +126,11 @@ def _fill(
     """Put everything but the image into a folder."""
     guest = resolved.guests[trial.guest]
     artifacts = prepared.artifacts[guest.toolchain]
-    library, source = artifacts.libgos[spec.variant].library, spec.program.source
+    source, with_libgo = spec.program.source, not spec.program.is_c
+    libraries = list(artifacts.libraries(guest, spec.variant, with_libgo).values())
     executable = artifacts.programs[spec.variant, spec.program.name]
-    for name, file in (("program", executable), (source.name, source), (library.name, library)):
+    names = [library.name for library in libraries]
+    for name, file in (("program", executable), (source.name, source), *zip(names, libraries, strict=True)):
         shutil.copyfile(file, folder / name)
     (folder / "program").chmod(0o755)
     observed = {"stdout": trial.stdout, "stderr": trial.stderr}
@@ -148,20 +150,24 @@ def _fill(
     setup = guest_setups(resolved, prepared)[trial.guest]
     environment = program_environment(setup, spec, variant, with_cores=False)
     target = f"{guest.folder}/capsule"
+    if with_libgo:
+        environment["LD_LIBRARY_PATH"] = target
+    if preloads := artifacts.preloads.get(spec.variant):
+        environment["LD_PRELOAD"] = ":".join(f"{target}/{library.name}" for library in preloads)
     script = _script(
         command=shlex.join(command).replace("@PORT@", "$port"),
-        env={**environment, "LD_LIBRARY_PATH": target},
+        env=environment,
         folder=target,
         guest=guest,
         files=boot_set.files,
-        library=library.name,
+        libraries=names,
         spec=spec,
         result=f"{trial.verdict}, {trial.reason}",
     )
     (folder / "run.sh").write_text(script)
     (folder / "run.sh").chmod(0o755)
     record = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
-    hashes = {name: file_digest(folder / name) for name in ("program", source.name, library.name)}
+    hashes = {name: file_digest(folder / name) for name in ("program", source.name, *names)}
     manifest = {
         "trial": record,
         "guest": guest.model_dump(mode="json"),
@@ -183,7 +189,7 @@ def _fill(
         limit=spec.program.timeout,
         image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),
         source=source.name,
-        library=library.name,
+        libraries="".join(f", {name}" for name in names),
     )
     (folder / "README.txt").write_text(readme)
 
@@ -194,7 +200,7 @@ def _script(
     folder: str,
     guest: conf.Guest,
     files: BootFiles,
-    library: str,
+    libraries: list[str],
     spec: TrialSpec,
     result: str,
 ) -> str:
@@ -209,7 +215,7 @@ def _script(
     return templates.get_template("capsule.sh.j2").render(
         command=command,
         folder=folder,
-        library=library,
+        libraries=libraries,
         name=name,
         start=run,
         quit=f"kill -QUIT $(cat {shlex.quote(folder)}/pid)",

@@ -352,6 +352,8 @@ def _goods(context: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[st
         add(artifacts.agent)
         for libgo in artifacts.libgos.values():
             add(libgo.library, folder="lib/")
+        for library in itertools.chain.from_iterable(artifacts.preloads.values()):
+            add(library)
         for program in artifacts.programs.values():
             beside = program.with_name("files.tar")
             add(program, *[beside] * beside.is_file())
@@ -421,15 +423,16 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
         return pool
 
     def _setup(self, setup: GuestSetup) -> GuestSetup:
-        """A guest with its agent and libgos here; programs are fetched when they are run."""
+        """A guest with its agent, libgos and preloaded libraries here; programs are fetched when they are run."""
         artifacts = setup.artifacts
         libgos = {
             variant: replace(libgo, folder=self._here(libgo.library).parent.parent)
             for variant, libgo in artifacts.libgos.items()
         }
-        return replace(
-            setup, artifacts=replace(artifacts, agent=self._here(artifacts.agent), libgos=libgos, programs={})
-        )
+        preloads = {variant: tuple(map(self._here, libraries)) for variant, libraries in artifacts.preloads.items()}
+        agent = self._here(artifacts.agent)
+        here = replace(artifacts, agent=agent, libgos=libgos, preloads=preloads, programs={})
+        return replace(setup, artifacts=here)
 
     def _files(self, files: BootFiles) -> BootFiles:
         def here(path: Path | None) -> Path | None:

@@ -84,6 +84,7 @@ def describe(
         "expected": [entry.to_json() for entry in known_failures(resolved.configuration)],
         "request": _stored_request(request),
         "made of": _made_of(artifacts, kernels) | {part: each.key for part, each in inputs.items()},
+        "twins": {program.name: program.twin for program in resolved.programs if program.twin},
         "systems": {name: guest.os_name for name, guest in guests.items()},
         "baseline": request.baseline,
     }
@@ -106,6 +107,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
         "times": request.times.to_json() if request.shard else [],
         "traced": list(request.traced),
         "baseline": request.baseline,
+        "seed": request.seed,
     }
 
 
@@ -114,6 +116,11 @@ def _made_of(artifacts: Mapping[str, Artifacts], kernels: Mapping[str, str]) -> 
     made_of: dict[str, str] = {}
     for name, built in artifacts.items():
         made_of |= {f"libgo {variant} for {name}": library.key for variant, library in built.libgos.items()}
+    for name, built in artifacts.items():
+        made_of |= {
+            f"preloaded by {variant} for {name}": " ".join(library.parent.name for library in libraries)
+            for variant, libraries in built.preloads.items()
+        }
     for name, built in artifacts.items():
         made_of |= {
             f"program {program} with {variant} for {name}": file.parent.name
@@ -143,8 +150,11 @@ def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
 def _variant_text(variant: LibgoVariant) -> bytes:
     """What a variant consists of: its flags and environment, and its patches as they were read."""
     recipe = variant.recipe
-    head = {"configure": list(recipe.configure), "flags": recipe.flags, "env": variant.config.env}
-    return b"".join([yaml.safe_dump(head, sort_keys=False).encode(), *(patch.text for patch in recipe.patches)])
+    head: dict[str, object] = {"configure": list(recipe.configure), "flags": recipe.flags, "env": variant.config.env}
+    if variant.config.seeded:
+        head["seeded"] = True
+    texts = [*(patch.text for patch in recipe.patches), *(preload.text for preload in variant.preloads)]
+    return b"".join([yaml.safe_dump(head, sort_keys=False).encode(), *texts])
 
 
 def _source_files(program: Program) -> tuple[Path, ...]:

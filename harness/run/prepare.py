@@ -22,6 +22,7 @@ from harness.guest.machine import Machine
 from harness.guest.pool import Pool
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.images.bootfiles import find_boot_files
+from harness.programs.select import SUFFIXES
 from harness.progress import READY, Reporter
 from harness.results.plan import RunPlan
 from harness.run.job import RunContext, RunHooks
@@ -65,14 +66,15 @@ def prepare_run(
         boot_here: whether the guests run on this machine.
     """
     request, configuration = resolved.request, resolved.configuration
-    required = [] if hooks else [Path(word).absolute() for word in request.selection if word.endswith(".go")]
+    required = [] if hooks else [Path(word).absolute() for word in request.selection if word.endswith(SUFFIXES)]
     stopped = hooks.stopped.is_set if hooks else lambda: False
     cache = Cache(paths.cache_dir())
     # What may be missing or refused comes first: to try it takes a second, a download and a build take minutes.
     booted = resolved.guests if boot_here else {}
     for name in booted:
         dry_start.check(name, configuration)
-    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration) for guest in resolved.guests.values()}
+    go = not all(program.is_c for program in resolved.programs)
+    tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration, go) for guest in resolved.guests.values()}
     inputs = input_texts(resolved)
     files = {
         name: find_boot_files(name, configuration, partial(report.step, f"image {name}")) for name in resolved.guests
@@ -118,6 +120,7 @@ def add_variant(
             raise ProgramError(output)
         prepared.artifacts[name].programs.update(artifacts.programs)
         prepared.artifacts[name].libgos.update(artifacts.libgos)
+        prepared.artifacts[name].preloads.update(artifacts.preloads)
     prepared.variants[variant.name] = variant.config
 
 

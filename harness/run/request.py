@@ -26,6 +26,7 @@ class Request:
             `trials` is the most then.
         shard: which job of how many this is, counted from 1: only its part of the trials is made.
         times: what the jobs are cut by.
+        seed: of all trials; None means that each has its number within its cell.
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
         baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
@@ -44,6 +45,7 @@ class Request:
     shard: tuple[int, int] | None = None
     times: Times = field(default_factory=Times)
     traced: tuple[str, ...] = ()
+    seed: int | None = None
     repeats: int | None = None
     baseline: str = ""
 
@@ -104,6 +106,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         times=Times.from_json(stored.times),
         traced=tuple(stored.traced),
         baseline=stored.baseline,
+        seed=stored.seed,
     )
 
 

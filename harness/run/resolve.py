@@ -71,7 +71,7 @@ class ResolvedRequest:
         """The trials of the matrix on some of the guests, in their order. `trials` is how many of each cell."""
         configs = {name: self.guests[name] for name in guests}
         variants = {name: self.variants[name].config for name in self.request.variants}
-        specs = trial_specs(configs, self.triples, variants, self.programs, trials)
+        specs = trial_specs(configs, self.triples, variants, self.programs, trials, self.request.seed)
         return specs if self.part is None else filter(self.part.has, specs)
 
     def cells(self) -> list[TrialSpec]:
@@ -99,15 +99,18 @@ def resolve(request: Request) -> ResolvedRequest:
         BuildError, ToolMissing: a work tree, or GCC's own programs, cannot be read.
     """
     configuration = load_configuration(request.conf_files, request.work)
-    names = tuple(dict.fromkeys(request.variants or configuration.usual))
+    listings = gcc_listings(request.guests, configuration)
+    chosen = select_programs(request.selection, listings)
+    usual = configuration.usual
+    if all(program.is_c for program in chosen):  # a libgo makes no difference to them
+        usual = usual[:1]
+    names = tuple(dict.fromkeys(request.variants or usual))
     request = replace(request, variants=names)
     guests = {name: configuration.guest(name) for name in request.guests}
     if request.baseline:
         Column.parse(request.baseline, request.guests, names)
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     configs = variant_configs(names, triples.values(), configuration)
-    listings = gcc_listings(request.guests, configuration)
-    chosen = select_programs(request.selection, listings)
     programs = fitting_programs(chosen, triples.values(), configs.values())
     traced = _traced_programs(request.traced, programs, listings) if request.traced else ()
     plain = dict.fromkeys(name.removesuffix(TRACED) for name in names)
@@ -125,6 +128,8 @@ def _traced_programs(
     chosen = select_programs(selection, listings)
     for missing in (program.name for program in chosen if program.name not in names):
         raise ConfigError(f"--trace {missing}: is not among the programs of this run")
+    for name in (program.name for program in chosen if program.is_c):
+        raise ConfigError(f"--trace {name}: is a C program, and has no libgo whose threads are counted")
     return tuple(chosen)
 
 
@@ -166,6 +171,7 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     request = replace(
         request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=(), repeats=number
     )
+    request = replace(request, seed=trial.number if request.seed is None else request.seed)
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
 
 

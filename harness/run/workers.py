@@ -103,7 +103,7 @@ class WorkerPool(Executor):
             name,
             setup.config,
             context.files[name],
-            self._contents(name, list(setup.artifacts.libgos)),
+            self._contents(name, list(dict.fromkeys([*setup.artifacts.libgos, *setup.artifacts.preloads]))),
             context.cache,
             partial(self._report_trouble, name),
             context.work / SCREENS,
@@ -235,8 +235,8 @@ class WorkerPool(Executor):
     def _lacks(self, name: str, guest: Guest, spec: TrialSpec) -> bool:
         """Whether a guest lacks a trial's library, and a fresh one comes with it sooner than this one is given it."""
         setup = self._context.guests[name]
-        library = setup.artifacts.library_target(setup.config, spec.variant)
-        return library not in guest.files and self._pools[name].restores(library)
+        libraries = setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c)
+        return any(library not in guest.files and self._pools[name].restores(library) for library in libraries)
 
 
 class _TrialLost(GuestError):

@@ -163,18 +163,18 @@ class Execution:
         if output := artifacts.broken.get((spec.variant, spec.program.name)):
             return self._not_compiled(running, output)
         variant = self._variants[spec.variant]
-        library = self._guest.put(
-            artifacts.libgos[spec.variant].library, artifacts.library_target(self._setup.config, spec.variant)
-        )
+        libraries = artifacts.libraries(self._setup.config, spec.variant, with_libgo=not spec.program.is_c)
+        for target, library in libraries.items():
+            self._guest.put(library, target)
         environment = program_environment(self._setup, spec, variant, self._options.cores is not None)
-        environment["LD_LIBRARY_PATH"] = str(Path(library).parent)
+        environment |= artifacts.environment(self._setup.config, spec.variant, spec.program)
         program = artifacts.programs[spec.variant, spec.program.name]
         if spec.program.build.output_flags:
             # Only the guest is sure to run what prints the program; the compiler is here.
             printing = self._start(running, program, environment, inspect, PRINTED)
             signal = signal_name(printing.observation, self._setup.signal_names)
             if judgement := _printed_no_program(printing.observation, signal):
-                _check_guest(self._guest, library, printing.executable)
+                _check_guest(self._guest, [*libraries, printing.executable])
                 return self._outcome(running, printing.observation, signal, judgement)
             self._say("compiling what a program printed")
             try:
@@ -189,14 +189,16 @@ class Execution:
         signal = signal_name(observation, self._setup.signal_names)
         judgement = judge(observation, spec.program.expected, signal)
         if judgement.verdict is not Verdict.PASS:
-            _check_guest(self._guest, library, process.executable)
+            _check_guest(self._guest, [*libraries, process.executable])
             running.attachments |= diagnostics.console(self._guest.machine, running.mark)
         if self._options.cores and judgement.verdict is Verdict.CRASH:
             judgement = self._with_core(judgement, spec, process, program)
         if inspect and not observation.timed_out:
             text = f"{spec.program.name} has ended: {judgement.verdict}, {judgement.reason}. {process.command}"
             inspect(self._guest.machine, text)
-        if variant.trace:  # The library writes no file that is there already, so it goes at once.
+        if (
+            variant.trace and not spec.program.is_c
+        ):  # The library writes no file that is there already, so it goes at once.
             _, data, _ = self._guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             running.attachments[LIFETRACE] = data
         return self._outcome(running, observation, signal, judgement)
@@ -242,8 +244,9 @@ class Execution:
         """The judgement on a crash, which says where its core file is, or why there is none."""
         assert self._options.cores is not None
         target = cores.place(self._options.cores, spec.guest, spec.variant, spec.program.name, spec.number)
-        library = self._setup.artifacts.libgos[spec.variant].library
-        text = cores.fetch(self._guest.shell, process.folder, target, program, [library], self._say)
+        libraries = self._setup.artifacts.libraries(self._setup.config, spec.variant, with_libgo=not spec.program.is_c)
+        shell = self._guest.shell
+        text = cores.fetch(shell, process.folder, target, program, list(libraries.values()), self._say)
         return replace(judgement, reason=f"{judgement.reason}; {text}")
 
     def _not_compiled(self, running: RunningTrial, output: str) -> Outcome:
@@ -253,12 +256,15 @@ class Execution:
         return self._outcome(running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}"))
 
     def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
-        trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
+        options = self._options.command
+        if self._variants[running.spec.variant].seeded:
+            options = (*options, "--seed", str(running.spec.own_seed))
+        trial = _trial(running.spec, running.started, options, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
 
 
 def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool) -> dict[str, str]:
-    """The environment of a trial's program, besides the guest's own and the path of its library.
+    """The environment of a trial's program, besides the guest's own and what is said there of libraries.
 
     Args:
         with_cores: whether crashes are to leave core files.
@@ -267,7 +273,8 @@ def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Varian
     if spec.program.from_gcc:
         goarch = Target.of(setup.triple).goarch
         environment = {name: value.replace("{goarch}", goarch) for name, value in environment.items()}
-    return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **variant.env}
+    seed = {conf.SEED: str(spec.own_seed)} if variant.seeded else {}
+    return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **seed, **variant.env}
 
 
 def infra_error(
@@ -326,16 +333,19 @@ def _suspended(guest: Guest, system: OperatingSystem, pid: int) -> str:
     return system.suspended(out.decode(errors="replace"), pid)
 
 
-def _check_guest(guest: Guest, library: str, executable: str) -> None:
+def _check_guest(guest: Guest, files: Sequence[str]) -> None:
     """Check whether it may be a guest's doing that a trial went wrong.
+
+    Args:
+        files: what it was given, the program's executable last.
 
     Raises:
         GuestError: it gives no sign of life, its disk is full, or what it was given is gone.
     """
-    files = [shlex.quote(file) for file in (library, executable)]
-    look = f'for file in {" ".join(files)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
+    names = [shlex.quote(file) for file in files]
+    look = f'for file in {" ".join(names)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        status, _, err = guest.shell.run(f"{look}; cat {files[1]} >{files[1]}.copy && rm -f {files[1]}.copy", PING)
+        status, _, err = guest.shell.run(f"{look}; cat {names[-1]} >{names[-1]}.copy && rm -f {names[-1]}.copy", PING)
     except GuestError as error:
         raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
     if status:

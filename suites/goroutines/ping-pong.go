@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/hand-over-context
 
 // Two goroutines hand a number back and forth over unbuffered channels, 1000 times, so that each send has to switch to
 // the other goroutine. A wrong number means that a value was lost or doubled between sender and receiver (chan.go), a

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/run-queue
 
 // Forty rounds of ten goroutines, so that later ones get the structures and stacks of those that ended (gfput, gfget).
 // Each fills an array on its stack, lets others run and looks again: a changed byte means that two live goroutines

@@ -1,5 +1,6 @@
 // run
 // args: 64
+// twin: pthreads/run-queue
 
 // Starts as many goroutines as its argument says, joins them with a WaitGroup and checks that each ran exactly once, in
 // whatever order. A start that is lost or doubled (newproc and the run queues, proc.go of libgo) shows as a count other

@@ -1,5 +1,6 @@
 // run
 // env: GOMAXPROCS=4
+// twin: pthreads/run-queue
 
 // Four workers take 200 jobs from one buffered channel and put the results into another; the last worker to end closes
 // it. A job done twice or not at all means that two receivers saw the same slot of the channel's buffer or none did

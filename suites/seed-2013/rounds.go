@@ -1,5 +1,6 @@
 // run
 // timeout: 60s
+// twin: pthreads/run-queue
 
 // In the spirit of 2013: ten rounds of ten goroutines that lock a thread, sleep 20 ms and end, so that ten threads die
 // in a round while the next are made. At the end few threads are left, or about ten more in a libgo that does not end

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/create-chain-context
 
 // The two say() calls of the report of 2013, but waited for, and each word is said by a goroutine of its own that locks
 // its thread, starts the next one and ends: threads are made while those before them die. A word out of turn means that

@@ -1,5 +1,6 @@
 // run
 // expect: stdout ~ "\\A(?:hello\\n|world\\n){9,10}\\Z"
+// twin: pthreads/sem-wait-context
 
 // As in the tour of Go: one say() in a goroutine, one in main, with a sleep before each word. All five of main's words
 // must come, and at least four of the goroutine's. Fewer lines mean that the goroutine was not run while main slept, a

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/migrate
 
 // As in the tour of Go: two goroutines add up half a list each and send their sums over one channel. It needs no sleep
 // and no lock, only two goroutines and a hand-over, so a crash here and not in one-goroutine points to the second

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/fork-wait-context
 
 // Five children are started one after the other and end with statuses 0 to 4, and a sixth by SIGKILL; each end must be
 // reported right. A hang means that fork or wait does not work in a program with threads (forkExec, wait4), a wrong

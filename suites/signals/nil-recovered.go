@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sigaltstack-context
 
 // A nil pointer is followed two hundred times by four goroutines, each locked to a thread, and each time the panic that
 // comes of SIGSEGV is recovered from. It is the idea of GCC's nil and recover3, which died with `Aborted` on the Hurd

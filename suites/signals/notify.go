@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sigaltstack-context
 
 // The program sends itself SIGUSR1 and SIGHUP in turn, ten times, and must get each from os/signal before the next is
 // sent. A hang means that the handler does not wake the goroutine that hands signals out (sigsend, signal_recv), a

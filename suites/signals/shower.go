@@ -1,5 +1,6 @@
 // run
 // env: GOMAXPROCS=2
+// twin: pthreads/sigaltstack-context
 
 // Two hundred SIGUSR1 arrive while goroutines build maps and the heap is collected; what they compute must be right,
 // and at least one signal must be seen. A crash means that a signal on a goroutine's stack, or in the middle of a

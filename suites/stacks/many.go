@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/run-queue
 
 // Two hundred goroutines are five hundred calls deep at the same time, and each gives its turn away at the bottom. A
 // wrong sum means that stacks overlap, or that one was given out again while it was in use (gfget, stackalloc); a crash

@@ -1,5 +1,6 @@
 // run
 // env: GOMAXPROCS=4
+// twin: pthreads/migrate
 
 // Four goroutines, two hundred calls deep, pass turns around and go on whichever thread is free, while others lock
 // theirs. A crash or a wrong sum means that something of the thread it ran on before stayed on the stack, which was the

@@ -1,5 +1,6 @@
 // run
 // env: GOMAXPROCS=4
+// twin: pthreads/cond-wait-context
 
 // Six locked goroutines take turns by a sync.Mutex and a sync.Cond, 20 times each; a turn wakes all six threads, and
 // five go back to sleep. A turn taken twice or out of order means that two threads were inside the mutex (sema.go, the

@@ -1,5 +1,6 @@
 // run
 // env: GOMAXPROCS=2
+// twin: pthreads/hand-over-context
 
 // Six locked goroutines and two free ones call Gosched 100 times each; a locked one can only go on when its own thread
 // is woken, so most calls hand a P from thread to thread. A goroutine on another thread than before means that locking

@@ -1,6 +1,7 @@
 // run
 // args: 50
 // timeout: 60s
+// twin: pthreads/from-context-churn
 
 // As many goroutines as its argument says lock their threads and end, one after the other, each only when the last one
 // is gone: threads are made and destroyed all the time, and few are alive. What fails here, and not in lock-exit-once,

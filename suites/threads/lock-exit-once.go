@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/from-context
 
 // One goroutine locks its thread and ends without unlocking it: the one thing that makes libgo end a thread (goexit0,
 // mexit, then the return of runtime_mstart). Main keeps the first thread, which never ends, to itself. Afterwards

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/self-context
 
 // LockOSThread counts: a goroutine stays on its thread until it has unlocked as often as it locked, and unlocking once
 // too often does nothing. Half of the goroutines end with a lock left, half without. "moved" means that the count was

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/hand-over-context
 
 // Twenty goroutines, each locked to a thread of its own, pass a number around a ring of channels five times and then
 // all end locked: twenty threads are alive together and leave nearly together. A wrong number means that a value was

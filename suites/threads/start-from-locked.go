@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/create-chain-context
 
 // A chain of twelve goroutines, each locked to its thread and started by the one before. A locked thread may be in a
 // state that nobody should inherit, so libgo has a template thread make the new ones (newmHandoff in proc.go). A hang

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sem-wait-context
 
 // A context with a deadline ends the wait of five goroutines, and its cancelled child ends before it. A hang means that
 // the timer behind the deadline does not close the channel that they wait on, a wrong reason that it came by another

@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sem-wait-context
 
 // Two hundred goroutines sleep at once, ten times each for one to ten milliseconds. A hang means that a sleeper was
 // lost among many timers, a crash that the heaps of several threads break when goroutines move between them.

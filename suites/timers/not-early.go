@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sem-wait-context
 
 // Sleeps of 1, 5, 20 and 100 ms must not be shorter than that by the monotonic clock. One that is means that a timed
 // wait rounds down or ends when it should not (on the Hurd a wait on a semaphore has whole milliseconds), a hang that

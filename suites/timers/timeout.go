@@ -1,4 +1,5 @@
 // run
+// twin: pthreads/sem-wait-context
 
 // A select waits for a channel that stays silent and for time.After, fifty times in turn with one that speaks in time.
 // A hang means that the timer's channel does not wake a select, a wrong count that a timer fired that was not due.
