@@ -19,6 +19,7 @@ from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, tests_counted, trials_for
 from harness.results.systems import GuestDifference, Interaction
 from harness.results.text import render_count, render_p
+from harness.results.twins import Failing, Pair, find_pairs, negative_controls
 
 #: The counters of a trace that say whether threads were destroyed, and what is said of a thread then.
 _DESTROYED = {"threads torn down by Go": "torn down by Go", "threads ended in libpthread": "ended in libpthread"}
@@ -44,7 +45,7 @@ def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -
         cycles: what was counted of threads and goroutines in the same run.
         option: what commands that are shown need to find the results.
     """
-    return [*_of_libgos(matrix, cycles, option), *_of_guests(matrix)]
+    return [*_of_libgos(matrix, cycles, option), *_of_guests(matrix), *_of_twins(matrix), *_of_controls(matrix)]
 
 
 def _of_libgos(matrix: Matrix, cycles: Sequence[LifeCycle], option: str) -> list[Paragraph]:
@@ -131,7 +132,7 @@ def _of_guests(matrix: Matrix) -> list[Paragraph]:
 
 def _guest_sentences(matrix: Matrix, differences: Sequence[GuestDifference]) -> Iterator[str]:
     control, guest = matrix.control, differences[0].guest
-    cells = {CellKey(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
+    cells = matrix.by_key
     pairs = []
     for difference in differences:
         here, there = (cells[CellKey(name, difference.variant, difference.program)] for name in (guest, control))
@@ -199,6 +200,64 @@ def _interaction_sentences(matrix: Matrix, interactions: Sequence[Interaction]) 
         )
     if interactions and not claimed:
         yield f"That a libgo makes another difference here than on {matrix.control} cannot be claimed of any program."
+
+
+def _of_twins(matrix: Matrix) -> list[Paragraph]:
+    """Which failures lie below Go, by the C programs that make the same calls."""
+    pairs = list(find_pairs(matrix.by_key, matrix.experiment.twins))
+    if not pairs:
+        return []
+    alike = sum(pair.failing is Failing.NEITHER for pair in pairs)
+    sentences = [f"{alike} of {render_count(len(pairs), 'pair')} of a Go program and its C twin passed all trials."]
+    for kind in (Failing.BOTH, Failing.GO_ALONE, Failing.C_ALONE):
+        failing = [pair for pair in pairs if pair.failing is kind]
+        sentences += map(describe_pair, failing[:_NAMED])
+        if len(failing) > _NAMED:
+            sentences.append(f"{render_count(len(failing) - _NAMED, 'more pair')} fail {kind}.")
+    return [Paragraph("With Go and without", tuple(sentences))]
+
+
+def describe_pair(pair: Pair) -> str:
+    """What a Go program and its twin say of where a failure lies, in a sentence."""
+    where = f"{pair.program} ({pair.variant}, {pair.guest})"
+    failed, twin_failed = pair.trials - pair.passed, pair.twin_trials - pair.twin_passed
+    counts = f"{failed} of {render_count(pair.trials, 'trial')}"
+    twin_counts = f"{twin_failed} of {pair.twin_trials}"
+    if pair.failing is Failing.BOTH:
+        return (
+            f"Below Go (libpthread, libc, kernel): {where} fails in {counts}, and {pair.twin}, which makes the same"
+            f" calls without Go, in {twin_counts}."
+        )
+    if pair.failing is Failing.NEITHER:
+        return f"Neither {where} nor {pair.twin} fails."
+    doubt = "" if pair.sure else " That may be chance: more trials tell."
+    evidence = f"p {render_p(pair.p)}"
+    if pair.failing is Failing.GO_ALONE:
+        return (
+            f"libgo: {where} fails in {counts}, and {pair.twin}, which makes the same calls without Go, in"
+            f" {twin_counts} ({evidence}).{doubt}"
+        )
+    return (
+        f"Without Go alone: {pair.twin} fails in {twin_counts}, and {where}, which makes the same calls, in {counts}"
+        f" ({evidence}).{doubt}"
+    )
+
+
+def _of_controls(matrix: Matrix) -> list[Paragraph]:
+    """What C programs say of noise: they have no libgo."""
+    sentences = []
+    for control in negative_controls(matrix.by_key, matrix.experiment, matrix.baseline):
+        noise = "; noise of that size is in all differences of this run" if control.p < LEVEL else ""
+        sentences.append(
+            f"{control.variant} on {control.guest}: {control.alike} of {render_count(control.programs, 'C program')}"
+            f" came out as with {matrix.baseline}; all together {control.passed} of"
+            f" {render_count(control.trials, 'trial')} passed against {control.baseline_passed} of"
+            f" {control.baseline_trials}, p {render_p(control.p)}{noise}."
+        )
+    if not sentences:
+        return []
+    head = "C programs have no libgo: a difference between libgos is noise, and is not among the differences."
+    return [Paragraph("Negative control", (head, *sentences))]
 
 
 def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph:

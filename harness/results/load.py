@@ -24,6 +24,7 @@ from harness.results.matrix import Column, Matrix
 from harness.results.merge import source as source_of
 from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
+from harness.results.twins import Experiment
 from harness.trial import lifetrace
 from harness.trial.execute import LIFETRACE
 from harness.trial.record import Trial
@@ -64,6 +65,7 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
         date.fromisoformat(stored_run.created[:10]),
         store.times(stored_run.id),
         control,
+        Experiment(plan.twins, plan.c_programs, plan.preloads),
     )
 
 

@@ -32,6 +32,7 @@ from harness.results.statistics import (
     wilson,
 )
 from harness.results.systems import CellOutcomes, GuestDifference, Interaction, compare_guests, find_interactions
+from harness.results.twins import Experiment
 from harness.trial.record import JUDGED, Trial, Verdict
 
 #: The version of what `Matrix.to_json` gives. It grows when a key changes its meaning or goes away.
@@ -248,6 +249,7 @@ class Matrix:
         times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
         control: the guest that the other ones are compared with, or ''.
         guest_differences, interactions: see harness/results/systems.py; in the order of the cells.
+        experiment: C programs, twins and what is preloaded (harness/results/twins.py).
     """
 
     run: dict[str, Any]
@@ -263,6 +265,12 @@ class Matrix:
     control: str = ""
     guest_differences: Sequence[GuestDifference] = ()
     interactions: Sequence[Interaction] = ()
+    experiment: Experiment = field(default_factory=Experiment)
+
+    @property
+    def by_key(self) -> dict[CellKey, Cell]:
+        """The cells by what they are of."""
+        return {CellKey(cell.guest, cell.variant, cell.program): cell for cell in self.cells}
 
     @property
     def comparisons(self) -> int:
@@ -387,6 +395,7 @@ class Matrix:
             totals: see Totals.
             overall: a list of objects, see Overall.
             control, guest_differences, interactions: as above; lists of objects, see harness/results/systems.py.
+            experiment: an object with twins, c_programs and preloads.
         """
         return {
             "schema": SCHEMA,
@@ -403,6 +412,7 @@ class Matrix:
             "control": self.control,
             "guest_differences": [asdict(difference) for difference in self.guest_differences],
             "interactions": [asdict(interaction) for interaction in self.interactions],
+            "experiment": asdict(self.experiment),
             "events": self.events,
             "times": list(self.times),
         }
@@ -442,6 +452,7 @@ def build(
     day: date = date.max,
     times: Sequence[dict[str, Any]] = (),
     control: str = "",
+    experiment: Experiment | None = None,
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -451,6 +462,7 @@ def build(
         baseline: a variant; if it is not among `variants`, nothing is compared.
         most: see Matrix.
         control: the guest that the other ones are compared with; if it is not among `guests`, none is.
+        experiment: what there is besides Go programs and libgos.
         expected: the known failures; those count that have not expired on `day`.
 
     Raises:
@@ -505,7 +517,8 @@ def build(
         if cell.trials:
             cell.interval = wilson(cell.passed, cell.trials)
     expired = _expect(matrix_cells.values(), expected, day)
-    _compare(matrix_cells, baseline, outcomes if most else None)
+    experiment = experiment or Experiment()
+    _compare(matrix_cells, baseline, experiment, outcomes if most else None)
     counted = {
         key: CellOutcomes(cell.passed, cell.trials, outcomes.get(id(cell), {}) if most else None)
         for key, cell in matrix_cells.items()
@@ -524,6 +537,7 @@ def build(
         control=control,
         guest_differences=compare_guests(counted, control),
         interactions=find_interactions(counted, control, baseline),
+        experiment=experiment,
     )
 
 
@@ -573,8 +587,13 @@ def _expect(cells: Iterable[Cell], entries: Sequence[Entry], day: date) -> list[
     return list(expired)
 
 
-def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int, Mapping[int, bool]] | None) -> None:
-    """Give each cell its difference from the baseline's.
+def _compare(
+    cells: Mapping[CellKey, Cell],
+    baseline: str,
+    experiment: Experiment,
+    outcomes: Mapping[int, Mapping[int, bool]] | None,
+) -> None:
+    """Give each cell its difference from the baseline's, unless it is one of the negative control.
 
     Args:
         outcomes: by the cell's id, what came of each number, if the sequential test is wanted.
@@ -583,6 +602,7 @@ def _compare(cells: Mapping[CellKey, Cell], baseline: str, outcomes: Mapping[int
         (cell, other)
         for cell in cells.values()
         if cell.variant != baseline
+        and not experiment.is_control(cell.program, cell.variant, baseline)
         and cell.trials
         and (other := cells.get(CellKey(cell.guest, baseline, cell.program)))
         and other.trials

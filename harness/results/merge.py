@@ -218,7 +218,8 @@ def plan_of(sources: Sequence[Source]) -> RunPlan:
         },
         "expectations": _union(each["expectations"] for each in plans),
         "made of": _union(each["made of"] for each in plans),
-        "systems": _union(each.get("systems", {}) for each in plans),
+        **{key: _union(each.get(key, {}) for each in plans) for key in ("systems", "twins", "preloads")},
+        "c_programs": _names(each.get("c_programs", []) for each in plans),
         "request": {
             **first["request"],
             **{key: _names(each["request"][key] for each in plans) for key in ("selection", "guests", "conf_files")},

@@ -85,6 +85,12 @@ def describe(
         "request": _stored_request(request),
         "made of": _made_of(artifacts, kernels) | {part: each.key for part, each in inputs.items()},
         "twins": {program.name: program.twin for program in resolved.programs if program.twin},
+        "c_programs": [program.name for program in resolved.programs if program.is_c],
+        "preloads": {
+            name: [preload.file.stem for preload in resolved.variants[name].preloads]
+            for name in request.variants
+            if resolved.variants[name].preloads
+        },
         "systems": {name: guest.os_name for name, guest in guests.items()},
         "baseline": request.baseline,
     }

@@ -23,7 +23,7 @@ static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 static int questions, answers;
 static ucontext_t contexts[THREADS], homes[THREADS];
-static pthread_t threads[THREADS];
+static pthread_t threads[THREADS], threads_by_task[THREADS];
 
 static _Noreturn void
 fail (const char *what)
@@ -96,7 +96,9 @@ call_on_own_stack (void (*body) (int), int task)
 static void
 wait_in_turns (int task)
 {
-  (void) task;
+  /* A libpthread that finds a thread by its stack does not find this one.  */
+  if (!pthread_equal (pthread_self (), threads_by_task[task]))
+    fail ("pthread_self is another one on this stack");
   check (pthread_mutex_lock (&mutex), "pthread_mutex_lock");
   for (int round = 0; round < ROUNDS; round++)
     {
@@ -121,7 +123,9 @@ wait_in_turns (int task)
 static void *
 start (void *argument)
 {
-  call_on_own_stack (wait_in_turns, (int) (intptr_t) argument);
+  int task = (int) (intptr_t) argument;
+  threads_by_task[task] = pthread_self ();
+  call_on_own_stack (wait_in_turns, task);
   return NULL;
 }
 

@@ -14,7 +14,7 @@ from harness import paths
 from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
-from harness.programs.select import own_suites
+from harness.programs.select import own_suites, sources
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial
@@ -29,7 +29,7 @@ def call(*words, **env):
     [
         (("run", "--guest", "linux-i368"), "no guest named linux-i368; did you mean linux-i386?"),
         (("run", "--variant", "pristin"), "no variant named pristin; did you mean pristine?"),
-        (("run", "goroutine"), "no suite, folder or .go file named goroutine; did you mean goroutines?"),
+        (("run", "goroutine"), "no suite, folder, .go or .c file named goroutine; did you mean goroutines?"),
         (("run", "none.go"), "none.go: cannot be read: No such file or directory"),
         (("run", "--conf", "none.yaml"), "none.yaml: cannot be read"),
         (("shell", "hurd"), "no guest named hurd"),
@@ -319,7 +319,7 @@ def test_suites_say_what_they_and_their_programs_are_for():
         assert any(line.split()[:2] == [name, "GCC's"] for line in listed.splitlines()), name
     assert "go-runtime/GCZombie: not run: gccgo's garbage collector" in call("suite", "show", "go-runtime").output
     for folder in own_suites().values():
-        count = len(list(folder.glob("*.go")))
+        count = len(sources(folder))
         assert count >= 6, folder
         assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder
         assert (folder / "README.md").read_text().split("\n\n")[1].split()[0] in listed

@@ -131,7 +131,7 @@ def test_selections(write, tmp_path):
     for term, message in (
         ("goroutine", "did you mean goroutines"),
         (str(tmp_path / "none.go"), "cannot be read"),
-        (str(tmp_path), "has no .go file"),
+        (str(tmp_path), "has no .go or .c file"),
         (str(tmp_path / "skipped"), "has no `run` test"),
         ("threads/lock-rings", "did you mean threads/lock-ring"),
         (str(tmp_path / "mine" / "b.go"), "only `run` tests can be run"),
@@ -145,7 +145,7 @@ def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):
     listed = [replace(read_program(write("x/a.go", BODY)), name="other/a", from_gcc=True)]
     assert select_programs(["other/"], {"other": lambda: listed}) == listed
     assert select_programs(["threads/"]) == select_programs(["threads"])
-    with pytest.raises(ProgramError, match=r"no suite, folder or \.go file named thread/; did you mean threads\?"):
+    with pytest.raises(ProgramError, match=r"no suite, folder, \.go or \.c file named thread/; did you mean threads\?"):
         select_programs(["thread/"])
 
 

@@ -1,0 +1,136 @@
+"""Go programs beside their C twins, which make the same calls without Go: whether a failure lies below Go; and C
+programs with different libgos, which they do not have, as a negative control.
+
+Pure functions of what came of the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from harness.programs.model import CellKey
+from harness.results.statistics import LEVEL, Stratum, fisher, stratified
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run has besides Go programs and libgos.
+
+    Attributes:
+        twins: by Go program, the C program that makes the same calls.
+        c_programs: the programs that have no libgo.
+        preloads: by variant, the names of what it preloads.
+    """
+
+    twins: Mapping[str, str] = field(default_factory=dict)
+    c_programs: Sequence[str] = field(default_factory=list)
+    preloads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def is_control(self, program: str, variant: str, baseline: str) -> bool:
+        """Whether two variants are the same to a program: it is a C program, and they preload the same."""
+        return program in self.c_programs and self.preloads.get(variant, ()) == self.preloads.get(baseline, ())
+
+
+class Counts(Protocol):
+    """What came of a cell: how many of its trials passed."""
+
+    @property
+    def passed(self) -> int:
+        """Those that passed."""
+
+    @property
+    def trials(self) -> int:
+        """Those that say something of the program."""
+
+
+class Failing(StrEnum):
+    """Which of a Go program and its twin fail."""
+
+    NEITHER = "neither"
+    BOTH = "with Go and without"
+    GO_ALONE = "with Go alone"
+    C_ALONE = "without Go alone"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A Go program with a libgo on a guest, and its C twin there.
+
+    Attributes:
+        p: Fisher's, that both have one chance of a pass.
+    """
+
+    guest: str
+    variant: str
+    program: str
+    twin: str
+    passed: int
+    trials: int
+    twin_passed: int
+    twin_trials: int
+    p: float
+
+    @property
+    def failing(self) -> Failing:
+        """Which of the two fail in some of their trials."""
+        return {
+            (False, False): Failing.NEITHER,
+            (True, True): Failing.BOTH,
+            (True, False): Failing.GO_ALONE,
+            (False, True): Failing.C_ALONE,
+        }[self.passed < self.trials, self.twin_passed < self.twin_trials]
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is no chance that only one of the two fails. That both do needs no test: each has failed."""
+        return self.failing in (Failing.NEITHER, Failing.BOTH) or self.p < LEVEL
+
+
+def find_pairs(cells: Mapping[CellKey, Counts], twins: Mapping[str, str]) -> Iterator[Pair]:
+    """Each cell of a Go program whose twin has trials with the same libgo on the same guest."""
+    for key, cell in cells.items():
+        twin = twins.get(key.program, "")
+        other = cells.get(key._replace(program=twin))
+        if other and cell.trials and other.trials:
+            p = fisher(cell.passed, cell.trials, other.passed, other.trials)
+            yield Pair(*key, twin, cell.passed, cell.trials, other.passed, other.trials, p)
+
+
+@dataclass(frozen=True)
+class NegativeControl:
+    """C programs on a guest with a libgo against the same with the baseline: a difference is noise.
+
+    Attributes:
+        alike: how many of the programs came out the same.
+        p: of the exact test stratified by program.
+    """
+
+    guest: str
+    variant: str
+    programs: int
+    alike: int
+    passed: int
+    trials: int
+    baseline_passed: int
+    baseline_trials: int
+    p: float
+
+
+def negative_controls(
+    cells: Mapping[CellKey, Counts], experiment: Experiment, baseline: str
+) -> Iterator[NegativeControl]:
+    """The C programs of each guest with each libgo that preloads what the baseline does."""
+    strata: dict[tuple[str, str], list[Stratum]] = {}
+    for key, cell in cells.items():
+        base = cells.get(key._replace(variant=baseline))
+        wanted = key.variant != baseline and experiment.is_control(key.program, key.variant, baseline)
+        if wanted and base and cell.trials and base.trials:
+            stratum = Stratum(cell.passed, cell.trials, base.passed, base.trials)
+            strata.setdefault((key.guest, key.variant), []).append(stratum)
+    for (guest, variant), group in strata.items():
+        sums = Stratum(*map(sum, zip(*group, strict=True)))
+        alike = sum(fours[0] * fours[3] == fours[2] * fours[1] for fours in group)
+        yield NegativeControl(guest, variant, len(group), alike, *sums, stratified(tuple(group)))
