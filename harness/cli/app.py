@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness import __version__, log
+from harness.cli.attribute import attribute
 from harness.cli.bisect import bisect_
 from harness.cli.build import build, suite, toolchain_, variant
 from harness.cli.ci import ci_, merge
@@ -22,7 +23,7 @@ from harness.errors import GuestError, HarnessError
 #: The commands as the help shows them; others come last.
 _SECTIONS = {
     "Make and look at matrices": ("run", "trace", "list", "show", "compare", "history", "rejudge"),
-    "Open what did not pass": ("open", "rerun", "classify", "capsule", "bisect"),
+    "Open what did not pass": ("open", "rerun", "classify", "capsule", "bisect", "attribute"),
     "Programs and libgos": ("suite", "variant", "build"),
     "Guests": ("image", "shell"),
     "Several jobs": ("ci", "merge"),
@@ -125,6 +126,7 @@ for _command in (
     run,
     trace,
     rerun,
+    attribute,
     show,
     compare,
     history,

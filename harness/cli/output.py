@@ -35,6 +35,23 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None,
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
+def show_attribution(store: Store, stored_run: Run, work: str | None) -> NoReturn:
+    """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
+    matrix = load_matrix(store, stored_run)
+    terminal.print_attribution(matrix, Console())
+    report = write_report(store, stored_run, matrix, work, None)
+    path = paths.work_dir(work) / "runs" / str(stored_run.id) / "attribution.html"
+    try:
+        page.write_attribution(path, matrix)
+    except OSError as error:
+        raise HarnessError(f"the page cannot be written: {error}; all trials are stored") from error
+    click.echo(f"\nHTML: {path}   Trials: harness show {stored_run.id}{work_option(work)}")
+    click.echo(f"JSON and all trials: {report}")
+    explained = {effect.program for effect in matrix.effects if effect.claimed}
+    failing = {cell.program for cell in matrix.cells if cell.passed < cell.trials}
+    sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(failing - explained)))
+
+
 def work_option(work: str | None) -> str:
     """What a command needs that works on the same results."""
     return f" --work {shlex.quote(work)}" if work else ""

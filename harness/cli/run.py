@@ -34,7 +34,7 @@ from harness.cli.options import (
     ShardNumber,
     WholeNumber,
 )
-from harness.cli.output import open_store, show_run, write_report
+from harness.cli.output import open_store, show_attribution, show_run, write_report
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
 from harness.progress import Reporter
@@ -171,7 +171,10 @@ def _run_and_show(
     request: Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
 ) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    show_run(*_run_request(request, resume, scheduler), html, work)
+    store, done = make_run(request, resume, scheduler)
+    if request.design:
+        show_attribution(store, done, work)
+    show_run(store, done, html, work)
 
 
 @click.command()
@@ -200,14 +203,15 @@ def trace(
     plots threads and goroutines over time. Exit status: 0 it was traced, 2 bad input, 3 trouble with a guest.
     """
     request = Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
-    store, done = _run_request(traced_request(request))
+    store, done = make_run(traced_request(request))
     matrix = load_matrix(store, done)
     terminal.print_life_cycles(load_life_cycles(store, done), Console())
     click.echo(f"JSON and HTML: {write_report(store, done, matrix, work, html)}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def _run_request(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
+def make_run(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
+    """Make a run with its progress shown. One that is interrupted ends the harness."""
     try:
         with Reporter() as report:
             return run_request(request, report, resume, scheduler=scheduler)

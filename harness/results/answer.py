@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.durations import in_words
 from harness.programs.model import CellKey
+from harness.results.attribution import Effect, Factor
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
 from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, tests_counted, trials_for
@@ -45,6 +46,8 @@ def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -
         cycles: what was counted of threads and goroutines in the same run.
         option: what commands that are shown need to find the results.
     """
+    if matrix.experiment.design:
+        return [*attribution(matrix), *_of_twins(matrix), *_of_controls(matrix)]
     return [*_of_libgos(matrix, cycles, option), *_of_guests(matrix), *_of_twins(matrix), *_of_controls(matrix)]
 
 
@@ -200,6 +203,99 @@ def _interaction_sentences(matrix: Matrix, interactions: Sequence[Interaction]) 
         )
     if interactions and not claimed:
         yield f"That a libgo makes another difference here than on {matrix.control} cannot be claimed of any program."
+
+
+def attribution(matrix: Matrix) -> list[Paragraph]:
+    """What the failures of an experiment of all combinations follow, and what they do not."""
+    levels: dict[tuple[Factor, str], list[Effect]] = {}
+    for effect in matrix.effects:
+        levels.setdefault((effect.factor, effect.level), []).append(effect)
+    follows, unsure, other = [], [], []
+    for (factor, level), effects in levels.items():
+        name, base = f"The {factor} {level}", describe_base(effects[0])
+        for worse in (True, False):
+            claimed = [effect for effect in effects if effect.claimed and (effect.low + effect.high > 0) is worse]
+            if claimed:
+                follows.append(f"{name}: {_claimed_sentence(matrix, claimed, base, worse)}")
+        doubtful = [effect for effect in effects if effect.seen and not effect.claimed]
+        for effect in doubtful[:_NAMED]:
+            unsure.append(
+                f"{name}: {effect.program} {_rates(effect, base)}; p corrected {render_p(effect.p_corrected)}."
+            )
+        if alike := [effect for effect in effects if not effect.seen]:
+            other.append(f"{name}: {_alike_sentence(matrix, alike, base)}")
+    failing = {cell.program for cell in matrix.cells if cell.passed < cell.trials}
+    passing = [program for program in matrix.programs if program not in failing]
+    if passing:
+        other.append(f"{_named_kinds(matrix, passing)} passed every trial, whatever they ran with: {_list(passing)}.")
+    paragraphs = [
+        Paragraph("What the failures follow", tuple(follows or ["Nothing that can be claimed."])),
+        Paragraph("What may be chance: more trials tell (--trials)", tuple(unsure)),
+        Paragraph("What they do not follow", tuple(other)),
+    ]
+    return [paragraph for paragraph in paragraphs if paragraph.sentences]
+
+
+def describe_base(effect: Effect) -> str:
+    """What a level is compared with, in words."""
+    return "the guest's own" if effect.factor is Factor.LIBPTHREAD else effect.base
+
+
+def _claimed_sentence(matrix: Matrix, effects: Sequence[Effect], base: str, worse: bool) -> str:
+    """That programs fail more often, or less often, with a level of a factor than with its base."""
+    failed, trials, base_failed, base_trials = _summed(effects)
+    kinds = _named_kinds(matrix, [effect.program for effect in effects])
+    if not worse:
+        relation = f"{kinds} fail less often with it than with {base}"
+    elif base_failed:
+        relation = f"{kinds} fail more often with it than with {base}"
+    elif all(effect.everywhere for effect in effects):
+        others = {Factor.LIBPTHREAD: "libgo", Factor.LIBGO: "libpthread", Factor.GUEST: "libgo and libpthread"}
+        relation = f"{kinds} fail with it, whatever the {others[effects[0].factor]}, and not with {base}"
+    else:
+        relation = f"{kinds} fail with it and not with {base}"
+    p = render_p(max(effect.p_corrected for effect in effects))
+    evidence = f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
+    return f"{relation} ({evidence}; p corrected at most {p}): {_list(effect.program for effect in effects)}."
+
+
+def _alike_sentence(matrix: Matrix, effects: Sequence[Effect], base: str) -> str:
+    """That programs came out the same with a level of a factor as with its base, and how sure that is."""
+    failed, trials, base_failed, base_trials = _summed(effects)
+    kinds = _named_kinds(matrix, [effect.program for effect in effects])
+    evidence = f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
+    most = max(effect.high for effect in effects)
+    return (
+        f"{kinds} came out the same with it as with {base} ({evidence}). A single program may still fail in up to"
+        f" {most:.0%} more of its trials (95 % interval)."
+    )
+
+
+def _summed(effects: Sequence[Effect]) -> tuple[int, int, int, int]:
+    return (
+        sum(effect.failed for effect in effects),
+        sum(effect.trials for effect in effects),
+        sum(effect.base_failed for effect in effects),
+        sum(effect.base_trials for effect in effects),
+    )
+
+
+def _rates(effect: Effect, base: str) -> str:
+    return (
+        f"fails in {effect.failed} of {effect.trials} trials with it, in {effect.base_failed} of {effect.base_trials}"
+        f" with {base}"
+    )
+
+
+def _named_kinds(matrix: Matrix, programs: Sequence[str]) -> str:
+    """How many Go programs and C programs there are of some."""
+    of_c = sum(program in matrix.experiment.c_programs for program in programs)
+    counts = ((len(programs) - of_c, "Go program"), (of_c, "C program"))
+    return " and ".join(render_count(number, noun) for number, noun in counts if number)
+
+
+def _list(programs: Iterable[str]) -> str:
+    return ", ".join(programs)
 
 
 def _of_twins(matrix: Matrix) -> list[Paragraph]:

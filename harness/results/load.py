@@ -16,6 +16,7 @@ from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
 from harness.results import dejagnu, history, lifecycle
 from harness.results import matrix as matrices
+from harness.results.attribution import Design
 from harness.results.compare import StoredInput
 from harness.results.expected import Entry
 from harness.results.history import History, OutcomeCount
@@ -65,8 +66,13 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
         date.fromisoformat(stored_run.created[:10]),
         store.times(stored_run.id),
         control,
-        Experiment(plan.twins, plan.c_programs, plan.preloads),
+        Experiment(plan.twins, plan.c_programs, plan.preloads, _design(plan)),
     )
+
+
+def _design(plan: RunPlan) -> Design | None:
+    design = plan.request.design if plan.request else None
+    return Design(design.libgos, design.libpthreads) if design else None
 
 
 def _baseline(plan: RunPlan) -> Column:

@@ -16,6 +16,7 @@ import pydantic
 
 from harness.errors import ConfigError, StoreError
 from harness.programs.model import CellKey
+from harness.results.attribution import Effect, find_effects
 from harness.results.deaths import Attempts, death_title, killers
 from harness.results.expected import Entry, contradicted, excuse
 from harness.results.sequential import p_values as sequential_p_values
@@ -249,6 +250,7 @@ class Matrix:
         times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
         control: the guest that the other ones are compared with, or ''.
         guest_differences, interactions: see harness/results/systems.py; in the order of the cells.
+        effects: of an experiment of all combinations: what a failure follows (harness/results/attribution.py).
         experiment: C programs, twins and what is preloaded (harness/results/twins.py).
     """
 
@@ -266,6 +268,7 @@ class Matrix:
     guest_differences: Sequence[GuestDifference] = ()
     interactions: Sequence[Interaction] = ()
     experiment: Experiment = field(default_factory=Experiment)
+    effects: Sequence[Effect] = ()
 
     @property
     def by_key(self) -> dict[CellKey, Cell]:
@@ -395,7 +398,8 @@ class Matrix:
             totals: see Totals.
             overall: a list of objects, see Overall.
             control, guest_differences, interactions: as above; lists of objects, see harness/results/systems.py.
-            experiment: an object with twins, c_programs and preloads.
+            experiment: an object with twins, c_programs, preloads and design.
+            effects: a list of objects, see harness/results/attribution.py.
         """
         return {
             "schema": SCHEMA,
@@ -413,6 +417,7 @@ class Matrix:
             "guest_differences": [asdict(difference) for difference in self.guest_differences],
             "interactions": [asdict(interaction) for interaction in self.interactions],
             "experiment": asdict(self.experiment),
+            "effects": [asdict(effect) for effect in self.effects],
             "events": self.events,
             "times": list(self.times),
         }
@@ -538,7 +543,22 @@ def build(
         guest_differences=compare_guests(counted, control),
         interactions=find_interactions(counted, control, baseline),
         experiment=experiment,
+        effects=_effects(counted, experiment, guests, programs, control),
     )
+
+
+def _effects(
+    counted: Mapping[CellKey, CellOutcomes],
+    experiment: Experiment,
+    guests: Sequence[str],
+    programs: Sequence[str],
+    control: str,
+) -> list[Effect]:
+    if experiment.design is None:
+        return []
+    ordered = sorted(guests, key=lambda guest: guest != control)
+    outcomes = {key: cell.by_number or {} for key, cell in counted.items()}
+    return find_effects(outcomes, experiment.design, ordered, programs, experiment.c_programs)
 
 
 @dataclass(frozen=True)

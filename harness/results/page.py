@@ -98,6 +98,12 @@ def templates(folder: Path) -> jinja2.Environment:
     )
 
 
+def write_attribution(path: Path, matrix: Matrix) -> None:
+    """Write the page of an experiment of all combinations to a file, whole or not at all. Raises OSError."""
+    template = environment().get_template("attribution.html.j2")
+    write_page(path, [template.render(matrix=matrix, paragraphs=answer(matrix))])
+
+
 def environment() -> jinja2.Environment:
     """The templates of this folder; control characters are spelt out too."""
     environment = templates(Path(__file__).parent)

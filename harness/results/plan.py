@@ -22,6 +22,13 @@ class _Stored(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
+class StoredDesign(_Stored):
+    """The levels of an experiment of all combinations (harness/results/attribution.py)."""
+
+    libgos: list[str]
+    libpthreads: list[str] = []
+
+
 class StoredRequest(_Stored):
     """What a user asked for, so that the run can be resumed (harness/run/request.py).
 
@@ -43,6 +50,7 @@ class StoredRequest(_Stored):
     traced: list[str] = []
     baseline: str = ""
     seed: int | None = None
+    design: StoredDesign | None = None
 
 
 class StoredShard(_Stored):

@@ -46,6 +46,25 @@ def wilson(passed: int, trials: int) -> tuple[float, float]:
 
 
 @functools.cache
+def difference_interval(count: int, trials: int, other_count: int, other_trials: int) -> tuple[float, float]:
+    """The 95 % interval of the difference of two chances, the first less the second.
+
+    Source: R. G. Newcombe, "Interval estimation for the difference between independent proportions: comparison of
+    eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10: from Wilson's intervals of the two.
+
+    Raises:
+        ValueError: as `wilson`.
+    """
+    low, high = wilson(count, trials)
+    other_low, other_high = wilson(other_count, other_trials)
+    chance, other = count / trials, other_count / other_trials
+    difference = chance - other
+    return (
+        difference - math.hypot(chance - low, other_high - other),
+        difference + math.hypot(high - chance, other - other_low),
+    )
+
+
 def fisher(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
     """The two-sided p of Fisher's exact test: how often chance alone parts two cells at least as far as seen.
 

@@ -360,6 +360,16 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
         _line(console, doubtful, ascii_only, indent=0)
 
 
+def print_attribution(matrix: Matrix, console: Console) -> None:
+    """Print how many trials of each combination passed, and what the failures follow."""
+    ascii_only = console.options.ascii_only
+    for columns in column_groups(matrix, console.width, ascii_only):
+        console.print(table(matrix, columns, ascii_only))
+        console.print()
+    console.print(_legend(matrix, ascii_only))
+    _print_answer(console, answer(matrix), ascii_only)
+
+
 def _print_answer(console: Console, paragraphs: Sequence[Paragraph], ascii_only: bool) -> None:
     for paragraph in paragraphs:
         _heading(console, _printable(paragraph.title, ascii_only))

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from harness.programs.model import CellKey
+from harness.results.attribution import Design
 from harness.results.statistics import LEVEL, Stratum, fisher, stratified
 
 
@@ -23,11 +24,13 @@ class Experiment:
         twins: by Go program, the C program that makes the same calls.
         c_programs: the programs that have no libgo.
         preloads: by variant, the names of what it preloads.
+        design: of an experiment of all combinations (harness/results/attribution.py).
     """
 
     twins: Mapping[str, str] = field(default_factory=dict)
     c_programs: Sequence[str] = field(default_factory=list)
     preloads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    design: Design | None = None
 
     def is_control(self, program: str, variant: str, baseline: str) -> bool:
         """Whether two variants are the same to a program: it is a C program, and they preload the same."""

@@ -30,7 +30,7 @@ from harness.run.manifest import check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
-from harness.run.rounds import check_decidable, rounds
+from harness.run.rounds import attribution_rounds, check_decidable, rounds
 from harness.run.workers import WorkerPool
 from harness.trial.execute import Inspect, Outcome
 from harness.trial.record import Trial, Verdict
@@ -71,7 +71,7 @@ def _run_request(
 ) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
-    if request.until_sure:
+    if request.until_sure and not request.design:
         check_decidable(cells, request.trials, resolved.baseline)
     if scheduler is not None:
         check_for_cluster(resolved, scheduler)
@@ -87,6 +87,8 @@ def _run_request(
     batches: Iterable[Batch]
     if hooks:
         batches = hooks.batches
+    elif request.design:
+        batches = attribution_rounds(resolved, cells, partial(store.outcomes, number), report)
     elif request.until_sure:
         batches = rounds(cells, request.trials, partial(store.outcomes, number), report, resolved.baseline)
         if resolved.traced:

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache as cached
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,6 +115,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
         "traced": list(request.traced),
         "baseline": request.baseline,
         "seed": request.seed,
+        "design": asdict(request.design) if request.design else None,
     }
 
 

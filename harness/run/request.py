@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from harness.build.variants import load_configuration
 from harness.conf.load import TRACED
 from harness.errors import StoreError
+from harness.results.attribution import Design
 from harness.results.store import Run, Store
 from harness.run.shards import Times
 
@@ -27,6 +28,7 @@ class Request:
         shard: which job of how many this is, counted from 1: only its part of the trials is made.
         times: what the jobs are cut by.
         seed: of all trials; None means that each has its number within its cell.
+        design: of an experiment of all combinations of guests, libgos and libpthreads; `trials` is the most then.
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
         baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
@@ -46,6 +48,7 @@ class Request:
     times: Times = field(default_factory=Times)
     traced: tuple[str, ...] = ()
     seed: int | None = None
+    design: Design | None = None
     repeats: int | None = None
     baseline: str = ""
 
@@ -107,6 +110,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         traced=tuple(stored.traced),
         baseline=stored.baseline,
         seed=stored.seed,
+        design=Design(stored.design.libgos, stored.design.libpthreads) if stored.design else None,
     )
 
 

@@ -169,7 +169,14 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     if not names:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     request = replace(
-        request, selection=(names[0],), trials=trials, until_sure=False, shard=None, traced=(), repeats=number
+        request,
+        selection=(names[0],),
+        trials=trials,
+        until_sure=False,
+        shard=None,
+        traced=(),
+        repeats=number,
+        design=None,
     )
     request = replace(request, seed=trial.number if request.seed is None else request.seed)
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))

@@ -1,4 +1,4 @@
-"""The rounds of a run that goes on until every comparison is decided."""
+"""The rounds of a run that goes on until every comparison, or every effect of an experiment, is decided."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from harness.errors import ConfigError
 from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
 from harness.results import sequential
+from harness.results.attribution import find_effects, is_decided
 from harness.run.job import Batch
+from harness.run.resolve import ResolvedRequest
 
 
 def _comparisons(cells: Iterable[TrialSpec], baseline: str) -> list[tuple[CellKey, CellKey]]:
@@ -61,3 +63,31 @@ def rounds(
                 by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
         trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
         yield Batch(trials, further=(most - done - 1) * len(wanted))
+
+
+def attribution_rounds(
+    resolved: ResolvedRequest,
+    cells: Sequence[TrialSpec],
+    outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]],
+    report: Reporter,
+) -> Iterator[Batch]:
+    """Rounds of one trial of each cell of an experiment of all combinations, until each effect is claimed or unseen.
+
+    As of `rounds`, what a run that is resumed makes follows from the outcomes.
+    """
+    design, most = resolved.request.design, resolved.request.trials
+    assert design is not None
+    programs = [program.name for program in resolved.programs]
+    c_programs = [program.name for program in resolved.programs if program.is_c]
+    for done in range(most):
+        seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
+        effects = find_effects(seen, design, list(resolved.guests), programs, c_programs)
+        if is_decided(effects, done):
+            return
+        open_ = sum(effect.seen and not effect.claimed for effect in effects)
+        report.step("rounds", f"{done + 1} of at most {most}, {open_} of {len(effects)} effects seen and not sure")
+        by_guest: dict[str, list[TrialSpec]] = {}
+        for cell in cells:
+            by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+        trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
+        yield Batch(trials, further=(most - done - 1) * len(cells))

@@ -40,7 +40,7 @@ def as_it_was(text):
     """Without what it did not have: in CSV guests killed, in JSON guests compared, and power."""
     if text.startswith("{"):
         data = json.loads(text)
-        for key in ("control", "guest_differences", "interactions", "experiment"):
+        for key in ("control", "guest_differences", "interactions", "experiment", "effects"):
             del data[key]
         for cell in data["cells"]:
             (cell["difference"] or {}).pop("detectable", None)

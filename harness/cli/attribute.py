@@ -1,0 +1,99 @@
+"""The command attribute: what a failure follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from harness import paths
+from harness.build.variants import load_configuration
+from harness.cache import digest
+from harness.cli.options import CONF, COUNT, GUESTS, SELECTION, WORK, WORKERS
+from harness.cli.output import show_attribution
+from harness.cli.run import make_run
+from harness.errors import ConfigError, StoreError
+from harness.files import written_whole
+from harness.programs.select import select_programs
+from harness.results.attribution import Design
+from harness.run.request import Request
+from harness.run.resolve import gcc_listings
+
+
+@click.command("attribute")
+@SELECTION
+@GUESTS
+@click.option(
+    "--libgo", "libgos", multiple=True, metavar="VARIANT", help="A libgo; repeatable. [default: the usual ones]"
+)
+@click.option(
+    "--libpthread",
+    "libpthreads",
+    multiple=True,
+    metavar="VARIANT|FILE.c",
+    help="A variant that preloads something, or a C file to be preloaded; repeatable. The guest's own is always there.",
+)
+@click.option("--trials", type=COUNT, default=20, show_default=True, help="Trials of each combination at most.")
+@WORKERS
+@CONF
+@WORK
+def attribute(
+    selection: tuple[str, ...],
+    guests: tuple[str, ...],
+    libgos: tuple[str, ...],
+    libpthreads: tuple[str, ...],
+    trials: int,
+    jobs: int | None,
+    conf_files: tuple[Path, ...],
+    work: str | None,
+) -> None:
+    """Find out what a failure follows: the guest, a change of libgo, or one of libpthread.
+
+    Runs the programs, and the C twins that make the same calls without Go, in all combinations of guests, libgos and
+    libpthreads, one trial of each in a round, until each effect is sure or none is seen. Says what the failures follow,
+    what they do not, and how sure that is.
+
+    \b
+    harness attribute seed-2013 --libpthread threadvars-2013
+    harness attribute my.go --guest linux-i386 --guest hurd-i386 --libpthread my-pthread.c
+
+    Exit status: 0 all passed, or each failure follows something; 1 a failure follows nothing that can be claimed; 2 bad
+    input, 3 trouble with a guest, 130 interrupted.
+    """
+    folder = paths.work_dir(work)
+    if not selection:
+        raise click.UsageError("name the programs, or suites of them")
+    files = [Path(word) for word in libpthreads if word.endswith(".c")]
+    if files:
+        conf_files = (*conf_files, _described(files, folder))
+    configuration = load_configuration(conf_files, folder)
+    names = [Path(word).stem if word.endswith(".c") else word for word in libpthreads]
+    design = Design(list(libgos) or list(configuration.usual), names)
+    for name in names:
+        if not (configuration.variant(name).preload or configuration.variant(name).env):
+            raise ConfigError(f"--libpthread {name}: this variant preloads nothing")
+    chosen = select_programs(selection, gcc_listings(guests, configuration))
+    twins = [twin for program in chosen if (twin := program.twin)]
+    words = tuple(dict.fromkeys([*selection, *twins]))
+    request = Request(
+        words, guests, tuple(design.variants()), trials, jobs, conf_files, folder, until_sure=True, design=design
+    )
+    show_attribution(*make_run(request), work)
+
+
+def _described(files: list[Path], work: Path) -> Path:
+    """A YAML file in the work directory that has a variant for each C file. Raises ConfigError, StoreError."""
+    variants = {}
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"--libpthread {file}: there is no such file")
+        variants[file.stem] = {"about": f"{file.name} is preloaded", "preload": str(file.absolute())}
+    path = work / "attribute" / f"{digest(variants)}.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            part.write_text("# Made by `harness attribute`.\n" + yaml.safe_dump({"variants": variants}))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    return path
