@@ -300,22 +300,24 @@ def _list(programs: Iterable[str]) -> str:
 
 def _of_twins(matrix: Matrix) -> list[Paragraph]:
     """Which failures lie below Go, by the C programs that make the same calls."""
-    pairs = list(find_pairs(matrix.by_key, matrix.experiment.twins))
+    pairs = find_pairs(matrix.by_key, matrix.experiment.twins)
     if not pairs:
         return []
-    alike = sum(pair.failing is Failing.NEITHER for pair in pairs)
-    sentences = [f"{alike} of {render_count(len(pairs), 'pair')} of a Go program and its C twin passed all trials."]
+    failing = {(pair.guest, pair.program) for pair in pairs if pair.failing is not Failing.NEITHER}
+    number = len({(pair.guest, pair.program) for pair in pairs})
+    named = f"{render_count(number, 'pair')} of a Go program and its C twin"
+    sentences = [f"{named}: {number - len(failing) or 'none'} passed all trials."]
     for kind in (Failing.BOTH, Failing.GO_ALONE, Failing.C_ALONE):
-        failing = [pair for pair in pairs if pair.failing is kind]
-        sentences += map(describe_pair, failing[:_NAMED])
-        if len(failing) > _NAMED:
-            sentences.append(f"{render_count(len(failing) - _NAMED, 'more pair')} fail {kind}.")
+        of_kind = [pair for pair in pairs if pair.failing is kind]
+        sentences += map(describe_pair, of_kind[:_NAMED])
+        if len(of_kind) > _NAMED:
+            sentences.append(f"{render_count(len(of_kind) - _NAMED, 'more pair')} fail {kind}.")
     return [Paragraph("With Go and without", tuple(sentences))]
 
 
 def describe_pair(pair: Pair) -> str:
     """What a Go program and its twin say of where a failure lies, in a sentence."""
-    where = f"{pair.program} ({pair.variant}, {pair.guest})"
+    where = f"{pair.program} ({', '.join(pair.variants)}; {pair.guest})"
     failed, twin_failed = pair.trials - pair.passed, pair.twin_trials - pair.twin_passed
     counts = f"{failed} of {render_count(pair.trials, 'trial')}"
     twin_counts = f"{twin_failed} of {pair.twin_trials}"
@@ -342,13 +344,14 @@ def describe_pair(pair: Pair) -> str:
 def _of_controls(matrix: Matrix) -> list[Paragraph]:
     """What C programs say of noise: they have no libgo."""
     sentences = []
-    for control in negative_controls(matrix.by_key, matrix.experiment, matrix.baseline):
+    variants = sorted(matrix.variants, key=lambda variant: variant != matrix.baseline)
+    for control in negative_controls(matrix.by_key, matrix.experiment, variants):
         noise = "; noise of that size is in all differences of this run" if control.p < LEVEL else ""
         sentences.append(
             f"{control.variant} on {control.guest}: {control.alike} of {render_count(control.programs, 'C program')}"
-            f" came out as with {matrix.baseline}; all together {control.passed} of"
-            f" {render_count(control.trials, 'trial')} passed against {control.baseline_passed} of"
-            f" {control.baseline_trials}, p {render_p(control.p)}{noise}."
+            f" came out as with {control.base}; all together {control.passed} of"
+            f" {render_count(control.trials, 'trial')} passed against {control.base_passed} of"
+            f" {control.base_trials}, p {render_p(control.p)}{noise}."
         )
     if not sentences:
         return []

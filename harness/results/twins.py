@@ -6,7 +6,7 @@ Pure functions of what came of the cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -60,21 +60,25 @@ class Failing(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """A Go program with a libgo on a guest, and its C twin there.
+    """A Go program on a guest, and its C twin there, with all variants in which the same of the two fail.
 
     Attributes:
-        p: Fisher's, that both have one chance of a pass.
+        variants: in the order of the matrix.
     """
 
     guest: str
-    variant: str
+    variants: tuple[str, ...]
     program: str
     twin: str
     passed: int
     trials: int
     twin_passed: int
     twin_trials: int
-    p: float
+
+    @property
+    def p(self) -> float:
+        """Fisher's, that both have one chance of a pass."""
+        return fisher(self.passed, self.trials, self.twin_passed, self.twin_trials)
 
     @property
     def failing(self) -> Failing:
@@ -86,54 +90,84 @@ class Pair:
             (False, True): Failing.C_ALONE,
         }[self.passed < self.trials, self.twin_passed < self.twin_trials]
 
+    def with_more(self, other: Pair) -> Pair:
+        """The pair with the trials of another variant."""
+        return Pair(
+            self.guest,
+            (*self.variants, *other.variants),
+            self.program,
+            self.twin,
+            self.passed + other.passed,
+            self.trials + other.trials,
+            self.twin_passed + other.twin_passed,
+            self.twin_trials + other.twin_trials,
+        )
+
     @property
     def sure(self) -> bool:
         """Whether it is no chance that only one of the two fails. That both do needs no test: each has failed."""
         return self.failing in (Failing.NEITHER, Failing.BOTH) or self.p < LEVEL
 
 
-def find_pairs(cells: Mapping[CellKey, Counts], twins: Mapping[str, str]) -> Iterator[Pair]:
-    """Each cell of a Go program whose twin has trials with the same libgo on the same guest."""
+def find_pairs(cells: Mapping[CellKey, Counts], twins: Mapping[str, str]) -> list[Pair]:
+    """Each Go program of a guest whose twin has trials with the same variants, once for each way to fail."""
+    pairs: dict[tuple[str, str, Failing], Pair] = {}
     for key, cell in cells.items():
         twin = twins.get(key.program, "")
         other = cells.get(key._replace(program=twin))
-        if other and cell.trials and other.trials:
-            p = fisher(cell.passed, cell.trials, other.passed, other.trials)
-            yield Pair(*key, twin, cell.passed, cell.trials, other.passed, other.trials, p)
+        if not (other and cell.trials and other.trials):
+            continue
+        pair = Pair(key.guest, (key.variant,), key.program, twin, cell.passed, cell.trials, other.passed, other.trials)
+        known = pairs.get((key.guest, key.program, pair.failing))
+        pairs[key.guest, key.program, pair.failing] = known.with_more(pair) if known else pair
+    return list(pairs.values())
 
 
 @dataclass(frozen=True)
 class NegativeControl:
-    """C programs on a guest with a libgo against the same with the baseline: a difference is noise.
+    """C programs on a guest with a libgo against the same with another one: a difference is noise.
 
     Attributes:
+        base: the variant that it is compared with, which preloads the same.
         alike: how many of the programs came out the same.
         p: of the exact test stratified by program.
     """
 
     guest: str
     variant: str
+    base: str
     programs: int
     alike: int
     passed: int
     trials: int
-    baseline_passed: int
-    baseline_trials: int
+    base_passed: int
+    base_trials: int
     p: float
 
 
 def negative_controls(
-    cells: Mapping[CellKey, Counts], experiment: Experiment, baseline: str
-) -> Iterator[NegativeControl]:
-    """The C programs of each guest with each libgo that preloads what the baseline does."""
+    cells: Mapping[CellKey, Counts], experiment: Experiment, variants: Sequence[str]
+) -> list[NegativeControl]:
+    """The C programs of each guest with each variant against the first one that preloads the same.
+
+    Args:
+        variants: the baseline first.
+    """
+    bases: dict[tuple[str, ...], str] = {}
+    of_variant = {
+        variant: bases.setdefault(tuple(experiment.preloads.get(variant, ())), variant) for variant in variants
+    }
     strata: dict[tuple[str, str], list[Stratum]] = {}
     for key, cell in cells.items():
-        base = cells.get(key._replace(variant=baseline))
-        wanted = key.variant != baseline and experiment.is_control(key.program, key.variant, baseline)
-        if wanted and base and cell.trials and base.trials:
-            stratum = Stratum(cell.passed, cell.trials, base.passed, base.trials)
+        base = of_variant.get(key.variant, key.variant)
+        other = cells.get(key._replace(variant=base))
+        if key.program in experiment.c_programs and base != key.variant and other and cell.trials and other.trials:
+            stratum = Stratum(cell.passed, cell.trials, other.passed, other.trials)
             strata.setdefault((key.guest, key.variant), []).append(stratum)
+    controls = []
     for (guest, variant), group in strata.items():
         sums = Stratum(*map(sum, zip(*group, strict=True)))
         alike = sum(fours[0] * fours[3] == fours[2] * fours[1] for fours in group)
-        yield NegativeControl(guest, variant, len(group), alike, *sums, stratified(tuple(group)))
+        p = stratified(tuple(group))
+        controls.append(NegativeControl(guest, variant, of_variant[variant], len(group), alike, *sums, p))
+    return controls
