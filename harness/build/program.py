@@ -164,9 +164,13 @@ def build_preload(preload: Preload, toolchain: Toolchain, cache: Cache) -> Path:
 def _run_gcc(
     toolchain: Toolchain, options: Sequence[str], source: Path, folder: Path, named: Path | None = None
 ) -> None:
-    """Run the C compiler in a folder. `named` is the file that an error's text names. Raises as `compile_with`."""
+    """Run the C compiler in a folder. `named` is what an error's text has in place of the source. Raises as
+    `compile_with`."""
     gcc = [toolchain.gcc, *toolchain.compile_flags, f"-fdebug-prefix-map={source.parent}=.", *options, str(source)]
-    _run_compiler([*gcc, "-ldl"], named or source, folder)
+    try:
+        _run_compiler([*gcc, "-ldl"], source, folder)
+    except ProgramError as error:
+        raise ProgramError(str(error).replace(str(source), str(named or source))) from error
 
 
 def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:

@@ -112,6 +112,8 @@ def resolve(request: Request) -> ResolvedRequest:
     triples = {name: configuration.toolchain(guest.toolchain).triple for name, guest in guests.items()}
     configs = variant_configs(names, triples.values(), configuration)
     programs = fitting_programs(chosen, triples.values(), configs.values())
+    if all(program.is_c for program in programs) and any(config.trace for config in configs.values()):
+        raise ConfigError(f"{programs[0].name} is a C program, and has no libgo whose threads are counted")
     traced = _traced_programs(request.traced, programs, listings) if request.traced else ()
     plain = dict.fromkeys(name.removesuffix(TRACED) for name in names)
     counting = [name + TRACED for name in plain if name + TRACED not in names] if traced else []
