@@ -88,7 +88,9 @@ def _holds_programs(path: Path) -> bool:
 def _is_marked(file: Path) -> bool:
     """Whether a C file begins as a `run` test does: other projects' folders have C files too."""
     with suppress(OSError):
-        return file.open("rb").readline().split() == [b"//", b"run"]
+        if file.is_file():
+            with file.open("rb") as stream:
+                return stream.readline(100).split() == [b"//", b"run"]
     return False  # whoever collects it says why it cannot be read
 
 
@@ -114,7 +116,7 @@ class _Plugin:
         if file_path.suffix not in _SUFFIXES or self._run is None:
             return None
         named = parent.session.isinitpath(file_path)
-        if not named and not _is_test(file_path):
+        if not named and (not _is_test(file_path) or (file_path.suffix == ".c" and not _is_marked(file_path))):
             return None
         return GoFile.from_parent(parent, path=file_path, run=self._run)
 

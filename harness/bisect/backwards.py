@@ -11,17 +11,17 @@ from dataclasses import replace
 
 from harness.bisect.commits import earlier
 from harness.bisect.driver import Finished, run_bisect
-from harness.bisect.report import counted
 from harness.bisect.request import BisectRequest
 from harness.errors import ConfigError
 from harness.progress import Reporter
+from harness.results.text import render_count
 
 #: The commits that the first step goes back, and how many times as far each other one goes.
 _FIRST, _FACTOR = 16, 4
 
 
 def run_backwards(request: BisectRequest, report: Reporter, resume: int | None = None) -> Finished:
-    """Make a bisect of the commits before a bad one, whose good end is to be found.
+    """Make a bisect of the commits before a bad one, whose good end is unknown.
 
     Args:
         request: its `commits` are the bad one alone; of a bisect that is resumed, the range that it had come to.
@@ -37,19 +37,24 @@ def run_backwards(request: BisectRequest, report: Reporter, resume: int | None =
         good, _, bad = request.commits.partition("..")
         finished = run_bisect(request, report, resume)
         steps, bad = request.steps_back * _FACTOR, good
-        if finished.course.question is not None:
+        if _differ(finished):
             return finished
     else:
         finished = None
     while candidates := earlier(request.repository, bad, steps):
         good = candidates[-1]
-        distance = counted(len(candidates), "commit")
+        distance = render_count(len(candidates), "commit")
         report.step("bisect", f"looking for a good commit: {good[:12]}, {distance} before {bad[:12]}")
         attempt = replace(request, commits=f"{good}..{bad}", steps_back=steps)
         finished = run_bisect(attempt, report)
-        if finished.course.question is not None or len(candidates) < steps:
+        if _differ(finished) or len(candidates) < steps:
             return finished
         steps, bad = steps * _FACTOR, good
     if finished is None:
         raise ConfigError(f"{request.repository}: no commit before {bad} changes libgo")
     return finished
+
+
+def _differ(finished: Finished) -> bool:
+    """Whether the ends of a bisect differ: they may have seemed to, until the search refuted it."""
+    return finished.course.result is not None and finished.course.result.answer is not None

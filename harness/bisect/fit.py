@@ -1,6 +1,6 @@
 """Whether two rates are enough for what a bisect has seen, and how many trials tell one rate from the other.
 
-The search knows two rates: of sets with the culprit, and of all others. In life effects can be graded: one hunk takes
+The search knows two rates: of sets with the culprit, and of all others. Real effects are often graded: one hunk takes
 a rate from 0 to 30 %, another one to 90 %. Then the search finds one of them, or both together, and is certain of it.
 So its answer is checked: all units but one of the answer's must show the outcome as rarely as no unit, and the answer
 alone as often as all units. A rate that lies between the two is graded.

@@ -21,7 +21,7 @@ from harness.bisect.hunks import Unit
 from harness.bisect.search import Answer, Subset
 from harness.files import write_page
 from harness.results.page import templates
-from harness.results.text import one_line
+from harness.results.text import one_line, render_count
 
 
 class UnitRow(NamedTuple):
@@ -131,10 +131,10 @@ class Story:
         """How many trials and builds it took."""
         failed = len(self.course.failed)
         builds = len(self.course.built) - 1 + failed
-        cost = f"{len(self.course.trials)} trials and {counted(builds, 'build')}"
+        cost = f"{len(self.course.trials)} trials and {render_count(builds, 'build')}"
         cost += f", {failed} of which failed" * bool(failed)
         if repetitions := self.course.repetitions:
-            cost += f"; {counted(repetitions, 'trial')} of a build told whether it has the culprit"
+            cost += f"; {render_count(repetitions, 'trial')} of a build told whether it has the culprit"
         return cost
 
     def name(self, number: int) -> str:
@@ -239,7 +239,3 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
 def _percent(probability: float) -> str:
     """A probability in words that never claim certainty."""
     return "more than 99.9%" if probability > 0.999 else f"{probability:.1%}"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

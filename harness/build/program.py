@@ -132,12 +132,18 @@ def build_c(program: Program, toolchain: Toolchain, cache: Cache) -> Path:
         BuildError: the compiler was killed, or the disk is full.
     """
     flags = [*program.build.flags, "-pthread"]
-    inputs = {"source": file_digest(program.source), "name": program.source.name, "flags": flags}
+    headers = [[header.name, file_digest(header)] for header in c_headers(program.source)]
+    inputs = {"source": file_digest(program.source), "name": program.source.name, "flags": flags, "headers": headers}
 
     def make(staging: Path) -> None:
         _run_gcc(toolchain, [*flags, "-o", "program"], program.source, staging)
 
     return cache.make("programs", digest({**inputs, "toolchain": toolchain.c_identity}), make) / "program"
+
+
+def c_headers(source: Path) -> list[Path]:
+    """The headers that a C program may include from its own folder."""
+    return sorted(source.parent.glob("*.h"))
 
 
 def build_preload(preload: Preload, toolchain: Toolchain, cache: Cache) -> Path:
@@ -150,7 +156,6 @@ def build_preload(preload: Preload, toolchain: Toolchain, cache: Cache) -> Path:
         ProgramError, BuildError: as of `build_c`.
     """
     name = f"lib{preload.file.stem}.so"
-    # Before glibc 2.34 dlsym was in a library of its own.
     options = ["-shared", "-fPIC", "-O2", "-g", "-pthread", "-o", name]
     key = digest({"text": preload.key, "name": preload.file.name, "toolchain": toolchain.c_identity})
 
@@ -166,8 +171,8 @@ def _run_gcc(
 ) -> None:
     """Run the C compiler in a folder. `named` is what an error's text has in place of the source. Raises as
     `compile_with`."""
-    gcc = [toolchain.gcc, *toolchain.compile_flags, f"-fdebug-prefix-map={source.parent}=.", *options, str(source)]
-    try:
+    gcc = [toolchain.gcc, *toolchain.compile_flags, f"-ffile-prefix-map={source.parent}=.", *options, str(source)]
+    try:  # -ldl: before glibc 2.34 dlsym was in a library of its own
         _run_compiler([*gcc, "-ldl"], source, folder)
     except ProgramError as error:
         raise ProgramError(str(error).replace(str(source), str(named or source))) from error

@@ -101,13 +101,20 @@ class Configuration:
                 traced.
         """
         plain = name.removesuffix(TRACED)
-        first, *others = (_pick("variant", part, self.variants) for part in self._parts(plain))
+        parts = self._parts(plain)
+        if len(set(parts)) < len(parts):
+            raise ConfigError(f"variant {plain}: names a variant twice")
+        first, *others = (_pick("variant", part, self.variants) for part in parts)
         variant = first
         for other in others:
+            if variant.only and other.only and not set(variant.only) & set(other.only):
+                raise ConfigError(f"variant {plain}: these cannot be put together, for they are for different systems")
             if variant.prebuilt and (other.patches or other.tree or other.flags or other.configure):
                 raise ConfigError(f"variant {plain}: a prebuilt libgo cannot be changed")
-            if other.prebuilt or (variant.tree and other.tree):
-                raise ConfigError(f"variant {plain}: these cannot be put together, for each is a libgo of its own")
+            if other.prebuilt:
+                raise ConfigError(f"variant {plain}: name the prebuilt libgo first")
+            if variant.tree and other.tree:
+                raise ConfigError(f"variant {plain}: these cannot be put together, for each has a work tree")
             variant = _together(variant, other)
         if plain == name:
             return variant
@@ -198,10 +205,9 @@ class Configuration:
         return str(mark)
 
     def _check_pattern(self, pattern: str, known: Mapping[str, object], what: str, location: Location) -> None:
-        if not any(
-            fnmatch.fnmatchcase(name, part) for part in pattern.removesuffix(TRACED).split("+") for name in known
-        ):
-            self._check(pattern, known, what, location)
+        for part in pattern.removesuffix(TRACED).split("+") if what == "variant" else [pattern]:
+            if not any(fnmatch.fnmatchcase(name, part) for name in known):
+                self._check(part, known, what, location)
 
     def _check(self, word: str, known: Mapping[str, object], what: str, location: Location) -> None:
         if word not in known:
@@ -210,7 +216,9 @@ class Configuration:
 
 def _together(first: Variant, second: Variant) -> Variant:
     """A variant that is both: what the second one says of the environment counts."""
-    only = [triple for triple in first.only if triple in second.only] if first.only and second.only else None
+    only = [*first.only, *second.only]
+    if first.only and second.only:
+        only = [triple for triple in first.only if triple in second.only]
     return first.model_copy(
         update={
             "about": "; ".join(filter(None, (first.about, second.about))),
@@ -219,7 +227,7 @@ def _together(first: Variant, second: Variant) -> Variant:
             "flags": [*first.flags, *second.flags],
             "configure": [*first.configure, *second.configure],
             "env": {**first.env, **second.env},
-            "only": [*first.only, *second.only] if only is None else only,
+            "only": only,
             "lacks": [*first.lacks, *second.lacks],
             "preload": [*first.preload, *second.preload],
             "seeded": first.seeded or second.seeded,

@@ -15,6 +15,8 @@ def name(value: str) -> str:
     """A variant's name, which is a folder's too; so `+` is free for what the harness adds. Raises ValueError."""
     if not _NAME.fullmatch(value):
         raise ValueError(f"variant {value!r}: a name has letters, digits, dots, hyphens and underscores only")
+    if value == "trace":
+        raise ValueError("variant 'trace': NAME+trace is the life-cycle trace of NAME")
     return value
 
 

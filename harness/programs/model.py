@@ -158,17 +158,23 @@ class CellKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial to be made. `number` counts from 1 within its cell; without a `seed` it is the trial's seed."""
+    """One trial to be made.
+
+    Attributes:
+        number: counts from 1 within its cell.
+        seed: what its program gets as its seed if the trial is seeded; None means the number.
+    """
 
     guest: str
     variant: str
     program: Program
     number: int
     seed: int | None = None
+    seeded: bool = False
 
     @property
     def own_seed(self) -> int:
-        """The seed that its program gets, if its variant is seeded."""
+        """The seed that its program gets, if it is seeded."""
         return self.number if self.seed is None else self.seed
 
     @property

@@ -156,4 +156,4 @@ def trial_specs(
                     provided = set(config.provides) - set(variant.lacks)
                     fits = variant.fits(triples[guest]) and program.fits(Target.of(triples[guest]), variant)
                     if fits and set(program.needs) <= provided:
-                        yield TrialSpec(guest, name, program, number, seed)
+                        yield TrialSpec(guest, name, program, number, seed, variant.seeded)

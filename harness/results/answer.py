@@ -17,7 +17,16 @@ from harness.programs.model import CellKey
 from harness.results.attribution import Effect, Factor
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import OUTCOMES, Cell, Column, Matrix, Overall
-from harness.results.statistics import LEVEL, POWER, least_trials, smallest_difference, tests_counted, trials_for
+from harness.results.sequential import anytime_p
+from harness.results.statistics import (
+    LEVEL,
+    POWER,
+    fisher,
+    least_trials,
+    smallest_difference,
+    tests_counted,
+    trials_for,
+)
 from harness.results.systems import GuestDifference, Interaction
 from harness.results.text import render_count, render_p
 from harness.results.twins import Failing, Pair, find_pairs, negative_controls
@@ -213,10 +222,12 @@ def attribution(matrix: Matrix) -> list[Paragraph]:
     follows, unsure, other = [], [], []
     for (factor, level), effects in levels.items():
         name, base = f"The {factor} {level}", describe_base(effects[0])
-        for worse in (True, False):
-            claimed = [effect for effect in effects if effect.claimed and (effect.low + effect.high > 0) is worse]
+        for sign in (1, -1):
+            claimed = [effect for effect in effects if effect.claimed and effect.direction == sign]
             if claimed:
-                follows.append(f"{name}: {_claimed_sentence(matrix, claimed, base, worse)}")
+                follows.append(f"{name}: {_claimed_sentence(matrix, claimed, base, worse=sign > 0)}")
+        if mixed := [effect.program for effect in effects if effect.claimed and not effect.direction]:
+            follows.append(f"{name} makes a difference whose direction depends on the others: {_list(mixed)}.")
         doubtful = [effect for effect in effects if effect.seen and not effect.claimed]
         for effect in doubtful[:_NAMED]:
             unsure.append(
@@ -230,7 +241,7 @@ def attribution(matrix: Matrix) -> list[Paragraph]:
         other.append(f"{_named_kinds(matrix, passing)} passed every trial, whatever they ran with: {_list(passing)}.")
     paragraphs = [
         Paragraph("What the failures follow", tuple(follows or ["Nothing that can be claimed."])),
-        Paragraph("What may be chance: more trials tell (--trials)", tuple(unsure)),
+        Paragraph("What may be chance (more --trials would show)", tuple(unsure)),
         Paragraph("What they do not follow", tuple(other)),
     ]
     return [paragraph for paragraph in paragraphs if paragraph.sentences]
@@ -300,7 +311,7 @@ def _list(programs: Iterable[str]) -> str:
 
 def _of_twins(matrix: Matrix) -> list[Paragraph]:
     """Which failures lie below Go, by the C programs that make the same calls."""
-    pairs = find_pairs(matrix.by_key, matrix.experiment.twins)
+    pairs = find_pairs(matrix.by_key, matrix.experiment.twins, anytime_p if matrix.most else fisher)
     if not pairs:
         return []
     failing = {(pair.guest, pair.program) for pair in pairs if pair.failing is not Failing.NEITHER}
@@ -311,7 +322,8 @@ def _of_twins(matrix: Matrix) -> list[Paragraph]:
         of_kind = [pair for pair in pairs if pair.failing is kind]
         sentences += map(describe_pair, of_kind[:_NAMED])
         if len(of_kind) > _NAMED:
-            sentences.append(f"{render_count(len(of_kind) - _NAMED, 'more pair')} fail {kind}.")
+            more = len(of_kind) - _NAMED
+            sentences.append(f"{render_count(more, 'more pair')} {'fails' if more == 1 else 'fail'} {kind}.")
     return [Paragraph("With Go and without", tuple(sentences))]
 
 
@@ -325,10 +337,8 @@ def describe_pair(pair: Pair) -> str:
         return (
             f"Below Go (libpthread, libc, kernel): {where} fails in {counts}, and {pair.twin}, which makes the same"
             f" calls without Go, in {twin_counts}."
-        )
-    if pair.failing is Failing.NEITHER:
-        return f"Neither {where} nor {pair.twin} fails."
-    doubt = "" if pair.sure else " That may be chance: more trials tell."
+        ) + (f" Go fails more often (p {render_p(pair.p)}): not all of it lies there." if pair.go_fails_more else "")
+    doubt = "" if pair.sure else " That may be chance; more trials would show."
     evidence = f"p {render_p(pair.p)}"
     if pair.failing is Failing.GO_ALONE:
         return (
@@ -346,12 +356,15 @@ def _of_controls(matrix: Matrix) -> list[Paragraph]:
     sentences = []
     variants = sorted(matrix.variants, key=lambda variant: variant != matrix.baseline)
     for control in negative_controls(matrix.by_key, matrix.experiment, variants):
-        noise = "; noise of that size is in all differences of this run" if control.p < LEVEL else ""
+        evidence = ""  # where the numbers of trials depend on what came of them, this test does not hold
+        if not matrix.most:
+            evidence = f", p corrected {render_p(control.p)}"
+            evidence += "; noise of that size is in all differences of this run" * (control.p < LEVEL)
         sentences.append(
             f"{control.variant} on {control.guest}: {control.alike} of {render_count(control.programs, 'C program')}"
             f" came out as with {control.base}; all together {control.passed} of"
             f" {render_count(control.trials, 'trial')} passed against {control.base_passed} of"
-            f" {control.base_trials}, p {render_p(control.p)}{noise}."
+            f" {control.base_trials}{evidence}."
         )
     if not sentences:
         return []

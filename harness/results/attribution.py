@@ -81,9 +81,15 @@ class Effect:
     claimed: bool
 
     @property
+    def direction(self) -> int:
+        """1 if it fails more often with the level, -1 if less often, 0 if as often in all strata together."""
+        more = self.failed * self.base_trials - self.base_failed * self.trials
+        return (more > 0) - (more < 0)
+
+    @property
     def seen(self) -> bool:
-        """Whether the two differ at all in what came of them."""
-        return self.failed * self.base_trials != self.base_failed * self.trials
+        """Whether the two differ in what came of them; in sum they may not, though they do in each stratum."""
+        return self.claimed or self.failed * self.base_trials != self.base_failed * self.trials
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,16 @@ def find_effects(
     return effects
 
 
+def control_first(systems: Mapping[str, str]) -> list[str]:
+    """The guests with the base of the others first: a Linux guest if there is one, else the first.
+
+    Args:
+        systems: the guests' operating systems, by name.
+    """
+    control = next((name for name, system in systems.items() if system == "linux"), "")
+    return sorted(systems, key=lambda name: name != control)
+
+
 def is_decided(effects: Sequence[Effect], rounds: int) -> bool:
     """Whether no more rounds are needed: each effect is claimed, or nothing at all is seen of it."""
     return rounds >= FEWEST and all(effect.claimed or not effect.seen for effect in effects)
@@ -172,5 +188,5 @@ def _comparisons(
 
 def _failures(cells: Sequence[Outcomes]) -> tuple[int, int]:
     """How many trials of some cells failed, and how many there are."""
-    passed = [outcome for cell in cells for outcome in cell.values()]
-    return passed.count(False), len(passed)
+    outcomes = [passed for cell in cells for passed in cell.values()]
+    return outcomes.count(False), len(outcomes)

@@ -16,7 +16,7 @@ from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
 from harness.results import dejagnu, history, lifecycle
 from harness.results import matrix as matrices
-from harness.results.attribution import Design
+from harness.results.attribution import Design, control_first
 from harness.results.compare import StoredInput
 from harness.results.expected import Entry
 from harness.results.history import History, OutcomeCount
@@ -66,7 +66,7 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
         date.fromisoformat(stored_run.created[:10]),
         store.times(stored_run.id),
         control,
-        Experiment(plan.twins, plan.c_programs, plan.preloads, _design(plan)),
+        Experiment(plan.twins, plan.c_programs, plan.besides_libgo, _design(plan)),
     )
 
 
@@ -81,8 +81,8 @@ def _baseline(plan: RunPlan) -> Column:
     if plan.baseline:
         guest, _, variant = plan.baseline.partition("/")
         return Column(guest, variant)
-    controls = [guest for guest in plan.guests if plan.systems.get(guest) == "linux"]
-    return Column(next(iter(controls or plan.guests), ""), BASELINE)
+    guests = control_first({guest: plan.systems.get(guest, "") for guest in plan.guests})
+    return Column(next(iter(guests), ""), BASELINE)
 
 
 def find_matrix(name: str, work: Path) -> Matrix:

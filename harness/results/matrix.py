@@ -398,7 +398,7 @@ class Matrix:
             totals: see Totals.
             overall: a list of objects, see Overall.
             control, guest_differences, interactions: as above; lists of objects, see harness/results/systems.py.
-            experiment: an object with twins, c_programs, preloads and design.
+            experiment: an object with twins, c_programs, besides_libgo and design.
             effects: a list of objects, see harness/results/attribution.py.
         """
         return {
@@ -541,7 +541,7 @@ def build(
         times=times,
         control=control,
         guest_differences=compare_guests(counted, control),
-        interactions=find_interactions(counted, control, baseline),
+        interactions=find_interactions(counted, control, baseline, experiment.c_programs),
         experiment=experiment,
         effects=_effects(counted, experiment, guests, programs, control),
     )

@@ -24,7 +24,13 @@ from harness.trial import cores
 from harness.trial.record import Trial, Verdict
 
 #: What runs of one matrix have been asked for alike, and how it is called.
-_ASKED = {"variants": "libgo variants", "trials": "number of trials", "cores": "--cores", "isolation": "isolation"}
+_ASKED = {
+    "variants": "libgo variants",
+    "trials": "number of trials",
+    "cores": "--cores",
+    "isolation": "isolation",
+    "seed": "--seed",
+}
 #: The path in a reason at which a core was put.
 _CORE = r"core: .*\.core\b"
 
@@ -179,7 +185,7 @@ def _differences(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterato
         yield "the version of the harness"
     yield from (f"the compilers of {name}" for name in _unlike(mine["compilers"], others["compilers"]))
     yield from (f"the image of {name}" for name in _unlike(mine["images"], others["images"]))
-    yield from (name for key, name in _ASKED.items() if before["request"][key] != other["request"][key])
+    yield from (name for key, name in _ASKED.items() if before["request"].get(key) != other["request"].get(key))
     if before["expected"] != other["expected"]:
         yield "the known failures"
     yield from (f"what is expected of {name}" for name in _unlike(before["expectations"], other["expectations"]))
@@ -218,7 +224,7 @@ def plan_of(sources: Sequence[Source]) -> RunPlan:
         },
         "expectations": _union(each["expectations"] for each in plans),
         "made of": _union(each["made of"] for each in plans),
-        **{key: _union(each.get(key, {}) for each in plans) for key in ("systems", "twins", "preloads")},
+        **{key: _union(each.get(key, {}) for each in plans) for key in ("systems", "twins", "besides_libgo")},
         "c_programs": _names(each.get("c_programs", []) for each in plans),
         "request": {
             **first["request"],

@@ -114,7 +114,7 @@ class RunPlan(_Stored):
         made_of: hashes of all that a trial's outcome depends on; a run is resumed only with the same.
         twins: by Go program, the C program that makes the same calls.
         c_programs: the programs that have no libgo.
-        preloads: by variant, the names of what it preloads.
+        besides_libgo: by variant, what it changes for C programs too.
         systems: the guests' operating systems, by the guests' names.
         baseline: GUEST/VARIANT that the others are compared with, if the user asked for one.
         resumable: whether the run can be resumed by itself.
@@ -134,7 +134,7 @@ class RunPlan(_Stored):
     shard: StoredShard | None = None
     twins: dict[str, str] = {}
     c_programs: list[str] = []
-    preloads: dict[str, list[str]] = {}
+    besides_libgo: dict[str, list[str]] = {}
     systems: dict[str, str] = {}
     baseline: str = ""
     resumable: bool = True

@@ -52,6 +52,11 @@ def e_value(passed: int, trials: int, other_passed: int, other_trials: int) -> f
     return math.exp(_log_mixture(passed, trials) + _log_mixture(other_passed, other_trials) - best)
 
 
+def anytime_p(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
+    """The p of counts that were not made in the same rounds, which stands whenever the trials were stopped."""
+    return min(1.0, 1 / e_value(passed, trials, other_passed, other_trials))
+
+
 def p_values(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[float]:
     """For each cell with its baseline's cell the p value, which stands at whatever moment the trials were stopped."""
     return [min(1.0, 1 / evidence(*pair).greatest) for pair in pairs]

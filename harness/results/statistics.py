@@ -45,7 +45,6 @@ def wilson(passed: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)  # rounding may lead out of these
 
 
-@functools.cache
 def difference_interval(count: int, trials: int, other_count: int, other_trials: int) -> tuple[float, float]:
     """The 95 % interval of the difference of two chances, the first less the second.
 
@@ -65,6 +64,7 @@ def difference_interval(count: int, trials: int, other_count: int, other_trials:
     )
 
 
+@functools.cache
 def fisher(passed: int, trials: int, other_passed: int, other_trials: int) -> float:
     """The two-sided p of Fisher's exact test: how often chance alone parts two cells at least as far as seen.
 

@@ -6,7 +6,7 @@ Pure functions of what came of the cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from harness.programs.model import CellKey
@@ -103,16 +103,20 @@ def compare_guests(cells: Mapping[CellKey, CellOutcomes], control: str) -> list[
     ]
 
 
-def find_interactions(cells: Mapping[CellKey, CellOutcomes], control: str, baseline: str) -> list[Interaction]:
+def find_interactions(
+    cells: Mapping[CellKey, CellOutcomes], control: str, baseline: str, c_programs: Collection[str] = ()
+) -> list[Interaction]:
     """Each libgo's effect on a program of a guest against its effect on the control, in the order of the cells. There
     are none where trials were made until the run was sure: their numbers depend on what came of them.
 
     Args:
         baseline: the variant that the effect is measured from.
+        c_programs: those that have no libgo, which are left out.
     """
     effects = []
     for key, cell in cells.items():
-        if key.guest == control or key.variant == baseline or cell.by_number is not None:
+        left_out = key.guest == control or key.variant == baseline or key.program in c_programs
+        if left_out or cell.by_number is not None:
             continue
         columns = [(guest, variant) for guest in (key.guest, control) for variant in (key.variant, baseline)]
         keys = [CellKey(guest, variant, key.program) for guest, variant in columns]

@@ -6,14 +6,15 @@ Pure functions of what came of the cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from harness.programs.model import CellKey
 from harness.results.attribution import Design
-from harness.results.statistics import LEVEL, Stratum, fisher, stratified
+from harness.results.statistics import LEVEL, Stratum, fisher, holm, stratified
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,23 @@ class Experiment:
     Attributes:
         twins: by Go program, the C program that makes the same calls.
         c_programs: the programs that have no libgo.
-        preloads: by variant, the names of what it preloads.
+        besides_libgo: by variant, what it changes for C programs too.
         design: of an experiment of all combinations (harness/results/attribution.py).
     """
 
     twins: Mapping[str, str] = field(default_factory=dict)
     c_programs: Sequence[str] = field(default_factory=list)
-    preloads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    besides_libgo: Mapping[str, Sequence[str]] = field(default_factory=dict)
     design: Design | None = None
 
     def is_control(self, program: str, variant: str, baseline: str) -> bool:
-        """Whether two variants are the same to a program: it is a C program, and they preload the same."""
-        return program in self.c_programs and self.preloads.get(variant, ()) == self.preloads.get(baseline, ())
+        """Whether two variants are the same to a program: it is a C program, and they differ in libgo alone."""
+        changes = self.besides_libgo
+        return program in self.c_programs and changes.get(variant, ()) == changes.get(baseline, ())
+
+
+#: The p of four counts: passes and trials of the one and of the other.
+Test = Callable[[int, int, int, int], float]
 
 
 class Counts(Protocol):
@@ -64,6 +70,8 @@ class Pair:
 
     Attributes:
         variants: in the order of the matrix.
+        p_values: of each variant, that both have one chance of a pass.
+        compared: with how many variants the two were compared.
     """
 
     guest: str
@@ -74,11 +82,18 @@ class Pair:
     trials: int
     twin_passed: int
     twin_trials: int
+    p_values: tuple[float, ...]
+    compared: int = 1
 
     @property
     def p(self) -> float:
-        """Fisher's, that both have one chance of a pass."""
-        return fisher(self.passed, self.trials, self.twin_passed, self.twin_trials)
+        """That both have one chance of a pass with each variant: the least p, by Bonferroni."""
+        return min(1.0, self.compared * min(self.p_values))
+
+    @property
+    def go_fails_more(self) -> bool:
+        """Whether it is no chance that the Go program fails more often than its twin."""
+        return self.passed * self.twin_trials < self.twin_passed * self.trials and self.p < LEVEL
 
     @property
     def failing(self) -> Failing:
@@ -101,6 +116,7 @@ class Pair:
             self.trials + other.trials,
             self.twin_passed + other.twin_passed,
             self.twin_trials + other.twin_trials,
+            (*self.p_values, *other.p_values),
         )
 
     @property
@@ -109,18 +125,26 @@ class Pair:
         return self.failing in (Failing.NEITHER, Failing.BOTH) or self.p < LEVEL
 
 
-def find_pairs(cells: Mapping[CellKey, Counts], twins: Mapping[str, str]) -> list[Pair]:
-    """Each Go program of a guest whose twin has trials with the same variants, once for each way to fail."""
+def find_pairs(cells: Mapping[CellKey, Counts], twins: Mapping[str, str], test: Test = fisher) -> list[Pair]:
+    """Each Go program of a guest whose twin has trials with the same variants, once for each way to fail.
+
+    Args:
+        test: of the two cells' counts; another one than Fisher's where the numbers of trials depend on what came of
+            them.
+    """
     pairs: dict[tuple[str, str, Failing], Pair] = {}
+    compared: Counter[tuple[str, str]] = Counter()
     for key, cell in cells.items():
         twin = twins.get(key.program, "")
         other = cells.get(key._replace(program=twin))
         if not (other and cell.trials and other.trials):
             continue
-        pair = Pair(key.guest, (key.variant,), key.program, twin, cell.passed, cell.trials, other.passed, other.trials)
+        counts = (cell.passed, cell.trials, other.passed, other.trials)
+        pair = Pair(key.guest, (key.variant,), key.program, twin, *counts, (test(*counts),))
         known = pairs.get((key.guest, key.program, pair.failing))
         pairs[key.guest, key.program, pair.failing] = known.with_more(pair) if known else pair
-    return list(pairs.values())
+        compared[key.guest, key.program] += 1
+    return [replace(pair, compared=compared[pair.guest, pair.program]) for pair in pairs.values()]
 
 
 @dataclass(frozen=True)
@@ -128,9 +152,9 @@ class NegativeControl:
     """C programs on a guest with a libgo against the same with another one: a difference is noise.
 
     Attributes:
-        base: the variant that it is compared with, which preloads the same.
+        base: the variant that it is compared with, which differs in libgo alone.
         alike: how many of the programs came out the same.
-        p: of the exact test stratified by program.
+        p: of the exact test stratified by program, corrected by Holm for all of them.
     """
 
     guest: str
@@ -148,14 +172,14 @@ class NegativeControl:
 def negative_controls(
     cells: Mapping[CellKey, Counts], experiment: Experiment, variants: Sequence[str]
 ) -> list[NegativeControl]:
-    """The C programs of each guest with each variant against the first one that preloads the same.
+    """The C programs of each guest with each variant against the first one that differs in libgo alone.
 
     Args:
         variants: the baseline first.
     """
     bases: dict[tuple[str, ...], str] = {}
     of_variant = {
-        variant: bases.setdefault(tuple(experiment.preloads.get(variant, ())), variant) for variant in variants
+        variant: bases.setdefault(tuple(experiment.besides_libgo.get(variant, ())), variant) for variant in variants
     }
     strata: dict[tuple[str, str], list[Stratum]] = {}
     for key, cell in cells.items():
@@ -164,10 +188,10 @@ def negative_controls(
         if key.program in experiment.c_programs and base != key.variant and other and cell.trials and other.trials:
             stratum = Stratum(cell.passed, cell.trials, other.passed, other.trials)
             strata.setdefault((key.guest, key.variant), []).append(stratum)
+    p_values = holm([stratified(tuple(group)) for group in strata.values()])
     controls = []
-    for (guest, variant), group in strata.items():
+    for ((guest, variant), group), p in zip(strata.items(), p_values, strict=True):
         sums = Stratum(*map(sum, zip(*group, strict=True)))
         alike = sum(fours[0] * fours[3] == fours[2] * fours[1] for fours in group)
-        p = stratified(tuple(group))
         controls.append(NegativeControl(guest, variant, of_variant[variant], len(group), alike, *sums, p))
     return controls

@@ -15,6 +15,7 @@ import yaml
 
 from harness import __version__, conf, paths
 from harness.build.artifacts import Artifacts
+from harness.build.program import c_headers
 from harness.build.toolchain import Toolchain
 from harness.build.variants import LibgoVariant
 from harness.cache import Cache, digest, file_digest
@@ -87,10 +88,8 @@ def describe(
         "made of": _made_of(artifacts, kernels) | {part: each.key for part, each in inputs.items()},
         "twins": {program.name: program.twin for program in resolved.programs if program.twin},
         "c_programs": [program.name for program in resolved.programs if program.is_c],
-        "preloads": {
-            name: [preload.file.stem for preload in resolved.variants[name].preloads]
-            for name in request.variants
-            if resolved.variants[name].preloads
+        "besides_libgo": {
+            name: changes for name in request.variants if (changes := _besides_libgo(resolved.variants[name]))
         },
         "systems": {name: guest.os_name for name, guest in guests.items()},
         "baseline": request.baseline,
@@ -155,6 +154,14 @@ def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
     return inputs
 
 
+def _besides_libgo(variant: LibgoVariant) -> list[str]:
+    """What a variant changes for C programs too: what it preloads, its environment, and whether it is seeded. Variables
+    that Go's runtime alone reads have names that begin with GO."""
+    preloads = [f"{preload.file.stem} {preload.key}" for preload in variant.preloads]
+    environment = [f"{name}={text}" for name, text in variant.config.env.items() if not name.startswith("GO")]
+    return [*preloads, *environment, *["seeded"] * bool(variant.config.seeded and variant.preloads)]
+
+
 def _variant_text(variant: LibgoVariant) -> bytes:
     """What a variant consists of: its flags and environment, and its patches as they were read."""
     recipe = variant.recipe
@@ -170,6 +177,8 @@ def _source_files(program: Program) -> tuple[Path, ...]:
     folder = program.build.folder or (program.source if program.source.is_dir() else None)
     if folder:
         return tuple(sorted(folder.glob("*.go")))
+    if program.is_c:
+        return (program.source, *c_headers(program.source))
     return tuple(dict.fromkeys([program.source, *(file for files in program.build.packages for file in files)]))
 
 

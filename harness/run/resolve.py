@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -21,6 +22,7 @@ from harness.results.store import Store
 from harness.run import shards
 from harness.run.request import Request, request_of_run
 from harness.run.shards import Shard
+from harness.trial.record import Trial
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,14 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
         repeats=number,
         design=None,
     )
-    request = replace(request, seed=trial.number if request.seed is None else request.seed)
+    request = replace(request, seed=_seed_of(trial))
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))
+
+
+def _seed_of(trial: Trial) -> int:
+    """The seed of a trial, which is in the command that makes it again; without one it had none, and any will do."""
+    words = shlex.split(trial.command)
+    return int(words[words.index("--seed") + 1]) if "--seed" in words else trial.number
 
 
 def gcc_listings(guests: Sequence[str], configuration: conf.Configuration) -> dict[str, Listing]:

@@ -10,7 +10,7 @@ from harness.errors import ConfigError
 from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
 from harness.results import sequential
-from harness.results.attribution import find_effects, is_decided
+from harness.results.attribution import control_first, find_effects, is_decided
 from harness.run.job import Batch
 from harness.run.resolve import ResolvedRequest
 
@@ -77,15 +77,16 @@ def attribution_rounds(
     """
     design, most = resolved.request.design, resolved.request.trials
     assert design is not None
+    guests = control_first({name: guest.os_name for name, guest in resolved.guests.items()})
     programs = [program.name for program in resolved.programs]
     c_programs = [program.name for program in resolved.programs if program.is_c]
     for done in range(most):
         seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
-        effects = find_effects(seen, design, list(resolved.guests), programs, c_programs)
+        effects = find_effects(seen, design, guests, programs, c_programs)
         if is_decided(effects, done):
             return
-        open_ = sum(effect.seen and not effect.claimed for effect in effects)
-        report.step("rounds", f"{done + 1} of at most {most}, {open_} of {len(effects)} effects seen and not sure")
+        unsure = sum(effect.seen and not effect.claimed for effect in effects)
+        report.step("rounds", f"{done + 1} of at most {most}, {unsure} of {len(effects)} effects seen and not sure")
         by_guest: dict[str, list[TrialSpec]] = {}
         for cell in cells:
             by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))

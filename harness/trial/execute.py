@@ -256,10 +256,7 @@ class Execution:
         return self._outcome(running, observation, "", Judgement(Verdict.FAIL, f"{NOT_RUN[0]}{first_error(text)}"))
 
     def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
-        options = self._options.command
-        if self._variants[running.spec.variant].seeded:
-            options = (*options, "--seed", str(running.spec.own_seed))
-        trial = _trial(running.spec, running.started, options, observation, signal, judgement)
+        trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
 
 
@@ -273,7 +270,7 @@ def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Varian
     if spec.program.from_gcc:
         goarch = Target.of(setup.triple).goarch
         environment = {name: value.replace("{goarch}", goarch) for name, value in environment.items()}
-    seed = {conf.SEED: str(spec.own_seed)} if variant.seeded else {}
+    seed = {conf.SEED: str(spec.own_seed)} if spec.seeded else {}
     return {**setup.config.os.environment(setup.config.env, with_cores), **environment, **seed, **variant.env}
 
 
@@ -299,6 +296,8 @@ def _trial(
 ) -> Trial:
     """A trial to be stored, which gives it its id."""
     command = ["harness", "run", spec.program.word, "--guest", spec.guest, "--variant", spec.variant, *options]
+    if spec.seeded:
+        command += ["--seed", str(spec.own_seed)]
     return Trial(
         id=0,
         guest=spec.guest,

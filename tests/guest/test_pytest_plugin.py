@@ -50,6 +50,37 @@ def test_a_folder_of_programs_has_an_item_for_each_cell(pytester, demo):
     assert len(collected(pytester, "--variant", "pristine")[0]) == 2, "an option asks for Go files everywhere"
 
 
+C = "// run\n\nint\nmain (void)\n{\n}\n"
+
+
+def put_c(pytester, **texts):
+    """C files in a folder of their own."""
+    folder = pytester.mkdir("c")
+    for name, text in texts.items():
+        (folder / f"{name}.c").write_text(text)
+
+
+def test_c_programs_have_items_too(pytester, demo):
+    put_c(pytester, program=C, library="int f (void);\n", skipped="// skip\n", described="// It is for runs.\n")
+    cells = [f"c/program.c::{column}" for column in COLUMNS]
+    assert collected(pytester, "c")[0] == cells
+    assert collected(pytester, "c/program.c")[0] == cells
+    assert collected(pytester, "c/library.c", "--variant", "pristine")[0] == ["c/library.c::linux-i386[pristine]"]
+    assert collected(pytester, "--variant", "pristine", "-k", "program.c")[0] == cells[:1]
+    assert "only `run` tests can be run" in str(collected(pytester, "c/skipped.c")[1].stdout)
+
+
+@pytest.mark.parametrize(
+    "first", ["int f (void);", "// Copyright", "/* run */", "// running", "", "#include <run>", "\xff"]
+)
+def test_a_folder_of_other_c_files_is_no_reason_to_take_part(pytester, first):
+    put_c(pytester, other=f"{first}\n// run\n")
+    (pytester.path / "c/test_light.py").write_text(
+        "import sys\n\ndef test_light():\n    assert 'harness.run' not in sys.modules\n"
+    )
+    pytester.runpytest_subprocess("c").assert_outcomes(passed=1)
+
+
 def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
     pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'harness.run' not in sys.modules\n")
     result = pytester.runpytest_subprocess()

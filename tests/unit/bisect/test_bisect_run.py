@@ -284,6 +284,7 @@ def test_bad_patches(bisect, write, tools, text, message):
     [
         ((ONE, "--program", "threads"), "threads matches 11 programs; a bisect needs exactly one"),
         ((ONE, "--program", "threads/none"), "no runnable program none"),
+        ((ONE, "--program", "pthreads/churn"), "pthreads/churn is a C program, and has no libgo of which to blame"),
         (("none.patch", "--program", PROGRAM), "cannot be read"),
         ((ONE, "--program", PROGRAM, "--baseline", "distro"), "is prebuilt"),
         ((ONE, "--program", PROGRAM, "--guest", "nowhere"), "no guest named nowhere"),

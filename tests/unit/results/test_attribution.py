@@ -144,7 +144,7 @@ def test_what_follows_nothing_is_told_as_such():
     assert "1 Go program came out the same" in paragraphs["What they do not follow"]
     assert "1 C program passed every trial, whatever they ran with: s/c." in paragraphs["What they do not follow"]
     now_and_then = sentences(matrix_of(lambda program, variant, number: variant == "changed" and number == 2))
-    unsure = now_and_then["What may be chance: more trials tell (--trials)"]
+    unsure = now_and_then["What may be chance (more --trials would show)"]
     assert "The libgo changed: s/go fails in 1 of 16 trials with it, in 0 of 16 with pristine" in unsure
 
 

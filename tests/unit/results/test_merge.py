@@ -164,6 +164,17 @@ def test_the_texts_that_parts_were_made_of_come_along(tmp_path):
     assert store.text("key") == b"package main" and store.text("lost") is None
 
 
+def test_twins_c_programs_and_preloads_come_along(tmp_path):
+    plans = [plan_of(GUESTS, PROGRAMS[:2]), plan_of(GUESTS, PROGRAMS[1:3]), plan_of(GUESTS, PROGRAMS[3:])]
+    plans[0] |= {"twins": {"s/p0": "s/p1"}, "c_programs": ["s/p1"], "besides_libgo": {"other": ["slow-exit"]}}
+    plans[1] |= {"twins": {"s/p2": "s/p1"}, "c_programs": ["s/p1"], "besides_libgo": {"other": ["slow-exit"]}}
+    folders = [made(tmp_path / name, [], plan) for name, plan in zip("abc", plans, strict=True)]
+    _, store, run = merged(folders, tmp_path / "merged")
+    assert run.plan.twins == {"s/p0": "s/p1", "s/p2": "s/p1"}
+    assert (run.plan.c_programs, run.plan.besides_libgo) == (["s/p1"], {"other": ["slow-exit"]})
+    assert load_matrix(store, run).experiment.is_control("s/p1", "other", "pristine") is False
+
+
 def change(path, value):
     def put(plan):
         at = plan
