@@ -191,6 +191,9 @@ def _git_header(lines: list[str], number: int) -> tuple[Change, int]:
         if f"{verb} from" in fields:  # these have no a/ and b/
             old, new = f"a/{fields[f'{verb} from']}", f"b/{fields.get(f'{verb} to', '')}"
     mode = fields.get("new mode") or fields.get("new file mode") or fields.get("deleted file mode") or ""
+    if mode[:3] in ("120", "160"):
+        kind = "symbolic link" if mode.startswith("120") else "submodule"
+        raise PatchError(f"line {first + 1}: it makes or changes a {kind}; only files can be patched")
     if "new file mode" in fields:
         old = ""
     if "deleted file mode" in fields:

@@ -7,6 +7,7 @@ nothing of how libgo is built.
 
 from __future__ import annotations
 
+import codecs
 import email
 import email.header
 import email.policy
@@ -29,17 +30,19 @@ from harness.errors import PatchError
 _log = logging.getLogger(__name__)
 
 #: How a mail begins in an mbox, as git and mail programs write it.
-_MAIL = re.compile(rb"^From \S+ +\w{3} \w{3} +\d+ [\d:]{5,8} .*\d{4}.*\n", re.MULTILINE)
+_MAIL = re.compile(rb"^From \S+(?: at \S+)? +\w{3} \w{3} +\d+ [\d:]{5,8} .*\d{4}.*\n", re.MULTILINE)
 #: How a commit begins in what `git log -p` prints.
 _COMMIT = re.compile(r"^commit [0-9a-f]{7,40}(?: .*)?\n", re.MULTILINE)
 _SUBJECT = re.compile(r"^Subject: (?P<subject>.*(?:\n[ \t].*)*)", re.MULTILINE)
 #: What git puts before a subject, such as [PATCH v2 1/3].
 _TAG = re.compile(r"^(?:Re: )?(?:\[[^\]]*\] *)+")
 #: What may stand before `libgo/`: nothing, what diff and git put before names, or the name of a source tree.
-_TO_LIBGO = re.compile(r"(?:(?:[abciow]|src|gcc(?:-[\w.]+)?(?:\.orig|\.new)?|gofrontend)/){0,2}libgo/(?P<name>.+)")
+_TO_LIBGO = re.compile(r"(?:(?:[abciow]|src|gcc[\w.+~-]*|gofrontend)/){0,2}libgo(?:\.orig|\.new)?/(?P<name>.+)")
+#: Go's own tests of cgo, which libgo has where Go's repository has them.
+_CGO = re.compile(r"(?:[abciow]/)?(?P<name>misc/cgo/.+)")
 #: Go's own repository has in src/, and src/vendor/, what libgo has in libgo/go/. In libgo, `git diff --relative` leaves
 #: out libgo/.
-_GO = re.compile(r"(?:[abciow]/)?(?:src|go)/(?P<name>[\w.-]+/.+\.go)")
+_GO = re.compile(r"(?:[abciow]/)?(?:src|go)/(?P<name>[\w.-]+/(?:.+\.go|(?:.+/)?testdata/.+))")
 #: A name that a patch may have: no way out of the tree, and nothing that a program could take for more than a name.
 _NAME = re.compile(r"(?!/)(?!.*(?:^|/)\.\.?(?:/|$))[\w.+@~/-]+(?<!/)")
 _SUFFIXES = (".patch", ".diff")
@@ -57,6 +60,7 @@ _OTHERS = tuple(
         (rb"\A\s*<(?:!doctype|html)", "is a web page; save the patch itself, which is often called raw or plain"),
         (rb"^\*\*\* .*\n--- .*\n\*{15}", "is a context diff; make a unified one, by diff -u or git diff"),
         (rb"^diff --(?:cc|combined) ", "is the combined diff of a merge; make one against a single parent"),
+        (rb"\x1b\[[\d;]*m", "has a terminal's colours in it; make it with git diff --no-color"),
         (rb"^[ \t>]+(?:diff --git |--- .*\n[ \t>]+\+\+\+ )", "changes nothing: its lines are indented or quoted"),
     )
 )
@@ -156,6 +160,8 @@ def _quilt(path: Path, data: bytes) -> tuple[Patch, ...]:
     files = [path.parent / words[0] for words in names if words]
     if not files:
         raise PatchError(f"patch {path}: the series names no patch")
+    if backwards := [words[0] for words in names if "-R" in words[1:]]:
+        raise PatchError(f"patch {path}: the series reverses {backwards[0]} (-R); make the reverse patch, by interdiff")
     if other := [file for file in files if file.is_dir() or file.name == path.name]:
         raise PatchError(f"patch {path}: the series names {other[0].name}, which is no patch")
     return tuple(patch for file in files for patch in read(file))
@@ -173,6 +179,7 @@ def parse(data: bytes, path: Path) -> tuple[Patch, ...]:
     Raises:
         PatchError: it changes nothing, has CR LF line ends in some lines, is damaged, or touches files outside libgo.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     if data.count(b"\r\n") == data.count(b"\n"):  # as mail programs save it: no file of libgo has such lines
         data = data.replace(b"\r\n", b"\n")
     if b"\r\n" in data:
@@ -217,7 +224,7 @@ def _parts(data: bytes) -> Iterator[_Part]:
         text, form = _mail_text(mail)
         subject = _SUBJECT.search(text[: diffs.start(text)])
         commits = [match.start() for match in _COMMIT.finditer(text)]
-        if len(commits) > 1 and not subject:
+        if commits and not subject:
             for begin, end in zip(commits, [*commits[1:], len(text)], strict=True):
                 message = [line.strip() for line in text[begin:end].splitlines() if line.startswith("    ")]
                 yield _Part(text[begin:end], message[0] if message else "", form)
@@ -234,7 +241,9 @@ def _mail_text(data: bytes) -> tuple[str, str]:
     if not (encoding or multipart):
         return _decoded(data), ""
     message = email.message_from_bytes(_MAIL.sub(b"", data, count=1), policy=email.policy.compat32)
-    bodies = [part.get_payload(decode=True) for part in message.walk() if not part.is_multipart()]
+    # A part of HTML says again what one of plain text says.
+    parts = [part for part in message.walk() if not part.is_multipart() and part.get_content_type() != "text/html"]
+    bodies = [part.get_payload(decode=True) for part in parts]
     text = "\n".join(_decoded(body) for body in bodies if isinstance(body, bytes))
     form = f"a {encoding[1].decode().lower()} mail" if encoding else "a mail of several parts"
     return f"Subject: {message.get('Subject', '')}\n\n{text.replace(chr(13) + chr(10), chr(10))}", form
@@ -283,7 +292,7 @@ def _place(name: str, patch: Patch) -> str:
     """Where a file that a patch names lies below GCC's top folder. Raises PatchError if not in libgo."""
     if not _NAME.fullmatch(name):
         raise PatchError(f"{patch} touches {name}, which is outside libgo or has a name that no file of libgo has")
-    if match := _TO_LIBGO.fullmatch(name):
+    if match := _TO_LIBGO.fullmatch(name) or _CGO.fullmatch(name):
         return f"libgo/{match['name']}"
     if match := _GO.fullmatch(name):
         return f"libgo/go/{match['name'].removeprefix('vendor/')}"

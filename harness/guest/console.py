@@ -103,7 +103,7 @@ _LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.PANIC, re.compile(r"^(?P<text>Assertion `.*' failed) in file \"(?P<file>[^\"]+)\", line (?P<line>\d+)")),
     # Linux, kernel/panic.c, arch/x86/kernel/doublefault_32.c.
     (Kind.PANIC, re.compile(r"Kernel panic - not syncing: (?P<text>.*\S)")),
-    (Kind.PANIC, re.compile(rf"^{_TIME}PANIC: (?P<text>.*\S)")),
+    (Kind.PANIC, re.compile(rf"^{_TIME}(?:traps: )?PANIC: (?P<text>.*\S)")),
     # gnumach, i386/i386/trap.c, without its debugger and with it (i386/i386/db_interface.c). The panic that follows is
     # the same for every trap.
     (Kind.OOPS, re.compile(r"^(?P<text>Kernel [A-Z][\w /-]* trap), eip ")),
@@ -124,7 +124,7 @@ _LINES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (Kind.FSCK, re.compile(r"Automatic boot failed|UNEXPECTED INCONSISTENCY|RUN fsck MANUALLY", re.IGNORECASE)),
     # The Hurd's libdiskfs, when the server of the root file system, which the kernel starts, cannot go on; then nothing
     # does. A warning, as that of a file system that was not unmounted, is none.
-    (Kind.ROOT, re.compile(r"^start \S+: (?P<text>[\w.-]+: (?:\w+:)+\S+: (?!warning: ).*\S)")),
+    (Kind.ROOT, re.compile(r"^start \S+: (?P<text>[\w.-]+: (?:(?:\w+:)+\S+|\S+\.c:\d+: \w+): (?!warning: ).*\S)")),
     (
         Kind.ROOT,
         re.compile(

@@ -109,8 +109,11 @@ _PREFIXES = (
     re.compile(r"^> ?"),
 )
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-#: A place in a stack whose tab has become blanks on its way.
-_BLANKS = re.compile(r"^ {2,}(?=\S*:\d+(?: \+0x[0-9a-f]+)?$)", re.MULTILINE)
+#: A line of a report whose tab has become blanks on its way: a place in a stack, which may have a blank in it (libgo's
+#: `./ libcalls.go`), what stands in place of a stack, and a further panic.
+_BLANKS = re.compile(
+    r"^ {2,}(?=(?:\S*|\./ \S+):\d+(?: \+0x[0-9a-f]+)?$|goroutine .*; stack unavailable$|panic: )", re.MULTILINE
+)
 #: The share of lines that have a prefix from which on it is one.
 _MOST = 0.8
 
@@ -226,7 +229,8 @@ def _classify(piece: _Piece, lines: list[str], end: End) -> Death:
         end = replace(end, hung=True)
     status = piece.exit_status if end.exit_status is None and not end.signal else end.exit_status
     hung = end.hung or _TIMED_OUT.search(text) is not None
-    if not hung and crash_title(text, "") is None and has_goroutines(text):
+    asked = status in (None, 2) and end.signal in ("", "SIGQUIT", "SIGABRT")
+    if not hung and asked and crash_title(text, "") is None and has_goroutines(text):
         hung = True  # a dump that somebody asked for
     seen = Observation(status, None, 0.0, b"", text.encode(errors="replace"), 0, len(text), timed_out=hung)
     judgement = judge(seen, Expectation(), end.signal)

@@ -18,7 +18,7 @@ LENGTH, PLACE = 200, 90
 CORRUPTED = "corrupted: "
 
 #: How Go's reports begin: a panic, an error of the runtime, a signal that it does not turn into a panic.
-_HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|\bSIG[A-Z0-9]+): .*(?P<end>\n)?")
+_HEAD = re.compile(r"(?:.*[^\t])??(?P<kind>panic|fatal error|SIG[A-Z]+\d*): .*(?P<end>\n)?")
 #: What C libraries and the dynamic linker say at the end (glibc 2.36: assert.c, assert-perr.c, malloc.c,
 #: fortify_fail.c, libc_fatal.c, nptl/unwind.c, nptl/pthread_cancel.c, dl-error; the assertions of 2013 look the same;
 #: musl, src/exit/assert.c), and libgo before it calls abort (go-assert.c, go-unwind.c). The group is what is kept.
@@ -51,7 +51,10 @@ _MESSAGES = tuple(
 #: What malloc, whatever its function, says before it aborts.
 _MALLOC = re.compile(r"^\w+\(\): .+$", re.MULTILINE)
 #: What the runtime, libgo's or Go's own, says when it gives up without a traceback (mem_gccgo.go, signal_unix.go).
-_GIVES_UP = re.compile(r"runtime: .+|fatal: (?:bad g in|morestack on|systemstack called) .+|open /dev/zero: errno=.*")
+#: The last ones may follow what the program printed on the same line.
+_GIVES_UP = re.compile(
+    r"runtime: .+|open /dev/zero: errno=.*|.*?(?P<fatal>fatal: (?:bad g in|morestack on|systemstack called) .+)"
+)
 #: The exit statuses of Go's runtime: after a panic or an error, and when another one comes meanwhile (panic.go).
 _EXITS = (2, 4, 5)
 #: A shell's exit status is this and a signal's number (POSIX.1-2017, XCU 2.8.2).
@@ -115,7 +118,7 @@ _SIGNAL = re.compile(r"^\[signal (SIG\w+)", re.MULTILINE)
 _RUNTIME = re.compile(
     r"runtime[._].*|panic|\w+\.throw|testing\.tRunner.*|testing\.(?:common|T|B|F|M|PB)\.\w+(?:\.\.func\d+)*"
     r"|(?:sync|internal_1poll|time|os_1signal|reflect)\.runtime__.*|makecontext|getcontext"
-    r"|raise|abort|\w*_?pthread_kill\w*|__libc_\w+|__fortify_fail\w*|__assert\w*|_start|main|syscall|"
+    r"|raise|abort|\w*_?pthread_kill\w*|__libc_\w+|__fortify_fail\w*|__assert\w*|ffi_call\w*|_start|main|syscall|"
 )
 #: Of these a report of an error in the runtime itself is made, so they do not name it.
 _MACHINERY = re.compile(
@@ -126,6 +129,8 @@ _MACHINERY = re.compile(
 #: function that waits for signals: a program cannot be blamed for these.
 _IDLE = re.compile(r"idle|.*\(idle\)|finalizer wait|GC (?:sweep|scavenge) wait|trace reader \(blocked\)")
 _SIGNAL_LOOP = "os_1signal.loop"
+#: What is called to sleep, and to panic. Where the testing package calls it, a test is waited for, or its time is up.
+_SLEEP = re.compile(r"(?:runtime|sync|time)[._].*|panic|")
 #: The functions of runtime/debug by which a program writes a stack of its own.
 _LOGGED = re.compile(r"(?:runtime_1debug|runtime/debug)\.(?:Print)?Stack\b")
 #: The number of the goroutine that runs main.
@@ -174,6 +179,8 @@ class _Goroutine:
     def task(self) -> str:
         """What it does, in words; '' for what the runtime and the libraries do for themselves."""
         if _IDLE.fullmatch(self.state) or _SIGNAL_LOOP in self.frames:
+            return ""
+        if next((name for name in self.frames if not _SLEEP.fullmatch(name)), "").startswith("testing."):
             return ""
         if place := self.place():
             return f"{self.state} in {place}"
@@ -263,8 +270,8 @@ def crash_title(stderr: str, signal: str, stdout: str = "", exit_status: int | N
     if signal and _TORN.search(stderr):
         return Title(signal, corrupted=True, basis=Basis.END)
     *_, last = ["", *stderr.rstrip().splitlines()]
-    if died and not signal and _GIVES_UP.fullmatch(last):
-        return Title(normal(last), basis=Basis.MESSAGE)
+    if died and not signal and (match := _GIVES_UP.fullmatch(last)):
+        return Title(normal(match["fatal"] or last), basis=Basis.MESSAGE)
     end = signal or _SHELL.get(last.removesuffix(" (core dumped)"), "")
     return Title(end, basis=Basis.END) if end else None
 
@@ -317,7 +324,7 @@ def _report(stderr: str, ended: bool) -> Title | None:
     Args:
         ended: Go ended the program itself, so that a report without stacks is one with GOTRACEBACK=none.
     """
-    lines = stderr.splitlines(keepends=True)
+    lines = _without_early_stacks(stderr.splitlines(keepends=True))
     stacks = next((number for number, line in enumerate(lines) if _BLOCK.fullmatch(line.rstrip())), len(lines))
     matches = [match for line in lines[:stacks] if (match := _HEAD.match(line))]
     heads = [match for match in matches if not match.start("kind")]
@@ -344,6 +351,17 @@ def _report(stderr: str, ended: bool) -> Title | None:
         return Title(title, place, corrupted or not whole, frames)
     first = goroutines[0]
     return Title(title, first.crash() if first.whole else "", corrupted or not first.whole, first.frames)
+
+
+def _without_early_stacks(lines: list[str]) -> list[str]:
+    """The lines from the first report's head on, if stacks stand before it: the program logged them, and died later."""
+    heads = ((number, _HEAD.match(line)) for number, line in enumerate(lines))
+    head = next((number for number, match in heads if match and not match.start("kind")), 0)
+    blocks = [number for number in range(head) if _BLOCK.fullmatch(lines[number].rstrip())]
+    for number in blocks:
+        if any(_HEAD.match(line) for line in lines[:number]):
+            return lines  # the report may have begun in the middle of a line
+    return lines[head:] if blocks else lines
 
 
 def _first_line(head: re.Match[str]) -> str:

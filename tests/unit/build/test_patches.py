@@ -1,6 +1,7 @@
 """Patches: every wrong kind is refused with its reason, and a right one is applied whole or not at all."""
 
 import email.message
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -119,6 +120,9 @@ HUNK = "@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
          {"f.go": "one\n2\nthree\n"}),
         ("--- a/libgo/g.go\t1970-01-01 01:00:00 +0100\n+++ b/libgo/g.go\t2024-01-01\n@@ -0,0 +1 @@\n+new\n",
          {"f.go": "one\ntwo\nthree\n", "g.go": "new\n"}),
+        (f"--- gcc-12.2.0/libgo/f.go\n+++ gcc-12.2.0-hurd/libgo/f.go\n{HUNK}", {"f.go": "one\n2\nthree\n"}),
+        (f"--- libgo.orig/f.go\n+++ libgo.new/f.go\n{HUNK}", {"f.go": "one\n2\nthree\n"}),
+        (f"\ufeff--- libgo/f.go\n+++ libgo/f.go\n{HUNK}", {"f.go": "one\n2\nthree\n"}),
         ("Index: libgo/g.go\n====\n--- libgo/g.go\t(nonexistent)\n+++ libgo/g.go\t(new)\n@@ -0,0 +1 @@\n+new\n",
          {"f.go": "one\ntwo\nthree\n", "g.go": "new\n"}),
         ("--- a/libgo/f.go\t2024-01-01 10:00\n+++ b/libgo/f.go\t1969-12-31 19:00:00.000000000 -0500\n"
@@ -373,6 +377,66 @@ def test_a_patch_s_header_is_not_part_of_its_key(write):
     texts = ("Why.\n\n" + GOOD, GOOD, GOOD.replace("+2", "+3"))
     (described,), (plain,), (other,) = (patches.read(write("p.patch", text)) for text in texts)
     assert described.key == plain.key != other.key
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("diff --git a/libgo/l b/libgo/l\nnew file mode 120000\n--- /dev/null\n+++ b/libgo/l\n@@ -0,0 +1 @@\n+target\n",
+         "line 1: it makes or changes a symbolic link; only files can be patched"),
+        ("diff --git a/libgo/l b/libgo/l\nnew file mode 160000\n--- /dev/null\n+++ b/libgo/l\n@@ -0,0 +1 @@\n+Sub\n",
+         "a submodule; only files"),
+        ("".join(f"\x1b[1m{line}\x1b[m\n" for line in GOOD.splitlines()),
+         "has a terminal's colours in it; make it with git diff --no-color"),
+    ],
+)  # fmt: skip
+def test_what_no_patch_can_do_is_told(write, text, message):
+    with pytest.raises(PatchError, match=re.escape(message)):
+        patches.read(write("p.patch", text))
+
+
+def test_a_series_that_reverses_a_patch_is_refused(write):
+    write("one.diff", GOOD)
+    with pytest.raises(PatchError, match=r"reverses one.diff \(-R\)"):
+        patches.read(write("series", "one.diff -p1 -R\n"))
+
+
+def test_a_list_s_archive_is_split_at_its_mails(write):
+    mails = "".join(
+        f"From x at example.org  Mon Jan  {day} 10:00:00 2024\nSubject: [PATCH {day}/2] part {day}\n\n"
+        + GOOD.replace("f.go", f"f{day}.go")
+        + "\n"
+        for day in (1, 2)
+    )
+    first, second = patches.read(write("archive.mbox", mails))
+    assert "part 1" in str(first) and "part 2" in str(second)
+
+
+def test_a_mail_that_says_the_patch_again_in_html_has_it_once(write):
+    message = email.message.EmailMessage()
+    message["Subject"] = "[PATCH] libgo: mail"
+    message.set_content(GOOD, charset="utf-8")
+    message.add_alternative(f"<html><pre>{GOOD}</pre></html>", subtype="html")
+    (patch,) = patches.read(write("mail.eml", message.as_bytes()))
+    assert patch.text.count(b"@@ ") == 1
+
+
+def test_what_one_commit_of_git_show_says_is_its_subject(write):
+    text = f"commit {'a' * 40}\nAuthor: x <x@example.org>\n\n    libgo: the subject\n\n    More.\n\n{GOOD}"
+    (patch,) = patches.read(write("shown.patch", text))
+    assert patch.subject == "libgo: the subject"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("src/net/http/testdata/file", b"libgo/go/net/http/testdata/file"),
+        ("misc/cgo/test/test.go", b"libgo/misc/cgo/test/test.go"),
+    ],
+)
+def test_go_s_own_files_that_are_no_package_s_are_mapped_too(write, name, place):
+    (patch,) = patches.read(write("go.patch", GOOD.replace("libgo/f.go", name)))
+    assert place in patch.text
 
 
 @pytest.mark.parametrize(

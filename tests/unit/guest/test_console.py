@@ -76,6 +76,14 @@ def test_a_panic_is_seen_after_noise_and_with_escapes_in_it(noise, escape, data)
             "Assertion `a == b' failed.",
         ),
         ("Stopped       at  0xc1012345:  int $3\n", "kernel debugger", "Stopped       at  0xc1012345:  int $3"),
+        ("traps: PANIC: double fault, error_code: 0x0\n", "panic", "double fault, error_code: 0x0"),
+        (
+            "start ext2fs: ext2fs: ../../libdiskfs/boot-start.c:140: diskfs_start_bootstrap: Unexpected error:"
+            " (os/kern) invalid argument.\n",
+            "no root file system",
+            "ext2fs: ../../libdiskfs/boot-start.c:140: diskfs_start_bootstrap: Unexpected error: (os/kern) invalid"
+            " argument.",
+        ),
         # its traps, without the debugger and with it, and its panics and assertions before 2013
         ("Kernel General protection trap, eip 0xc1034567, code 0, cr2 4\n", "oops", "Kernel General protection trap"),
         ("kernel: Page fault trap (14), code=2\n", "oops", "kernel: Page fault trap (14), code=2"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 
 import pytest
 from click.testing import CliRunner
@@ -113,8 +112,7 @@ def disguised(text: str, how: str) -> str:
 
 @pytest.mark.parametrize("how", ["github", "journal", "mail", "markdown", "colours", "blanks", "crlf"])
 def test_what_copying_does_to_a_text(how):
-    chance = random.Random(how)
-    for golden in chance.sample([g for g in WHOLE if "[recovered]" not in g.stderr and "\n\t" in g.stderr], 12):
+    for golden in [g for g in WHOLE if "[recovered]" not in g.stderr and "\n\t" in g.stderr]:
         assert [death.title for death in deaths(disguised(golden.stderr, how))] == [golden.title], golden.name
 
 
