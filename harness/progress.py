@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -199,7 +199,7 @@ class Reporter:
         return self._tasks[what]
 
     def _print(self, line: str) -> None:
-        with suppress(OSError):  # nobody listens any more, or the log's disk is full: no reason to lose a run
+        with log.ignored(_log, "printing progress", OSError):  # nobody listens any more: no reason to lose a run
             self._put(f"[{as_clock(time.monotonic() - self._begun)}] {line}")
 
 

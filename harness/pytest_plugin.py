@@ -18,7 +18,6 @@ import argparse
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -87,11 +86,13 @@ def _holds_programs(path: Path) -> bool:
 
 def _is_marked(file: Path) -> bool:
     """Whether a C file begins as a `run` test does: other projects' folders have C files too."""
-    with suppress(OSError):
-        if file.is_file():
-            with file.open("rb") as stream:
-                return stream.readline(100).split() == [b"//", b"run"]
-    return False  # whoever collects it says why it cannot be read
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as stream:
+            return stream.readline(100).split() == [b"//", b"run"]
+    except OSError:
+        return False  # of a file that is named, whoever collects it says why it cannot be read
 
 
 class _Plugin:

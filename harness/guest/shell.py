@@ -201,9 +201,11 @@ class Shell:
                         err += data
                         moved = True
                     if at < len(stdin) and channel.send_ready():
-                        with contextlib.suppress(TimeoutError):
+                        try:
                             at += channel.send(stdin[at : at + _PIECE])
                             moved = True
+                        except TimeoutError:
+                            _log.debug("guest: its window was full again; %d of %d bytes are sent", at, len(stdin))
                     elif stdin_open and at == len(stdin):
                         channel.shutdown_write()
                         stdin_open = False

@@ -13,6 +13,7 @@ they are sent: docs/cluster.md says how to keep others out. Needs the extra `clu
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import os
@@ -24,7 +25,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -325,10 +326,17 @@ def _hash(file: Path) -> str:
 def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """What is in a file, without its holes: where each part begins, and the part. An image is mostly holes."""
     at = 0
-    with suppress(OSError):  # ENXIO: there is nothing but a hole to the end
-        while chunk := os.pread(file.fileno(), CHUNK, at := os.lseek(file.fileno(), at, os.SEEK_DATA)):
-            yield at, chunk
-            at += len(chunk)
+    while True:
+        try:
+            at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # which means that there is nothing but a hole to the end
+                raise
+            return
+        if not (chunk := os.pread(file.fileno(), CHUNK, at)):
+            return
+        yield at, chunk
+        at += len(chunk)
 
 
 def _goods(context: RunContext) -> tuple[dict[Path, tuple[Bundle, str]], dict[str, Path]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -95,8 +94,10 @@ class Executor(Protocol):
 
     def rest(self) -> Iterator[Outcome]:
         """The outcomes that nobody has taken, when all has ended; failures do not matter any more."""
-        with suppress(queue.Empty):
-            while True:
+        while True:
+            try:
                 outcome = self.results.get_nowait()
-                if outcome.failure is None:
-                    yield outcome
+            except queue.Empty:
+                return
+            if outcome.failure is None:
+                yield outcome

@@ -10,7 +10,6 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -68,9 +67,11 @@ class WorkerPool(Executor):
         """Take back the trials that no thread has taken yet. Those that run go on."""
         left = []
         for todo in self._todo.values():
-            with suppress(queue.Empty):
-                while True:
+            while True:
+                try:
                     left.append(todo.get_nowait())
+                except queue.Empty:
+                    break
         return left
 
     def run_interactive(self, spec: TrialSpec, inspect: Inspect) -> Trial:
