@@ -117,7 +117,8 @@ def complete(*words):
     ("words", "found"),
     [
         (("run", "--guest", "linux"), ["linux-i386", "linux-amd64"]),
-        (("run", "--variant", "thread"), ["thread-churn", "thread-churn+trace"]),
+        (("run", "--variant", "thread-"), ["thread-churn", "thread-churn+trace"]),
+        (("run", "pthreads/lim"), ["pthreads/limit"]),
         (("run", "thr"), ["threads"]),
         (("run", "threads/lock-r"), ["threads/lock-ring"]),
         (("suite", "show", "gcc-go-"), ["gcc-go-torture"]),
