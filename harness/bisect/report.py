@@ -110,7 +110,8 @@ class Story:
             if len(grade.answer.alternatives) > 1:
                 units = "one of " + ", ".join(self.name(max(units)) for units in grade.answer.alternatives)
             low, high = (self.course.count(subset, result.question) for subset in (grade.low, grade.high))
-            ends = f"from {low} ({self.subset(grade.low)}) to {high} ({self.subset(grade.high)})"
+            below = self.subset(grade.low) if grade.low else self.baseline
+            ends = f"from {low} ({below}) to {high} ({self.subset(grade.high)})"
             sentences.append(f"{units} takes it {ends}.")
         return sentences
 
@@ -134,7 +135,7 @@ class Story:
         cost = f"{len(self.course.trials)} trials and {render_count(builds, 'build')}"
         cost += f", {failed} of which failed" * bool(failed)
         if repetitions := self.course.repetitions:
-            cost += f"; {render_count(repetitions, 'trial')} of a build told whether it has the culprit"
+            cost += f"; about {render_count(repetitions, 'trial')} tell whether a build has the culprit"
         return cost
 
     def name(self, number: int) -> str:

@@ -360,7 +360,7 @@ def test_a_graded_effect_is_told_step_by_step(bisect, repository, tmp_path, monk
     first, *steps = result.output.partition("The effect is graded")[2].splitlines()[:3]
     assert first.startswith(": 2 steps make it up, with a probability of ")
     second, sixth = r"[0-9a-f]{12} \(libgo: change 2\)", r"[0-9a-f]{12} \(libgo: change 6\)"
-    assert re.match(rf"{second} takes it from 0 of \d+ \(none \(pristine\)\) to \d+ of \d+ \(up to \w+\)\.", steps[0])
+    assert re.match(rf"{second} takes it from 0 of \d+ \(pristine\) to \d+ of \d+ \(up to \w+\)\.", steps[0])
     assert re.match(rf"{sixth} takes it from \d+ of \d+ \(up to \w+\) to \d+ of \d+ \(all 8\)\.", steps[1])
     assert "effects are graded; " in result.output and re.search(r"about \d+ trials tell a build", result.output)
 
