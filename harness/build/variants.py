@@ -75,6 +75,14 @@ class LibgoVariant:
     recipe: libgo.Recipe
     preloads: tuple[Preload, ...] = ()
 
+    @property
+    def besides_libgo(self) -> list[str]:
+        """What it changes for C programs too: what it preloads, its environment, and whether it is seeded. Variables
+        that Go's runtime alone reads have names that begin with GO."""
+        preloads = [f"{preload.file.stem} {preload.key}" for preload in self.preloads]
+        environment = [f"{name}={text}" for name, text in self.config.env.items() if not name.startswith("GO")]
+        return [*preloads, *environment, *["seeded"] * bool(self.config.seeded and self.preloads)]
+
 
 def variant_configs(
     names: Iterable[str], triples: Collection[str], configuration: conf.Configuration

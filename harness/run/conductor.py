@@ -72,7 +72,7 @@ def _run_request(
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
     if request.until_sure and not request.design:
-        check_decidable(cells, request.trials, resolved.baseline)
+        check_decidable(cells, request.trials, resolved.baseline, resolved.is_control)
     if scheduler is not None:
         check_for_cluster(resolved, scheduler)
     store = Store(request.work / "results.sqlite")
@@ -90,7 +90,9 @@ def _run_request(
     elif request.design:
         batches = attribution_rounds(resolved, cells, partial(store.outcomes, number), report)
     elif request.until_sure:
-        batches = rounds(cells, request.trials, partial(store.outcomes, number), report, resolved.baseline)
+        batches = rounds(
+            cells, request.trials, partial(store.outcomes, number), report, resolved.baseline, resolved.is_control
+        )
         if resolved.traced:
             counting = Batch({name: partial(resolved.traced_trials, name) for name in resolved.guests})
             batches = chain([counting], batches)

@@ -89,7 +89,7 @@ def describe(
         "twins": {program.name: program.twin for program in resolved.programs if program.twin},
         "c_programs": [program.name for program in resolved.programs if program.is_c],
         "besides_libgo": {
-            name: changes for name in request.variants if (changes := _besides_libgo(resolved.variants[name]))
+            name: changes for name in request.variants if (changes := resolved.variants[name].besides_libgo)
         },
         "systems": {name: guest.os_name for name, guest in guests.items()},
         "baseline": request.baseline,
@@ -152,14 +152,6 @@ def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
         description = guest.model_dump(mode="json")
         inputs[f"guest {name}"] = Input(digest(description), yaml.safe_dump(description, sort_keys=False).encode())
     return inputs
-
-
-def _besides_libgo(variant: LibgoVariant) -> list[str]:
-    """What a variant changes for C programs too: what it preloads, its environment, and whether it is seeded. Variables
-    that Go's runtime alone reads have names that begin with GO."""
-    preloads = [f"{preload.file.stem} {preload.key}" for preload in variant.preloads]
-    environment = [f"{name}={text}" for name, text in variant.config.env.items() if not name.startswith("GO")]
-    return [*preloads, *environment, *["seeded"] * bool(variant.config.seeded and variant.preloads)]
 
 
 def _variant_text(variant: LibgoVariant) -> bytes:

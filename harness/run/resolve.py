@@ -54,6 +54,11 @@ class ResolvedRequest:
         """The variant that the others are compared with."""
         return self.request.baseline.partition("/")[2] or BASELINE
 
+    def is_control(self, spec: TrialSpec) -> bool:
+        """Whether a trial's cell is one of the negative control: to its C program the variant is the baseline."""
+        base = self.variants.get(self.baseline)
+        return bool(base and spec.program.is_c and self.variants[spec.variant].besides_libgo == base.besides_libgo)
+
     def programs_of(self, variant: str) -> Sequence[Program]:
         """The programs that are run with a variant."""
         return self.programs if variant in self.request.variants else self.traced

@@ -15,17 +15,20 @@ from harness.run.job import Batch
 from harness.run.resolve import ResolvedRequest
 
 
-def _comparisons(cells: Iterable[TrialSpec], baseline: str) -> list[tuple[CellKey, CellKey]]:
-    """The cells that have a baseline, each with it."""
-    keys = [cell.cell for cell in cells]
-    known = set(keys)
-    pairs = [(key, key._replace(variant=baseline)) for key in keys]
+def _comparisons(
+    cells: Iterable[TrialSpec], baseline: str, is_control: Callable[[TrialSpec], bool]
+) -> list[tuple[CellKey, CellKey]]:
+    """The cells that have a baseline, each with it, but those of the negative control."""
+    known = {cell.cell for cell in cells}
+    pairs = [(cell.cell, cell.cell._replace(variant=baseline)) for cell in cells if not is_control(cell)]
     return [(key, base) for key, base in pairs if key != base and base in known]
 
 
-def check_decidable(cells: Sequence[TrialSpec], most: int, baseline: str) -> None:
-    """Raise ConfigError if a run until it is sure could decide nothing. `baseline` is the variant compared with."""
-    comparisons = len(_comparisons(cells, baseline))
+def check_decidable(
+    cells: Sequence[TrialSpec], most: int, baseline: str, is_control: Callable[[TrialSpec], bool]
+) -> None:
+    """Raise ConfigError if a run until it is sure could decide nothing. The arguments are those of `rounds`."""
+    comparisons = len(_comparisons(cells, baseline, is_control))
     if not comparisons:
         raise ConfigError(f"nothing to decide: no program is run with {baseline} and another variant")
     if most < (least := sequential.least_rounds(comparisons)):
@@ -41,13 +44,20 @@ def rounds(
     outcomes: Callable[[], Mapping[CellKey, Mapping[int, bool]]],
     report: Reporter,
     baseline: str,
+    is_control: Callable[[TrialSpec], bool],
 ) -> Iterator[Batch]:
-    """A round after the other, each with one trial of each cell that can still decide something.
+    """A round after the other, each with one trial of each cell that can still decide something, and of each of the
+    negative control.
 
     What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
     have.
+
+    Args:
+        baseline: the variant that others are compared with.
+        is_control: whether a cell is one of the negative control.
     """
-    pairs = _comparisons(cells, baseline)
+    pairs = _comparisons(cells, baseline, is_control)
+    controls = {cell.cell for cell in cells if is_control(cell)} - {key for pair in pairs for key in pair}
     for done in range(most):
         seen = {key: {n: passed for n, passed in by.items() if n <= done} for key, by in outcomes().items()}
         compared = [(seen.get(key, {}), seen.get(base, {})) for key, base in pairs]
@@ -56,6 +66,7 @@ def rounds(
         wanted = {key for pair in still for key in pair}
         if not wanted:
             return
+        wanted |= controls
         report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
         by_guest: dict[str, list[TrialSpec]] = {}
         for cell in cells:

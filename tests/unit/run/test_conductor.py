@@ -134,7 +134,11 @@ class Scripted(InstantExecutor):
         self.results.put(outcome(spec, Verdict.PASS if passes else Verdict.FAIL))
 
 
-def until_sure(folder, executors, most=12):
+def no_control(spec):
+    return False
+
+
+def until_sure(folder, executors, most=12, is_control=no_control):
     """Make a run until it is sure, resumed with each further executor. Returns its outcomes by cell."""
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     variants = {VARIANT: conf.Variant(), "other": conf.Variant()}
@@ -143,7 +147,7 @@ def until_sure(folder, executors, most=12):
     run = store.begin(RunPlan())
     for place, executor in enumerate(executors):
         report = Reporter(lambda line: None)
-        batches = rounds(cells, most, partial(store.outcomes, run), report, "pristine")
+        batches = rounds(cells, most, partial(store.outcomes, run), report, "pristine", is_control)
         try:
             Conductor(executor, store, run, report, {GUEST: 2}).conduct(batches, place > 0)
         except RuntimeError:
@@ -160,6 +164,13 @@ def test_a_run_until_it_is_sure_stops_where_nothing_can_change(tmp_path):
         assert counts[VARIANT, program] == counts["other", program]
 
 
+def test_the_negative_control_has_trials_and_decides_nothing(tmp_path):
+    outcomes = until_sure(tmp_path, [Scripted()], is_control=lambda spec: spec.program.name == "s/c")
+    counts = {(variant, program): len(by) for (_, variant, program), by in outcomes.items()}
+    assert counts[VARIANT, "s/a"] == least_rounds(2), "it is not corrected for"
+    assert counts[VARIANT, "s/c"] == counts["other", "s/c"] == max(counts.values())
+
+
 @pytest.mark.parametrize("killed_at", [2, 9, 17])
 def test_a_run_until_it_is_sure_goes_on_as_it_would_have(tmp_path, killed_at):
     whole = until_sure(tmp_path / "whole", [Scripted()])
@@ -171,8 +182,8 @@ def test_what_cannot_be_decided_is_refused():
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     guests = {GUEST: conf.load().guest(GUEST)}
     both = list(trial_specs(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
-    check_decidable(both, least_rounds(3), "pristine")
+    check_decidable(both, least_rounds(3), "pristine", no_control)
     with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
-        check_decidable(both, least_rounds(3) - 1, "pristine")
+        check_decidable(both, least_rounds(3) - 1, "pristine", no_control)
     with pytest.raises(ConfigError, match="nothing to decide"):
-        check_decidable([slot for slot in both if slot.variant == "other"], 20, "pristine")
+        check_decidable([slot for slot in both if slot.variant == "other"], 20, "pristine", no_control)
