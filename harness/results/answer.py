@@ -260,14 +260,25 @@ def _claimed_sentence(matrix: Matrix, effects: Sequence[Effect], base: str, wors
         relation = f"{kinds} fail less often with it than with {base}"
     elif base_failed:
         relation = f"{kinds} fail more often with it than with {base}"
-    elif all(effect.everywhere for effect in effects):
-        others = {Factor.LIBPTHREAD: "libgo", Factor.LIBGO: "libpthread", Factor.GUEST: "libgo and libpthread"}
-        relation = f"{kinds} fail with it, whatever the {others[effects[0].factor]}, and not with {base}"
+    elif (others := _varied(matrix, effects[0].factor)) and all(effect.everywhere for effect in effects):
+        relation = f"{kinds} fail with it, whatever the {' and '.join(others)}, and not with {base}"
     else:
         relation = f"{kinds} fail with it and not with {base}"
     p = render_p(max(effect.p_corrected for effect in effects))
     evidence = f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
     return f"{relation} ({evidence}; p corrected at most {p}): {_list(effect.program for effect in effects)}."
+
+
+def _varied(matrix: Matrix, factor: Factor) -> list[str]:
+    """The other factors that have several levels."""
+    design = matrix.experiment.design
+    assert design is not None
+    levels = {
+        Factor.LIBGO: len(design.libgos),
+        Factor.LIBPTHREAD: 1 + len(design.libpthreads),
+        Factor.GUEST: len(matrix.guests),
+    }
+    return [str(other) for other, number in levels.items() if number > 1 and other is not factor]
 
 
 def _alike_sentence(matrix: Matrix, effects: Sequence[Effect], base: str) -> str:
