@@ -117,7 +117,8 @@ class _Plugin:
         if file_path.suffix not in _SUFFIXES or self._run is None:
             return None
         named = parent.session.isinitpath(file_path)
-        if not named and (not _is_test(file_path) or (file_path.suffix == ".c" and not _is_marked(file_path))):
+        is_test = _is_marked if file_path.suffix == ".c" else _is_test
+        if not named and not is_test(file_path):
             return None
         return GoFile.from_parent(parent, path=file_path, run=self._run)
 

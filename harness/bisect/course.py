@@ -152,24 +152,25 @@ class Check(NamedTuple):
     end: Subset
 
 
-@dataclass
 class Rest:
     """What is left to find when effects are graded.
 
     Attributes:
         grade: the step that is known.
         low, high: the sets between which the rest is looked for.
-        course: the bisect of the units that are in the one and not in the other.
+        units: those that are in the one and not in the other.
+        course: the bisect of these units.
     """
 
-    grade: Grade
-    low: Subset
-    high: Subset
-    course: Course
-
-    def __post_init__(self) -> None:
-        self._units = sorted(self.high - self.low)
-        self._numbers = {unit: number for number, unit in enumerate(self._units)}
+    def __init__(self, grade: Grade, low: Subset, high: Subset, case: Case) -> None:
+        self.grade, self.low, self.high = grade, low, high
+        self.units = sorted(high - low)
+        self._numbers = numbers = {unit: number for number, unit in enumerate(self.units)}
+        needs = frozenset((numbers[u], numbers[v]) for u, v in case.needs if u in numbers and v in numbers)
+        likely = {
+            (numbers[u], numbers[v]): chance for (u, v), chance in case.likely.items() if u in numbers and v in numbers
+        }
+        self.course = Course(replace(case, units=len(self.units), needs=needs, likely=likely))
 
     def inner(self, subset: Subset) -> Subset | None:
         """A set by the numbers of the units in this bisect; None if it is not of this bisect."""
@@ -183,7 +184,7 @@ class Rest:
 
     def members(self, subset: Subset) -> Subset:
         """Some units of this bisect, by the numbers of all units."""
-        return frozenset(self._units[number] for number in subset)
+        return frozenset(self.units[number] for number in subset)
 
     def answer(self, answer: Answer) -> Answer:
         """An answer of this bisect, by the numbers of all units."""
@@ -408,16 +409,7 @@ class Course:
             if not self.case.prefixes:
                 answer = replace(answer, alternatives=(answer.alternatives[0] - check.subset,))
             grade, low, high = Grade(answer, check.subset, whole), NOTHING, check.subset
-        units = sorted(high - low)
-        numbers = {unit: number for number, unit in enumerate(units)}
-        needs = {(numbers[u], numbers[v]) for u, v in self.case.needs if u in numbers and v in numbers}
-        likely = {
-            (numbers[u], numbers[v]): chance
-            for (u, v), chance in self.case.likely.items()
-            if u in numbers and v in numbers
-        }
-        case = replace(self.case, units=len(units), needs=frozenset(needs), likely=likely, question=self.question)
-        rest = Rest(grade, low, high, Course(case))
+        rest = Rest(grade, low, high, replace(self.case, question=self.question))
         for subset in self.built:
             if (inner := rest.inner(subset)) is not None:
                 rest.course.builds(inner)
@@ -476,14 +468,15 @@ class Course:
         """The probability of each unit that it is part of what changes the outcome."""
         if self.question is None:
             return [0.0] * self.case.units
-        blame = [float(chance) for chance in self.search.blame()]
-        if self.rest:
-            blame = [0.0] * self.case.units
-            for unit, chance in zip(sorted(self.rest.high - self.rest.low), self.rest.course.blame(), strict=True):
-                blame[unit] = chance
-            for alternative in self.rest.grade.answer.alternatives:
-                for unit in alternative:
-                    blame[unit] = self.rest.grade.answer.probability / len(self.rest.grade.answer.alternatives)
+        if not self.rest:
+            return [float(chance) for chance in self.search.blame()]
+        blame = [0.0] * self.case.units
+        for unit, chance in zip(self.rest.units, self.rest.course.blame(), strict=True):
+            blame[unit] = chance
+        answer = self.rest.grade.answer
+        for alternative in answer.alternatives:
+            for unit in alternative:
+                blame[unit] = answer.probability / len(answer.alternatives)
         return blame
 
     # What to do next.

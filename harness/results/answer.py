@@ -254,7 +254,7 @@ def describe_base(effect: Effect) -> str:
 
 def _claimed_sentence(matrix: Matrix, effects: Sequence[Effect], base: str, worse: bool) -> str:
     """That programs fail more often, or less often, with a level of a factor than with its base."""
-    failed, trials, base_failed, base_trials = _summed(effects)
+    base_failed = sum(effect.base_failed for effect in effects)
     kinds = _named_kinds(matrix, [effect.program for effect in effects])
     if not worse:
         relation = f"{kinds} fail less often with it than with {base}"
@@ -265,8 +265,8 @@ def _claimed_sentence(matrix: Matrix, effects: Sequence[Effect], base: str, wors
     else:
         relation = f"{kinds} fail with it and not with {base}"
     p = render_p(max(effect.p_corrected for effect in effects))
-    evidence = f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
-    return f"{relation} ({evidence}; p corrected at most {p}): {_list(effect.program for effect in effects)}."
+    programs = _list(effect.program for effect in effects)
+    return f"{relation} ({_evidence(effects, base)}; p corrected at most {p}): {programs}."
 
 
 def _varied(matrix: Matrix, factor: Factor) -> list[str]:
@@ -283,23 +283,20 @@ def _varied(matrix: Matrix, factor: Factor) -> list[str]:
 
 def _alike_sentence(matrix: Matrix, effects: Sequence[Effect], base: str) -> str:
     """That programs came out the same with a level of a factor as with its base, and how sure that is."""
-    failed, trials, base_failed, base_trials = _summed(effects)
     kinds = _named_kinds(matrix, [effect.program for effect in effects])
-    evidence = f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
     most = max(effect.high for effect in effects)
     return (
-        f"{kinds} came out the same with it as with {base} ({evidence}). A single program may still fail in up to"
-        f" {most:.0%} more of its trials (95 % interval)."
+        f"{kinds} came out the same with it as with {base} ({_evidence(effects, base)}). A single program may still fail"
+        f" in up to {most:.0%} more of its trials (95 % interval)."
     )
 
 
-def _summed(effects: Sequence[Effect]) -> tuple[int, int, int, int]:
-    return (
-        sum(effect.failed for effect in effects),
-        sum(effect.trials for effect in effects),
-        sum(effect.base_failed for effect in effects),
-        sum(effect.base_trials for effect in effects),
-    )
+def _evidence(effects: Sequence[Effect], base: str) -> str:
+    """How many trials of some programs failed with a level of a factor, and with its base."""
+    failed, trials = sum(effect.failed for effect in effects), sum(effect.trials for effect in effects)
+    base_failed = sum(effect.base_failed for effect in effects)
+    base_trials = sum(effect.base_trials for effect in effects)
+    return f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
 
 
 def _rates(effect: Effect, base: str) -> str:

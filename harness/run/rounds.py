@@ -68,12 +68,7 @@ def rounds(
             return
         wanted |= controls
         report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
-        by_guest: dict[str, list[TrialSpec]] = {}
-        for cell in cells:
-            if (cell.guest, cell.variant, cell.program.name) in wanted:
-                by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
-        trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
-        yield Batch(trials, further=(most - done - 1) * len(wanted))
+        yield _round([cell for cell in cells if cell.cell in wanted], done, most)
 
 
 def attribution_rounds(
@@ -98,8 +93,13 @@ def attribution_rounds(
             return
         unsure = sum(effect.seen and not effect.claimed for effect in effects)
         report.step("rounds", f"{done + 1} of at most {most}, {unsure} of {len(effects)} effects seen and not sure")
-        by_guest: dict[str, list[TrialSpec]] = {}
-        for cell in cells:
-            by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
-        trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
-        yield Batch(trials, further=(most - done - 1) * len(cells))
+        yield _round(cells, done, most)
+
+
+def _round(cells: Sequence[TrialSpec], done: int, most: int) -> Batch:
+    """One more trial of each of some cells, after so many rounds of at most so many."""
+    by_guest: dict[str, list[TrialSpec]] = {}
+    for cell in cells:
+        by_guest.setdefault(cell.guest, []).append(replace(cell, number=done + 1))
+    trials = {name: partial(list[TrialSpec], specs) for name, specs in by_guest.items()}
+    return Batch(trials, further=(most - done - 1) * len(cells))
