@@ -286,8 +286,8 @@ def _alike_sentence(matrix: Matrix, effects: Sequence[Effect], base: str) -> str
     kinds = _named_kinds(matrix, [effect.program for effect in effects])
     most = max(effect.high for effect in effects)
     return (
-        f"{kinds} came out the same with it as with {base} ({_evidence(effects, base)}). A single program may still fail"
-        f" in up to {most:.0%} more of its trials (95 % interval)."
+        f"{kinds} came out the same with it as with {base} ({_evidence(effects, base)}). A single program may still"
+        f" fail in up to {most:.0%} more of its trials (95 % interval)."
     )
 
 
