@@ -287,7 +287,8 @@ def hang_title(stderr: str, signal: str = "") -> Title:
     """
     before, quit_, after = stderr.partition("SIGQUIT: quit\n")
     if crash := crash_title(before, ""):
-        return replace(crash, said=f"hang after {crash}", place="", corrupted=False)
+        torn = not quit_ and str(crash).startswith("SIGQUIT")  # something was printed into the dump's first line
+        return replace(crash, said=f"hang after {crash}", place="", corrupted=torn)
     dump = after if quit_ else stderr
     goroutines = list(_goroutines(dump))
     if not goroutines:
