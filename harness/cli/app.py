@@ -15,7 +15,7 @@ from harness.cli.build import build, suite, toolchain_, variant
 from harness.cli.ci import ci_, merge
 from harness.cli.classify import classify
 from harness.cli.completion import completion_
-from harness.cli.guest import doctor_, image, shell
+from harness.cli.guest import doctor_, guest_, image, shell
 from harness.cli.results import capsule_, compare, history, list_, open_, rejudge, show
 from harness.cli.run import rerun, run, trace
 from harness.errors import GuestError, HarnessError
@@ -25,7 +25,7 @@ _SECTIONS = {
     "Make and look at matrices": ("run", "trace", "list", "show", "compare", "history", "rejudge"),
     "Open what did not pass": ("open", "rerun", "classify", "capsule", "bisect", "attribute"),
     "Programs and libgos": ("suite", "variant", "build"),
-    "Guests": ("image", "shell"),
+    "Guests": ("guest", "image", "shell"),
     "Several jobs": ("ci", "merge"),
     "This machine": ("doctor", "toolchain", "completion"),
 }
@@ -139,6 +139,7 @@ for _command in (
     suite,
     variant,
     toolchain_,
+    guest_,
     shell,
     doctor_,
     image,

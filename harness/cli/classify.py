@@ -12,7 +12,7 @@ import click
 
 from harness.cli.options import WORK
 from harness.cli.output import open_store, work_option
-from harness.conf.load import nearest
+from harness.conf.naming import nearest
 from harness.conf.system import SIGNALS, SYSTEMS
 from harness.errors import ConfigError, HarnessError
 from harness.results.store import KnownDeath

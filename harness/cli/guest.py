@@ -1,4 +1,4 @@
-"""Commands on guests and this machine: shell, image, doctor."""
+"""Commands on guests and this machine: guest, shell, image, doctor."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import click
+import yaml
 from rich.console import Console
 from rich.table import Table
 
-from harness import doctor, paths
+from harness import conf, doctor, paths
 from harness.cli import complete
 from harness.cli.options import CONF, WORK
 from harness.cli.output import load_work_configuration
+from harness.conf.read import Location
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
 from harness.images import image as images
@@ -50,6 +53,54 @@ def log_in(machine: Machine) -> int:
     command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
     command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
     return subprocess.run([*command, f"{machine.guest.ssh.user}@127.0.0.1"], check=False).returncode
+
+
+@click.group("guest")
+def guest_() -> None:
+    """Guests' descriptions: list, show."""
+
+
+@guest_.command("list")
+@CONF
+@WORK
+def guest_list(conf_files: tuple[Path, ...], work: str | None) -> None:
+    """List the guests, and where each is described."""
+    configuration = load_work_configuration(conf_files, work)
+    table = Table("guest", "system", "toolchain", "MiB", "described in", box=None)
+    for name, guest in configuration.guests.items():
+        table.add_row(name, guest.os_name, guest.toolchain, str(guest.memory), configuration.where(("guests", name)))
+    Console().print(table)
+
+
+@guest_.command("show")
+@click.argument("name", metavar="GUEST", shell_complete=complete.guests)
+@CONF
+@WORK
+def guest_show(name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
+    """Print a guest's description with all its fields, and where each of them is written.
+
+    What the guest has of another one by `from`, or by default, is there too. The output is YAML.
+    """
+    configuration = load_work_configuration(conf_files, work)
+    description = configuration.guest(name).model_dump()
+    click.echo("\n".join(["guests:", f"  {name}:", *_field_lines(description, ("guests", name), configuration)]))
+
+
+def _field_lines(fields: Mapping[str, object], location: Location, configuration: conf.Configuration) -> Iterator[str]:
+    """The fields of a description as lines of YAML, each with a comment that says where it is written."""
+    margin = "  " * len(location)
+    for key, value in fields.items():
+        where = configuration.where((*location, key))
+        if isinstance(value, dict) and value and where:
+            yield f"{margin}{key}:"
+            yield from _field_lines(value, (*location, key), configuration)
+            continue
+        text = yaml.safe_dump({key: value}, sort_keys=False, width=sys.maxsize)
+        if isinstance(value, str) and "\n" in value:  # in one line, as JSON, which is YAML, has it
+            text = f"{key}: {json.dumps(value)}"
+        first, *others = text.splitlines()
+        yield f"{margin}{first} # {where or 'default'}"
+        yield from (f"{margin}{line}" for line in others)
 
 
 @click.command("doctor")

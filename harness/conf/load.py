@@ -1,12 +1,11 @@
 """The given configuration and the user's own files, put together and checked.
 
 A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole, but that
-of known failures grows.
+of known failures grows. A guest `from` another takes what that one is by the end of the file.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness import paths
 from harness.conf import naming
+from harness.conf.inherit import FROM, inherit
 from harness.conf.model import Expected, Guest, Toolchain, Variant
+from harness.conf.naming import nearest
 from harness.conf.read import Location, Mark, Marks, read
 from harness.conf.system import SYSTEMS
 from harness.errors import ConfigError
@@ -39,13 +40,6 @@ class _Top(BaseModel):
     signals: dict[str, dict[int, str]] = {}
     usual: list[str] = [BASELINE]
     expected: list[Expected] = []
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What to add to an error about an unknown word: the nearest known one, or all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
 class Configuration:
@@ -197,8 +191,13 @@ class Configuration:
             location = location[:-1]
         return self._marks[location]
 
+    def where(self, location: Location) -> str:
+        """A value's file and line; a file that came with the harness is named from where it lies there. '' if nobody
+        wrote it."""
+        return self._where(location) if location in self._marks else ""
+
     def _where(self, location: Location) -> str:
-        """A value's file and line; a file that came with the harness is named from where it lies there."""
+        """The same of a value, or else of what holds it."""
         mark = self._mark(location)
         if mark.file.is_relative_to(paths.DATA):
             return f"{mark.file.relative_to(paths.DATA)}:{mark.line}"
@@ -259,9 +258,17 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
             before = len(data["expected"])
             more["expected"] = [*data["expected"], *more["expected"]]
             more_marks = {_moved(location, before): mark for location, mark in more_marks.items()}
+        known = _guests(data)
         _merge(data, more)
         marks.update(more_marks)
+        inherit(_guests(data), known, marks)
     return Configuration(data, marks)
+
+
+def _guests(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The guests by name; none where that is no mapping, which is told later. Whoever changes one changes the data."""
+    guests = data.get("guests")
+    return dict(guests) if isinstance(guests, dict) else {}
 
 
 def _moved(location: Location, places: int) -> Location:
@@ -330,4 +337,6 @@ def _known_keys(location: tuple[int | str, ...], top: type[BaseModel]) -> list[s
         ]
         if options and get_origin(model) in (Union, UnionType):
             model = options[0]
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [*model.model_fields, *([FROM] if model is Guest else [])]

@@ -1,12 +1,14 @@
-"""What names and environment variables may be, in YAML, in program headers and on the command line alike.
+"""What names and environment variables may be, in YAML, in program headers and on the command line alike, and what to
+say of an unknown one.
 
 Knows nothing of what they name.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -28,3 +30,10 @@ def environment(value: Mapping[str, str]) -> dict[str, str]:
         if "\0" in text:
             raise ValueError(f"the environment variable {variable} cannot hold a NUL")
     return dict(value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown word: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names) or 'none'}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import cache, host, locks, paths
-from harness.conf.load import nearest
+from harness.conf.naming import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
 from harness.images import debian, prepare

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness import paths
 from harness.conf import naming
-from harness.conf.load import nearest
+from harness.conf.naming import nearest
 from harness.conf.system import SIGNALS
 from harness.conf.units import seconds
 from harness.errors import ProgramError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness import conf, paths
-from harness.conf.load import nearest
+from harness.conf.naming import nearest
 from harness.errors import ProgramError
 from harness.programs.gotags import Target
 from harness.programs.header import read_program

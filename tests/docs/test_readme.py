@@ -93,6 +93,12 @@ def test_the_yaml(write):
     assert configuration.guest("hurd-i386").modules[1].args == "$(exec-task=task-create)"
 
 
+def test_a_guest_made_from_another(write):
+    small = conf.load([write("small.yaml", block("yaml", "guests:"))]).guest("small")
+    control = conf.load().guest("linux-i386")
+    assert (small.ready.timeout, small.memory, small.ready.console) == (300, 256, control.ready.console)
+
+
 def test_the_known_failure(write):
     mine = write("known.yaml", block("yaml", "expected:"))
     assert len(conf.load([mine]).expected) > len(conf.load().expected)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import harness.cli.build
-from harness import paths
+from harness import conf, paths
 from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
@@ -33,6 +33,7 @@ def call(*words, **env):
         (("run", "none.go"), "none.go: cannot be read: No such file or directory"),
         (("run", "--conf", "none.yaml"), "none.yaml: cannot be read"),
         (("shell", "hurd"), "no guest named hurd"),
+        (("guest", "show", "linux-i368"), "no guest named linux-i368; did you mean linux-i386?"),
         (("image", "show", "linux-i368"), "did you mean linux-i386?"),
         (("build", "no-thread-destructio"), "did you mean no-thread-destruction?"),
         (("build", "--toolchain", "x"), "no toolchain named x"),
@@ -334,3 +335,17 @@ def test_where_nothing_can_be_run_that_is_said(write, tmp_path, words):
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "harness: s/n needs what its guest and libgo do not provide\n"
     assert not (tmp_path / "work").exists()
+
+
+def test_a_guest_is_shown_with_where_each_field_is_written(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text('guests:\n  mine:\n    from: linux-i386\n    memory: 99\n    set_clock: "a\\nb # c"\n')
+    shown = call("guest", "show", "mine", "--conf", str(mine)).output
+    assert f"    memory: 99 # {mine}:4\n" in shown
+    assert "    nic: virtio-net-pci # conf/guests.yaml:" in shown
+    assert "    cpus: 1 # default\n" in shown
+    again = tmp_path / "again.yaml"
+    again.write_text(shown)
+    assert conf.load([again]).guest("mine") == conf.load([mine]).guest("mine")
+    rows = call("guest", "list", "--conf", str(mine), COLUMNS="500").output.splitlines()
+    assert [row.split() for row in rows if str(mine) in row] == [["mine", "linux", "linux-i386", "99", f"{mine}:2"]]

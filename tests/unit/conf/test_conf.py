@@ -263,3 +263,69 @@ def test_the_given_hurd_guests_differ_in_their_image_alone():
     one, other = conf.load().guest("hurd-i386"), conf.load().guest("hurd-i386-2023")
     assert other.model_copy(update={"image": "hurd-i386"}) == one
     assert one.memory <= 2048
+
+
+BASED = """\
+guests:
+  mine:
+    from: linux-i386
+    memory: 1024
+    ready: {timeout: 5m}
+  small:
+    from: mine
+    initrd:
+    disk: {format: qcow2}
+"""
+
+
+def test_a_guest_is_another_with_single_fields_changed(write):
+    guests = conf.load([write("mine.yaml", BASED)]).guests
+    control, mine, small = guests["linux-i386"], guests["mine"], guests["small"]
+    ready = control.ready.model_copy(update={"timeout": 300.0})
+    assert mine == control.model_copy(update={"memory": 1024, "ready": ready})
+    disk = control.disk.model_copy(update={"format": "qcow2"})
+    assert small == mine.model_copy(update={"initrd": None, "disk": disk})
+
+
+def test_a_later_file_changes_a_guest_and_not_those_that_were_made_from_it(write):
+    first, second = write("first.yaml", BASED), write("second.yaml", "guests:\n  linux-i386: {memory: 64}\n")
+    guests = conf.load([first, second]).guests
+    assert (guests["linux-i386"].memory, guests["small"].memory, guests["linux-amd64"].memory) == (64, 1024, 512)
+    guests = conf.load([second, write("third.yaml", "guests:\n  tiny: {from: linux-i386}\n")]).guests
+    assert guests["tiny"].memory == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "  a: {from: b}\n  b: {from: c}\n  c: {from: a}\n",
+            ":4: guests.c.from: the guest is based on itself: a from",
+        ),
+        (
+            "  linux-i386:\n    from: linux-i386\n",
+            ":3: guests.linux-i386.from: the guest is based on itself; to",
+        ),
+        ("  linux-amd64: {from: linux-i386}\n", ":2: guests.linux-amd64.from: linux-amd64 is described already"),
+        ("  a:\n    from: linux-i368\n", ":3: guests.a.from: no guest named linux-i368; did you mean linux-i386?"),
+        ("  a: {from: [x]}\n", ":2: guests.a.from: no guest named ['x']"),
+        ("  a: {from: }\n", ":2: guests.a.from: no guest named None"),
+        ("  a: {form: linux-i386}\n", ":2: guests.a.form: unknown key; did you mean from?"),
+        ("  a: {from: linux-i386}\n  b:\n    from: a\n    memry: 3\n", ":5: guests.b.memry: unknown key"),
+    ],
+)
+def test_a_base_that_cannot_be(write, text, message):
+    with pytest.raises(ConfigError) as caught:
+        conf.load([write("mine.yaml", f"guests:\n{text}")])
+    assert f"mine.yaml{message}" in str(caught.value)
+
+
+def test_what_is_wrong_with_an_inherited_field_is_told_where_it_is_written(write):
+    text = (
+        "guests:\n  a:\n    from: linux-i386\n    kernel: ./k\n    qemu_args: [-foo]\n  b:\n    from: a\n    cpus: 2\n"
+    )
+    configuration = conf.load([write("mine.yaml", text)])
+    assert "mine.yaml:5: guests.b.qemu_args.0: bad" in str(configuration.error(("guests", "b", "qemu_args", 0), "bad"))
+    assert "mine.yaml:8: guests.b.cpus: bad" in str(configuration.error(("guests", "b", "cpus"), "bad"))
+    assert configuration.where(("guests", "b", "nic")).startswith("conf/guests.yaml:")
+    assert configuration.where(("guests", "b", "cpu")) == ""
