@@ -61,12 +61,38 @@ def writable(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file. Writes nothing; a file that cannot be read is not locked.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return _is_exclusive(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_exclusive(descriptor: int) -> bool:
+    """Whether another holds an exclusive lock. The lock is shared for a moment to find out."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
 def _take(descriptor: int, wait: bool, waiting: Callable[[], None] = lambda: None) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait:
+            if not wait and _is_exclusive(descriptor):  # not only `is_locked` of another process, for a moment
                 raise
             waiting()
             time.sleep(0.05)

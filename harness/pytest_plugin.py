@@ -372,6 +372,7 @@ class _Run:
             jobs=1 if self._worker else options.harness_jobs,
             conf_files=tuple(options.harness_conf),
             work=self._work,
+            kind="pytest",
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from harness.results.deaths import death_title
 from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
 from harness.results.text import one_line
-from harness.run.conductor import Interrupted, conduct
+from harness.run.conductor import Interrupted, conduct, locked_run
 from harness.run.job import ATTEMPTS, Batch, Executor, RunHooks
 from harness.run.manifest import check_same
 from harness.run.prepare import PreparedRun, add_variant, prepare_run
@@ -80,12 +81,18 @@ def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = No
         HarnessError: bad input, before anything boots; or trouble, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
-    with log.of_run() as log_to:
-        return _run_bisect(request, report, resume, log_to)
+    with log.of_run() as log_to, ExitStack() as stack:
+        if resume is not None:
+            stack.enter_context(locked_run(request.work, resume))
+        return _run_bisect(request, report, resume, log_to, stack)
 
 
 def _run_bisect(
-    request: BisectRequest, report: Reporter, resume: int | None, log_to: Callable[[Path], None]
+    request: BisectRequest,
+    report: Reporter,
+    resume: int | None,
+    log_to: Callable[[Path], None],
+    stack: ExitStack,
 ) -> Finished:
     prepared = prepare_bisect(request)
     whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
@@ -102,10 +109,13 @@ def _run_bisect(
     store = Store(request.work / "results.sqlite")
     prepared_run = prepare_run(resolved, report)
     check_built(prepared_run, request.baseline, whole)
-    plan = prepared_run.plan.model_copy(update={"resumable": False, "bisect": _stored(request, prepared)})
+    plan = prepared_run.plan.model_copy(
+        update={"kind": "bisect", "resumable": False, "bisect": _stored(request, prepared)}
+    )
     if resume is None:
         store.keep(prepared_run.inputs)
         number = store.begin(plan)
+        stack.enter_context(locked_run(request.work, number))
     else:
         number = resume
         before = store.run(number)

@@ -86,7 +86,16 @@ def attribute(
     twins = [_word_of_twin(program) for program in chosen if program.twin and program.twin not in selected]
     words = tuple(dict.fromkeys([*selection, *twins]))
     request = Request(
-        words, guests, tuple(design.variants()), trials, jobs, conf_files, folder, until_sure=True, design=design
+        words,
+        guests,
+        tuple(design.variants()),
+        trials,
+        jobs,
+        conf_files,
+        folder,
+        until_sure=True,
+        design=design,
+        kind="attribute",
     )
     show_attribution(*make_run(request), work)
 

@@ -23,7 +23,7 @@ from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
 from harness.progress import Reporter
 from harness.results import compare as comparisons
-from harness.results import dejagnu, formats, page, terminal
+from harness.results import dejagnu, formats, listing, page, terminal
 from harness.results.load import find_inputs, find_matrix, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
@@ -246,12 +246,29 @@ def rejudge(number: int, work: str | None) -> None:
 
 
 @click.command("list")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal or a pipe, or other programs.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and list no runs.")
 @WORK
-def list_(work: str | None) -> None:
-    """List the runs of the work directory."""
-    for run in open_store(work).runs():
-        plan = run.plan
-        cells = len(plan.guests) * len(plan.variants) * len(plan.programs)
-        state = "finished" if run.finished else "unfinished"
-        names = f"{', '.join(plan.guests)} x {', '.join(plan.variants)}"
-        click.echo(f"{run.id:4}  {run.created}  {state:10}  {cells} cells, {plan.trials} trials of each; {names}")
+def list_(format_: str, schema: bool, work: str | None) -> None:
+    """List the runs of the work directory, oldest first.
+
+    KIND is what made a run: run, rerun, trace, pytest, attribute, bisect or merge. STATE is `running` while a harness
+    makes it, `stopped` if it has not finished and no harness makes it, else `done`. TRIALS are those with a verdict,
+    and of how many. In a pipe each run has one line, which is never cut.
+    """
+    if schema:
+        click.echo(listing.schema(), nl=False)
+        return
+    runs = listing.list_runs(open_store(work), paths.work_dir(work), work_option(work))
+    if format_ == "json":
+        print_text(runs.text())
+        return
+    width = Console().width if sys.stdout.isatty() else None
+    print_text("".join(f"{line}\n" for line in listing.render(runs.runs, width)))

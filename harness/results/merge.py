@@ -215,6 +215,8 @@ def plan_of(sources: Sequence[Source]) -> RunPlan:
     )
     plan = {
         **first,
+        "kind": "merge",
+        "planned": None,
         **({"shard": shard} if shard else {}),
         **{key: _names(part[key] for part in [*wholes, *plans]) for key in ("guests", "programs")},
         "facts": facts,

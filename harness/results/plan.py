@@ -5,6 +5,7 @@ Plans of every version open: what an older version did not store has a default, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,6 +108,8 @@ class RunPlan(_Stored):
     """The plan of a run.
 
     Attributes:
+        kind: what made the run, as `harness list` names it; '' in a run of an older version, see `run_kind`.
+        planned: how many trials it makes, at most if it is one until it is sure; None if that was not known.
         trials: of each cell; the most, in a run until it was sure.
         facts: versions and hashes for the reader, by what they are of.
         expected: the known failures (harness/results/expected.py).
@@ -121,10 +124,12 @@ class RunPlan(_Stored):
         merged: the runs that it was merged from.
     """
 
+    kind: str = ""
     guests: list[str] = []
     variants: list[str] = []
     programs: list[str] = []
     trials: int = 1
+    planned: int | None = None
     facts: dict[str, Any] = {}
     expected: list[dict[str, Any]] = []
     expectations: dict[str, dict[str, Any]] = {}
@@ -150,6 +155,23 @@ class RunPlan(_Stored):
     def until_sure(self) -> bool:
         """Whether the run went on until its comparisons were decided."""
         return self.request is not None and self.request.until_sure
+
+    @property
+    def run_kind(self) -> str:
+        """What made the run: `run`, `rerun`, `trace`, `pytest`, `attribute`, `bisect` or `merge`. Of a run of an older
+        version it follows from what was stored."""
+        if self.kind:
+            return self.kind
+        if self.bisect:
+            return "bisect"
+        if self.merged is not None:
+            return "merge"
+        if self.request is not None and self.request.design:
+            return "attribute"
+        if self.request is not None and not self.resumable:
+            return "pytest"
+        command = re.match(r"harness (rerun|trace) ", str(self.facts.get("command", "")))
+        return command[1] if command else "run"
 
     def with_changes(self, changes: Mapping[str, Any]) -> RunPlan:
         """The plan with other values under some of its stored keys."""

@@ -303,7 +303,7 @@ class Store:
         query = "SELECT id, created, finished, plan FROM runs ORDER BY id"
         for number, created, finished, plan in self._read(query, ()):
             try:
-                runs.append(Run(number, created, finished, RunPlan.model_validate_json(plan)))
+                runs.append(Run(number, created, finished, RunPlan.model_validate(json.loads(plan))))
             except ValueError as error:
                 raise StoreError(f"the results cannot be read: the plan of run {number} is damaged: {error}") from error
         return runs
@@ -338,6 +338,17 @@ class Store:
                     f"the results cannot be read: a trial of run {run} has the unknown verdict {verdict!r}"
                 )
             yield run, CellKey(guest, variant, program), Verdict(verdict), title, trials
+
+    def verdict_counts(self) -> dict[int, dict[Verdict, int]]:
+        """By run, how many of its trials came to each verdict. Errors count each time that a trial was tried."""
+        counts: dict[int, dict[Verdict, int]] = {}
+        for run, verdict, trials in self._read("SELECT run, verdict, count(*) FROM trials GROUP BY run, verdict", ()):
+            if verdict not in set(Verdict):
+                raise StoreError(
+                    f"the results cannot be read: a trial of run {run} has the unknown verdict {verdict!r}"
+                )
+            counts.setdefault(run, {})[Verdict(verdict)] = trials
+        return counts
 
     def seconds(self) -> Iterator[CellSeconds]:
         """The times of each cell's trials in all runs."""

@@ -24,6 +24,7 @@ from harness.guest import dry_start
 from harness.locks import lock
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
+from harness.results.listing import lock_file
 from harness.results.store import Run, Store
 from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
 from harness.run.manifest import check_repeated, check_same
@@ -57,8 +58,10 @@ def run_request(
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
         Interrupted: the user's doing; all finished trials are stored.
     """
-    with log.of_run() as log_to:
-        return _run_request(request, report, resume, hooks, scheduler, log_to)
+    with log.of_run() as log_to, ExitStack() as stack:
+        if resume is not None:
+            stack.enter_context(locked_run(request.work, resume))
+        return _run_request(request, report, resume, hooks, scheduler, log_to, stack)
 
 
 def _run_request(
@@ -68,6 +71,7 @@ def _run_request(
     hooks: RunHooks | None,
     scheduler: str | None,
     log_to: Callable[[Path], None],
+    stack: ExitStack,
 ) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
@@ -77,12 +81,17 @@ def _run_request(
         check_for_cluster(resolved, scheduler)
     store = Store(request.work / "results.sqlite")
     prepared = prepare_run(resolved, report, hooks, boot_here=scheduler is None)
-    plan = prepared.plan.model_copy(update={"resumable": hooks is None})
+    planned = None if hooks else resolved.planned(cells)
+    plan = prepared.plan.model_copy(update={"resumable": hooks is None, "planned": planned})
     check_repeated(request, plan, store)
     if resume is not None:
         check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
     store.keep(prepared.inputs)
-    number = store.begin(plan) if resume is None else resume
+    if resume is None:
+        number = store.begin(plan)
+        stack.enter_context(locked_run(request.work, number))
+    else:
+        number = resume
     log_to(request.work / "runs" / str(number))
     batches: Iterable[Batch]
     if hooks:
@@ -115,7 +124,7 @@ def conduct(
     hooks: RunHooks | None = None,
     scheduler: str | None = None,
 ) -> None:
-    """Run the trials of a run that is in the store.
+    """Run the trials of a run that is in the store, and locked (`locked_run`).
 
     Args:
         number: the run's.
@@ -127,21 +136,20 @@ def conduct(
     """
     request = resolved.request
     folder = request.work / "runs" / str(number)
-    with _locked(folder, number):
-        while prepared.troubles:  # once, if more than one run is made with it
-            store.event(number, *prepared.troubles.pop(0))
-        context = run_context(resolved, prepared, folder / "cores" if request.cores else None)
-        workers = _workers(request, resolved.guests)
-        executor: Executor
-        if scheduler is None:
-            executor = WorkerPool(context, report)
-        else:
-            executor, workers = _cluster_executor(context, report, scheduler, workers)
-        conductor = Conductor(executor, store, number, report, workers, hooks)
-        try:
-            conductor.conduct(make_batches(executor, conductor.interrupted), resume)
-        finally:
-            _note_times(store, number, report)
+    while prepared.troubles:  # once, if more than one run is made with it
+        store.event(number, *prepared.troubles.pop(0))
+    context = run_context(resolved, prepared, folder / "cores" if request.cores else None)
+    workers = _workers(request, resolved.guests)
+    executor: Executor
+    if scheduler is None:
+        executor = WorkerPool(context, report)
+    else:
+        executor, workers = _cluster_executor(context, report, scheduler, workers)
+    conductor = Conductor(executor, store, number, report, workers, hooks)
+    try:
+        conductor.conduct(make_batches(executor, conductor.interrupted), resume)
+    finally:
+        _note_times(store, number, report)
 
 
 def check_for_cluster(resolved: ResolvedRequest, address: str) -> None:
@@ -220,11 +228,11 @@ def _workers(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, in
 
 
 @contextmanager
-def _locked(folder: Path, number: int) -> Iterator[None]:
+def locked_run(work: Path, number: int) -> Iterator[None]:
     """Lock a run during the block. Raises StoreError if another harness makes it, or it cannot be written."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock(folder / "lock", wait=False))
+            stack.enter_context(lock(lock_file(work, number), wait=False))
         except BlockingIOError as error:
             raise StoreError(f"run {number} is in use by another harness") from error
         yield

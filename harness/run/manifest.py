@@ -77,6 +77,7 @@ def describe(
                 if guest.image and (built := image.find(guest.image))
             },
         },
+        "kind": request.kind,
         "guests": list(guests),
         "variants": list(request.variants),
         "programs": [program.name for program in resolved.programs],

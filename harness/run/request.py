@@ -32,6 +32,7 @@ class Request:
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
         baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
+        kind: what makes the run, for `harness list` (harness/results/plan.py, run_kind).
     """
 
     selection: tuple[str, ...]
@@ -51,13 +52,15 @@ class Request:
     design: Design | None = None
     repeats: int | None = None
     baseline: str = ""
+    kind: str = "run"
 
 
 def traced_request(request: Request) -> Request:
     """A request for each of its variants as it is and with the life-cycle trace."""
     names = request.variants or load_configuration(request.conf_files, request.work).usual
     plain = [name.removesuffix(TRACED) for name in names]
-    return replace(request, variants=tuple(each for name in plain for each in (name, name + TRACED)))
+    variants = tuple(each for name in plain for each in (name, name + TRACED))
+    return replace(request, variants=variants, kind="trace")
 
 
 def stored_request(work: Path, number: int | None) -> tuple[Request, int]:

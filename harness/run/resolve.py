@@ -90,6 +90,13 @@ class ResolvedRequest:
         subject = self.programs[0].name if number == 1 else f"each of the {number} programs"
         raise ProgramError(f"{subject} needs what its guest and libgo do not provide")
 
+    def planned(self, cells: Sequence[TrialSpec]) -> int:
+        """How many trials will be made, at most if the run goes on until it is sure. `cells` are those of `cells`."""
+        if self.request.until_sure:
+            counting = sum(1 for name in self.guests for _ in self.traced_trials(name))
+            return len(cells) * self.request.trials + counting
+        return sum(1 for name in self.guests for _ in self.trials(name))
+
     def cut(self, jobs: int) -> list[Shard]:
         """The trials cut into so many jobs. Raises ConfigError if they cannot be, ProgramError if there are none."""
         if self.request.until_sure:
@@ -186,6 +193,7 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
         traced=(),
         repeats=number,
         design=None,
+        kind="rerun",
     )
     request = replace(request, seed=_seed_of(trial))
     return replace(request, guests=(trial.guest,), variants=(trial.variant,))

@@ -118,7 +118,7 @@ def test_show_and_list_of_a_stored_run(tmp_path):
     result = json.loads(call("show", "--format", "json", "--work", str(tmp_path)).output)
     assert result["cells"][0]["passed"] == 1
     assert "pass 1" in call("show", "--work", str(tmp_path)).output
-    assert "unfinished  1 cells" in call("list", "--work", str(tmp_path)).output
+    assert "run   stopped  1 of 1  1 pass    g " in call("list", "--work", str(tmp_path)).output
 
 
 def test_trials_that_only_count_threads_are_in_no_cell(tmp_path):

@@ -59,8 +59,14 @@ def test_a_run_is_shown_as_it_was(old, format_, file):
     assert shown == (json.loads(before) if format_ == "json" else before)
 
 
-def test_runs_are_listed_as_they_were(old):
-    assert call("list", "--work", "work") == (DATA / "list.txt").read_text()
+def test_runs_are_listed_with_what_was_not_stored_of_them(old):
+    listed = json.loads(call("list", "--format", "json", "--work", "work"))["runs"]
+    keys = ("run", "begun", "state", "kind", "trials", "planned", "resume")
+    assert [[run[key] for key in keys] for run in listed] == [
+        [1, "2026-11-27T20:48:07+00:00", "done", "run", 26, 26, None],
+        [2, "2026-11-27T20:48:45+00:00", "stopped", "run", 6, 800, "harness run --resume 2 --work work"],
+    ]
+    assert listed[0]["verdicts"] == {"pass": 10, "fail": 8, "crash": 4, "hang": 4}
 
 
 def test_its_matrix_and_page_name_each_way_to_go_wrong(old):
