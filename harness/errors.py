@@ -4,6 +4,11 @@ Knows nothing of any other module. Exit statuses: 1 is a surprise in the matrix 
 3 is trouble with a guest, 130 is an interrupt.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
 
 class HarnessError(Exception):
     """The root of all errors that the harness raises on purpose. Its text is one clear sentence for the user."""
@@ -48,19 +53,34 @@ class StoreError(HarnessError):
     """The results' database or the cache cannot be used, or does not hold what is asked for."""
 
 
+#: What the details of a guest's trouble begin with: the file with all that its console said, and the command that boots
+#: the same guest.
+WHOLE_CONSOLE, BOOT_COMMAND = "its whole console: ", "QEMU: "
+
+
 class GuestError(HarnessError):
     """The guest is in trouble: it did not boot, died, or stopped answering. Never a program's fault.
 
     Attributes:
         console: the last lines of the guest's serial console, oldest first.
+        details: what helps to look into it, a line each: where all of its console is, the command line of its QEMU.
     """
 
     exit_status = 3
 
-    def __init__(self, message: str, console: list[str] | None = None) -> None:
+    def __init__(self, message: str, console: Sequence[str] = (), details: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.console = console or []
+        self.console, self.details = list(console), list(details)
+
+    @classmethod
+    def like(cls, error: GuestError, message: str = "") -> Self:
+        """Another error that shows the same of the guest.
+
+        Args:
+            message: what it says, if not the same.
+        """
+        return cls(message or str(error), error.console, error.details)
 
     def whole(self) -> str:
-        """The message with the console's lines below it."""
-        return "\n  console: ".join([str(self), *self.console])
+        """The message, with the console's lines and the details below it."""
+        return "\n  ".join([str(self), *(f"console: {line}" for line in self.console), *self.details])

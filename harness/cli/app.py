@@ -15,9 +15,10 @@ from harness.cli.build import build, suite, toolchain_, variant
 from harness.cli.ci import ci_, merge
 from harness.cli.classify import classify
 from harness.cli.completion import completion_
-from harness.cli.guest import doctor_, guest_, image, shell
+from harness.cli.guest import doctor_, guest_, image
 from harness.cli.results import capsule_, compare, history, list_, open_, rejudge, show
 from harness.cli.run import rerun, run, trace
+from harness.cli.shell import shell
 from harness.errors import GuestError, HarnessError
 
 #: The commands as the help shows them; others come last.

@@ -1,11 +1,9 @@
-"""Commands on guests and this machine: guest, shell, image, doctor."""
+"""Commands on guests and this machine: guest, image, doctor."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -16,43 +14,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from harness import conf, doctor, paths
+from harness import conf, doctor
 from harness.cli import complete
 from harness.cli.options import CONF, WORK
 from harness.cli.output import load_work_configuration
 from harness.conf.read import Location
 from harness.errors import HarnessError
-from harness.guest.machine import Machine
 from harness.images import image as images
 from harness.progress import Reporter
-from harness.run.prepare import fresh_guest
-
-
-@click.command()
-@click.argument("guest", shell_complete=complete.guests)
-@CONF
-@WORK
-def shell(guest: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Open a shell in a fresh guest, which ends when you leave."""
-    configuration = load_work_configuration(conf_files, work)
-    configuration.guest(guest)
-    with contextlib.ExitStack() as stack:
-        with Reporter() as report:
-            machine = stack.enter_context(fresh_guest(guest, configuration, paths.work_dir(work), report))
-        status = log_in(machine)
-    sys.exit(status)
-
-
-def log_in(machine: Machine) -> int:
-    """Have the user log in to a guest. Returns the shell's exit status."""
-    known = machine.folder / "known_hosts"
-    strict = "no"
-    if machine.files.host_key:
-        known.write_text(f"[127.0.0.1]:{machine.port} {machine.files.host_key}\n")
-        strict = "yes"
-    command = ["ssh", "-q", "-i", str(machine.files.ssh_key), "-p", str(machine.port), "-o", "IdentitiesOnly=yes"]
-    command += ["-o", f"UserKnownHostsFile={known}", "-o", f"StrictHostKeyChecking={strict}"]
-    return subprocess.run([*command, f"{machine.guest.ssh.user}@127.0.0.1"], check=False).returncode
 
 
 @click.group("guest")

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from harness import paths
 from harness.cli import complete
-from harness.cli.guest import log_in
 from harness.cli.options import (
     BASELINE,
     CONF,
@@ -35,6 +34,7 @@ from harness.cli.options import (
     WholeNumber,
 )
 from harness.cli.output import open_store, show_attribution, show_run, write_report
+from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
 from harness.progress import Reporter
@@ -244,7 +244,7 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
         def inspect(machine: Machine, text: str) -> None:
             with report.paused():
                 click.echo(f"{text}\nThe guest is gone when this shell ends.", err=True)
-                log_in(machine)
+                run_in(machine)
 
         trial = run_interactive(request, report, inspect)
     click.echo(f"{trial.verdict}: {trial.reason}", err=True)

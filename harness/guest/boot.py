@@ -140,7 +140,7 @@ def _stood_still(machine: Machine, still: clock.Deadline, why: str) -> StoodStil
     last = machine.console.last_lines(1)
     at = f"at `{last[0]}`" if last else "before its console has said a word"
     seen = machine.failure(f"its boot has stalled {at}: no progress for {still.quiet:.0f} s, and {why}")
-    return StoodStill(str(seen), seen.console)
+    return StoodStill.like(seen)
 
 
 def _may_probe(machine: Machine, begun: float) -> bool:

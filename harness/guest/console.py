@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from harness import clock
+
+#: Seconds between two looks at the log of a console that is followed.
+_TICK = 0.1
 
 
 class Kind(StrEnum):
@@ -321,3 +327,36 @@ def _event(kind: Kind, match: re.Match[str], line: str) -> Event:
         int(fields.get("line") or 0),
         fields.get("function") or "",
     )
+
+
+@contextmanager
+def follow(file: Path, tell: Callable[[bytes], None]) -> Iterator[None]:
+    """Give what is written to a console's log during the block, as it comes and as it is.
+
+    Args:
+        file: the log, which need not be there yet, and begins anew when its machine is started again.
+        tell: called with each piece, in a thread of its own.
+    """
+    ended = threading.Event()
+
+    def read_all() -> None:
+        at = 0
+        while True:
+            last = ended.wait(_TICK)
+            if file.is_file():
+                at = at if file.stat().st_size >= at else 0
+                with file.open("rb") as log:
+                    log.seek(at)
+                    while piece := log.read(65536):
+                        at += len(piece)
+                        tell(piece)
+            if last:
+                return
+
+    thread = threading.Thread(target=read_all, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

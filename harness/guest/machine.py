@@ -24,10 +24,11 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from harness import clock, conf, host, paths
-from harness.errors import GuestError, HarnessError, ImageError, QemuRefusal, ToolMissing
+from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
@@ -56,6 +57,8 @@ status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: The file in a machine's folder that QEMU writes what the serial console says to.
+CONSOLE = "console.log"
 #: What it means when QEMU has stopped a guest (QMP reference, RunState).
 _STOPPED = {
     "io-error": "QEMU stopped it: its disk's overlay cannot be written, so this machine's disk is full",
@@ -74,7 +77,7 @@ _SHORTAGES = (
     errno.EADDRINUSE,
 )
 _PASSING = re.compile("|".join([_PORT_TAKEN, *(re.escape(os.strerror(number)) for number in _SHORTAGES)]))
-#: Screenshots that are kept; a run with a guest in trouble may make one in every trial.
+#: Screenshots that are kept, and consoles; a run with a guest in trouble may make one of each in every trial.
 _SCREENS = 100
 #: Seconds that a QEMU whose monitor does not answer may take to end.
 _ENDING = 5.0
@@ -122,7 +125,7 @@ class Machine:
         guest: its description.
         files: what it boots from.
         folder: an empty folder for the overlay and the console's log.
-        screens: the folder for screenshots of guests in trouble; they outlive the machine.
+        screens: the folder for screenshots and consoles of guests in trouble; they outlive the machine.
         stopped: whether the guest is not wanted any more. Whoever waits for it gives up then.
         maintained: whether the guest is booted to be changed: its console takes what is typed, and it may reach out.
 
@@ -143,7 +146,7 @@ class Machine:
         maintained: bool = False,
     ) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
-        self.console = Console(folder / "console.log")
+        self.console = Console(folder / CONSOLE)
         self._screens, self.stopped = screens, stopped
         self.port = 0
         self.data: Path | None = None
@@ -226,8 +229,8 @@ class Machine:
             if _PORT_TAKEN not in failure.output:
                 break
         assert failure is not None
-        kind: type[HarnessError] = GuestError if saved or failure.passing else QemuRefusal
-        raise kind(f"guest {self.name}: {self.guest.qemu} does not start: {failure}")
+        text = f"guest {self.name}: {self.guest.qemu} does not start: {failure}"
+        raise GuestError(text, details=[self.boot_command()]) if saved or failure.passing else QemuRefusal(text)
 
     def _plug_keyboard(self) -> socket.socket:
         """The end for QEMU of a new serial line. What comes out of ours is dropped: the console's log has it too."""
@@ -381,15 +384,27 @@ class Machine:
 
     def failure(self, text: str) -> GuestError:
         """An error about this guest that shows its state: the console's last lines and, if it can be had, its screen.
+        All of its console is kept beside the screen.
 
         Args:
             text: what is wrong.
         """
-        screen = self._screenshot()
+        screen = self._keep("png", lambda target: target.write_bytes(self.screen()))
+        console = self._keep("console", partial(shutil.copyfile, self.console.file))
         _log.info("guest %s: %s", self.name, text)
         return GuestError(
-            f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""), self.console.last_lines()
+            f"guest {self.name}: {text}" + (f"; its screen: {screen}" if screen else ""),
+            self.console.last_lines(),
+            [*([f"{WHOLE_CONSOLE}{console}"] if console else []), self.boot_command()],
         )
+
+    def boot_command(self) -> str:
+        """A line that shows the command with which a user boots the same guest, its console on his terminal."""
+        disk = ""
+        if self.files.disk and self.guest.disk:
+            disk = f"file={_escaped(self.files.disk)},format={self.guest.disk.format},snapshot=on"
+        words = command_line(self.name, self.guest, self.files, disk, self._by_kvm, self.port)
+        return f"{BOOT_COMMAND}{shlex.join(words)}"
 
     def registers(self) -> str:
         """The registers of all processors, as QEMU prints them. Raises GuestError."""
@@ -408,18 +423,23 @@ class Machine:
             raise GuestError(f"guest {self.name}: QEMU ended")
         return self.monitor
 
-    def _screenshot(self) -> Path | None:
+    def _keep(self, suffix: str, write: Callable[[Path], object]) -> Path | None:
+        """Have what shows a guest in trouble written to a file beside those of others. Returns the file, None if it
+        cannot be had or is empty."""
         if self._screens is None:
             return None
-        path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.png"
+        path = self._screens / f"{self.name}-{datetime.now():%Y%m%d-%H%M%S}-{self.folder.name}.{suffix}"
         try:
-            picture = self.screen()
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture)
-            for old in sorted(self._screens.glob("*.png"), key=lambda screen: screen.stat().st_mtime)[:-_SCREENS]:
+            write(path)
+            if not path.stat().st_size:
+                path.unlink()
+                return None
+            kept = sorted(self._screens.glob(f"*.{suffix}"), key=lambda file: file.stat().st_mtime)
+            for old in kept[:-_SCREENS]:
                 old.unlink(missing_ok=True)
         except (GuestError, OSError) as error:  # the error that it was to show is worth more
-            _log.info("guest %s: no screenshot: %s", self.name, error)
+            _log.info("guest %s: no %s of it is kept: %s", self.name, suffix, error)
             path.unlink(missing_ok=True)
             return None
         return path
@@ -606,22 +626,14 @@ class Machine:
         serial = "chardev:serial" if keyboard else f"file:{console}"
         command = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), serial, self._maintained)
         if keyboard:
-            log = console.replace(",", ",,")
-            command += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={log}"]
+            command += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={_escaped(Path(console))}"]
         command += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
             command += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
         if interface := self.guest.data_interface:
             command += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
             command += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
-        program = find_qemu(self.name, self.guest)
-        known, root = qemu.at_hand(program), os.geteuid() == 0
-        if root and not known.drop_root:
-            raise ToolMissing(
-                f"guest {self.name}: {program} cannot drop root, neither by -run-with user= nor by -runas; run the "
-                "harness as an ordinary user"
-            )
-        return [*command, *known.confinement(root)]
+        return [*command, *_confinement(self.name, self.guest)]
 
 
 def find_qemu(name: str, guest: conf.Guest) -> str:
@@ -673,6 +685,40 @@ def arguments(
     reach = "restrict=off" if online else f"restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
     command += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
     return [*command, *guest.qemu_args]
+
+
+def command_line(name: str, guest: conf.Guest, files: BootFiles, disk: str, by_kvm: bool, port: int | str) -> list[str]:
+    """The command with which a user boots a guest: all that makes the machine, with its console on his terminal, and
+    nothing that only the harness can use.
+
+    Args:
+        disk: the options of -drive that say where the disk is, for a guest that has one.
+        port: of 127.0.0.1, which leads to the guest's SSH server.
+
+    Raises:
+        ToolMissing: QEMU is not installed, or it cannot drop root and root asks.
+    """
+    command = [find_qemu(name, guest), *arguments(name, guest, files, disk, by_kvm, str(port), "mon:stdio")]
+    if interface := guest.data_interface:  # a disk of zeros stands in for the one that brings the harness's files
+        command += ["-drive", f"driver=null-co,size={datadisk.SIZE},read-zeroes=on,if={interface},index=1"]
+    return [*command, *_confinement(name, guest)]
+
+
+def _confinement(name: str, guest: conf.Guest) -> list[str]:
+    """The options that keep a guest's machine from the host. Raises ToolMissing if QEMU cannot drop root, and is to."""
+    program = find_qemu(name, guest)
+    known, root = qemu.at_hand(program), os.geteuid() == 0
+    if root and not known.drop_root:
+        raise ToolMissing(
+            f"guest {name}: {program} cannot drop root, neither by -run-with user= nor by -runas; run the "
+            "harness as an ordinary user"
+        )
+    return known.confinement(root)
+
+
+def _escaped(path: Path) -> str:
+    """A path as a value among QEMU's options, where a comma is written twice."""
+    return str(path).replace(",", ",,")
 
 
 def _errors(log: str) -> str:

@@ -169,6 +169,11 @@ class Pool:
         """
         return self._with_a_second_boot(lambda: self._fresh(self._machine(folder, stopped), say))
 
+    def booted(self, folder: Path, say: Callable[[str], None]) -> Guest:
+        """A guest that was booted, though one may be saved; the arguments and errors are those of `fresh`."""
+        self._failures = RESTORES
+        return self.fresh(folder, say)
+
     def _with_a_second_boot(self, boots: Callable[[], T]) -> T:
         """What boots a guest, made again if that stands still."""
         try:
@@ -208,7 +213,9 @@ class Pool:
                         then = "guests are booted from now on"
                         if saved:  # the next run saves another
                             self._remove(saved)
-                    self._trouble(f"restoring failed: {error.whole()}; {then}")
+                    text = f"restoring failed: {error}; {then}"
+                    details = error.details or [machine.boot_command()]
+                    self._trouble(GuestError(text, error.console, details).whole())
             contents = self._contents
             guest = self._boot(machine, contents, say)
             self._fill(guest, contents, say)
@@ -291,7 +298,7 @@ class Pool:
             raise
         except GuestError as error:
             self.failed_boots += 1
-            raise _DoesNotBoot(str(error), error.console) from error
+            raise _DoesNotBoot.like(error) from error
         if self.failed_boots:
             self._trouble(f"{FAILED_BOOTS}{self.failed_boots}")
             self.failed_boots = 0

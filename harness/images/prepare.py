@@ -184,7 +184,7 @@ def _install(
             raise GuestError(f"all commands have succeeded, and there still is no {still[0]}")
     except (GuestError, QemuRefusal) as error:
         text = f"the image has no {missing}, and it could not be installed: {error}\n{by_hand}"
-        raise GuestError(text, error.console if isinstance(error, GuestError) else []) from error
+        raise (GuestError.like(error, text) if isinstance(error, GuestError) else GuestError(text)) from error
 
 
 def set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE
 from harness.results.answer import Paragraph, answer
 from harness.results.compare import CellCounts, Comparison
 from harness.results.history import CellHistory, History
@@ -393,11 +394,15 @@ def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: b
     for (guest, kind), members in sorted(troubles.items()):
         head = f"{guest or 'harness'}: {kind or 'trouble'}, {render_count(len(members), 'time')}"
         _line(console, head, ascii_only, indent=0)
-        for entry in members[:TOLD]:
-            first, *console_lines = entry["text"].splitlines() or [""]
+        for place, entry in enumerate(members[:TOLD]):
+            first, *lines = map(str.strip, entry["text"].splitlines() or [""])
             _line(console, f"{entry['time']} {first}".strip(), ascii_only)
-            for line in console_lines[-TOLD:]:
-                _line(console, line.strip(), ascii_only, indent=6)
+            for line in [line for line in lines if not line.startswith((WHOLE_CONSOLE, BOOT_COMMAND))][-TOLD:]:
+                _line(console, line, ascii_only, indent=6)
+            copied = WHOLE_CONSOLE if place else (WHOLE_CONSOLE, BOOT_COMMAND)  # all are booted alike
+            for line in lines:
+                if line.startswith(copied):
+                    _copied(console, f"      {line}", ascii_only)
         if len(members) > TOLD:
             _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
     for _, cell, finding in list_findings(matrix, errors=True):

@@ -18,7 +18,8 @@ from harness.cache import Cache
 from harness.errors import GuestError, HarnessError, ProgramError
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine
+from harness.guest.console import follow
+from harness.guest.machine import CONSOLE, Machine
 from harness.guest.pool import Pool
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.images.bootfiles import find_boot_files
@@ -205,19 +206,42 @@ def booting_meanwhile(
 
 
 @contextmanager
-def fresh_guest(name: str, configuration: conf.Configuration, work: Path, report: Reporter) -> Iterator[Machine]:
-    """A fresh guest that answers, during the block. Raises what `dry_start.check` and `find_boot_files` raise, and
-    GuestError."""
+def fresh_guest(
+    name: str,
+    configuration: conf.Configuration,
+    work: Path,
+    report: Reporter,
+    console: Callable[[bytes], None] | None = None,
+) -> Iterator[Machine]:
+    """A fresh guest that answers, during the block.
+
+    Args:
+        console: given what the guest's console says until it answers. The guest is booted then, not restored.
+
+    Raises:
+        HarnessError: what `dry_start.check` and `find_boot_files` raise.
+        GuestError: it does not boot.
+    """
     say = partial(report.step, f"guest {name}")
-    dry_start.check(name, configuration)
-    files = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
-    dry_start.check(name, configuration, files)
+    files = bootable_files(name, configuration, report)
     pool = Pool(name, configuration.guest(name), files, {}, Cache(paths.cache_dir()), say, work / SCREENS)
     with guest_folder(work) as folder:
-        guest = pool.fresh(folder, say)
+        if console:
+            with follow(folder / CONSOLE, console):
+                guest = pool.booted(folder, say)
+        else:
+            guest = pool.fresh(folder, say)
         try:
             guest.shell.close()
             say(READY)
             yield guest.machine
         finally:
             guest.machine.stop()
+
+
+def bootable_files(name: str, configuration: conf.Configuration, report: Reporter) -> BootFiles:
+    """What a guest boots from, which QEMU was found to take. Raises what `dry_start.check` and `find_boot_files` do."""
+    dry_start.check(name, configuration)
+    files = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
+    dry_start.check(name, configuration, files)
+    return files

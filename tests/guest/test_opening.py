@@ -104,6 +104,21 @@ def test_a_shell_where_a_program_hangs(work):
     assert not list((work / "guests").glob("[!.]*")) and len(Store(work / "results.sqlite").runs()) == 1
 
 
+def test_a_command_and_files_in_a_guest_and_the_command_that_boots_it(work, tmp_path):
+    words = [Path(sys.executable).with_name("harness"), "shell", "linux-i386", "--work", work]
+    source, copy = tmp_path / "a folder", tmp_path / "copy"
+    source.mkdir()
+    (source / "data").write_bytes(os.urandom(100_000))
+    command = ["--put", source, "--get", f"a folder/data:{copy}", "--", "cat a*/data | wc -c; exit 9"]
+    done = subprocess.run([*words, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (9, "100000\n"), done.stderr
+    assert copy.read_bytes() == (source / "data").read_bytes()
+    printed = subprocess.run([*words, "--print"], capture_output=True, text=True, check=True).stdout
+    script = re.sub(r"^(/\S*qemu-system.*)$", r"timeout 2 \1 -S", printed, flags=re.MULTILINE).partition("# Log in")[0]
+    done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 124, f"QEMU did not take it: {done.stderr}"
+
+
 def test_a_trial_is_made_again(work):
     result = harness("rerun", 2, "--trials", 2, "--work", work)
     assert result.exit_code == 1 and "≠ fail 0/2" in result.output, result.output

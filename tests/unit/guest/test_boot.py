@@ -4,7 +4,9 @@ The machine and the clock are stand-ins, since a real guest would take minutes; 
 """
 
 import os
+import shlex
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from harness import conf
 from harness.errors import GuestError
 from harness.guest import boot
-from harness.guest.console import Console
+from harness.guest.bootfiles import BootFiles
+from harness.guest.console import Console, follow
 from harness.guest.machine import Machine
 from harness.guest.shell import Shell
 from harness.images.image import ssh_key
@@ -182,13 +185,34 @@ def test_a_probe_ends_with_the_guest(silent):
         Shell.connect(silent, "root", ssh_key(), None, 600, watch)
 
 
-def test_the_latest_screenshots_are_kept(tmp_path, monkeypatch):
+def test_the_latest_screenshots_and_consoles_are_kept(tmp_path, monkeypatch):
     """The picture is a stand-in: what counts is what becomes of the files."""
     monkeypatch.setattr("harness.guest.machine._SCREENS", 3)
     monkeypatch.setattr(Machine, "screen", lambda self: b"PNG")
+    files, screens = BootFiles(tmp_path / "a,b", tmp_path / "k", "", None, (), ssh_key(), None), tmp_path / "screens"
     for number in range(5):
-        machine = Machine("g", conf.load().guest("linux-i386"), None, tmp_path / str(number), tmp_path / "screens")
-        said = str(machine.failure("it panicked"))
-        os.utime(next((tmp_path / "screens").glob(f"*-{number}.png")), (number, number))
-    assert sorted(path.stem[-1] for path in (tmp_path / "screens").iterdir()) == ["2", "3", "4"]
-    assert f"its screen: {tmp_path / 'screens'}" in said
+        machine = Machine("g", conf.load().guest("linux-i386"), files, tmp_path / str(number), screens)
+        machine.folder.mkdir()
+        machine.console.file.write_text(f"{number}\n" * 100)
+        error = machine.failure("it panicked")
+        for file in screens.glob(f"*-{number}.*"):
+            os.utime(file, (number, number))
+    assert sorted(path.stem[-1] for path in screens.glob("*.console")) == ["2", "3", "4"]
+    assert sorted(path.stem[-1] for path in screens.glob("*.png")) == ["2", "3", "4"]
+    assert f"its screen: {screens}" in str(error) and "\n" not in str(error)
+    console, command = error.details
+    assert Path(console.removeprefix("its whole console: ")).read_text() == "4\n" * 100
+    assert f"file={tmp_path / 'a,,b'},format=raw,snapshot=on,if=virtio" in shlex.split(command)
+    assert error.whole().splitlines()[-2:] == [f"  {console}", f"  {command}"]
+
+
+def test_a_console_is_followed_as_it_is_written(tmp_path):
+    log, came = tmp_path / "console.log", []
+    with follow(log, came.append):
+        for piece, until in ((b"one", b"one"), (b" two", b"one two")):
+            with log.open("ab") as file:
+                file.write(piece)
+            while b"".join(came) != until:
+                pass
+        log.write_bytes(b"new")  # the machine was started again
+    assert b"".join(came) == b"one twonew"
