@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,8 @@ from harness.progress import Reporter
 from tests import hostile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as harness/bisect has it, before NumPy is loaded
+# Where `harness` is found by its name, commands are shown so.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("untimed")
 

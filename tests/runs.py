@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+from harness.escapes import decoded
 from harness.trial.record import Trial
 
 #: Output that would like to be a script, to end one, to move a cursor, or to turn text around.
@@ -17,7 +18,7 @@ HOSTILE = (
     b"<img src=x onerror=\"document.title='owned'\"> {{ 7 * 7 }} \xe2\x80\xa8 \xe2\x80\xae &amp; ]]> | `x` @everyone\n"
 )
 #: The same as text: with half a surrogate pair, as a file's name may have one, and as the harness decodes output.
-EVIL, SAID = HOSTILE.decode("utf-8", "surrogateescape").strip(), HOSTILE.decode("utf-8", "replace").strip()
+EVIL, SAID = HOSTILE.decode("utf-8", "surrogateescape").strip(), decoded(HOSTILE).strip()
 GUESTS, VARIANTS = ("hurd-i386", "linux-i386"), ("pristine", "no-thread-destruction")
 _BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _PANIC = """panic: runtime error: invalid memory address or nil pointer dereference

@@ -26,12 +26,12 @@ from harness.bisect.variants import PreparedBisect, Units, prepare_bisect
 from harness.build import command
 from harness.cache import file_digest
 from harness.errors import BuildError, ConfigError, GuestError, PatchError, ProgramError, StoreError
+from harness.escapes import one_line
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
 from harness.results.deaths import death_title
 from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
-from harness.results.text import one_line
 from harness.run.conductor import Interrupted, conduct, locked_run
 from harness.run.job import ATTEMPTS, Batch, Executor, RunHooks
 from harness.run.manifest import check_same

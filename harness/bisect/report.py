@@ -19,9 +19,10 @@ from harness.bisect import fit
 from harness.bisect.course import NOTHING, Course, Result, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Answer, Subset
+from harness.escapes import decoded, one_line
 from harness.files import write_page
 from harness.results.page import templates
-from harness.results.text import one_line, render_count
+from harness.results.text import render_count
 
 
 class UnitRow(NamedTuple):
@@ -232,7 +233,7 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         facts=facts,
         steps=story.rows(),
         question=str(story.course.result.question if story.course.result else ""),
-        patch=patch.decode(errors="replace"),
+        patch=decoded(patch),
     )
     write_page(path, [text])
 

@@ -9,6 +9,7 @@ from typing import Any
 from harness.conf.load import BASELINE
 from harness.errors import StoreError
 from harness.results.store import Store
+from harness.results.text import render_count
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,16 @@ class BisectRequest:
 
 
 class BisectInterrupted(Exception):
-    """The user stopped a bisect. What has finished is stored."""
+    """The user stopped a bisect. What has finished is stored.
+
+    Attributes:
+        number: the bisect's, which is its run's.
+    """
 
     def __init__(self, number: int, trials: int) -> None:
-        super().__init__(
-            f"interrupted: {trials} trials of bisect {number} are stored; `harness bisect resume {number}` goes on"
-        )
+        verb = "is" if trials == 1 else "are"
+        super().__init__(f"interrupted: {render_count(trials, 'trial')} of bisect {number} {verb} stored")
+        self.number = number
 
 
 def stored_bisect(work: Path, number: int | None) -> tuple[BisectRequest, int]:

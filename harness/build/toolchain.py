@@ -20,6 +20,7 @@ from harness.cache import file_digest
 from harness.conf.read import read
 from harness.errors import BuildError, ToolMissing
 from harness.files import written_whole
+from harness.invocation import command_line
 from harness.locks import lock
 
 #: The major versions of GCC whose libgo is supported; all have Go 1.18.
@@ -120,7 +121,7 @@ def find(name: str, configuration: conf.Configuration, go: bool = True) -> Toolc
     compiler = gccgo or (None if go else newest("gcc"))
     if compiler is None:
         tool = "gccgo" if go else "gcc"
-        raise ToolMissing(f"toolchain {name}: {prefix}{tool} is not installed; {how_to_get(name, config)}")
+        raise ToolMissing(f"toolchain {name}: {prefix}{tool} is not installed; {how_to_get(name, configuration)}")
     version = _query(compiler, "-dumpfullversion")
     major = version.split(".")[0]
     if config.gcc and int(major) != config.gcc:
@@ -142,13 +143,16 @@ def find(name: str, configuration: conf.Configuration, go: bool = True) -> Toolc
     )
 
 
-def how_to_get(name: str, config: conf.Toolchain) -> str:
+def how_to_get(name: str, configuration: conf.Configuration) -> str:
     """How to get a toolchain that is not installed, in words."""
-    use = f"`harness toolchain use {name} PREFIX` takes one that you have"
+    config = configuration.toolchain(name)
+    use = command_line("toolchain", "use", name, "PREFIX", conf_files=configuration.given)
+    use = f"`{use}` takes one that you have"
     if config.unavailable:
         return f"{config.unavailable}; {use}"
     if config.build:
-        return f"`harness toolchain build {name}` builds it, {use}"
+        build = command_line("toolchain", "build", name, conf_files=configuration.given)
+        return f"`{build}` builds it, {use}"
     return f"install Debian's package {_package(f'gccgo-{config.gcc}' if config.gcc else 'gccgo', config.triple)}"
 
 

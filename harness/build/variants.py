@@ -27,7 +27,9 @@ TRACE_PATCH = paths.DATA / "conf" / "patches" / "lifetrace.patch"
 
 def load_configuration(conf_files: Sequence[Path], work: Path) -> conf.Configuration:
     """The given configuration, the work trees of a work directory, and the user's own files. Raises ConfigError."""
-    return conf.load([*worktree.configurations(work), *conf_files])
+    configuration = conf.load([*worktree.configurations(work), *conf_files])
+    configuration.given = tuple(conf_files)
+    return configuration
 
 
 def new_variant(name: str, like: str, toolchain_name: str, configuration: conf.Configuration, work: Path) -> Path:

@@ -97,7 +97,7 @@ def attribute(
         design=design,
         kind="attribute",
     )
-    show_attribution(*make_run(request), work)
+    show_attribution(*make_run(request), folder)
 
 
 def _word_of_twin(program: Program) -> str:

@@ -13,9 +13,10 @@ from rich.console import Console
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
 from harness.cli.options import CONF, NUMBER, WORK, WORKERS, WholeNumber
-from harness.cli.output import work_option, write_report
+from harness.cli.output import write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
+from harness.invocation import command_line, repeated
 from harness.progress import Reporter
 from harness.results.load import load_matrix
 from harness.results.store import Store
@@ -82,7 +83,7 @@ def bisect_patch(output: Path | None, work: str | None, **options: Any) -> None:
     Outcomes may come now and then only. Exit status: 0 it is found, 1 nothing differs or it stays uncertain, 2 bad
     input, 3 trouble with a guest, 130 interrupted.
     """
-    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output, work)
+    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output)
 
 
 @bisect_.command("git")
@@ -100,7 +101,7 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
     commits 16, 64, 256 ... before BAD are tried until one differs from it; each costs a libgo of its own. Exit status
     as of `harness bisect patch`.
     """
-    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output, work)
+    _bisect(BisectRequest(work=paths.work_dir(work), **options), None, output)
 
 
 @bisect_.command("resume")
@@ -110,10 +111,10 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
 def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
     """Resume a bisect that did not finish, by default the newest."""
     request, number = stored_bisect(paths.work_dir(work), number)
-    _bisect(request, number, output, work)
+    _bisect(request, number, output)
 
 
-def _bisect(request: BisectRequest, resume: int | None, output: Path | None, work: str | None) -> NoReturn:
+def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> NoReturn:
     """Make a bisect, show it, and end with its exit status."""
     # NumPy takes as long to import as most commands take.
     from harness.bisect import report as bisect_reports
@@ -125,16 +126,20 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
             backwards = request.repository and (request.steps_back or ".." not in request.commits)
             done = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
-        click.echo(f"harness: {error}", err=True)
+        go_on = command_line("bisect", "resume", str(error.number), work=request.work)
+        click.echo(f"harness: {error}; `{go_on}` goes on", err=True)
         sys.exit(130)
     store = Store(request.work / "results.sqlite")
-    write_report(store, done.run, load_matrix(store, done.run), work, None)
+    write_report(store, done.run, load_matrix(store, done.run), request.work, None)
     folder = request.work / "runs" / str(done.run.id)
     story = done.story()
     bisect_reports.print_(story, Console())
     try:
         bisect_reports.write_html(
-            folder / "bisect.html", story, done.patch, {"command": done.run.plan.facts["command"]}
+            folder / "bisect.html",
+            story,
+            done.patch,
+            {"command": repeated(done.run.plan.facts["command"], request.work)},
         )
         if done.patch:
             target = output or folder / "culprit.patch"
@@ -142,5 +147,6 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None, wor
             click.echo(f"The patch: {target}")
     except OSError as error:
         raise HarnessError(f"the answer cannot be written: {error}; all trials are stored") from error
-    click.echo(f"HTML: {folder / 'bisect.html'}   Trials: harness show {done.run.id}{work_option(work)}")
+    click.echo(f"HTML: {folder / 'bisect.html'}")
+    click.echo(f"Trials: {command_line('show', str(done.run.id), work=request.work)}")
     sys.exit(done.exit_status)

@@ -23,6 +23,7 @@ from harness.cli.output import load_work_configuration, write_bytes
 from harness.conf.load import BASELINE
 from harness.errors import BuildError, ConfigError, HarnessError, PatchError, ToolMissing
 from harness.images import image as images
+from harness.invocation import command_line
 from harness.programs import gcc_suites
 from harness.programs.select import find_suite, own_suites, select_programs
 from harness.progress import Reporter
@@ -135,7 +136,9 @@ def variant_new(name: str, like: str, toolchain_name: str, conf_files: tuple[Pat
     What is edited there is the variant NAME at once; `harness variant diff NAME` makes the patch.
     """
     folder = new_variant(name, like, toolchain_name, load_work_configuration(conf_files, work), paths.work_dir(work))
-    click.echo(f"{folder}\nEdit there, then: harness run --variant {BASELINE} --variant {name}")
+    words = ("run", "--variant", BASELINE, "--variant", name)
+    command = command_line(*words, work=paths.work_dir(work), conf_files=conf_files)
+    click.echo(f"{folder}\nEdit there, then: {command}")
 
 
 @variant.command("diff")
@@ -150,7 +153,8 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
     configuration = load_work_configuration(conf_files, work)
     tree = configuration.tree(name)
     if tree is None:
-        raise HarnessError(f"variant {name} has no work tree; `harness variant new` makes one")
+        new = command_line("variant", "new", name, work=paths.work_dir(work))
+        raise HarnessError(f"variant {name} has no work tree; `{new}` makes one")
     text = worktree.difference(tree).text
     if output is None:
         write_bytes(text)
@@ -185,7 +189,8 @@ def variant_check(files: tuple[Path, ...], conf_files: tuple[Path, ...], work: s
         verdict = "does not apply to" if check.failure else "applies to"
         click.echo(f"{verdict} GCC {check.gcc} ({', '.join(check.toolchains)})")
     if missing:
-        click.echo(f"not tried: {', '.join(missing)}; `harness toolchain list` says why")
+        why = command_line("toolchain", "list", conf_files=conf_files)
+        click.echo(f"not tried: {', '.join(missing)}; `{why}` says why")
     if not checks:
         raise ToolMissing("there is no source to try the patches on")
     if all(check.failure for check in checks):
@@ -221,7 +226,7 @@ def toolchain_list(conf_files: tuple[Path, ...]) -> None:
         try:
             tools = toolchain.find(name, configuration)
         except ToolMissing:
-            state = f"is not there; {toolchain.how_to_get(name, config)}"
+            state = f"is not there; {toolchain.how_to_get(name, configuration)}"
         else:
             state = f"GCC {tools.version}, {tools.gccgo}" + (f", sysroot {tools.sysroot}" if tools.sysroot else "")
         click.echo(f"{name:12}  {config.triple:14}  {state}")
@@ -250,7 +255,7 @@ def toolchain_build(
     configuration = conf.load(conf_files)
     config = configuration.toolchain(name)
     if config.unavailable:
-        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, config)}")
+        raise BuildError(f"toolchain {name}: {toolchain.how_to_get(name, configuration)}")
     origins: list[sysroot.Origin] = []
     origins += [sysroot.Folder(folder)] if folder else []
     origins += [sysroot.Image.parse(image_file)] if image_file else []

@@ -43,7 +43,7 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
         if count:
             click.echo(f"harness: {count} trials {what}", err=True)
     store = open_store(work)
-    show_run(store, store.run(done.number), html, work, whole=not done.lacking)
+    show_run(store, store.run(done.number), html, folder, whole=not done.lacking)
 
 
 @click.group("ci")

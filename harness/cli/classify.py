@@ -10,13 +10,16 @@ from typing import Any
 
 import click
 
+from harness import paths
 from harness.cli.options import WORK
-from harness.cli.output import open_store, work_option
+from harness.cli.output import open_store
 from harness.conf.naming import nearest
 from harness.conf.system import SIGNALS, SYSTEMS
 from harness.errors import ConfigError, HarnessError
+from harness.escapes import decoded, one_line
+from harness.invocation import command_line
 from harness.results.store import KnownDeath
-from harness.results.text import one_line, render_count
+from harness.results.text import render_count
 from harness.trial.classify import Death, End, deaths
 
 #: Cells of a known title that are shown.
@@ -66,11 +69,12 @@ def classify(
     found = deaths(_read(file), end)
     store = open_store(work) if known else None
     matches = [list(store.with_title(death.title)) if store else [] for death in found]
+    folder = paths.work_dir(work)
     if as_json:
         click.echo(json.dumps([_json(*pair, known) for pair in zip(found, matches, strict=True)], indent=1))
     else:
         for number, (death, cells) in enumerate(zip(found, matches, strict=True)):
-            click.echo("\n" * (number > 0) + "\n".join(_describe(death, cells if store else None, work)))
+            click.echo("\n" * (number > 0) + "\n".join(_describe(death, cells if store else None, folder)))
         if not found:
             click.echo("No death is known by what the text says.")
     sys.exit(not any(death.title for death in found))
@@ -81,7 +85,7 @@ def _read(file: Path) -> str:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise HarnessError(f"{file}: cannot be read: {error.strerror}") from error
-    return data.decode(errors="replace")
+    return decoded(data)
 
 
 def _signal(word: str | None, system: str) -> str:
@@ -99,7 +103,7 @@ def _signal(word: str | None, system: str) -> str:
     return f"SIG{name}"
 
 
-def _describe(death: Death, cells: list[KnownDeath] | None, work: str | None) -> list[str]:
+def _describe(death: Death, cells: list[KnownDeath] | None, work: Path) -> list[str]:
     title = one_line(death.title) or "nothing says that it died"
     lines = [title if title.startswith(f"{death.verdict}: ") else f"{death.verdict}: {title}"]
     place = f"line {death.first}" if death.first == death.last else f"lines {death.first} to {death.last}"
@@ -112,7 +116,8 @@ def _describe(death: Death, cells: list[KnownDeath] | None, work: str | None) ->
     for cell in (cells or [])[:_SHOWN]:
         where = f"{cell.cell.program}, {cell.cell.guest}, {cell.cell.variant}"
         count = render_count(cell.trials, "trial")
-        lines.append(f"  known: run {cell.run}, {where}: {count}; harness open {cell.first}{work_option(work)}")
+        opened = command_line("open", str(cell.first), work=work)
+        lines.append(f"  known: run {cell.run}, {where}: {count}; {opened}")
     if cells and len(cells) > _SHOWN:
         lines.append(f"  known: {len(cells) - _SHOWN} more cells; --json has all")
     return lines

@@ -21,6 +21,7 @@ from harness.cli.output import load_work_configuration
 from harness.conf.read import Location
 from harness.errors import HarnessError
 from harness.images import image as images
+from harness.invocation import command_line
 from harness.progress import Reporter
 
 
@@ -137,7 +138,7 @@ def image_show(name: str, verify: bool) -> None:
     """Print an image's manifest: packages, versions, hashes."""
     built = images.find(name)
     if built is None:
-        raise HarnessError(f"image {name} is not built; `harness image build {name}` does it")
+        raise HarnessError(f"image {name} is not built; `{command_line('image', 'build', name)}` does it")
     if verify:
         images.verify(built)
     click.echo(json.dumps({"folder": str(built.folder), **built.manifest}, indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +12,7 @@ from rich.console import Console
 from harness import conf, paths
 from harness.build.variants import load_configuration
 from harness.errors import HarnessError, StoreError
+from harness.invocation import command_line
 from harness.results import formats, index, page, terminal
 from harness.results.history import History
 from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
@@ -21,51 +21,45 @@ from harness.results.store import Run, Store
 from harness.results.text import render_count
 
 
-def show_run(store: Store, stored_run: Run, html: Path | None, work: str | None, whole: bool = True) -> NoReturn:
+def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
     matrix = load_matrix(store, stored_run)
-    terminal.print_table(matrix, Console(), work_option(work), cycles=load_life_cycles(store, stored_run))
+    terminal.print_table(matrix, Console(), work, cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    folder = paths.work_dir(work)
     try:
-        click.echo(f"All runs: {write_index(store, folder, load_history(store, folder))}")
+        click.echo(f"All runs: {write_index(store, work, load_history(store, work))}")
     except StoreError as error:  # of another run, which says nothing of this one
         click.echo(f"harness: the page of all runs was not written: {error}", err=True)
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
-def show_attribution(store: Store, stored_run: Run, work: str | None) -> NoReturn:
+def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
     """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
     matrix = load_matrix(store, stored_run)
     terminal.print_attribution(matrix, Console())
     report = write_report(store, stored_run, matrix, work, None)
-    path = paths.work_dir(work) / "runs" / str(stored_run.id) / "attribution.html"
+    path = work / "runs" / str(stored_run.id) / "attribution.html"
     try:
-        page.write_attribution(path, matrix)
+        page.write_attribution(path, matrix, work)
     except OSError as error:
         raise HarnessError(f"the page cannot be written: {error}; all trials are stored") from error
-    click.echo(f"\nHTML: {path}   Trials: harness show {stored_run.id}{work_option(work)}")
+    click.echo(f"\nHTML: {path}\nTrials: {command_line('show', str(stored_run.id), work=work)}")
     click.echo(f"JSON and all trials: {report}")
     explained = {effect.program for effect in matrix.effects if effect.claimed}
     failing = {cell.program for cell in matrix.cells if cell.passed < cell.trials}
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(failing - explained)))
 
 
-def work_option(work: str | None) -> str:
-    """What a command needs that works on the same results."""
-    return f" --work {shlex.quote(work)}" if work else ""
-
-
-def write_report(store: Store, stored_run: Run, matrix: Matrix, work: str | None, also: Path | None) -> str:
+def write_report(store: Store, stored_run: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
     """Write a run's JSON and HTML, and say where they are."""
-    folder = paths.work_dir(work) / "runs" / str(stored_run.id)
+    folder = work / "runs" / str(stored_run.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "matrix.json").write_text(formats.json_text(matrix))
+        (folder / "matrix.json").write_text(formats.json_text(matrix, work))
         cycles = load_life_cycles(store, stored_run)
         for file in filter(None, [folder / "report.html", also]):
-            page.write(file, matrix, matrix_trials(store, stored_run), cycles, store.collected, work_option(work))
+            page.write(file, matrix, matrix_trials(store, stored_run), cycles, store.collected, work)
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / 'report.html'}"
@@ -81,18 +75,18 @@ def write_index(store: Store, folder: Path, history: History) -> Path:
     return file
 
 
-def unfinished_note(stored_run: Run, matrix: Matrix, work: str | None) -> str:
+def unfinished_note(stored_run: Run, matrix: Matrix, work: Path) -> str:
     """That a run has not finished, and what goes on with it; '' if it has."""
     if stored_run.finished:
         return ""
     count = sum(cell.trials for cell in matrix.cells)
     sentence = f"Not finished, with {render_count(count, 'trial')} made"
     if stored_run.plan.bisect:
-        return f"{sentence}; `harness bisect resume {stored_run.id}{work_option(work)}` goes on with it."
+        return f"{sentence}; `{command_line('bisect', 'resume', str(stored_run.id), work=work)}` goes on with it."
     if stored_run.plan.request is None or not stored_run.plan.resumable:
         return f"{sentence}."
     most = render_count(stored_run.plan.trials * len(matrix.cells), "trial")
-    command = f"harness run --resume {stored_run.id}{work_option(work)}"
+    command = command_line("run", "--resume", str(stored_run.id), work=work)
     return f"Not finished, with {count} of at most {most} made; `{command}` goes on with it."
 
 
@@ -114,5 +108,6 @@ def load_work_configuration(conf_files: tuple[Path, ...], work: str | None) -> c
 def open_store(work: str | None) -> Store:
     path = paths.work_dir(work) / "results.sqlite"
     if not path.is_file():
-        raise HarnessError(f"{path.parent}: no run has been made here; `harness run` makes one")
+        make_one = command_line("run", work=path.parent)
+        raise HarnessError(f"{path.parent}: no run has been made here; `{make_one}` makes one")
     return Store(path)

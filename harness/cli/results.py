@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from rich.text import Text
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import BASELINE, NUMBER, WORK
-from harness.cli.output import open_store, print_text, unfinished_note, work_option, write_index, write_report
+from harness.cli.output import open_store, print_text, unfinished_note, write_bytes, write_index, write_report
+from harness.errors import HarnessError
+from harness.invocation import command_line, repeated
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
@@ -27,9 +30,11 @@ from harness.results import dejagnu, formats, listing, page, terminal
 from harness.results.load import find_inputs, find_matrix, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
+from harness.results.text import render_count
 from harness.run import capsule
 from harness.trial import cores as cores_
 from harness.trial import diagnostics
+from harness.trial.record import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -57,26 +62,27 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
     if schema:
         click.echo(formats.schema(), nl=False)
         return
-    store = open_store(work)
+    store, folder = open_store(work), paths.work_dir(work)
     stored_run = store.run(number)
     matrix = load_matrix(store, stored_run, baseline)
     match format_:
         case "table":
             cycles = load_life_cycles(store, stored_run)
-            note = unfinished_note(stored_run, matrix, work)
-            terminal.print_table(matrix, Console(), work_option(work), note, cycles)
+            note = unfinished_note(stored_run, matrix, folder)
+            terminal.print_table(matrix, Console(), folder, note, cycles)
         case "html":
             cycles = load_life_cycles(store, stored_run)
             trials = matrix_trials(store, stored_run)
-            for piece in page.html(matrix, trials, cycles, store.collected, work_option(work)):
+            for piece in page.html(matrix, trials, cycles, store.collected, folder):
                 print_text(piece)
         case "markdown":
             cycles = load_life_cycles(store, stored_run)
-            print_text(formats.markdown(matrix, unfinished=unfinished_note(stored_run, matrix, work), cycles=cycles))
+            note = unfinished_note(stored_run, matrix, folder)
+            print_text(formats.markdown(matrix, unfinished=note, cycles=cycles, work=folder))
         case "junit":
-            print_text(formats.junit(matrix, lambda number: store.trial(number)[1]))
+            print_text(formats.junit(matrix, store.row, folder))
         case "json":
-            print_text(formats.json_text(matrix))
+            print_text(formats.json_text(matrix, folder))
         case "csv":
             print_text(formats.csv_text(matrix))
         case "sum":
@@ -177,30 +183,62 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
 
 @click.command("open")
 @click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.option(
+    "--raw",
+    metavar="PART",
+    help="Print only stdout, stderr or a part of the diagnostics, byte for byte: not for a terminal, but for a pipe.",
+)
 @WORK
-def open_(number: int, work: str | None) -> None:
-    """Show all that is known of a trial.
+def open_(number: int, raw: str | None, work: str | None) -> None:
+    """Show what is known of a trial.
 
-    That is the reason of its verdict, its output, its diagnostics and its files. TRIAL is the number that the matrix
-    and the HTML page name. A program's output is shown with its control characters spelt out, and at most 64 KiB of
-    each stream.
+    That is the reason of its verdict, the commands that make it again, its output, its diagnostics and its files. TRIAL
+    is the number that the matrix and the HTML page name. A program's output is shown with control characters and
+    invalid bytes spelt out, and what is long is cut. To have all of a part, as it is:
+
+    \b
+    harness open 1 --raw stderr | less
+    harness open 1 --raw dossier/threads >threads
     """
     store = open_store(work)
     stored_run, trial = store.trial(number)
-    folder = paths.work_dir(work) / "runs" / str(stored_run.id)
+    parts = store.collected(number)
+    if raw is not None:
+        _print_raw(trial, parts, raw)
+        return
+    work_folder = paths.work_dir(work)
+    folder = work_folder / "runs" / str(stored_run.id)
     core = cores_.place(folder / "cores", trial.guest, trial.variant, trial.program, trial.number)
     files = [file for file in (core, core.with_suffix(".txt")) if file.is_file()]
-    parts = store.collected(number)
     if picture := parts.get(diagnostics.SCREEN):
         screen = folder / f"trial-{number}-screen.png"
         with ignored(_log, f"{screen}: writing the screen", OSError):  # the HTML page has it too
             folder.mkdir(parents=True, exist_ok=True)
             screen.write_bytes(picture)
             files.append(screen)
-    arguments = f" {number}{work_option(work)}"
-    commands = [trial.command + work_option(work), f"harness rerun{arguments}", f"harness rerun{arguments} --shell"]
-    commands.append(f"harness capsule{arguments}")
-    terminal.print_trial(stored_run.id, trial, parts, files, commands, Console())
+    commands = [
+        command_line("rerun", str(number), work=work_folder),
+        command_line("rerun", str(number), "--shell", work=work_folder),
+        repeated(trial.command, work_folder),
+        command_line("capsule", str(number), work=work_folder),
+    ]
+
+    def command_of_part(name: str) -> str:
+        return command_line("open", str(number), "--raw", name, work=work_folder)
+
+    terminal.print_trial(stored_run.id, trial, parts, files, commands, command_of_part, Console())
+
+
+def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
+    """Print a part of a trial as it is. Raises HarnessError if it has no such part."""
+    streams = {"stdout": (trial.stdout, trial.stdout_total), "stderr": (trial.stderr, trial.stderr_total)}
+    known = {name: data for name, (data, _) in streams.items()} | dict(parts)
+    data = known.get(name, known.get(f"{diagnostics.PREFIX}{name}"))
+    if data is None:
+        raise HarnessError(f"trial {trial.id} has no part {name!r}; it has {', '.join(known)}")
+    write_bytes(data)
+    if name in streams and (total := streams[name][1]) > len(data):
+        click.echo(f"harness: {total:,} bytes were written, of which the first {len(data):,} are kept", err=True)
 
 
 @click.command("capsule")
@@ -241,8 +279,8 @@ def rejudge(number: int, work: str | None) -> None:
         table.add_row(str(count), Text(old), Text(new))
     if changed:
         Console().print(table)
-    pages = write_report(store, stored_run, load_matrix(store, stored_run), work, None)
-    click.echo(f"Run {number}: {len(changed)} trials changed. JSON and HTML: {pages}")
+    pages = write_report(store, stored_run, load_matrix(store, stored_run), paths.work_dir(work), None)
+    click.echo(f"Run {number}: {render_count(len(changed), 'trial')} changed. JSON and HTML: {pages}")
 
 
 @click.command("list")

@@ -37,6 +37,7 @@ from harness.cli.output import open_store, show_attribution, show_run, write_rep
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
+from harness.invocation import command_line
 from harness.progress import Reporter
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
@@ -164,17 +165,15 @@ def run(
         if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = stored_request(folder, None if resume == NEWEST else resume)
-    _run_and_show(request, resume, html, work, scheduler)
+    _run_and_show(request, resume, html, scheduler)
 
 
-def _run_and_show(
-    request: Request, resume: int | None, html: Path | None, work: str | None, scheduler: str | None = None
-) -> NoReturn:
+def _run_and_show(request: Request, resume: int | None, html: Path | None, scheduler: str | None = None) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
     store, done = make_run(request, resume, scheduler)
     if request.design:
-        show_attribution(store, done, work)
-    show_run(store, done, html, work)
+        show_attribution(store, done, request.work)
+    show_run(store, done, html, request.work)
 
 
 @click.command()
@@ -206,7 +205,7 @@ def trace(
     store, done = make_run(traced_request(request))
     matrix = load_matrix(store, done)
     terminal.print_life_cycles(load_life_cycles(store, done), Console())
-    click.echo(f"JSON and HTML: {write_report(store, done, matrix, work, html)}")
+    click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
@@ -216,7 +215,10 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
         with Reporter() as report:
             return run_request(request, report, resume, scheduler=scheduler)
     except Interrupted as error:
-        click.echo(f"harness: {error}", err=True)
+        number = str(error.number)
+        go_on = command_line("run", "--resume", number, work=request.work)
+        look = command_line("show", number, work=request.work)
+        click.echo(f"harness: {error}; `{go_on}` goes on, `{look}` shows them", err=True)
     sys.exit(130)
 
 
@@ -236,7 +238,7 @@ def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str |
     store = open_store(work)
     request = repeat_request(store, number, paths.work_dir(work), trials)
     if not shell_:
-        _run_and_show(request, None, html, work)
+        _run_and_show(request, None, html)
     if trials > 1 or html:
         raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
     with Reporter() as report:

@@ -63,6 +63,8 @@ class Configuration:
         self._signals = {**{name: system.signals for name, system in SYSTEMS.items()}, **top.signals}
         for place, name in enumerate(top.usual):
             self._check(name, self.variants, "variant", ("usual", place))
+        #: The files that the user gave besides those that are always read, for commands that are shown.
+        self.given: tuple[Path, ...] = ()
         #: The variants that are run when none is named.
         self.usual = tuple(top.usual)
         #: The known failures, each with the file and line that say so.
@@ -252,6 +254,7 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
     ]
     if recorded().is_file():
         given.append(recorded())
+    extra = tuple(extra)
     for file in [*given, *extra]:
         more, more_marks = read(file)
         if isinstance(data.get("expected"), list) and isinstance(more.get("expected"), list):
@@ -262,7 +265,9 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
         _merge(data, more)
         marks.update(more_marks)
         inherit(_guests(data), known, marks)
-    return Configuration(data, marks)
+    configuration = Configuration(data, marks)
+    configuration.given = tuple(extra)
+    return configuration
 
 
 def _guests(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness import clock
+from harness.escapes import decoded
 
 #: Seconds between two looks at the log of a console that is followed.
 _TICK = 0.1
@@ -171,7 +172,7 @@ class Parser:
     """
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._ended = ""
         self._rest = ""
         self._known: set[tuple[Kind, int]] = set()  # what is known of the line that has not ended
@@ -292,7 +293,7 @@ class Console:
 
     def text_since(self, mark: int) -> str:
         """The same, cleaned; a carriage return ends a line too."""
-        text = self.since(mark).decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+        text = decoded(self.since(mark)).replace("\r\n", "\n").replace("\r", "\n")
         return _cleaned(text)
 
     def says(self, pattern: str) -> bool:

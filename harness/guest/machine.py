@@ -33,6 +33,7 @@ from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
+from harness.invocation import command_line
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
@@ -640,7 +641,7 @@ def find_qemu(name: str, guest: conf.Guest) -> str:
     """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
     for program in [guest.qemu, "qemu-img"] if guest.disk or guest.data_interface else [guest.qemu]:
         if host.find(program) is None:
-            raise ToolMissing(f"guest {name}: no {program} on this machine; `harness doctor` says what to do")
+            raise ToolMissing(f"guest {name}: no {program} on this machine; `{command_line('doctor')}` says what to do")
     return str(host.find(guest.qemu))
 
 

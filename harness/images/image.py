@@ -22,6 +22,7 @@ from harness.conf.naming import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
 from harness.images import debian, prepare
+from harness.invocation import command_line
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,8 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
     """
     recipe, _ = read_recipe(name)
     if recipe.get("kind") != "download":
-        raise ImageError(f"the image {name} is not downloaded but built; `harness image build {name}` does it")
+        build_it = command_line("image", "build", name)
+        raise ImageError(f"the image {name} is not downloaded but built; `{build_it}` does it")
     builder = functools.partial(_builder(name), file=file, sha512=sha512)
     try:
         built = find(name)
@@ -283,7 +285,8 @@ def _load(name: str, folder: Path) -> Image:
 
 
 def _damaged(name: str, why: str) -> ImageError:
-    return ImageError(f"the image {name} is damaged: {why}; build it again with `harness image build {name} --force`")
+    again = command_line("image", "build", name, "--force")
+    return ImageError(f"the image {name} is damaged: {why}; build it again with `{again}`")
 
 
 def _folders() -> list[Path]:

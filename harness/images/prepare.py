@@ -32,6 +32,7 @@ from harness.errors import DownloadError, GuestError, ImageError, QemuRefusal, T
 from harness.guest.install import InImage, Install, install
 from harness.images import debian, disk, download, grub
 from harness.images import recipe as recipes
+from harness.invocation import command_line
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ def build(
         host.which(name)
     if file is None:
         lock = lock_file(downloads, folder.name)
-        hint = f"`harness image fetch {folder.name} --file IMAGE` takes an image that is already there"
+        fetch = command_line("image", "fetch", folder.name, "--file", "IMAGE")
+        hint = f"`{fetch}` takes an image that is already there"
         try:
             pin = resolve(wanted, lock, sha512, progress)
             archive = downloads / pin.file

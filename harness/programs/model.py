@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import conf
+from harness.invocation import own_program
 from harness.programs.gotags import Target, any_of
 
 #: Seconds that a program may run unless its header has a timeout.
@@ -129,8 +130,9 @@ class Program:
 
     @property
     def word(self) -> str:
-        """The term that selects it for a run: a name or a path."""
-        return self.name if self.from_gcc else str(self.source)
+        """The term that selects it for a run, from any folder: its name if it has one by itself, else a path."""
+        source = self.source.absolute()
+        return self.name if self.from_gcc or own_program(source) else str(source)
 
     def fits(self, target: Target, variant: conf.Variant) -> bool:
         """Whether it can be built for a target with a variant. A prebuilt libgo has no sources of its packages."""

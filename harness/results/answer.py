@@ -11,8 +11,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.durations import in_words
+from harness.invocation import repeated
 from harness.programs.model import CellKey
 from harness.results.attribution import Effect, Factor
 from harness.results.lifecycle import LifeCycle
@@ -48,19 +50,19 @@ class Paragraph:
     command: str = ""
 
 
-def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), option: str = "") -> list[Paragraph]:
+def answer(matrix: Matrix, cycles: Sequence[LifeCycle] = (), work: Path | None = None) -> list[Paragraph]:
     """The paragraphs, in the order they are read; none where nothing is compared.
 
     Args:
         cycles: what was counted of threads and goroutines in the same run.
-        option: what commands that are shown need to find the results.
+        work: the work directory that shown commands are to use.
     """
     if matrix.experiment.design:
         return [*attribution(matrix), *_of_twins(matrix), *_of_controls(matrix)]
-    return [*_of_libgos(matrix, cycles, option), *_of_guests(matrix), *_of_twins(matrix), *_of_controls(matrix)]
+    return [*_of_libgos(matrix, cycles, work), *_of_guests(matrix), *_of_twins(matrix), *_of_controls(matrix)]
 
 
-def _of_libgos(matrix: Matrix, cycles: Sequence[LifeCycle], option: str) -> list[Paragraph]:
+def _of_libgos(matrix: Matrix, cycles: Sequence[LifeCycle], work: Path | None) -> list[Paragraph]:
     """What each libgo did against the baseline."""
     if not matrix.comparisons:
         return []
@@ -70,7 +72,7 @@ def _of_libgos(matrix: Matrix, cycles: Sequence[LifeCycle], option: str) -> list
         Paragraph("What came of it", tuple(_outcomes(matrix, overall))),
     ]
     if not matrix.most:  # a run until it is sure says by itself what it could not decide
-        paragraphs.append(_power(matrix, list(overall.values()), option))
+        paragraphs.append(_power(matrix, list(overall.values()), work))
     return [paragraph for paragraph in paragraphs if paragraph.sentences]
 
 
@@ -380,7 +382,7 @@ def _of_controls(matrix: Matrix) -> list[Paragraph]:
     return [Paragraph("Negative control", (head, *sentences))]
 
 
-def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph:
+def _power(matrix: Matrix, overall: Sequence[Overall], work: Path | None) -> Paragraph:
     """The smallest differences that would have been found, and the command that finds smaller ones."""
     trials = min(
         (min(cell.trials, cell.difference.baseline_trials) for cell in matrix.cells if cell.difference), default=0
@@ -406,11 +408,11 @@ def _power(matrix: Matrix, overall: Sequence[Overall], option: str) -> Paragraph
     for difference in _PROPOSED:
         more = trials_for(difference, tests)
         if more and more > trials:
-            if command := _repeated(matrix, more):
+            if command := _more_trials(matrix, more, work):
                 sentences.append(
                     f"To find a single program that fails in {difference:.0%} of its trials{_duration(matrix, more)}:"
                 )
-                return Paragraph(_title(trials), tuple(sentences), command + option)
+                return Paragraph(_title(trials), tuple(sentences), command)
             break
     return Paragraph(_title(trials), tuple(sentences))
 
@@ -419,7 +421,7 @@ def _title(trials: int) -> str:
     return f"What {render_count(trials, 'trial')} of each cell could have shown (level {LEVEL:.0%})"
 
 
-def _repeated(matrix: Matrix, trials: int) -> str:
+def _more_trials(matrix: Matrix, trials: int, work: Path | None) -> str:
     """The run's command with another number of trials; '' if it is no command that takes one."""
     line = shlex.split(str(matrix.run.get("command", "")))
     if line[:2] != ["harness", "run"] or any(word.startswith("--resume") for word in line):
@@ -427,11 +429,11 @@ def _repeated(matrix: Matrix, trials: int) -> str:
     kept: list[str] = []
     rest = iter(line)
     for word in rest:
-        if word in ("--trials", "--work"):  # the work directory is in the option that every command is shown with
+        if word == "--trials":
             next(rest, None)
-        elif not word.startswith(("--trials=", "--work=")):
+        elif not word.startswith("--trials="):
             kept.append(word)
-    return shlex.join([*kept, "--trials", str(trials)])
+    return repeated(shlex.join([*kept, "--trials", str(trials)]), work)
 
 
 def _duration(matrix: Matrix, trials: int) -> str:

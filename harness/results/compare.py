@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from harness.errors import StoreError
+from harness.escapes import decoded
 from harness.programs.model import CellKey
 from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.sequential import e_value
@@ -170,7 +171,7 @@ def _diff(before: bytes | None, after: bytes | None) -> list[str]:
     """The lines in which two texts differ, each with one around it; none if one of them was not stored."""
     if before is None or after is None:
         return []
-    old, new = (text.decode("utf-8", "replace").splitlines() for text in (before, after))
+    old, new = (decoded(text).splitlines() for text in (before, after))
     return list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]
 
 

@@ -18,9 +18,9 @@ from enum import StrEnum
 
 from harness.conf.model import Suite
 from harness.errors import StoreError
+from harness.escapes import one_line
 from harness.results.matrix import Cell, Column, Matrix
 from harness.results.statistics import wilson
-from harness.results.text import one_line
 
 
 class Result(StrEnum):

@@ -15,6 +15,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from harness.escapes import one_line
+from harness.invocation import command_line, repeated
 from harness.results.answer import answer
 from harness.results.compare import GATES, CellCounts, Comparison
 from harness.results.lifecycle import LifeCycle
@@ -27,7 +29,6 @@ from harness.results.text import (
     describe_evidence,
     flatten_facts,
     group_causes,
-    one_line,
     render_count,
     shown_stream,
     stream_lines,
@@ -45,13 +46,20 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def json_text(matrix: Matrix) -> str:
+def json_text(matrix: Matrix, work: Path | None = None) -> str:
     """The matrix as JSON text, ASCII only, with a newline at its end; `schema` describes it.
+
+    Args:
+        work: the work directory that the commands in it are to use.
 
     Raises:
         TypeError: `run` or an event holds what JSON cannot.
     """
-    return json.dumps(matrix.to_json(), indent=1) + "\n"
+    data = matrix.to_json()
+    for cell in data["cells"]:
+        for finding in cell["findings"]:
+            finding["command"] = repeated(finding["command"], work)
+    return json.dumps(data, indent=1) + "\n"
 
 
 def schema() -> str:
@@ -59,15 +67,22 @@ def schema() -> str:
     return (Path(__file__).parent / "run.schema.json").read_text()
 
 
-def markdown(matrix: Matrix, largest: int = LARGEST, unfinished: str = "", cycles: Sequence[LifeCycle] = ()) -> str:
+def markdown(
+    matrix: Matrix,
+    largest: int = LARGEST,
+    unfinished: str = "",
+    cycles: Sequence[LifeCycle] = (),
+    work: Path | None = None,
+) -> str:
     """The matrix as Markdown of GitHub's kind: first what matters most, at the end all cells, as far as there is room.
 
     Args:
         largest: the most bytes of it in UTF-8. What is left out is said in a sentence.
         unfinished: a sentence that says so, if the run has not finished.
         cycles: what was counted of threads and goroutines in the same run.
+        work: the work directory that shown commands are to use.
     """
-    return _bounded(_markdown(matrix, unfinished, cycles), largest)
+    return _bounded(_markdown(matrix, unfinished, cycles, work), largest)
 
 
 def _bounded(whole: Iterable[str], largest: int) -> str:
@@ -88,7 +103,7 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> Iterator[str]:
+def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle], work: Path | None) -> Iterator[str]:
     totals = matrix.totals()
     head = f"{totals.cells[CellVerdict.PASS]} of {len(matrix.cells)} cells pass"
     yield f"## {head}, {render_count(totals.surprises, 'surprise')}"
@@ -100,7 +115,7 @@ def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> I
     yield f"Trials: {', '.join(trials) or 'none'}. {escaped(describe_comparisons(matrix))}"
     if command := matrix.run.get("command"):
         yield ""
-        yield f"Command: {code(str(command))}"
+        yield f"Command: {_command(repeated(str(command), work))}"
     if claimed := matrix.differences(claimed=True):
         yield from _section("Differences")
         for _, cell, difference in claimed:
@@ -116,16 +131,17 @@ def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle]) -> I
             _, cell, finding = cause.cells[0]
             more = f" and {render_count(len(cause.cells) - 1, 'cell')} more" if len(cause.cells) > 1 else ""
             known = f"; expected: {escaped(finding.expected)}" if finding.expected else ""
+            opened = command_line("open", str(finding.trial), work=work)
             yield (
                 f"- {_signed(cause.verdict)}, {render_count(cause.count, 'trial')}: {code(cause.title)}{known}; "
-                f"{_cell_name(cell)}{more}; {code(f'harness rerun {finding.trial}')}"
+                f"{_cell_name(cell)}{more}; {_command(opened)}"
             )
-    for paragraph in answer(matrix, cycles):
+    for paragraph in answer(matrix, cycles, work):
         yield from _section(paragraph.title)
         for sentence in paragraph.sentences:
             yield f"- {escaped(sentence)}"
         if paragraph.command:
-            yield f"- {code(paragraph.command)}"
+            yield f"- {_command(paragraph.command)}"
     yield ""
     yield "<details>"
     yield f"<summary>All {render_count(len(matrix.cells), 'cell')}</summary>"
@@ -204,14 +220,19 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def code(text: str) -> str:
-    """The same as code, in which there are no links and no mentions: fenced by more backticks than it has in a row."""
-    text = one_line(text if len(text) <= 500 else f"{text[:500]}...")
+    """The beginning of the same as code, in which there are no links and no mentions."""
+    return _command(text if len(text) <= 500 else f"{text[:500]}...")
+
+
+def _command(text: str) -> str:
+    """The whole text as code: fenced by more backticks than it has in a row."""
+    text = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     between = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
     return f"{fence}{between}{text or ' '}{between}{fence}"
 
 
-def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
+def junit(matrix: Matrix, trial: Callable[[int], Trial], work: Path | None = None) -> str:
     """The matrix as JUnit XML, as Jenkins' xUnit plugin describes it (its junit-10.xsd) and others read it: a
     test suite for each guest and variant, a test case for each cell.
 
@@ -244,7 +265,7 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial]) -> str:
         for name, value in flatten_facts(matrix.run):
             SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
         for cell, kind in zip(cells, kinds, strict=True):
-            _test_case(suite, cell, kind, trial)
+            _test_case(suite, cell, kind, trial, work)
     root.attrib |= {key: str(number) for key, number in sums.items()}
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
@@ -259,20 +280,25 @@ def _kind(cell: Cell) -> str:
     return "skipped" if cell.known else ""
 
 
-def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Trial]) -> None:
+def _test_case(suite: Element, cell: Cell, kind: str, trial: Callable[[int], Trial], work: Path | None) -> None:
     folder, _, name = cell.program.rpartition("/")
     where = ".".join(filter(None, [cell.guest, cell.variant, folder.replace("/", ".")]))
     case = SubElement(suite, "testcase", name=xml_text(name), classname=xml_text(where), time=f"{cell.seconds:.3f}")
     if not kind:
         return
-    counts = f"{cell.passed} of {cell.trials} trials passed" if cell.trials else "it was not run"
+    counts = f"{cell.passed} of {render_count(cell.trials, 'trial')} passed" if cell.trials else "it was not run"
     titles = "; ".join(finding.title for finding in cell.findings)
     why = f"known: {titles}" if kind == "skipped" and cell.known else titles
     message = f"{cell.verdict}: {counts}" + (f"; {why}" if why else "")
     if cell.contradicts:
         message += f"; {describe_contradiction(cell)}"
     result = SubElement(case, kind, type=cell.verdict, message=xml_text(message))
-    result.text = xml_text("\n".join(f"{finding.command}\nharness rerun {finding.trial}" for finding in cell.findings))
+    commands = [
+        command
+        for finding in cell.findings
+        for command in (command_line("open", str(finding.trial), work=work), repeated(finding.command, work))
+    ]
+    result.text = xml_text("\n".join(commands))
     if kind != "skipped" and cell.findings:
         output = "\n".join(line for finding in cell.findings for line in _output(finding, trial(finding.trial)))
         SubElement(case, "system-out").text = xml_text(output)

@@ -15,6 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.escapes import visible
 from harness.files import write_page
 from harness.programs.model import CellKey
 from harness.results.history import CellHistory, History
@@ -22,7 +23,7 @@ from harness.results.matrix import cell_keys
 from harness.results.page import environment, pack
 from harness.results.plan import RunPlan
 from harness.results.store import Run
-from harness.results.text import describe_title, visible
+from harness.results.text import describe_title
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ def write(path: Path, runs: Sequence[Run], history: History) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, html(runs, history))
+    write_page(path, html(runs, history, path.parent))
 
 
-def html(runs: Sequence[Run], history: History) -> Iterator[str]:
+def html(runs: Sequence[Run], history: History, work: Path | None = None) -> Iterator[str]:
     """The page in pieces."""
     folder = Path(__file__).parent
     newest = list(reversed(runs))
     rows = _rows(newest, history)
     return (
-        environment()
+        environment(work)
         .get_template("index.html.j2")
         .generate(
             runs=_listed(newest, history),

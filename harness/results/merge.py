@@ -150,7 +150,7 @@ def merge(sources: Sequence[Source], work: Path, folders: Sequence[str] = ()) ->
         for origin in sources:
             keys = origin.run.plan.inputs.values()
             store.keep({key: text for key in keys if (text := origin.store.text(key)) is not None})
-        number = store.insert(plan_of(sources), created, None if lacking else now(), rows, _events(sources))
+        number = store.insert(plan_of(sources, work), created, None if lacking else now(), rows, _events(sources))
     except BaseException as error:
         for folder in files:
             shutil.rmtree(folder, ignore_errors=True)
@@ -199,14 +199,15 @@ def _unlike(before: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str
     return (key for key in before if key in other and before[key] != other[key])
 
 
-def plan_of(sources: Sequence[Source]) -> RunPlan:
-    """The plan of the run that runs of the same matrix are put together to."""
+def plan_of(sources: Sequence[Source], work: Path) -> RunPlan:
+    """The plan of the run that runs of the same matrix are put together to, in a work directory."""
     plans = [origin.run.plan.to_json() for origin in sources]
     first = plans[0]
     wholes = [plan["shard"] for plan in plans if "shard" in plan]
+    names = [f"{origin.work.absolute()}#{origin.run.id}" for origin in sources]
     facts = {
         **first["facts"],
-        "command": shlex.join(["harness", "merge", *(f"{origin.work}#{origin.run.id}" for origin in sources)]),
+        "command": shlex.join(["harness", "merge", *names, "--work", str(work.absolute())]),
     }
     for key in (key for key, value in facts.items() if isinstance(value, dict)):
         facts[key] = _union(plan["facts"].get(key, {}) for plan in plans)

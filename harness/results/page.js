@@ -207,8 +207,8 @@
     fact(facts, "time", data.seconds[place].toFixed(2) + " s");
     fact(facts, "started", data.started[place] ? new Date(1000 * data.started[place]).toISOString().slice(0, 19) + "Z" : "");
     const id = data.id[place];
-    into.replaceChildren(facts, make("h4", "", "Run it again"), command("harness rerun " + id + index.option),
-      command("harness open " + id + index.option), command(detail.command + index.option));
+    into.replaceChildren(facts, make("h4", "", "Run it again"), command(index.harness + " rerun " + id + index.option),
+      command(index.harness + " open " + id + index.option), command(detail.command + index.option));
     if (!detail.streams) into.append(make("p", "soft", "Its output is not in this page, which has no room for more."));
     for (const stream of detail.streams || []) showStream(into, stream);
     for (const part of detail.parts || []) {

@@ -14,6 +14,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,9 @@ import jinja2
 from markupsafe import Markup
 
 from harness.durations import in_words
+from harness.escapes import visible
 from harness.files import write_page
+from harness.invocation import command_line, repeated, work_option
 from harness.results import lifecycle
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
@@ -44,7 +47,6 @@ from harness.results.text import (
     render_interval,
     render_p,
     shown_stream,
-    visible,
 )
 from harness.trial.diagnostics import SCREEN
 from harness.trial.record import Trial, Verdict
@@ -71,7 +73,7 @@ def write(
     trials: Iterable[Trial],
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
-    option: str = "",
+    work: Path | None = None,
 ) -> None:
     """Write the page to a file, whole or not at all.
 
@@ -79,12 +81,12 @@ def write(
     where they are many (see ROOM).
 
     Args:
-        option: what the commands that take a trial's number need besides it.
+        work: the work directory that shown commands are to use.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, html(matrix, trials, cycles, collected, option))
+    write_page(path, html(matrix, trials, cycles, collected, work))
 
 
 def templates(folder: Path) -> jinja2.Environment:
@@ -98,18 +100,27 @@ def templates(folder: Path) -> jinja2.Environment:
     )
 
 
-def write_attribution(path: Path, matrix: Matrix) -> None:
-    """Write the page of an experiment of all combinations to a file, whole or not at all. Raises OSError."""
-    template = environment().get_template("attribution.html.j2")
+def write_attribution(path: Path, matrix: Matrix, work: Path | None = None) -> None:
+    """Write the page of an experiment of all combinations to a file, whole or not at all. Raises OSError.
+
+    Args:
+        work: the work directory that shown commands are to use.
+    """
+    template = environment(work).get_template("attribution.html.j2")
     write_page(path, [template.render(matrix=matrix, paragraphs=answer(matrix))])
 
 
-def environment() -> jinja2.Environment:
-    """The templates of this folder; control characters are spelt out too."""
+def environment(work: Path | None = None) -> jinja2.Environment:
+    """The templates of this folder; control characters are spelt out too.
+
+    Args:
+        work: the work directory that shown commands are to use.
+    """
     environment = templates(Path(__file__).parent)
     environment.finalize = lambda value: visible(value) if type(value) is str else value
     environment.filters |= {
         "csp_hash": _csp_hash,
+        "repeated": partial(repeated, work=work),
         "percent": render_interval,
         "p_value": render_p,
         "duration": in_words,
@@ -124,20 +135,20 @@ def html(
     trials: Iterable[Trial],
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
-    option: str = "",
+    work: Path | None = None,
 ) -> Iterator[str]:
     """The page in pieces.
 
     The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
     """
     folder = Path(__file__).parent
-    index = {**_index(matrix), "option": option}
+    index = {**_index(matrix), "harness": command_line(), "option": work_option(work)}
     return (
-        environment()
+        environment(work)
         .get_template("page.html.j2")
         .generate(
             matrix=matrix,
-            option=option,
+            command_line=partial(command_line, work=work),
             totals=matrix.totals(),
             style=Markup((folder / "page.css").read_text()),
             script=Markup((folder / "page_parts.js").read_text() + (folder / "page.js").read_text()),
@@ -160,7 +171,7 @@ def html(
             undecided=matrix.undecided(),
             expectations=contradicted_cells(matrix),
             comparisons=describe_comparisons(matrix),
-            answer=answer(matrix, cycles, option),
+            answer=answer(matrix, cycles, work),
             events=[render_event(event) for event in matrix.events],
             trial_times=_trial_times(matrix),
             slowest=sorted(
@@ -352,13 +363,15 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
     packers = {True: Packer("passed", PACKED[True]), False: Packer("others", PACKED[False])}
     cells = {(cell.guest, cell.variant, cell.program): index for index, cell in enumerate(matrix.cells)}
     signals: dict[str, int] = {}
+    command = cache(repeated)
     rows = []
     began = 0
     for trial in trials:
         passed = trial.verdict == "pass"
         packer = packers[passed]
         shown = 0 if packer.full else most[passed]
-        detail = json.dumps(_detail(trial, {} if passed else collected(trial.id), shown), separators=(",", ":"))
+        parts = {} if passed else collected(trial.id)
+        detail = json.dumps(_detail(trial, command(trial.command), parts, shown), separators=(",", ":"))
         started = _epoch(trial.started)
         rows.append(
             (
@@ -392,13 +405,14 @@ def _epoch(time: str) -> int:
         return 0
 
 
-def _detail(trial: Trial, collected: Mapping[str, bytes], most: int) -> dict[str, Any]:
+def _detail(trial: Trial, command: str, collected: Mapping[str, bytes], most: int) -> dict[str, Any]:
     """What is long of a trial.
 
     Args:
+        command: what makes it again.
         most: the most bytes of a stream; none of it is there if that is 0.
     """
-    detail: dict[str, Any] = {"reason": trial.reason, "signature": trial.signature, "command": trial.command}
+    detail: dict[str, Any] = {"reason": trial.reason, "signature": trial.signature, "command": command}
     if most:
         detail["streams"] = [
             _stream("stdout", trial.stdout, trial.stdout_total, most),

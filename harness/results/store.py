@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from harness.clock import now
 from harness.errors import StoreError
+from harness.invocation import command_line
 from harness.programs.model import CellKey
 from harness.results.plan import RunPlan
 from harness.trial.record import Trial, Verdict
@@ -312,7 +313,7 @@ class Store:
         """A run by its number, or the newest."""
         runs = self.runs()
         if not runs:
-            raise StoreError("there is no run yet; `harness run` makes one")
+            raise StoreError(f"there is no run yet; `{command_line('run')}` makes one")
         for run in reversed(runs):
             if number in (None, run.id):
                 return run

@@ -6,7 +6,7 @@ matrices and trials, nothing of where they come from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,30 +16,33 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE
+from harness.escapes import one_line
+from harness.invocation import command_line
 from harness.results.answer import Paragraph, answer
 from harness.results.compare import CellCounts, Comparison
 from harness.results.history import CellHistory, History
 from harness.results.lifecycle import LifeCycle
-from harness.results.matrix import Cell, CellVerdict, Finding, Matrix
+from harness.results.matrix import Cell, CellVerdict, Matrix
 from harness.results.text import (
     SIGNS,
+    Cause,
     contradicted_cells,
     describe_comparisons,
     describe_contradiction,
     describe_evidence,
     describe_failed_boots,
     describe_infra_errors,
+    describe_places,
     describe_rise,
     describe_title,
+    excerpt,
     group_by_suite,
+    group_causes,
     is_text,
-    list_findings,
-    one_line,
     render_count,
     render_event,
     render_interval,
     shown_stream,
-    stream_lines,
 )
 from harness.trial.record import Trial, Verdict
 
@@ -76,7 +79,11 @@ def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool
 
 
 def print_table(
-    matrix: Matrix, console: Console, option: str = "", unfinished: str = "", cycles: Sequence[LifeCycle] = ()
+    matrix: Matrix,
+    console: Console,
+    work: Path | None = None,
+    unfinished: str = "",
+    cycles: Sequence[LifeCycle] = (),
 ) -> None:
     """Print the table, and below it what it means: a legend, what did not pass, differences, guests' troubles, and last
     what the run answers.
@@ -85,7 +92,7 @@ def print_table(
     colour is the console's affair.
 
     Args:
-        option: what commands that are shown need to find the results.
+        work: the work directory that shown commands are to use.
         unfinished: a sentence that says so, if the run has not finished.
         cycles: what was counted of threads and goroutines in the same run.
     """
@@ -96,27 +103,33 @@ def print_table(
     if unfinished:
         _copied(console, unfinished, ascii_only)
     console.print(_legend(matrix, ascii_only))
-    wrong = [(cell, finding) for _, cell, finding in list_findings(matrix, errors=False)]
-    if wrong:
+    if causes := group_causes(matrix, errors=False):
         _heading(console, "Not passed")
-        for cell, finding in wrong:
-            _print_finding(console, cell, finding, option, ascii_only)
+        _print_causes(console, causes, work, ascii_only)
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
-    _print_troubles(console, matrix, option, ascii_only)
-    _print_answer(console, answer(matrix, cycles, option), ascii_only)
+    _print_troubles(console, matrix, work, ascii_only)
+    _print_answer(console, answer(matrix, cycles, work), ascii_only)
 
 
 def print_trial(
-    run: int, trial: Trial, parts: Mapping[str, bytes], files: Sequence[Path], commands: Sequence[str], console: Console
+    run: int,
+    trial: Trial,
+    parts: Mapping[str, bytes],
+    files: Sequence[Path],
+    commands: Sequence[str],
+    raw: Callable[[str], str],
+    console: Console,
 ) -> None:
-    """Print all that is known of a trial.
+    """Print what is known of a trial: why it came to its verdict and what can be done with it, then what it printed,
+    then what was collected of it. What is long is cut.
 
     Args:
         run: the number of its run.
         parts: what was collected of it; those that are no text are left out.
         files: where more is.
         commands: what can be done with it.
+        raw: gives the command that prints a part as it is.
     """
     ascii_only = console.options.ascii_only
     head = Text(f"{_sign(trial.verdict, ascii_only)} {trial.verdict}", SIGNS[CellVerdict(trial.verdict)].style)
@@ -133,22 +146,21 @@ def print_trial(
     for name, value in rows.items():
         if value:
             _copied(console, f"{name:10} {value}", ascii_only)
+    _heading(console, "Run it again")
+    for command in commands:
+        _copied(console, f"$ {command}", ascii_only)
     for name, kept, total in (
         ("stdout", trial.stdout, trial.stdout_total),
         ("stderr", trial.stderr, trial.stderr_total),
         *((name, data, len(data)) for name, data in parts.items() if is_text(name)),
     ):
-        shown = shown_stream(kept, total)
-        _heading(console, f"{_printable(name, ascii_only)} ({shown.size})")
-        for line in stream_lines(shown):
+        _heading(console, f"{_printable(name, ascii_only)} ({shown_stream(kept, total, len(kept)).size})")
+        for line in excerpt(kept, raw(name)):
             _copied(console, line, ascii_only)
     if files:
         _heading(console, "Files")
         for file in files:
             _copied(console, str(file), ascii_only)
-    _heading(console, "Run it again")
-    for command in commands:
-        _copied(console, f"$ {command}", ascii_only)
 
 
 #: How kinds of change are shown, those that are not in bold alone.
@@ -317,19 +329,20 @@ def _copied(console: Console, text: str, ascii_only: bool) -> None:
     console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
 
 
-def _print_finding(console: Console, cell: Cell, finding: Finding, option: str, ascii_only: bool) -> None:
-    """What happened and where; why; how to run it again, and to see all of it."""
-    tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
-    head = Text(f"{_sign(finding.verdict, ascii_only)} {finding.verdict}", SIGNS[CellVerdict(finding.verdict)].style)
-    where = f" {finding.count} of {tried}: {cell.program}, {cell.guest}, {cell.variant}"
-    console.print(head.append(_printable(where, ascii_only), "default not bold"))
-    if finding.title:
-        _line(console, finding.title, ascii_only)
-    if finding.expected:
-        _line(console, f"expected: {finding.expected}", ascii_only)
-    # Never wrapped, so that it can be copied.
-    for command in (finding.command, f"harness open {finding.trial}"):
-        console.print(Text(f"    $ {_printable(command + option, ascii_only)}", "dim"), soft_wrap=True)
+def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, ascii_only: bool) -> None:
+    """Each way to go wrong once, those first that are no known failures: what happened, where and how often, and how to
+    open the first such trial."""
+    for cause in sorted(causes, key=lambda cause: all(found.finding.expected for found in cause.cells)):
+        head = Text(f"{_sign(cause.verdict, ascii_only)} {cause.verdict}", SIGNS[CellVerdict(cause.verdict)].style)
+        console.print(head.append(f", {render_count(cause.count, 'trial')}", "default not bold"))
+        if cause.title:
+            _line(console, cause.title, ascii_only)
+        for place in describe_places(cause):
+            _line(console, place, ascii_only)
+        for expected in dict.fromkeys(found.finding.expected for found in cause.cells if found.finding.expected):
+            _line(console, f"expected: {expected}", ascii_only)
+        command = command_line("open", str(cause.cells[0].finding.trial), work=work)
+        console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)
 
 
 def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
@@ -380,7 +393,7 @@ def _print_answer(console: Console, paragraphs: Sequence[Paragraph], ascii_only:
             _copied(console, f"$ {paragraph.command}", ascii_only)
 
 
-def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: bool) -> None:
+def _print_troubles(console: Console, matrix: Matrix, work: Path | None, ascii_only: bool) -> None:
     """How many infrastructure errors there were; each guest's troubles, counted, and the first few in full."""
     sentence = describe_infra_errors(matrix)
     if not sentence and not matrix.events:
@@ -404,9 +417,8 @@ def _print_troubles(console: Console, matrix: Matrix, option: str, ascii_only: b
                 if line.startswith(copied):
                     _copied(console, f"      {line}", ascii_only)
         if len(members) > TOLD:
-            _line(console, f"{len(members) - TOLD} more: the HTML page tells of all", ascii_only)
-    for _, cell, finding in list_findings(matrix, errors=True):
-        _print_finding(console, cell, finding, option, ascii_only)
+            _line(console, f"{len(members) - TOLD} more: the HTML page has all of them", ascii_only)
+    _print_causes(console, group_causes(matrix, errors=True), work, ascii_only)
 
 
 def print_history(history: History, console: Console) -> None:

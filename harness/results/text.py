@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from harness.escapes import decoded, one_line
 from harness.guest.pool import FAILED_BOOTS
 from harness.results.history import Rise, TitleHistory
 from harness.results.matrix import Cell, CellVerdict, Difference, Finding, Matrix, NumberedCell
@@ -38,6 +39,10 @@ SIGNS = {
 }
 #: How much of each stream of a trial is shown at most, in bytes: half from its beginning, half from its end.
 SHOWN = 64 * 1024
+#: The most lines of a stream, and characters of a line, in an excerpt.
+EXCERPT, LONGEST = 40, 1000
+#: The most programs that are named in a line on where something occurs.
+_NAMED = 8
 
 
 class CellFinding(NamedTuple):
@@ -91,7 +96,7 @@ def shown_stream(kept: bytes, total: int, most: int = SHOWN) -> Stream:
     shown = sum(map(len, parts))
     size = f"{total:,} byte{'' if total == 1 else 's'}"
     return Stream(
-        tuple(part.decode("utf-8", "replace") for part in parts),
+        tuple(map(decoded, parts)),
         size if total <= shown else f"{size}, {shown:,} of them here",
         f"{len(kept) - shown:,} bytes left out here",
     )
@@ -106,25 +111,26 @@ def stream_lines(shown: Stream) -> Iterator[str]:
             yield one_line(line.removesuffix("\r").expandtabs())
 
 
+def excerpt(data: bytes, see_all: str) -> Iterator[str]:
+    """The lines of a stream for a terminal: the first and the last ones if there are many, each only its beginning if
+    it is long, with a word on where all of it is.
+
+    Args:
+        see_all: the command that prints it as it is.
+    """
+    lines = list(stream_lines(shown_stream(data, len(data), len(data))))
+    cut = len(lines) - EXCERPT
+    for number, line in enumerate(lines):
+        if cut > 0 and number == EXCERPT // 2:
+            yield f"[{render_count(cut, 'line')} left out; all of it: {see_all}]"
+        if not 0 <= number - EXCERPT // 2 < cut:
+            left = len(line) - LONGEST
+            yield line if left <= 0 else f"{line[:LONGEST]}[{left} more characters; all of it: {see_all}]"
+
+
 def is_text(name: str) -> bool:
     """Whether something that was collected of a trial is for people to read."""
     return name.startswith(PREFIX) and name != SCREEN
-
-
-def visible(text: str, kept: str = "\n\t") -> str:
-    """Text with all that could do something to a reader's view spelt out: control, invisible and direction characters.
-
-    Args:
-        kept: those that stay as they are; by default it has lines and columns as it had.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
-
-
-def one_line(text: str) -> str:
-    """The same without lines and columns: what makes them is spelt out too."""
-    return visible(text, kept="")
 
 
 def group_by_suite(matrix: Matrix) -> dict[str, list[Member]]:
@@ -155,6 +161,23 @@ def group_causes(matrix: Matrix, errors: bool) -> list[Cause]:
         cause.count += found.finding.count
         cause.cells.append(found)
     return sorted(by_title.values(), key=lambda cause: -cause.count)
+
+
+def describe_places(cause: Cause) -> Iterator[str]:
+    """Where something went wrong in a way: by guest and libgo how many of how many trials, and the programs; those that
+    did so alike in one line."""
+    by_program: dict[str, dict[str, list[str]]] = {}
+    for _, cell, finding in cause.cells:
+        tried = cell.trials + cell.errors if finding.verdict == "error" else cell.trials
+        guests = by_program.setdefault(cell.program, {})
+        guests.setdefault(cell.guest, []).append(f"{cell.variant} {finding.count} of {tried}")
+    alike: dict[str, list[str]] = {}
+    for program, guests in by_program.items():
+        counts = "; ".join(f"{guest}: {', '.join(variants)}" for guest, variants in guests.items())
+        alike.setdefault(counts, []).append(program)
+    for counts, programs in alike.items():
+        more = f" and {render_count(len(programs) - _NAMED, 'more program')}" if len(programs) > _NAMED else ""
+        yield f"{', '.join(programs[:_NAMED])}{more}; {counts}"
 
 
 def contradicted_cells(matrix: Matrix) -> list[NumberedCell]:

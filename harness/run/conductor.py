@@ -26,6 +26,7 @@ from harness.programs.model import TrialSpec
 from harness.progress import Reporter
 from harness.results.listing import lock_file
 from harness.results.store import Run, Store
+from harness.results.text import render_count
 from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
 from harness.run.manifest import check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
@@ -239,13 +240,16 @@ def locked_run(work: Path, number: int) -> Iterator[None]:
 
 
 class Interrupted(Exception):
-    """The user stopped a run. What has finished is stored."""
+    """The user stopped a run. What has finished is stored.
+
+    Attributes:
+        number: the run's.
+    """
 
     def __init__(self, number: int, done: int, total: int) -> None:
-        super().__init__(
-            f"interrupted: {done} of {total} trials of run {number} are stored;"
-            f" `harness run --resume {number}` goes on, `harness show {number}` shows them"
-        )
+        verb = "is" if done == 1 else "are"
+        super().__init__(f"interrupted: {done} of {render_count(total, 'trial')} of run {number} {verb} stored")
+        self.number = number
 
 
 class Conductor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache as cached
@@ -24,6 +22,7 @@ from harness.guest import ciphers
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, qemu_version
 from harness.images import image
+from harness.invocation import given
 from harness.programs.model import Program
 from harness.results.expected import Entry
 from harness.results.plan import INPUTS, RunPlan
@@ -59,7 +58,7 @@ def describe(
     request, guests = resolved.request, resolved.guests
     kernels = {name: file_digest(each.kernel) for name, each in files.items() if each.kernel}
     facts = {
-        "command": shlex.join(["harness", *sys.argv[1:]]),
+        "command": given(),
         "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
         "libgo": {name: library.key for each in artifacts.values() for name, library in each.libgos.items()},
         "about": {name: resolved.variants[name].config.about for name in request.variants},

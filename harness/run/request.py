@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from harness.build.variants import load_configuration
 from harness.conf.load import TRACED
 from harness.errors import StoreError
+from harness.invocation import command_line
 from harness.results.attribution import Design
 from harness.results.store import Run, Store
 from harness.run.shards import Times
@@ -75,7 +76,7 @@ def stored_request(work: Path, number: int | None) -> tuple[Request, int]:
     """
     path = work / "results.sqlite"
     if not path.is_file():
-        raise StoreError(f"{work}: no run has been made here; `harness run` makes one")
+        raise StoreError(f"{work}: no run has been made here; `{command_line('run', work=work)}` makes one")
     store = Store(path)
     if number is None:
         unfinished = [run.id for run in store.runs() if run.finished is None and run.plan.resumable]
@@ -86,7 +87,8 @@ def stored_request(work: Path, number: int | None) -> tuple[Request, int]:
     if run.finished is not None:
         raise StoreError(f"run {number} has finished; there is nothing to resume")
     if run.plan.bisect:
-        raise StoreError(f"run {number} is a bisect; `harness bisect resume {number}` goes on with it")
+        go_on = command_line("bisect", "resume", str(number), work=work)
+        raise StoreError(f"run {number} is a bisect; `{go_on}` goes on with it")
     if not run.plan.resumable:
         raise StoreError(f"run {number} was made by pytest, or merged from other runs; it cannot be resumed")
     return request_of_run(run, work), number

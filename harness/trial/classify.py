@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from harness.escapes import decoded
 from harness.guest.console import CRASHES, FATAL_AT_BOOT, Event, Kind, Parser
 from harness.programs.model import Expectation
 from harness.trial import gotests
@@ -232,12 +233,12 @@ def _classify(piece: _Piece, lines: list[str], end: End) -> Death:
     asked = status in (None, 2) and end.signal in ("", "SIGQUIT", "SIGABRT")
     if not hung and asked and crash_title(text, "") is None and has_goroutines(text):
         hung = True  # a dump that somebody asked for
-    seen = Observation(status, None, 0.0, b"", text.encode(errors="replace"), 0, len(text), timed_out=hung)
+    seen = Observation(status, None, 0.0, b"", text.encode(errors="backslashreplace"), 0, len(text), timed_out=hung)
     judgement = judge(seen, Expectation(), end.signal)
     first, last = _bounds(piece, lines)
     if judgement.verdict not in (Verdict.CRASH, Verdict.HANG):
         return Death(judgement.verdict, "", first, last, piece.name, (), Confidence.WEAK, judgement.reason)
-    stderr = seen.stderr.decode(errors="replace")
+    stderr = decoded(seen.stderr)
     title = hang_title(stderr, end.signal) if hung else crash_title(stderr, end.signal, "", status)
     assert title is not None and str(title) == judgement.signature
     return Death(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from harness.escapes import decoded, one_line
 from harness.programs.model import Expectation
 from harness.trial import gotests
 from harness.trial.observe import Observation
@@ -48,7 +49,7 @@ def judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
 
 
 def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
-    stderr = seen.stderr.decode(errors="replace")
+    stderr = decoded(seen.stderr)
     if seen.suspended:
         reason = f"{_SUSPENDED} (state {seen.suspended})"
         return Judgement(Verdict.CRASH, reason, of_crash(stderr, "suspended by the crash server"))
@@ -57,7 +58,7 @@ def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Judgement(Verdict.PASS, "as expected")
-    if title := of_crash(stderr, signal, seen.stdout.decode(errors="replace"), seen.exit_status):
+    if title := of_crash(stderr, signal, decoded(seen.stdout), seen.exit_status):
         return Judgement(Verdict.CRASH, wrong, title)
     return Judgement(Verdict.FAIL, wrong)
 
@@ -75,11 +76,11 @@ def _gcc_says(seen: Observation) -> bool:
 
 def _with_tests(verdict: Judgement, seen: Observation) -> Judgement:
     """A verdict on a binary of Go tests, with their names."""
-    tests = gotests.parse(seen.stdout.decode(errors="replace"))
+    tests = gotests.parse(decoded(seen.stdout))
     reason = f"{verdict.reason}; {tests}"
     if seen.exit_status == 1 and tests.failed:  # what a test printed on stderr is no crash then
         return Judgement(Verdict.FAIL, reason, f"FAIL: {', '.join(tests.failed)}"[:200])
-    if gotests.TIMED_OUT in seen.stderr.decode(errors="replace"):  # their own limit, which comes before ours
+    if gotests.TIMED_OUT in decoded(seen.stderr):  # their own limit, which comes before ours
         return Judgement(Verdict.HANG, f"{_LATE}; {tests}", f"hang: tests {', '.join(tests.unfinished)}")
     return replace(verdict, reason=reason)
 
@@ -100,7 +101,7 @@ def _difference(seen: Observation, expected: Expectation, signal: str) -> str:
         ("stderr", expected.stderr_pattern, seen.stderr),
         ("stdout or stderr", expected.output_pattern, seen.stdout + seen.stderr),
     ):
-        if pattern and not re.search(pattern, data.decode(errors="replace"), re.MULTILINE):
+        if pattern and not re.search(pattern, decoded(data), re.MULTILINE):
             return f"nothing on {name} matches {pattern!r}"
     return ""
 
@@ -121,10 +122,14 @@ def _end(seen: Observation, signal: str) -> str:
 
 
 def _first_difference(seen: bytes, expected: bytes) -> str:
-    lines, wanted = seen.decode(errors="replace").splitlines(), expected.decode(errors="replace").splitlines()
+    lines, wanted = decoded(seen).splitlines(), decoded(expected).splitlines()
     for number, (line, other) in enumerate(zip(lines, wanted, strict=False), start=1):
         if line != other:
-            return f"line {number} of stdout is {line[:100]!r}, expected {other[:100]!r}"
+            return f"line {number} of stdout is {_quoted(line)}, expected {_quoted(other)}"
     if len(lines) != len(wanted):
-        return f"stdout has {len(lines)} lines, expected {len(wanted)}"
+        return f"stdout has {len(lines)} line{'' if len(lines) == 1 else 's'}, expected {len(wanted)}"
     return "stdout differs in white space at line ends"
+
+
+def _quoted(line: str) -> str:
+    return f"'{one_line(line[:100])}'"

@@ -86,7 +86,7 @@ def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
     assert "dossier/threads (" in result.output and "\x1b" not in result.output and "\x89PNG" not in result.output
     screen = work / "runs" / "1" / "trial-3-screen.png"
     assert str(screen) in result.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
-    assert f"$ harness rerun 3 --work {work} --shell" in result.output.splitlines()
+    assert f"$ harness rerun 3 --shell --work {work}" in result.output.splitlines()
     assert f"--conf {work.parent / 'mine.yaml'}" in result.output, "the command that runs it again is the whole one"
     shown = Page((work / "runs" / "1" / "report.html").read_text()).trials()[3]
     (threads,) = (texts for name, _, _, texts in shown["parts"] if name == "dossier/threads")

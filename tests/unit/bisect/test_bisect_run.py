@@ -177,9 +177,9 @@ def test_killed_and_resumed(bisect, tmp_path):
     assert whole.exit_code == 0
     stopped = bisect(World([BAD], killed_at=9), "patch", ONE, "--program", PROGRAM)
     assert stopped.exit_code == 130
-    assert "8 trials of bisect 2 are stored; `harness bisect resume 2` goes on" in stopped.output
+    assert "8 trials of bisect 2 are stored; `harness bisect resume 2 --work /" in stopped.output
     refused = CliRunner().invoke(main, ["run", "--resume", "2", "--work", str(tmp_path / "work")])
-    assert refused.exit_code == 2 and "`harness bisect resume 2`" in refused.output
+    assert refused.exit_code == 2 and "`harness bisect resume 2 --work /" in refused.output
     world = World([BAD])
     result = bisect(world, "resume")
     assert result.exit_code == 0 and "runtime/proc.c:605, with a probability" in result.output, result.output
@@ -387,7 +387,7 @@ def test_a_search_for_a_good_commit_goes_on_where_it_was_interrupted(bisect, rep
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(backwards, "_FIRST", 1)
     stopped = bisect(World(["// Change 1."], killed_at=5), "git", repository, "master", "--program", PROGRAM)
-    assert stopped.exit_code == 130 and "`harness bisect resume 1` goes on" in stopped.output
+    assert stopped.exit_code == 130 and "`harness bisect resume 1 --work /" in stopped.output
     result = bisect(World(["// Change 1."]), "resume")
     assert result.exit_code == 0, result.output
     assert re.search(r"^[0-9a-f]{12} \(libgo: change 1\), with a probab", result.output, re.MULTILINE)

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -149,7 +150,7 @@ def sentences(paragraphs):
 
 
 def test_a_first_matrix_answers():
-    paragraphs = answer(matrix_of(trials_of()), [cycle_of(49, 0)], " --work w")
+    paragraphs = answer(matrix_of(trials_of()), [cycle_of(49, 0)], Path("/w"))
     said = sentences(paragraphs)
     assert list(said) == [
         "What was taken out", "What came of it", "What 1 trial of each cell could have shown (level 5%)",
@@ -161,7 +162,7 @@ def test_a_first_matrix_answers():
     assert said["What came of it"].startswith("other on g: 22 of 22 programs came out as with pristine (22 pass).")
     power = said["What 1 trial of each cell could have shown (level 5%)"]
     assert "34% of the trials" in power and "A single program: nothing" in power and "4 trials of each cell" in power
-    assert paragraphs[-1].command == "harness run s --trials 12 --work w"
+    assert paragraphs[-1].command == "harness run s --trials 12 --work /w"
     assert "(about 4 min 24 s)" in power, "22 programs with two libgos, 12 times, half a second each"
 
 

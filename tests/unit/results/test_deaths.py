@@ -129,7 +129,7 @@ def test_a_guest_that_always_dies_of_a_program_is_a_verdict_of_its_own():
     first = matrix.cells[0]
     assert first.verdict is CellVerdict.KILLS and (first.passed, first.trials, first.lost) == (0, 5, 0)
     stream = io.StringIO()
-    terminal.print_table(matrix, Console(file=stream, width=100), "", "", [])
+    terminal.print_table(matrix, Console(file=stream, width=100))
     assert "† kills guest 2" in stream.getvalue() and TITLE in stream.getvalue()
     again = Matrix.from_json(json.loads(formats.json_text(matrix)))
     assert again.cells[0].verdict is CellVerdict.KILLS

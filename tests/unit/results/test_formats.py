@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from harness.errors import StoreError
+from harness.escapes import one_line
 from harness.results import formats
 from harness.results.expected import Entry
 from harness.results.matrix import OUTCOMES, Matrix, build
-from harness.results.text import one_line
 from tests import runs
 
 PROGRAMS = runs.names(20)
@@ -243,7 +243,7 @@ def test_a_junit_reader_sees_each_cell_s_end(matrix, tmp_path):
         assert case.time == pytest.approx(cell.seconds, abs=1e-3)
         if cell.findings and kind == "Failure":
             assert cell.findings[0].title[:10] in case.result[0].message
-            assert f"harness rerun {cell.findings[0].trial}" in case.result[0].text
+            assert f"harness open {cell.findings[0].trial}\n" in case.result[0].text
             assert f"of trial {cell.findings[0].trial} (" in case.system_out
     assert {kind for kind, _ in read.values()} == {"Failure", "Skipped", ""}
 

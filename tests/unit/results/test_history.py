@@ -179,7 +179,7 @@ def test_a_run_that_cannot_be_read_spoils_no_other(tmp_path, capsys):
     with store.db:
         store.db.execute("UPDATE trials SET verdict = 'later' WHERE run = 1")
     with pytest.raises(SystemExit) as ended:
-        show_run(store, store.run(2), None, str(tmp_path))
+        show_run(store, store.run(2), None, tmp_path)
     assert ended.value.code == 0
     told = capsys.readouterr().err
     assert "all runs was not written: the results cannot be read: a trial of run 1 has the unknown verdict" in told

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.durations import in_words
+from harness.escapes import decoded
 from harness.results import page
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
@@ -62,7 +63,7 @@ def test_a_page_s_trials_are_the_trials(made):
         for name in ("number", "attempt", "verdict", "reason", "signature", "seconds", "signal", "command"):
             assert one[name] == getattr(trial, name)
         assert one["status"] == (-1 if trial.exit_status is None else trial.exit_status)
-        assert one["streams"][0][3] == [trial.stdout.decode("utf-8", "replace")]
+        assert one["streams"][0][3] == [decoded(trial.stdout)]
 
 
 def test_a_dossier_is_text_and_a_picture():

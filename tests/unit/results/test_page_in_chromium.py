@@ -3,17 +3,18 @@
 import dataclasses
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from harness.escapes import decoded, one_line, visible
 from harness.results import index
 from harness.results import page as pages
 from harness.results.load import history_runs, load_history
 from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.store import Store
-from harness.results.text import one_line, visible
 from harness.trial.record import Trial
 from tests import runs
 
@@ -44,7 +45,7 @@ def some(tmp_path_factory):
     trials = [*TRIALS, HOSTILE]
     parts = {"dossier/threads": runs.HOSTILE, f"dossier/{runs.EVIL}": runs.HOSTILE, "dossier/screen.png": b"\x89PNG"}
     matrix = matrix_of(trials, [*PROGRAMS, HOSTILE.program])
-    pages.write(file, matrix, trials, collected=lambda _: parts, option=" --work here")
+    pages.write(file, matrix, trials, collected=lambda _: parts, work=Path("/here"))
     return file
 
 
@@ -126,7 +127,7 @@ def test_nothing_hostile_acts_wherever_it_is_shown(show):
     assert shown.opened() == one_line(HOSTILE.program)
     for part in shown.locator("#drawer details.part").all():
         part.locator("summary").first.click()
-    outputs = [visible(runs.HOSTILE.decode("utf-8", "replace"))] * 4
+    outputs = [visible(decoded(runs.HOSTILE))] * 4
     assert [text.lower() for text in shown.texts("#drawer pre")] == [text.lower() for text in outputs]
     assert one_line(runs.EVIL).lower() in shown.text_content("#drawer").lower()
     assert shown.title() == shown.text_content("h1").split(",")[0] and "owned" not in shown.title()
@@ -194,9 +195,9 @@ def test_a_cell_s_drawer_holds_its_evidence_its_trials_and_how_to_run_them_again
     of = [trial for trial in TRIALS if (trial.program, trial.guest, trial.variant) == (PROGRAMS[0], *HOSTILE_CELL)]
     said = shown.inner_text("#drawer")
     assert "0 of 5 trials passed; the chance of a pass is 0 to 43 % (95 %, Wilson)" in said
-    assert of[0].signature in said and f"harness rerun {of[0].id} --work here" in said
-    assert f"harness open {of[0].id} --work here" in said
-    assert f"{of[0].command} --work here" in said
+    assert of[0].signature in said and f"harness rerun {of[0].id} --work /here" in said
+    assert f"harness open {of[0].id} --work /here" in said
+    assert f"{of[0].command} --work /here" in said
     assert shown.locator("#drawer details.trial").count() == 5
     assert shown.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
     shown.locator("#drawer details.trial").nth(1).locator("summary").click()

@@ -147,7 +147,7 @@ def test_json_has_it_and_reads_it():
 def test_every_report_has_it():
     matrix = matrix_of({"hurd_pristine": 0}, {})
     stream = io.StringIO()
-    terminal.print_table(matrix, Console(file=stream, width=200), "", "", [])
+    terminal.print_table(matrix, Console(file=stream, width=200))
     for text in (stream.getvalue(), formats.markdown(matrix).replace("\\", "")):
         assert "On hurd and not on linux" in text and "s/a with pristine; 0 of 20 passed against 20 of 20" in text
 

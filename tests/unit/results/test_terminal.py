@@ -1,7 +1,10 @@
 """What a reader sees in a terminal, at its worst."""
 
 import io
+import itertools
 import re
+from datetime import date
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -9,6 +12,7 @@ from rich.console import Console
 
 from harness.guest.pool import FAILED_BOOTS
 from harness.results import page, terminal
+from harness.results.expected import Entry
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
 from harness.results.text import SHOWN, SIGNS, shown_stream, stream_lines
@@ -67,19 +71,66 @@ def test_no_byte_of_a_program_reaches_the_terminal_raw():
 
 def test_a_trial_is_shown_with_its_dossier_s_text_and_no_byte_of_it_raw():
     parts = {"dossier/threads": HOSTILE * 2000, "dossier/screen.png": b"\x89PNG", "lifetrace": b"\0" * 9}
+    text = opened(next(sample()), parts)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+    assert f"dossier/threads ({2000 * len(HOSTILE):,} bytes)" in text and "PNG" not in text
+
+
+def test_a_trial_s_reason_and_commands_come_first_and_what_is_long_is_cut():
+    lines = "".join(f"line {number}\n" for number in range(500)).encode()
+    parts = {"dossier/threads": lines, "dossier/few": b"few\n", "dossier/long": b"x" * 5000}
+    text = opened(next(sample()), parts)
+    order = ("reason ", "$ harness again 1", "stdout (", "stderr (", "dossier/threads (")
+    assert [text.index(word) for word in order] == sorted(text.index(word) for word in order)
+    assert text.index("$ harness again 1") < 1000
+    assert "\nline 19\n[460 lines left out; all of it: see dossier/threads]\nline 480\n" in text
+    assert "xxx[4000 more characters; all of it: see dossier/long]\n" in text and "\nfew\n" in text
+    assert len(text.splitlines()) < 80
+
+
+def opened(trial, parts):
     stream = io.StringIO()
-    terminal.print_trial(7, next(sample()), parts, [], ["harness again 1", "harness rerun 1"], Console(file=stream))
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", stream.getvalue())
-    assert f"dossier/threads ({2000 * len(HOSTILE):,} bytes" in stream.getvalue() and "PNG" not in stream.getvalue()
-    assert stream.getvalue().endswith("$ harness again 1\n$ harness rerun 1\n")
+    raw = "see {}".format
+    terminal.print_trial(7, trial, parts, [], ["harness again 1", "harness rerun 1"], raw, Console(file=stream))
+    return stream.getvalue()
+
+
+def test_each_title_stands_once_with_where_it_occurs():
+    """It did so once a variant: 330 lines for what 90 say."""
+    trials = list(sample(("hurd-i386", "linux-i386")))
+    text = printed(matrix_of(("hurd-i386", "linux-i386")), width=200)
+    section = text.partition("Not passed")[2].partition("\nDifferences")[0]
+    assert section.count(EVIL[:10]) == 1 and len(trials) == 400
+    assert "crash, 14 trials\n" in section
+    assert "    threads/lock-exit-0; hurd-i386: pristine 5 of 5; linux-i386: pristine 5 of 5\n" in section
+    assert "    threads/lock-exit-1; hurd-i386: pristine 2 of 5; linux-i386: pristine 2 of 5\n" in section
+    assert section.count("$ harness open 1\n") == 1
+
+
+def test_programs_that_went_wrong_alike_share_a_line_and_known_failures_come_last():
+    names = [f"s/p{number}" for number in range(12)]
+    trials = [
+        Trial(
+            number, "g", variant, name, 1, 1, "fail", "known thing" if name == "s/p0" else "new thing", "", 1, "",
+            0.1, b"", b"", 0, 0, "t", "harness run x",
+        )
+        for number, (name, variant) in enumerate(itertools.product(names, VARIANTS), start=1)
+    ]  # fmt: skip
+    known = Entry("*", "*", "s/p0", (), "", "reported", date(2030, 1, 1), False, "x.yaml:1")
+    text = printed(
+        build({}, ["g"], VARIANTS, names, "pristine", trials, [], expected=[known], day=date(2026, 1, 1)), 200
+    )
+    places = f"{', '.join(names[1:9])} and 3 more programs; g: pristine 1 of 1, no-thread-destruction 1 of 1"
+    assert f"fail, 22 trials\n    new thing\n    {places}\n    $ harness open 3\n" in text
+    assert text.index("    new thing\n") < text.index("    known thing\n    s/p0; g: ") < text.index("reported")
 
 
 def test_commands_name_the_work_directory_that_was_named():
     stream = io.StringIO()
-    terminal.print_table(matrix_of(), Console(file=stream), " --work w")
+    terminal.print_table(matrix_of(), Console(file=stream), Path("/w"))
     commands = [line for line in stream.getvalue().splitlines() if line.startswith("    $ ")]
-    assert commands and all(line.endswith(" --work w") for line in commands)
-    assert {line.split()[2] for line in commands} == {"again", "open"}
+    assert commands and all(line.endswith(" --work /w") for line in commands)
+    assert {line.split()[2] for line in commands} == {"open"}
 
 
 def test_ascii_streams_get_ascii():
@@ -125,7 +176,7 @@ def test_the_first_troubles_of_each_guest_are_told_and_the_others_counted():
     assert "a: trouble, 5 times" in text and "b: trouble, 5 times" in text
     assert f"t0 trouble 0 of a\n      console: one\n      console: {EVIL[:5]}" in text
     assert "trouble 2 of b" in text and "trouble 3 of b" not in text
-    assert text.count("2 more: the HTML page tells of all") == 2
+    assert text.count("2 more: the HTML page has all of them") == 2
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
 
 

@@ -1,0 +1,27 @@
+"""Bytes and texts of programs and guests, as readers are shown them: whatever could do something is spelt out.
+
+The bytes as they are come from `harness open N --raw`.
+"""
+
+from __future__ import annotations
+
+
+def decoded(data: bytes) -> str:
+    r"""Bytes as text. Those that are no UTF-8 are escapes, such as `\xff`; control characters are still there."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def visible(text: str, kept: str = "\n\t") -> str:
+    """Text with all that could do something to a reader's view spelt out: control, invisible and direction characters.
+
+    Args:
+        kept: those that stay as they are; by default it has lines and columns as it had.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same without lines and columns: what makes them is spelt out too."""
+    return visible(text, kept="")
