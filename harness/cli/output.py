@@ -15,6 +15,7 @@ from harness.errors import HarnessError, StoreError
 from harness.invocation import command_line
 from harness.results import formats, index, page, terminal
 from harness.results.history import History
+from harness.results.listing import resume_command
 from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
@@ -80,14 +81,12 @@ def unfinished_note(stored_run: Run, matrix: Matrix, work: Path) -> str:
     if stored_run.finished:
         return ""
     count = sum(cell.trials for cell in matrix.cells)
-    sentence = f"Not finished, with {render_count(count, 'trial')} made"
-    if stored_run.plan.bisect:
-        return f"{sentence}; `{command_line('bisect', 'resume', str(stored_run.id), work=work)}` goes on with it."
-    if stored_run.plan.request is None or not stored_run.plan.resumable:
-        return f"{sentence}."
     most = render_count(stored_run.plan.trials * len(matrix.cells), "trial")
-    command = command_line("run", "--resume", str(stored_run.id), work=work)
-    return f"Not finished, with {count} of at most {most} made; `{command}` goes on with it."
+    made = render_count(count, "trial") if stored_run.plan.bisect else f"{count} of at most {most}"
+    command = resume_command(stored_run, work)
+    if command is None:
+        return f"Not finished, with {render_count(count, 'trial')} made."
+    return f"Not finished, with {made} made; `{command}` goes on with it."
 
 
 def print_text(text: str) -> None:

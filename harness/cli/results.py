@@ -304,7 +304,7 @@ def list_(format_: str, schema: bool, work: str | None) -> None:
     if schema:
         click.echo(listing.schema(), nl=False)
         return
-    runs = listing.list_runs(open_store(work), paths.work_dir(work), work_option(work))
+    runs = listing.list_runs(open_store(work), paths.work_dir(work))
     if format_ == "json":
         print_text(runs.text())
         return

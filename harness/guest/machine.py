@@ -27,13 +27,12 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from harness import clock, conf, host, paths
+from harness import clock, conf, host, invocation, paths
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
 from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
-from harness.invocation import command_line
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
@@ -641,7 +640,9 @@ def find_qemu(name: str, guest: conf.Guest) -> str:
     """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
     for program in [guest.qemu, "qemu-img"] if guest.disk or guest.data_interface else [guest.qemu]:
         if host.find(program) is None:
-            raise ToolMissing(f"guest {name}: no {program} on this machine; `{command_line('doctor')}` says what to do")
+            raise ToolMissing(
+                f"guest {name}: no {program} on this machine; `{invocation.command_line('doctor')}` says what to do"
+            )
     return str(host.find(guest.qemu))
 
 

@@ -27,9 +27,9 @@ from harness.results.text import (
     describe_comparisons,
     describe_contradiction,
     describe_evidence,
-    flatten_facts,
     group_causes,
     render_count,
+    run_facts,
     shown_stream,
     stream_lines,
 )
@@ -56,6 +56,8 @@ def json_text(matrix: Matrix, work: Path | None = None) -> str:
         TypeError: `run` or an event holds what JSON cannot.
     """
     data = matrix.to_json()
+    if command := data["run"].get("command"):
+        data["run"] = {**data["run"], "command": repeated(str(command), work)}
     for cell in data["cells"]:
         for finding in cell["findings"]:
             finding["command"] = repeated(finding["command"], work)
@@ -262,7 +264,7 @@ def junit(matrix: Matrix, trial: Callable[[int], Trial], work: Path | None = Non
             },
         )
         properties = SubElement(suite, "properties")
-        for name, value in flatten_facts(matrix.run):
+        for name, value in run_facts(matrix, work):
             SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
         for cell, kind in zip(cells, kinds, strict=True):
             _test_case(suite, cell, kind, trial, work)

@@ -14,10 +14,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from rich.cells import cell_len
 
+from harness.escapes import one_line
+from harness.invocation import command_line, repeated
 from harness.locks import is_locked
 from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
-from harness.results.text import one_line
 from harness.trial.record import Verdict
 
 #: The version of the JSON.
@@ -78,21 +79,20 @@ def lock_file(work: Path, number: int) -> Path:
     return work / "runs" / str(number) / "lock"
 
 
-def list_runs(store: Store, work: Path, option: str = "") -> RunList:
+def list_runs(store: Store, work: Path) -> RunList:
     """The runs of a store, oldest first.
 
     Args:
         work: the store's work directory.
-        option: what commands that are shown need to find the results.
 
     Raises:
         StoreError: the store cannot be read.
     """
     counts = store.verdict_counts()
-    return RunList(runs=[_listed(run, counts.get(run.id, {}), work, option) for run in store.runs()])
+    return RunList(runs=[_listed(run, counts.get(run.id, {}), work) for run in store.runs()])
 
 
-def _listed(run: Run, counts: Mapping[Verdict, int], work: Path, option: str) -> ListedRun:
+def _listed(run: Run, counts: Mapping[Verdict, int], work: Path) -> ListedRun:
     plan = run.plan
     running = is_locked(lock_file(work, run.id))
     state: Literal["done", "running", "stopped"] = "running" if running else "done" if run.finished else "stopped"
@@ -111,8 +111,8 @@ def _listed(run: Run, counts: Mapping[Verdict, int], work: Path, option: str) ->
         planned=_planned(plan, trials if run.finished else None),
         at_most=plan.until_sure,
         verdicts={verdict: counts[verdict] for verdict in Verdict if verdict in counts},
-        resume=resume_command(run, option) if state == "stopped" else None,
-        command=str(command) if command else None,
+        resume=resume_command(run, work) if state == "stopped" else None,
+        command=repeated(str(command), work) if command else None,
     )
 
 
@@ -128,13 +128,13 @@ def _planned(plan: RunPlan, made: int | None) -> int | None:
     return plan.trials * len(plan.guests) * len(plan.variants) * len(plan.programs)
 
 
-def resume_command(run: Run, option: str) -> str | None:
+def resume_command(run: Run, work: Path) -> str | None:
     """The command that goes on with a run that did not finish; None if there is none."""
     if run.plan.bisect:
-        return f"harness bisect resume {run.id}{option}"
+        return command_line("bisect", "resume", str(run.id), work=work)
     if run.plan.request is None or not run.plan.resumable:
         return None
-    return f"harness run --resume {run.id}{option}"
+    return command_line("run", "--resume", str(run.id), work=work)
 
 
 def render_names(names: list[str]) -> str:

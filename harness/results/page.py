@@ -38,7 +38,6 @@ from harness.results.text import (
     describe_failed_boots,
     describe_infra_errors,
     describe_power,
-    flatten_facts,
     group_by_suite,
     group_causes,
     is_text,
@@ -46,6 +45,7 @@ from harness.results.text import (
     render_event,
     render_interval,
     render_p,
+    run_facts,
     shown_stream,
 )
 from harness.trial.diagnostics import SCREEN
@@ -153,7 +153,7 @@ def html(
             style=Markup((folder / "page.css").read_text()),
             script=Markup((folder / "page_parts.js").read_text() + (folder / "page.js").read_text()),
             when=_when(matrix.run),
-            facts=list(flatten_facts(matrix.run)),
+            facts=list(run_facts(matrix, work)),
             suites=[
                 (suite, [(name, matrix.row(place)) for name, place in members])
                 for suite, members in group_by_suite(matrix).items()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.escapes import decoded, one_line
 from harness.guest.pool import FAILED_BOOTS
+from harness.invocation import repeated
 from harness.results.history import Rise, TitleHistory
 from harness.results.matrix import Cell, CellVerdict, Difference, Finding, Matrix, NumberedCell
 from harness.results.statistics import LEVEL, POWER
@@ -278,6 +280,16 @@ def flatten_facts(run: Mapping[str, Any], above: str = "") -> Iterator[tuple[str
             yield f"{above}{key}", ", ".join(map(str, value))
         else:
             yield f"{above}{key}", str(value)
+
+
+def run_facts(matrix: Matrix, work: Path | None) -> Iterator[tuple[str, str]]:
+    """The facts of a matrix's run as lines, its command as it can be pasted.
+
+    Args:
+        work: the work directory that it is to use.
+    """
+    for name, value in flatten_facts(matrix.run):
+        yield name, repeated(value, work) if name == "command" else value
 
 
 def render_event(event: Mapping[str, Any]) -> dict[str, str]:

@@ -79,15 +79,16 @@ def test_looking_at_a_lock_makes_no_file(store, tmp_path):
 @pytest.mark.parametrize(
     ("plan", "command"),
     [
-        ({}, "harness run --resume 1 --work w"),
-        ({"bisect": {}, "resumable": False}, "harness bisect resume 1 --work w"),
+        ({}, "harness run --resume 1"),
+        ({"bisect": {}, "resumable": False}, "harness bisect resume 1"),
         ({"kind": "pytest", "resumable": False}, None),
         ({"request": None}, None),
     ],
 )
 def test_a_stopped_run_has_the_command_that_goes_on_with_it(store, tmp_path, plan, command):
     begin(store, **plan)
-    (run,) = list_runs(store, tmp_path, " --work w").runs
+    (run,) = list_runs(store, tmp_path).runs
+    command = command and f"{command} --work {tmp_path}"
     assert run.resume == command
     for width in (None, 80, 1000):
         assert (f"{command}" in "\n".join(render([run], width))) == (command is not None)
