@@ -54,11 +54,12 @@ class Question:
 
 @dataclass(frozen=True)
 class JudgedTrial:
-    """A trial of a set: its verdict, and its signature or, without one, its reason."""
+    """A trial of a set: its verdict, its signature or else its reason, and its number among those of the set."""
 
     subset: Subset
     verdict: str
     title: str
+    number: int = 0
 
     def shows(self, question: Question) -> bool:
         """Whether it shows the outcome."""
@@ -595,7 +596,7 @@ class Step:
 
     Attributes:
         count: how many of the trials show the outcome.
-        verdicts: how many trials there are of each verdict.
+        trials: the trials.
         reason: why the set cannot be built; "" if it was built.
         answer: the most probable answer; None before the search.
         none: the probability that nothing makes a difference.
@@ -603,7 +604,7 @@ class Step:
 
     subset: Subset
     count: Count
-    verdicts: Mapping[str, int]
+    trials: Sequence[JudgedTrial]
     reason: str
     answer: Answer | None
     none: float
@@ -651,7 +652,7 @@ def steps(course: Course) -> list[Step]:
         Step(
             row.subset,
             course.count_trials(row.trials, question),
-            Counter(trial.verdict for trial in row.trials),
+            row.trials,
             row.reason,
             row.answer,
             row.none,

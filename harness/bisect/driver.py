@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -50,13 +50,19 @@ _BARS = 12
 
 @dataclass(frozen=True)
 class Finished:
-    """A bisect that is over; `patch` is the smallest that changes what the program does."""
+    """A bisect that is over.
+
+    Attributes:
+        patch: the smallest that changes what the program does.
+        variants: by set, the variant that it was built as.
+    """
 
     request: BisectRequest
     run: Run
     units: Units
     course: Course
     patch: bytes
+    variants: Mapping[Subset, str]
 
     @property
     def exit_status(self) -> int:
@@ -69,6 +75,11 @@ class Finished:
         request = self.request
         what = "commit" if request.repository else "block" if request.blocks else "hunk"
         return Story(self.course, self.units.units, what, request.program, request.guest, request.baseline)
+
+    def trial_ids(self, trials: Iterable[Trial]) -> dict[tuple[Subset, int], int]:
+        """The ids of the trials of the run, by their set and their number: of one that was tried again, the last."""
+        subsets = {variant: subset for subset, variant in self.variants.items()}
+        return {(subsets[trial.variant], trial.number): trial.id for trial in trials if trial.variant in subsets}
 
 
 def run_bisect(request: BisectRequest, report: Reporter, resume: int | None = None) -> Finished:
@@ -135,7 +146,8 @@ def _run_bisect(
     finally:
         driver.stop()
     store.finish(number)
-    return Finished(request, store.run(number), prepared.units, driver.course, _patch(prepared.units, driver.course))
+    patch = _patch(prepared.units, driver.course)
+    return Finished(request, store.run(number), prepared.units, driver.course, patch, prepared.variants.names)
 
 
 def check_built(prepared: PreparedRun, baseline: str, whole: str) -> None:
@@ -310,10 +322,10 @@ class Driver:
                 if attempt.cell == trial.cell and attempt.number == trial.number and attempt.verdict == Verdict.ERROR:
                     title = death_title(attempt.reason)
                     if title and (question.verdict == Verdict.KILLS or question.title in title):
-                        return JudgedTrial(subset, Verdict.KILLS, title)
+                        return JudgedTrial(subset, Verdict.KILLS, title, trial.number)
         if trial.verdict == Verdict.ERROR:
             return None
-        return JudgedTrial(subset, trial.verdict, trial.signature or trial.reason)
+        return JudgedTrial(subset, trial.verdict, trial.signature or trial.reason, trial.number)
 
     def _trials(self) -> Iterator[TrialSpec]:
         while (subset := self._next()) is not None:

@@ -16,12 +16,12 @@ from rich.text import Text
 
 from harness.bisect import course as courses
 from harness.bisect import fit
-from harness.bisect.course import NOTHING, Course, Result, Step
+from harness.bisect.course import NOTHING, Course, JudgedTrial, Result, Step
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Answer, Subset
 from harness.escapes import decoded, one_line
 from harness.files import write_page
-from harness.results.page import templates
+from harness.results.page import assets, environment
 from harness.results.text import render_count
 
 
@@ -34,11 +34,12 @@ class UnitRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """A line of the report: the set that was tried, the outcome, and the most probable answer after it."""
+    """A line of the report: the set that was tried, the outcome, the most probable answer after it, and its trials."""
 
     subset: str
     outcome: str
     answer: str
+    trials: Sequence[JudgedTrial]
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Story:
                 self.subset(step.subset),
                 f"not built: {step.reason}" if step.reason else str(step.count),
                 self.step_answer(step),
+                step.trials,
             )
             for step in courses.steps(self.course)
         ]
@@ -207,14 +209,21 @@ def print_(story: Story, console: Console) -> None:
     question = story.course.result.question if story.course.result else story.course.question
     steps = Table(f"{story.what}s in", Column(safe(str(question))), "most probable then", box=None)
     for row in story.rows():
-        steps.add_row(*map(safe, row))
+        steps.add_row(*map(safe, row[:3]))
     console.print(steps)
     console.print()
     for line in story.answer():
         console.print(safe(line), soft_wrap=True)
 
 
-def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str]) -> None:
+def write_html(
+    path: Path,
+    story: Story,
+    patch: bytes,
+    facts: Mapping[str, str],
+    trial_ids: Mapping[tuple[Subset, int], int],
+    links: Mapping[str, str],
+) -> None:
     """Write the page to a file, whole or not at all.
 
     Args:
@@ -222,15 +231,20 @@ def write_html(path: Path, story: Story, patch: bytes, facts: Mapping[str, str])
         story: the bisect.
         patch: the patch of the answer, or b"".
         facts: rows to show above the tables, by name.
+        trial_ids: the ids of the trials by their set and their number, by which the run's page shows them.
+        links: other pages, by what they are called; addresses are as seen from this page.
 
     Raises:
         OSError: it cannot be written.
     """
-    environment = templates(Path(__file__).parent)
-    environment.filters["one_line"] = one_line
-    text = environment.get_template("bisect.html.j2").render(
+    template = environment(folder=Path(__file__).parent)
+    template.filters["one_line"] = one_line
+    text = template.get_template("bisect.html.j2").render(
         story=story,
         facts=facts,
+        trial_ids=trial_ids,
+        links=links,
+        **assets(),
         steps=story.rows(),
         question=str(story.course.result.question if story.course.result else ""),
         patch=decoded(patch),

@@ -13,7 +13,7 @@ from rich.console import Console
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
 from harness.cli.options import CONF, NUMBER, WORK, WORKERS, WholeNumber
-from harness.cli.output import write_report
+from harness.cli.output import BISECT, page_links, renew_index, write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
 from harness.invocation import command_line, repeated
@@ -130,16 +130,18 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
         click.echo(f"harness: {error}; `{go_on}` goes on", err=True)
         sys.exit(130)
     store = Store(request.work / "results.sqlite")
-    write_report(store, done.run, load_matrix(store, done.run), request.work, None)
     folder = request.work / "runs" / str(done.run.id)
     story = done.story()
     bisect_reports.print_(story, Console())
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         bisect_reports.write_html(
-            folder / "bisect.html",
+            folder / BISECT,
             story,
             done.patch,
             {"command": repeated(done.run.plan.facts["command"], request.work)},
+            done.trial_ids(store.trials(done.run.id)),
+            page_links(folder, BISECT),
         )
         if done.patch:
             target = output or folder / "culprit.patch"
@@ -147,6 +149,8 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
             click.echo(f"The patch: {target}")
     except OSError as error:
         raise HarnessError(f"the answer cannot be written: {error}; all trials are stored") from error
-    click.echo(f"HTML: {folder / 'bisect.html'}")
+    write_report(store, done.run, load_matrix(store, done.run), request.work, None)
+    click.echo(f"HTML: {folder / BISECT}")
     click.echo(f"Trials: {command_line('show', str(done.run.id), work=request.work)}")
+    renew_index(store, request.work)
     sys.exit(done.exit_status)

@@ -13,13 +13,23 @@ from harness import conf, paths
 from harness.build.variants import load_configuration
 from harness.errors import HarnessError, StoreError
 from harness.invocation import command_line
-from harness.results import formats, index, page, terminal
+from harness.results import formats, index, listing, page, terminal
 from harness.results.history import History
 from harness.results.listing import resume_command
-from harness.results.load import history_runs, load_history, load_life_cycles, load_matrix, matrix_trials
+from harness.results.load import (
+    history_runs,
+    load_history,
+    load_life_cycles,
+    load_matrix,
+    matrix_trials,
+    output_differ,
+)
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
 from harness.results.text import render_count
+
+#: The pages in a run's folder, and the address of the page of all runs as seen from there.
+REPORT, BISECT, ATTRIBUTION, INDEX = "report.html", "bisect.html", "attribution.html", "../../index.html"
 
 
 def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole: bool = True) -> NoReturn:
@@ -28,10 +38,7 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole
     terminal.print_table(matrix, Console(), work, cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
-    try:
-        click.echo(f"All runs: {write_index(store, work, load_history(store, work))}")
-    except StoreError as error:  # of another run, which says nothing of this one
-        click.echo(f"harness: the page of all runs was not written: {error}", err=True)
+    renew_index(store, work)
     sys.exit(3 if not whole or any(cell.lost for cell in matrix.cells) else int(bool(matrix.surprises())))
 
 
@@ -39,14 +46,17 @@ def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
     """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
     matrix = load_matrix(store, stored_run)
     terminal.print_attribution(matrix, Console())
-    report = write_report(store, stored_run, matrix, work, None)
-    path = work / "runs" / str(stored_run.id) / "attribution.html"
+    folder = work / "runs" / str(stored_run.id)
+    path = folder / ATTRIBUTION
     try:
-        page.write_attribution(path, matrix, work)
+        folder.mkdir(parents=True, exist_ok=True)
+        page.write_attribution(path, matrix, page_links(folder, path.name), work)
     except OSError as error:
         raise HarnessError(f"the page cannot be written: {error}; all trials are stored") from error
+    report = write_report(store, stored_run, matrix, work, None)
     click.echo(f"\nHTML: {path}\nTrials: {command_line('show', str(stored_run.id), work=work)}")
     click.echo(f"JSON and all trials: {report}")
+    renew_index(store, work)
     explained = {effect.program for effect in matrix.effects if effect.claimed}
     failing = {cell.program for cell in matrix.cells if cell.passed < cell.trials}
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else int(bool(failing - explained)))
@@ -59,18 +69,47 @@ def write_report(store: Store, stored_run: Run, matrix: Matrix, work: Path, also
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "matrix.json").write_text(formats.json_text(matrix, work))
         cycles = load_life_cycles(store, stored_run)
-        for file in filter(None, [folder / "report.html", also]):
-            page.write(file, matrix, matrix_trials(store, stored_run), cycles, store.collected, work)
+        compared = output_differ(stored_run.plan)
+        for file in filter(None, [folder / REPORT, also]):
+            links = page_links(folder, REPORT) if file != also else {}
+            trials = matrix_trials(store, stored_run)
+            page.write(file, matrix, trials, cycles, store.collected, work, compared, links)
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
-    return f"{folder / 'matrix.json'} {folder / 'report.html'}"
+    return f"{folder / 'matrix.json'} {folder / REPORT}"
+
+
+def page_links(folder: Path, name: str) -> dict[str, str]:
+    """The addresses of the other pages, as seen from a page in a run's folder, by what they are called."""
+    pages = {REPORT: "All trials of this run", BISECT: "The bisect", ATTRIBUTION: "What the failures follow"}
+    links = {INDEX: "All runs"} | {
+        page: title for page, title in pages.items() if page != name and (page == REPORT or (folder / page).exists())
+    }
+    return {title: address for address, title in links.items()}
+
+
+def renew_index(store: Store, work: Path) -> None:
+    """Write the page of all runs, and say where it is, or why it was not written."""
+    try:
+        click.echo(f"All runs: {write_index(store, work, load_history(store, work))}")
+    except StoreError as error:  # of another run, which says nothing of this one
+        click.echo(f"harness: the page of all runs was not written: {error}", err=True)
+
+
+def _run_pages(work: Path, run: int) -> dict[str, str]:
+    """The pages that there are of a run, by what they are called, as seen from the page of all runs."""
+    folder = Path("runs") / str(run)
+    names = {"trials": REPORT, "bisect": BISECT, "attribution": ATTRIBUTION}
+    return {name: str(folder / file) for name, file in names.items() if (work / folder / file).is_file()}
 
 
 def write_index(store: Store, folder: Path, history: History) -> Path:
     """Write the page of all runs of a work directory, with the history of all of its cells."""
     file = folder / "index.html"
     try:
-        index.write(file, history_runs(store, folder), history)
+        listed = listing.list_runs(store, folder).runs
+        entries = [index.RunEntry(run, _run_pages(folder, run.run)) for run in listed]
+        index.write(file, entries, history_runs(store, folder), history)
     except OSError as error:
         raise HarnessError(f"the page of all runs cannot be written: {error}; all trials are stored") from error
     return file

@@ -18,7 +18,15 @@ from rich.text import Text
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import BASELINE, NUMBER, WORK
-from harness.cli.output import open_store, print_text, unfinished_note, write_bytes, write_index, write_report
+from harness.cli.output import (
+    open_store,
+    print_text,
+    renew_index,
+    unfinished_note,
+    write_bytes,
+    write_index,
+    write_report,
+)
 from harness.errors import HarnessError
 from harness.invocation import command_line, repeated
 from harness.log import ignored
@@ -27,7 +35,15 @@ from harness.programs.model import CellKey
 from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, listing, page, terminal
-from harness.results.load import find_inputs, find_matrix, load_history, load_life_cycles, load_matrix, matrix_trials
+from harness.results.load import (
+    find_inputs,
+    find_matrix,
+    load_history,
+    load_life_cycles,
+    load_matrix,
+    matrix_trials,
+    output_differ,
+)
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
 from harness.results.text import render_count
@@ -73,7 +89,8 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
         case "html":
             cycles = load_life_cycles(store, stored_run)
             trials = matrix_trials(store, stored_run)
-            for piece in page.html(matrix, trials, cycles, store.collected, folder):
+            compared = output_differ(stored_run.plan)
+            for piece in page.html(matrix, trials, cycles, store.collected, folder, compared):
                 print_text(piece)
         case "markdown":
             cycles = load_life_cycles(store, stored_run)
@@ -226,7 +243,8 @@ def open_(number: int, raw: str | None, work: str | None) -> None:
     def command_of_part(name: str) -> str:
         return command_line("open", str(number), "--raw", name, work=work_folder)
 
-    terminal.print_trial(stored_run.id, trial, parts, files, commands, command_of_part, Console())
+    difference = output_differ(stored_run.plan)(trial)
+    terminal.print_trial(stored_run.id, trial, parts, difference, files, commands, command_of_part, Console())
 
 
 def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
@@ -281,6 +299,7 @@ def rejudge(number: int, work: str | None) -> None:
         Console().print(table)
     pages = write_report(store, stored_run, load_matrix(store, stored_run), paths.work_dir(work), None)
     click.echo(f"Run {number}: {render_count(len(changed), 'trial')} changed. JSON and HTML: {pages}")
+    renew_index(store, paths.work_dir(work))
 
 
 @click.command("list")

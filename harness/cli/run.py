@@ -33,7 +33,7 @@ from harness.cli.options import (
     ShardNumber,
     WholeNumber,
 )
-from harness.cli.output import open_store, show_attribution, show_run, write_report
+from harness.cli.output import open_store, renew_index, show_attribution, show_run, write_report
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
@@ -206,6 +206,7 @@ def trace(
     matrix = load_matrix(store, done)
     terminal.print_life_cycles(load_life_cycles(store, done), Console())
     click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
+    renew_index(store, request.work)
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 

@@ -205,8 +205,9 @@ def _signed(verdict: str) -> str:
 def _short(cell: Cell) -> str:
     """A cell in a few characters, as in the terminal."""
     parts = [SIGNS[cell.verdict].mark]
-    parts += [cell.verdict] if cell.verdict != "pass" else []
+    parts += [cell.verdict] if cell.verdict not in ("pass", "flaky") else []
     parts += [f"{cell.passed}/{cell.trials}"] if cell.trials else []
+    parts += [f"{SIGNS[CellVerdict(verdict)].mark}{number}" for verdict, number in cell.parts]
     parts += ["**surprise**"] if cell.surprise else ["known"] if cell.known else []
     parts += ["**differs**"] if cell.difference and cell.difference.claimed else []
     return " ".join(parts)

@@ -34,12 +34,14 @@ class OutcomeCount(NamedTuple):
 
 @dataclass
 class RunCounts:
-    """What came of a cell in one run. `titles` counts the trials that went wrong by their verdict and title."""
+    """What came of a cell in one run. `titles` counts the trials that went wrong by their verdict and title; `deaths`
+    are trials in which the guest died, whether that counts or not."""
 
     run: int
     passed: int
     trials: int
     titles: dict[tuple[Verdict, str], int]
+    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _count(outcomes: Sequence[OutcomeCount]) -> dict[CellKey, RunCounts]:
     kills = killers(attempts)
     counted: dict[CellKey, RunCounts] = {}
     for run, cell, verdict, title, trials in outcomes:
-        counts = counted.setdefault(cell, RunCounts(run, 0, 0, {}))
+        counts = counted.setdefault(cell, RunCounts(run, 0, 0, {}, attempts[cell].deaths))
         if verdict == Verdict.ERROR:
             title = death_title(title)
             if not title or cell not in kills:

@@ -1,26 +1,31 @@
 (async () => {
   if (!("DecompressionStream" in window)) {
-    byId("map-note").textContent = "This page needs a browser of 2023 or later to show its cells.";
+    if (byId("map-note")) byId("map-note").textContent = "This page needs a browser of 2023 or later to show its cells.";
     return;
   }
   const index = await unpack("index");
-  const ROW = 26;
+  if (!index.rows.length) {
+    document.documentElement.dataset.ready = "yes";
+    return;
+  }
   const map = byId("map");
   const body = byId("map-body");
   const rows = index.rows.map(([program, guest, variant, titles, counts]) => {
     const label = program + ", " + guest + ", " + variant;
-    const cells = new Map(counts.map(([run, passed, trials, number]) => [run, { passed, trials, number }]));
+    const cells = new Map(counts.map(([run, passed, trials, number, verdict]) =>
+      [run, { passed, trials, number, verdict: index.verdicts[verdict] }]));
     const wrong = counts.some(([, passed, trials]) => passed < trials);
     return { label, titles, cells, wrong, words: (label + " " + titles).toLowerCase() };
   });
   const address = (run, number) => "runs/" + index.runs[run] + "/report.html" + (number < 0 ? "" : "#cell-" + number);
   let shown = rows;
+  let height = 26;
 
   const line = (row, place) => {
-    const name = make("span", "name program", row.label);
+    const name = make("span", "name program", make("span", "", row.label));
     name.title = row.titles ? row.label + ": " + row.titles : row.label;
     const element = make("div", "line", name);
-    element.style.top = place * ROW + "px";
+    element.style.top = place * height + "px";
     for (let run = 0; run < index.runs.length; run += 1) {
       const cell = row.cells.get(run);
       if (!cell) {
@@ -28,19 +33,21 @@
         continue;
       }
       const failed = cell.trials - cell.passed;
-      const link = make("a", "", failed ? String(failed) : "·");
-      link.href = address(run, cell.number);
+      const link = make("a", cell.verdict, index.signs[cell.verdict], failed ? String(failed) : "");
+      if (index.pages[run]) link.href = address(run, cell.number);
       link.title = "run " + index.runs[run] + ": " + cell.passed + " of " + cell.trials + " passed; " + row.label;
       link.setAttribute("aria-label", link.title);
-      link.style.setProperty("--share", (100 * cell.passed) / cell.trials + "%");
+      link.style.setProperty("--tint", 14 + (28 * failed) / cell.trials + "%");
       element.append(link);
     }
     return element;
   };
   // Only the rows in sight are there; the focus stays where it is.
-  const draw = () => {
-    const first = Math.max(0, Math.floor(map.scrollTop / ROW) - 5);
-    const last = Math.min(shown.length, first + Math.ceil(map.clientHeight / ROW) + 10);
+  const draw = (everything = false) => {
+    height = parseFloat(getComputedStyle(body).getPropertyValue("--row"));
+    body.style.height = shown.length * height + "px";
+    const first = everything ? 0 : Math.max(0, Math.floor(map.scrollTop / height) - 5);
+    const last = everything ? shown.length : Math.min(shown.length, first + Math.ceil(map.clientHeight / height) + 10);
     const lines = [];
     for (let place = first; place < last; place += 1) lines.push(line(shown[place], place));
     const focused = body.contains(document.activeElement) && document.activeElement.getAttribute("href");
@@ -52,7 +59,6 @@
     const wrong = byId("filter-wrong").checked;
     shown = rows.filter((row) => (!wrong || row.wrong) && words.every((word) => row.words.includes(word)));
     byId("filter-count").textContent = count(shown.length, "cell");
-    body.style.height = shown.length * ROW + "px";
     map.scrollTop = 0;
     draw();
   };
@@ -60,7 +66,7 @@
   head.append(make("span", "name program", "Cell"));
   index.runs.forEach((run, place) => {
     const link = make("a", "", String(run));
-    link.href = address(place, -1);
+    if (index.pages[place]) link.href = address(place, -1);
     head.append(link);
   });
   const widest = rows.reduce((most, row) => Math.max(most, row.label.length), 8);
@@ -71,9 +77,11 @@
   let asked = 0;
   map.addEventListener("scroll", () => {
     cancelAnimationFrame(asked);
-    asked = requestAnimationFrame(draw);
+    asked = requestAnimationFrame(() => draw());
   });
-  addEventListener("resize", draw);
+  addEventListener("resize", () => draw());
+  addEventListener("beforeprint", () => draw(true));
+  addEventListener("afterprint", () => draw());
   byId("filter-text").addEventListener("input", filter);
   byId("filter-wrong").addEventListener("change", filter);
   filter();

@@ -1,89 +1,113 @@
 """The page of all runs of a work directory: the runs, newest first, and a heat map of each cell by run.
 
-It is one file that asks for nothing; what a run has is linked to that run's own page. Names may be hostile: they are
+It is one file that asks for nothing; what a run has is linked to that run's own pages. Names may be hostile: they are
 escaped, and their control characters spelt out.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from harness.escapes import visible
 from harness.files import write_page
 from harness.programs.model import CellKey
-from harness.results.history import CellHistory, History
-from harness.results.matrix import cell_keys
-from harness.results.page import environment, pack
+from harness.results.history import CellHistory, History, RunCounts
+from harness.results.listing import ListedRun, render_programs, render_progress
+from harness.results.matrix import CellVerdict, cell_keys
+from harness.results.page import assets, environment, pack, text_signs
 from harness.results.plan import RunPlan
 from harness.results.store import Run
 from harness.results.text import describe_title
+from harness.trial.record import Verdict
 
 
 @dataclass(frozen=True)
-class ListedRun:
-    """A run as the page lists it. `passing` of its `cells` have only trials that passed."""
+class RunEntry:
+    """A run as the page lists it.
 
-    run: Run
-    cells: int
-    passing: int
+    Attributes:
+        pages: its pages that there are, by what they are called; addresses are as seen from the page of all runs.
+    """
+
+    run: ListedRun
+    pages: Mapping[str, str]
+
+    @property
+    def programs(self) -> str:
+        """Its programs in few words."""
+        return render_programs(self.run.programs)
+
+    @property
+    def progress(self) -> str:
+        """How many trials were made, and of how many."""
+        return render_progress(self.run)
 
 
-def write(path: Path, runs: Sequence[Run], history: History) -> None:
+def write(path: Path, entries: Sequence[RunEntry], runs: Sequence[Run], history: History) -> None:
     """Write the page to a file, whole or not at all.
 
     Args:
+        entries: all runs, oldest first.
         runs: those that the history is made of, oldest first; their pages are in `runs/N/` beside the file.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, html(runs, history, path.parent))
+    write_page(path, html(entries, runs, history, path.parent))
 
 
-def html(runs: Sequence[Run], history: History, work: Path | None = None) -> Iterator[str]:
+def html(entries: Sequence[RunEntry], runs: Sequence[Run], history: History, work: Path | None = None) -> Iterator[str]:
     """The page in pieces."""
-    folder = Path(__file__).parent
     newest = list(reversed(runs))
-    rows = _rows(newest, history)
+    shown = {entry.run.run for entry in entries if entry.pages}
+    index = {
+        "runs": [run.id for run in newest],
+        "pages": [run.id in shown for run in newest],
+        "verdicts": list(CellVerdict),
+        "signs": text_signs(),
+        "rows": _rows(newest, history),
+    }
     return (
         environment(work)
         .get_template("index.html.j2")
         .generate(
-            runs=_listed(newest, history),
-            style=Markup((folder / "page.css").read_text() + (folder / "index.css").read_text()),
-            script=Markup((folder / "page_parts.js").read_text() + (folder / "index.js").read_text()),
-            rows=len(rows),
-            index=pack(json.dumps({"runs": [run.id for run in newest], "rows": rows}, separators=(",", ":"))),
+            entries=list(reversed(entries)),
+            cells=len(history.cells),
+            links={},
+            index=pack(json.dumps(index, separators=(",", ":"))),
+            **assets("index.css", "index.js"),
         )
     )
 
 
-def _listed(runs: Sequence[Run], history: History) -> list[ListedRun]:
-    counts = [counts for cell in history.cells for counts in cell.runs]
-    cells = Counter(each.run for each in counts)
-    passing = Counter(each.run for each in counts if each.passed == each.trials)
-    return [ListedRun(run, cells[run.id], passing[run.id]) for run in runs]
-
-
 def _rows(newest: Sequence[Run], history: History) -> list[list[Any]]:
     """A row for each cell: its names, how it goes wrong, and for each run that has trials of it the run's place, how
-    many passed, how many there were, and the number of the cell in the run's page."""
+    many passed, how many there were, the number of the cell in the run's page, and the verdict that it is shown as."""
+    verdicts = list(CellVerdict)
     places = {run.id: (place, _numbers(run.plan)) for place, run in enumerate(newest)}
     rows = []
     for cell in sorted(history.cells, key=lambda cell: (cell.cell.program, cell.cell.guest, cell.cell.variant)):
         counts = []
         for each in cell.runs:
             place, numbers = places[each.run]
-            counts.append([place, each.passed, each.trials, numbers.get(cell.cell, -1)])
+            number = numbers.get(cell.cell, -1)
+            counts.append([place, each.passed, each.trials, number, verdicts.index(_verdict(each))])
         rows.append([*map(visible, (cell.cell.program, cell.cell.guest, cell.cell.variant)), _titles(cell), counts])
     return rows
+
+
+def _verdict(counts: RunCounts) -> CellVerdict:
+    """What most of the trials that did not pass came to; of a cell that passed in spite of guests' deaths an error."""
+    failed: dict[Verdict, int] = {}
+    for (verdict, _), number in counts.titles.items():
+        failed[verdict] = failed.get(verdict, 0) + number
+    if failed:
+        return CellVerdict(max(failed, key=lambda verdict: failed[verdict]))
+    return CellVerdict.ERROR if counts.deaths else CellVerdict.PASS
 
 
 def _titles(cell: CellHistory) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from harness.conf.load import BASELINE, TRACED
 from harness.errors import StoreError
 from harness.programs.gcc_suites import suites
-from harness.programs.model import CellKey
+from harness.programs.model import CellKey, Expectation
 from harness.results import dejagnu, history, lifecycle
 from harness.results import matrix as matrices
 from harness.results.attribution import Design, control_first
@@ -23,6 +23,7 @@ from harness.results.history import History, OutcomeCount
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Column, Matrix
 from harness.results.merge import source as source_of
+from harness.results.outdiff import OutputDiff, output_diff
 from harness.results.plan import RunPlan
 from harness.results.store import Run, Store
 from harness.results.twins import Experiment
@@ -164,6 +165,22 @@ def _selects(word: str, cell: CellKey) -> bool:
     """Whether a suite, a program or a pattern names the program of a cell."""
     suite = cell.program.partition("/")[0]
     return any(fnmatchcase(name, word) for name in (suite, cell.program))
+
+
+def output_differ(plan: RunPlan) -> Callable[[Trial], OutputDiff | None]:
+    """What tells how the output of a failed trial of a run differs from what was expected when the run was made; None
+    for a trial of which that is not known, as in a run of a version that did not store it."""
+
+    @cache
+    def expectation(program: str) -> Expectation | None:
+        stored = plan.expectations.get(program)
+        return Expectation.from_json(stored) if stored else None
+
+    def differ(trial: Trial) -> OutputDiff | None:
+        expected = expectation(trial.program)
+        return output_diff(trial, expected) if expected else None
+
+    return differ
 
 
 def load_life_cycles(store: Store, stored_run: Run) -> list[LifeCycle]:

@@ -108,6 +108,7 @@ class Cell:
         counts: verdict -> trials, without errors; `kills guest` is there only if it occurs.
         errors: trials that ended in an infrastructure error, whether repeated or not.
         lost: numbers of the plan that only errors came of.
+        deaths: trials in which the guest died, whether they count as `kills guest` or as errors.
         ids: the ids of all trials, errors too, in the order they came.
         signatures: signature -> trials, errors not among them.
         findings: what went wrong, in the order it was first seen.
@@ -132,6 +133,7 @@ class Cell:
     known: int = 0
     contradicts: str = ""
     seconds: float = 0.0
+    deaths: int = 0
 
     @property
     def trials(self) -> int:
@@ -155,6 +157,26 @@ class Cell:
         if not seen:
             return CellVerdict.ERROR if self.errors else CellVerdict.NONE
         return CellVerdict(seen[0]) if len(seen) == 1 else CellVerdict.FLAKY
+
+    @property
+    def hue(self) -> CellVerdict:
+        """The verdict in whose colour it is shown. A cell whose guests died or that lacks trials is never green."""
+        troubled = self.verdict is CellVerdict.PASS and (self.deaths or self.lost)
+        return CellVerdict.ERROR if troubled else self.verdict
+
+    @property
+    def parts(self) -> list[OutcomeCount]:
+        """Of a cell that flakes, how many trials came to each verdict that is no pass; else empty."""
+        if self.verdict is not CellVerdict.FLAKY:
+            return []
+        return [OutcomeCount(verdict, self.counts[verdict]) for verdict in OUTCOMES[1:] if self.counts.get(verdict)]
+
+
+class OutcomeCount(NamedTuple):
+    """How many trials came to a verdict."""
+
+    verdict: Verdict
+    trials: int
 
 
 class NumberedCell(NamedTuple):
@@ -388,10 +410,10 @@ class Matrix:
             schema: 1.
             run, guests, variants, programs, baseline, events, times: as above.
             cells: a list of objects with guest, variant, program, verdict (pass, fail, crash, hang, flaky, error or
-                none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors and lost (see Cell),
-                ids, signatures (title -> trials), findings (verdict, title, count, trial, command, expected), interval
-                ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed, baseline_trials),
-                known, contradicts and seconds (see Cell), surprise (true or false).
+                none), passed (k), trials (n), counts (verdict -> trials, their sum is n), errors, lost, deaths and ids
+                (see Cell), signatures (title -> trials), findings (verdict, title, count, trial, command, expected),
+                interval ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed,
+                baseline_trials), known, contradicts and seconds (see Cell), surprise (true or false).
             expired: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
@@ -509,6 +531,8 @@ def build(
                 findings[id(cell), trial.verdict, title] = finding
                 cell.findings.append(finding)
             finding.count += 1
+    for key, deaths in died.items():
+        matrix_cells[key].deaths = len(deaths)
     for key in killers({key: _attempts(cell, died.get(key, [])) for key, cell in matrix_cells.items()}):
         cell = matrix_cells[key]
         _blame(cell, died[key])

@@ -19,11 +19,14 @@
   });
   const programs = all.filter((row) => row.first !== undefined);
   const verdictOf = (cell) => index.verdicts[index.verdict[cell]];
+  const hueOf = (cell) => index.verdicts[index.hues[cell] ?? index.verdict[cell]];
   const sign = (verdict) => {
     const element = make("span", "sign", index.signs[verdict]);
     element.setAttribute("aria-hidden", "true");
     return element;
   };
+  // What a cell that flakes came to besides passes: verdicts and how many trials.
+  const partsOf = (cell) => (index.parts[cell] || []).map(([verdict, number]) => [TRIAL_VERDICTS[verdict], number]);
   const percent = (cell) => {
     const interval = index.intervals[index.passed[cell] + "/" + index.trials[cell]];
     return interval && { low: 100 * interval[0], high: 100 * interval[1],
@@ -37,13 +40,16 @@
   };
   const infraErrors = (cell) => {
     const errors = index.errors[cell];
-    return errors && count(errors[0], "infrastructure error") + ", " + errors[1] + " not repeated";
+    return errors && count(errors[0], "infrastructure error") + ", " + errors[1] + " not repeated"
+      + (errors[2] ? "; the guest died in " + errors[2] + " of them" : "");
   };
   const describe = (row, column) => {
     const cell = row.first + column;
     const sentences = [row.whole + ", " + index.columns[column].join(", ") + ": " + verdictOf(cell)];
     if (index.trials[cell]) {
-      sentences.push(index.passed[cell] + " of " + index.trials[cell] + " passed, 95 % interval " + percent(cell).text);
+      sentences.push([index.passed[cell] + " of " + index.trials[cell] + " passed",
+        ...partsOf(cell).map(([verdict, number]) => number + " " + verdict),
+        "95 % interval " + percent(cell).text].join(", "));
     }
     sentences.push(...MARKS.filter((_, bit) => index.marks[cell] & (1 << bit)));
     return [...sentences, evidence(cell), infraErrors(cell), index.contradicts[cell]].filter(Boolean).join("; ");
@@ -60,10 +66,25 @@
   let fits = () => true;
   let height = 32;
 
+  // The shares of a cell's verdicts, passes first, as a gradient.
+  const strip = (cell, parts) => {
+    let from = 0;
+    const stops = [["pass", index.passed[cell]], ...parts].map(([kind, number]) => {
+      const to = from + (100 * number) / index.trials[cell];
+      const stop = "var(--" + kind.split(" ")[0] + ") " + from.toFixed(1) + "% " + to.toFixed(1) + "%";
+      from = to;
+      return stop;
+    });
+    return "linear-gradient(to right, " + stops.join(", ") + ")";
+  };
   const drawCell = (row, column) => {
     const cell = row.first + column;
     const verdict = verdictOf(cell);
-    const element = make("div", "cell " + verdict, sign(verdict), make("span", "word", verdict));
+    const parts = partsOf(cell);
+    const element = make("div", "cell " + hueOf(cell), sign(verdict));
+    if (!parts.length) element.append(make("span", "word", verdict));
+    if (index.marks[cell] & 1) element.classList.add("surprise");
+    else if (index.marks[cell] & 2) element.classList.add("known");
     element.id = "cell-" + cell;
     element.dataset.column = column;
     element.setAttribute("role", "gridcell");
@@ -71,10 +92,12 @@
     element.title = visible(describe(row, column));
     element.setAttribute("aria-label", element.title);
     if (index.trials[cell]) element.append(make("span", "", index.passed[cell] + "/" + index.trials[cell]));
+    for (const [kind, number] of parts) element.append(make("span", "outcome " + kind, sign(kind), String(number)));
+    if (parts.length) element.style.setProperty("--strip", strip(cell, parts));
     SHORT.forEach((mark, bit) => {
       if (index.marks[cell] & (1 << bit)) element.append(make("span", "mark", mark));
     });
-    if (index.errors[cell]) element.append(make("span", "mark", "!" + index.errors[cell][0]));
+    if (index.errors[cell]) element.append(make("span", "mark error", "!" + index.errors[cell][0]));
     if (!fits(cell)) element.classList.add("dim");
     return element;
   };
@@ -197,6 +220,20 @@
       }
     });
   };
+  const DIFF = { "-": "minus", "+": "plus", "@": "soft", "\\": "soft", " ": "" };
+  const showDifference = (into, [stream, leftOut, lines]) => {
+    into.append(make("h4", "", stream + ", expected (\u2212) and printed (+)"));
+    const text = make("pre", "diff");
+    text.tabIndex = 0;
+    for (const [mark, ...pieces] of lines) {
+      const line = make("div", DIFF[mark], /[@\\]/.test(mark) ? mark + " " : mark);
+      pieces.forEach((piece, place) => line.append(place % 2 ? make("b", "spelt", piece) : visible(piece)));
+      text.append(line);
+    }
+    if (lines.length) into.append(text);
+    const notes = [leftOut, lines.some((line) => line.length > 2) && "marked: what is no plain character (\u00b7 a space, \u2192 a tab)"];
+    for (const note of notes.filter(Boolean)) into.append(make("p", "soft", note + "."));
+  };
   const fill = async (into, data, place) => {
     const detail = await loadDetail(data, place);
     const facts = make("dl", "facts");
@@ -207,7 +244,9 @@
     fact(facts, "time", data.seconds[place].toFixed(2) + " s");
     fact(facts, "started", data.started[place] ? new Date(1000 * data.started[place]).toISOString().slice(0, 19) + "Z" : "");
     const id = data.id[place];
-    into.replaceChildren(facts, make("h4", "", "Run it again"), command(index.harness + " rerun " + id + index.option),
+    into.replaceChildren(facts);
+    if (detail.difference) showDifference(into, detail.difference);
+    into.append(make("h4", "", "Run it again"), command(index.harness + " rerun " + id + index.option),
       command(index.harness + " open " + id + index.option), command(detail.command + index.option));
     if (!detail.streams) into.append(make("p", "soft", "Its output is not in this page, which has no room for more."));
     for (const stream of detail.streams || []) showStream(into, stream);
@@ -267,11 +306,12 @@
   };
   const summary = (cell) => {
     const verdict = verdictOf(cell);
-    const lines = make("div", "about " + verdict);
+    const lines = make("div", "about " + hueOf(cell));
     const head = make("p", "headline", make("span", "verdict", sign(verdict), verdict));
     lines.append(head);
     if (index.trials[cell]) {
-      head.append(" " + index.passed[cell] + " of " + index.trials[cell] + " trials passed; ",
+      const parts = partsOf(cell).flatMap(([kind, number]) => [", ", make("span", "verdict " + kind, sign(kind), number + " " + kind)]);
+      head.append(" " + index.passed[cell] + " of " + index.trials[cell] + " trials passed", ...parts, "; ",
         make("span", "soft", "the chance of a pass is " + percent(cell).text + " (95 %, Wilson)"));
       lines.append(interval(cell));
     }
@@ -283,7 +323,7 @@
     }
     for (const [verdict, title, number, trial, expected] of index.findings[cell] || []) {
       const kind = TRIAL_VERDICTS[verdict];
-      const line = make("p", "finding " + kind, make("span", "verdict", sign(kind), kind), " " + number + " times: ",
+      const line = make("p", "finding " + kind, make("span", "verdict", sign(kind), kind), " " + count(number, "time") + ": ",
         make("code", "", index.titles[title]));
       if (index.titles[expected]) line.append(make("span", "soft", " expected: " + index.titles[expected]));
       lines.append(line);
@@ -291,7 +331,7 @@
     return lines;
   };
   let opened = null;
-  const open = async (row, column) => {
+  const open = async (row, column, wanted) => {
     const cell = row.first + column;
     opened = cell;
     byId("drawer-title").textContent = visible(row.whole);
@@ -312,18 +352,27 @@
     strip.title = "the trials in the order in which they ended";
     strip.setAttribute("aria-hidden", "true");
     if (places.length > 1) into.append(strip);
-    // What did not pass comes first.
-    const sorted = [...places.filter((place) => data.verdict[place]), ...places.filter((place) => !data.verdict[place])];
+    // What is wanted comes first, then what did not pass.
+    const rank = (place) => (place === wanted ? 0 : data.verdict[place] ? 1 : 2);
+    const sorted = [...places].sort((one, other) => rank(one) - rank(other) || one - other);
     const [first] = showTrials(into, data, sorted, 0);
     if (first) first.open = true;
   };
-  const openFromAddress = () => {
-    const [, number] = /^#cell-(\d+)$/.exec(location.hash) || [];
-    const row = number && programs.find((one) => one.first === number - (number % width));
+  const openFromAddress = async () => {
+    const [, kind, number] = /^#(cell|trial)-(\d+)$/.exec(location.hash) || [];
+    if (!kind) return;
+    let cell = Number(number);
+    let wanted;
+    if (kind === "trial") {
+      const data = await loadTrials();
+      wanted = (data.id || []).indexOf(cell);
+      cell = wanted < 0 ? -1 : data.cell[wanted];
+    }
+    const row = programs.find((one) => one.first === cell - (cell % width));
     if (!row) return;
     if (!places.has(row)) clear();
-    activate(row, number % width);
-    open(row, number % width);
+    activate(row, cell % width);
+    open(row, cell % width, wanted);
   };
   const setAddress = (hash) => history.replaceState(null, "", location.pathname + location.search + hash);
   const openActive = () => {
@@ -450,7 +499,10 @@
   // The columns are as wide as the longest thing in them.
   const letters = (texts) => texts.reduce((most, one) => Math.max(most, one.length), 0);
   const widest = index.verdict.reduce((most, verdict, cell) => {
-    let wide = index.verdicts[verdict].length + String(index.passed[cell]).length + String(index.trials[cell]).length + 4;
+    const parts = index.parts[cell] || [];
+    const word = parts.length ? 0 : index.verdicts[verdict].length;
+    let wide = word + String(index.passed[cell]).length + String(index.trials[cell]).length + 4;
+    for (const [, number] of parts) wide += String(number).length + 4;
     SHORT.forEach((mark, bit) => { if (index.marks[cell] & (1 << bit)) wide += mark.length + 3; });
     return Math.max(most, wide + (index.errors[cell] ? 5 : 0));
   }, 0);

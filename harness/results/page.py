@@ -12,7 +12,9 @@ import base64
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -29,9 +31,11 @@ from harness.results import lifecycle
 from harness.results.answer import answer
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import FINDING_VERDICTS, TRIAL_VERDICTS, Cell, CellVerdict, Matrix
+from harness.results.outdiff import OutputDiff
 from harness.results.text import (
     SHOWN,
     SIGNS,
+    Cause,
     contradicted_cells,
     describe_comparisons,
     describe_contradiction,
@@ -63,8 +67,13 @@ PACKED = {True: 8 << 20, False: 24 << 20}
 #: Bytes of text that are packed together: what is unpacked to look at one trial.
 BLOCK = 256 << 10
 
+#: The least width of a verdict's part of a bar, in hundredths: what is rare is seen too.
+NARROW = 0.4
+
 #: What was collected of a trial, by name, from its id.
 Collected = Callable[[int], Mapping[str, bytes]]
+#: How the output of a trial differs from what was expected, if that is known and it does.
+Compared = Callable[[Trial], OutputDiff | None]
 
 
 def write(
@@ -74,6 +83,8 @@ def write(
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
     work: Path | None = None,
+    compared: Compared = lambda trial: None,
+    links: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page to a file, whole or not at all.
 
@@ -82,42 +93,48 @@ def write(
 
     Args:
         work: the work directory that shown commands are to use.
+        links: other pages, by what they are called; addresses are as seen from this page.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, html(matrix, trials, cycles, collected, work))
+    write_page(path, html(matrix, trials, cycles, collected, work, compared, links))
 
 
-def templates(folder: Path) -> jinja2.Environment:
-    """What renders the templates of a folder as pages: everything is escaped."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+def write_attribution(path: Path, matrix: Matrix, links: Mapping[str, str], work: Path | None = None) -> None:
+    """Write the page of an experiment of all combinations to a file, whole or not at all. Raises OSError.
+
+    Args:
+        links: other pages, by what they are called; addresses are as seen from this page.
+        work: the work directory that shown commands are to use.
+    """
+    template = environment(work).get_template("attribution.html.j2")
+    write_page(path, [template.render(matrix=matrix, paragraphs=answer(matrix), links=links, **assets())])
+
+
+def assets(style: str = "", script: str = "") -> dict[str, Markup]:
+    """The style and the script of a page, for its template: those of all pages, then its own."""
+    folder = Path(__file__).parent
+    names = {"style": ["page.css", style], "script": ["page_parts.js", script]}
+    return {key: Markup("".join((folder / name).read_text() for name in files if name)) for key, files in names.items()}
+
+
+def environment(work: Path | None = None, folder: Path | None = None) -> jinja2.Environment:
+    """What renders templates as pages: everything is escaped, and control characters are spelt out.
+
+    Args:
+        work: the work directory that shown commands are to use.
+        folder: where templates are besides those of this folder.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*([folder] if folder else []), Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
-
-
-def write_attribution(path: Path, matrix: Matrix, work: Path | None = None) -> None:
-    """Write the page of an experiment of all combinations to a file, whole or not at all. Raises OSError.
-
-    Args:
-        work: the work directory that shown commands are to use.
-    """
-    template = environment(work).get_template("attribution.html.j2")
-    write_page(path, [template.render(matrix=matrix, paragraphs=answer(matrix))])
-
-
-def environment(work: Path | None = None) -> jinja2.Environment:
-    """The templates of this folder; control characters are spelt out too.
-
-    Args:
-        work: the work directory that shown commands are to use.
-    """
-    environment = templates(Path(__file__).parent)
-    environment.finalize = lambda value: visible(value) if type(value) is str else value
+    environment.globals["signs"] = text_signs()
     environment.filters |= {
         "csp_hash": _csp_hash,
         "repeated": partial(repeated, work=work),
@@ -136,13 +153,16 @@ def html(
     cycles: Sequence[LifeCycle] = (),
     collected: Collected = lambda trial: {},
     work: Path | None = None,
+    compared: Compared = lambda trial: None,
+    links: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """The page in pieces.
 
-    The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`.
+    The fragment `#cell-N` of its address opens the cell with that number in `matrix.cells`, `#trial-N` the trial with
+    that id.
     """
-    folder = Path(__file__).parent
     index = {**_index(matrix), "harness": command_line(), "option": work_option(work)}
+    new, known = _by_knowledge(group_causes(matrix, errors=False))
     return (
         environment(work)
         .get_template("page.html.j2")
@@ -150,8 +170,8 @@ def html(
             matrix=matrix,
             command_line=partial(command_line, work=work),
             totals=matrix.totals(),
-            style=Markup((folder / "page.css").read_text()),
-            script=Markup((folder / "page_parts.js").read_text() + (folder / "page.js").read_text()),
+            links=links or {},
+            **assets(script="page.js"),
             when=_when(matrix.run),
             facts=list(run_facts(matrix, work)),
             suites=[
@@ -160,9 +180,9 @@ def html(
             ]
             if len(matrix.cells) <= PLAIN
             else None,
-            signs=_signs(),
-            shares=_shares(matrix),
-            wrong=group_causes(matrix, errors=False),
+            tallies=[tally for tally in (_cell_tally(matrix), _trial_tally(matrix)) if tally.number],
+            new=new,
+            known=known,
             infra=group_causes(matrix, errors=True),
             infra_errors=describe_infra_errors(matrix),
             failed_boots=describe_failed_boots(matrix),
@@ -183,7 +203,7 @@ def html(
             plot=(lifecycle.WIDTH, lifecycle.HEIGHT),
             titles={title: place for place, title in enumerate(index["titles"])},
             index=pack(json.dumps(index, separators=(",", ":"))),
-            blocks=_blocks(matrix, trials, collected),
+            blocks=_blocks(matrix, trials, collected, compared),
         )
     )
 
@@ -203,9 +223,9 @@ def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _signs() -> dict[str, str]:
-    """U+FE0E asks for the text form of those that some systems draw as coloured pictures otherwise (Unicode's
-    emoji-data.txt)."""
+def text_signs() -> dict[str, str]:
+    """The signs of the verdicts. U+FE0E asks for the text form of those that some systems draw as coloured pictures
+    otherwise (Unicode's emoji-data.txt)."""
     return {verdict: sign + "\ufe0e" * (sign in "✔✖") for verdict, (sign, _, _) in SIGNS.items()}
 
 
@@ -219,11 +239,48 @@ def _when(run: Mapping[str, Any]) -> str:
 
 
 class Share(NamedTuple):
-    """A verdict's part of a bar of all cells: where it begins and how wide it is, in hundredths."""
+    """A verdict's part of a bar: where it begins and how wide it is, in hundredths. `known` is of known failures."""
 
-    verdict: CellVerdict
+    verdict: str
+    known: bool
     start: float
     width: float
+
+
+class VerdictCount(NamedTuple):
+    """How many cells or trials have a verdict, and how many of them are known failures."""
+
+    verdict: str
+    number: int
+    known: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Cells or trials (`unit`) by verdict."""
+
+    unit: str
+    counts: Sequence[VerdictCount]
+
+    @property
+    def number(self) -> int:
+        """How many they are in all."""
+        return sum(count.number for count in self.counts)
+
+    @property
+    def shares(self) -> list[Share]:
+        """The parts of a bar."""
+        parts = []
+        for verdict, number, known in self.counts:
+            parts += [(verdict, True, known), (verdict, False, number - known)]
+        widths = [max(100 * number / self.number, NARROW) if number else 0.0 for _, _, number in parts]
+        shares, start = [], 0.0
+        for (verdict, known, _), width in zip(parts, widths, strict=True):
+            if width:
+                width *= 100 / sum(widths)
+                shares.append(Share(verdict, known, round(start, 2), round(width, 2)))
+                start += width
+        return shares
 
 
 class ColumnTime(NamedTuple):
@@ -235,15 +292,26 @@ class ColumnTime(NamedTuple):
     seconds: float
 
 
-def _shares(matrix: Matrix) -> list[Share]:
-    shares, start = [], 0.0
+def _cell_tally(matrix: Matrix) -> Tally:
+    known = Counter(cell.verdict for cell in matrix.cells if cell.known and not cell.surprise)
     counts = matrix.totals().cells
-    for verdict in CellVerdict:
-        if counts[verdict]:
-            width = 100 * counts[verdict] / len(matrix.cells)
-            shares.append(Share(verdict, round(start, 2), round(width, 2)))
-            start += width
-    return shares
+    return Tally("cell", [VerdictCount(name, number, known[name]) for name, number in counts.items() if number])
+
+
+def _trial_tally(matrix: Matrix) -> Tally:
+    known: Counter[str] = Counter()
+    for cell in matrix.cells:
+        for finding in cell.findings:
+            known[finding.verdict] += finding.count * bool(finding.expected)
+    counts = matrix.totals().trials
+    return Tally("trial", [VerdictCount(name, number, known[name]) for name, number in counts.items() if number])
+
+
+def _by_knowledge(causes: Sequence[Cause]) -> tuple[list[Cause], list[Cause]]:
+    """Causes that are new somewhere, and those that are known wherever they were seen."""
+    return [cause for cause in causes if cause.known < cause.count], [
+        cause for cause in causes if cause.known == cause.count
+    ]
 
 
 def _trial_times(matrix: Matrix) -> list[ColumnTime]:
@@ -272,7 +340,7 @@ def _index(matrix: Matrix) -> dict[str, Any]:
         "columns": matrix.columns,
         "rows": list(group_by_suite(matrix).items()),
         "verdicts": verdicts,
-        "signs": _signs(),
+        "signs": text_signs(),
         "baseline": matrix.baseline,
         "verdict": [verdicts.index(cell.verdict) for cell in matrix.cells],
         "passed": [cell.passed for cell in matrix.cells],
@@ -284,7 +352,13 @@ def _index(matrix: Matrix) -> dict[str, Any]:
             for cell in matrix.cells
             if cell.interval
         },
-        "errors": {index: [cell.errors, cell.lost] for index, cell in numbered if cell.errors},
+        "hues": {index: verdicts.index(cell.hue) for index, cell in numbered if cell.hue != cell.verdict},
+        "parts": {
+            index: [[FINDING_VERDICTS.index(verdict), number] for verdict, number in cell.parts]
+            for index, cell in numbered
+            if cell.parts
+        },
+        "errors": {index: [cell.errors, cell.lost, cell.deaths] for index, cell in numbered if cell.errors},
         "differences": {
             index: [
                 render_p(each.p),
@@ -352,7 +426,9 @@ class Packer:
             self._waiting, self._size = [], 0
 
 
-def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> Iterator[tuple[str, Markup]]:
+def _blocks(
+    matrix: Matrix, trials: Iterable[Trial], collected: Collected, compared: Compared
+) -> Iterator[tuple[str, Markup]]:
     """The packed data of all trials: what is long of them in blocks, at last what is short, each kind in a list.
 
     A text that several trials share is there once, so the outputs of trials that pass cost next to nothing.
@@ -371,7 +447,8 @@ def _blocks(matrix: Matrix, trials: Iterable[Trial], collected: Collected) -> It
         packer = packers[passed]
         shown = 0 if packer.full else most[passed]
         parts = {} if passed else collected(trial.id)
-        detail = json.dumps(_detail(trial, command(trial.command), parts, shown), separators=(",", ":"))
+        difference = None if passed or not shown else compared(trial)
+        detail = json.dumps(_detail(trial, command(trial.command), parts, difference, shown), separators=(",", ":"))
         started = _epoch(trial.started)
         rows.append(
             (
@@ -405,7 +482,9 @@ def _epoch(time: str) -> int:
         return 0
 
 
-def _detail(trial: Trial, command: str, collected: Mapping[str, bytes], most: int) -> dict[str, Any]:
+def _detail(
+    trial: Trial, command: str, collected: Mapping[str, bytes], difference: OutputDiff | None, most: int
+) -> dict[str, Any]:
     """What is long of a trial.
 
     Args:
@@ -413,6 +492,9 @@ def _detail(trial: Trial, command: str, collected: Mapping[str, bytes], most: in
         most: the most bytes of a stream; none of it is there if that is 0.
     """
     detail: dict[str, Any] = {"reason": trial.reason, "signature": trial.signature, "command": command}
+    if difference:
+        lines = [[line.mark, *line.pieces] for line in difference.lines]
+        detail["difference"] = [difference.stream, difference.left_out, lines]
     if most:
         detail["streams"] = [
             _stream("stdout", trial.stdout, trial.stdout_total, most),

@@ -26,4 +26,25 @@ const make = (tag, className, ...children) => {
   for (const child of children) element.append(typeof child === "string" ? visible(child) : child);
   return element;
 };
+// What scrolls sideways shows that it does: its edge fades, and a line above it says where more is.
+const showEdges = (scroller) => {
+  const note = make("p", "soft edges");
+  note.setAttribute("aria-hidden", "true");
+  note.hidden = true;
+  scroller.before(note);
+  const update = () => {
+    const left = scroller.scrollLeft > 1;
+    const right = scroller.scrollLeft + scroller.clientWidth < scroller.scrollWidth - 1;
+    scroller.classList.toggle("more-left", left);
+    scroller.classList.toggle("more-right", right);
+    note.hidden = scroller.hidden || !(left || right);
+    note.textContent = left && right ? "\u2190 scroll sideways \u2192" : left ? "\u2190 scroll sideways" : "scroll sideways \u2192";
+    if ((left || right) && !scroller.hasAttribute("tabindex") && !scroller.querySelector("[tabindex]")) scroller.tabIndex = 0;
+  };
+  scroller.addEventListener("scroll", update, { passive: true });
+  const observer = new ResizeObserver(update);
+  observer.observe(scroller);
+  for (const child of scroller.children) observer.observe(child);
+};
+whole.then(() => document.querySelectorAll(".scroll").forEach(showEdges));
 const count = (number, thing) => number + " " + thing + (number === 1 ? "" : "s");

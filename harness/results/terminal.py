@@ -23,6 +23,7 @@ from harness.results.compare import CellCounts, Comparison
 from harness.results.history import CellHistory, History
 from harness.results.lifecycle import LifeCycle
 from harness.results.matrix import Cell, CellVerdict, Matrix
+from harness.results.outdiff import OutputDiff
 from harness.results.text import (
     SIGNS,
     Cause,
@@ -116,6 +117,7 @@ def print_trial(
     run: int,
     trial: Trial,
     parts: Mapping[str, bytes],
+    difference: OutputDiff | None,
     files: Sequence[Path],
     commands: Sequence[str],
     raw: Callable[[str], str],
@@ -149,6 +151,8 @@ def print_trial(
     _heading(console, "Run it again")
     for command in commands:
         _copied(console, f"$ {command}", ascii_only)
+    if difference:
+        _print_difference(console, difference, ascii_only)
     for name, kept, total in (
         ("stdout", trial.stdout, trial.stdout_total),
         ("stderr", trial.stderr, trial.stderr_total),
@@ -161,6 +165,30 @@ def print_trial(
         _heading(console, "Files")
         for file in files:
             _copied(console, str(file), ascii_only)
+
+
+#: How the lines of a difference are shown: what is right in the colour of a pass.
+_DIFF_STYLES = {"-": "green", "+": "yellow", "@": "dim", "\\": "dim"}
+#: What stands for white space on a stream without UTF-8.
+_ASCII_SPACES = str.maketrans({"·": "\\x20", "→": "\\t", "…": "..."})
+
+
+def _print_difference(console: Console, difference: OutputDiff, ascii_only: bool) -> None:
+    """Print how an output differs from the one that was expected; what is spelt out stands out."""
+    _heading(console, f"{difference.stream}, expected (-) and printed (+)")
+    for line in difference.lines:
+        text = Text(f"{line.mark} " if line.mark in "@\\" else line.mark, _DIFF_STYLES.get(line.mark, ""))
+        for place, piece in enumerate(line.pieces):
+            spelt = place % 2
+            if spelt and ascii_only:
+                piece = piece.translate(_ASCII_SPACES)
+            text.append(_printable(piece, ascii_only), "reverse" if spelt else None)
+        console.print(text, soft_wrap=True)
+    if difference.left_out:
+        _line(console, f"{difference.left_out}.", ascii_only, indent=0)
+    if any(len(line.pieces) > 1 for line in difference.lines):
+        marks = "\\x20 is a space, \\t a tab" if ascii_only else "· is a space, → a tab"
+        _line(console, f"{marks}, \\ begins what is no plain character.", ascii_only, indent=0)
 
 
 #: How kinds of change are shown, those that are not in bold alone.
@@ -242,22 +270,27 @@ def _sign(verdict: str, ascii_only: bool) -> str:
 
 
 def _short(cell: Cell, ascii_only: bool) -> Text:
-    """A cell in a few characters: a sign, a word unless all is well, k/n, `known` or `?` for a surprise, `*` for a
-    claim, `!` and infrastructure errors."""
-    parts = [_sign(cell.verdict, ascii_only)]
-    if cell.verdict != "pass":
-        parts.append(cell.verdict)
+    """A cell in a few characters: a sign; a word, unless all is well or it flakes; k/n; what else it came to, with its
+    sign; `known` or `?` for a surprise, `*` for a claim, `!` and infrastructure errors."""
+    style = SIGNS[cell.hue].style
+    if cell.known and not cell.surprise:
+        style = f"not bold dim {style.split()[-1]}"
+    text = Text(_sign(cell.verdict, ascii_only), style)
+    if cell.verdict not in ("pass", "flaky"):
+        text.append(f" {cell.verdict}")
     if cell.trials:
-        parts.append(f"{cell.passed}/{cell.trials}")
-    if cell.surprise:
-        parts.append("?")
-    elif cell.known:
-        parts.append("known")
-    if cell.difference and cell.difference.claimed:
-        parts.append("*")
-    if cell.errors:
-        parts.append(f"!{cell.errors}")
-    return Text(" ".join(parts), SIGNS[CellVerdict(cell.verdict)].style)
+        text.append(f" {cell.passed}/{cell.trials}")
+    for verdict, number in cell.parts:
+        text.append(f" {_sign(verdict, ascii_only)}{number}", SIGNS[CellVerdict(verdict)].style)
+    marks = [
+        ("?", cell.surprise),
+        ("known", cell.known and not cell.surprise),
+        ("*", cell.difference and cell.difference.claimed),
+        (f"!{cell.errors}", cell.errors),
+    ]
+    for mark, shown in marks:
+        text.append(f" {mark}" if shown else "")
+    return text
 
 
 def column_groups(matrix: Matrix, width: int, ascii_only: bool) -> Iterator[list[int]]:
@@ -301,6 +334,8 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
         line.append(f"{_sign(verdict, ascii_only)} {verdict} {totals.cells[verdict]}", SIGNS[verdict].style)
         line.append("" if verdict == seen[-1] else "   ")
     line.append("\nk/n: k of n trials passed.")
+    if totals.cells[CellVerdict.FLAKY]:
+        line.append(f" {_sign('flaky', ascii_only)} k/n, signs and numbers: how many came to what else.")
     if totals.surprises:
         line.append(" ?: a surprise.")
     if totals.known:

@@ -76,6 +76,11 @@ class Cause:
     count: int = 0
     cells: list[CellFinding] = field(default_factory=list)
 
+    @property
+    def known(self) -> int:
+        """How many of the trials went wrong as the configuration expects."""
+        return sum(found.finding.count for found in self.cells if found.finding.expected)
+
 
 @dataclass(frozen=True)
 class Stream:

@@ -13,6 +13,7 @@ from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results import index
 from harness.results.history import OutcomeCount, collect
+from harness.results.listing import list_runs
 from harness.results.load import load_history
 from harness.results.matrix import build
 from harness.results.page import unpack
@@ -188,9 +189,10 @@ def test_a_run_that_cannot_be_read_spoils_no_other(tmp_path, capsys):
 def test_the_page_of_all_runs_holds_nothing_raw(tmp_path):
     evil = runs.EVIL.encode("utf-8", "replace").decode()  # SQLite takes no half surrogate pairs
     store = store_of(tmp_path, ["crash", "pass"], programs=[evil], facts={"command": evil})
-    index.write(tmp_path / "index.html", [store.run(1)], load_history(store, tmp_path))
+    entries = [index.RunEntry(run, {}) for run in list_runs(store, tmp_path).runs]
+    index.write(tmp_path / "index.html", entries, [store.run(1)], load_history(store, tmp_path))
     text = (tmp_path / "index.html").read_text()
     assert evil not in text and "\x1b" not in text and "\u202e" not in text
     packed = text.split('id="index">')[1].split("<")[0]
     (row,) = json.loads(unpack(packed))["rows"]
-    assert row[1:3] == ["g", "v"] and row[4] == [[0, 1, 2, 0]] and "\x1b" not in row[0]
+    assert row[1:3] == ["g", "v"] and row[4] == [[0, 1, 2, 0, 2]] and "\x1b" not in row[0]

@@ -39,14 +39,15 @@ def call(*words, status=0):
 
 
 def as_it_was(text):
-    """Without what it did not have: in CSV guests killed, in JSON guests compared, and power; and in JUnit XML with
-    the commands that it showed."""
+    """Without what it did not have: in CSV guests killed, in JSON guests compared, deaths and power; and in JUnit XML
+    with the commands that it showed."""
     if text.startswith("{"):
         data = json.loads(text)
         for key in ("control", "guest_differences", "interactions", "experiment", "effects"):
             del data[key]
         for cell in data["cells"]:
             (cell["difference"] or {}).pop("detectable", None)
+            assert cell.pop("deaths") == 0
         return data
     if not text.startswith("guest,"):
         return re.sub(r"harness open (\d+)\n(harness run [^<\n]*)", r"\2\nharness rerun \1", text)

@@ -3,16 +3,26 @@
 import dataclasses
 import re
 import shutil
+from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from harness.bisect.course import Case, Course, JudgedTrial
+from harness.bisect.hunks import Unit
+from harness.bisect.report import Story, write_html
+from harness.bisect.search import Costs
 from harness.escapes import decoded, one_line, visible
+from harness.programs.model import Expectation
 from harness.results import index
 from harness.results import page as pages
+from harness.results.expected import Entry
+from harness.results.listing import list_runs
 from harness.results.load import history_runs, load_history
 from harness.results.matrix import build
+from harness.results.outdiff import output_diff
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial
@@ -59,6 +69,78 @@ def many(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def pages_of_all_kinds(tmp_path_factory):
+    """A folder with the pages of a run that has cells of all kinds, of an attribution, of a bisect and of all runs."""
+    folder = tmp_path_factory.mktemp("kinds")
+    expected = {"s/differs": Expectation(stdout=b"<b>\ntwo\nthree\n")}
+    store = Store(folder / "results.sqlite")
+    run = store.begin(RunPlan.model_validate({**KINDS, "facts": {"command": "harness run s"}}))
+    for trial in kinds():
+        store.add(run, trial)
+    trials = list(store.trials(run))
+    axes = (["hurd"], ["pristine", "a-libgo-with-a-long-name"], KINDS["programs"])
+    entry = Entry("*", "a-libgo*", "s/crashes", ("crash",), "", "reported in 2013", date.max, False, "expected.yaml:3")
+    matrix = build({"command": "harness run s"}, *axes, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1))
+    links = {"All runs": "index.html"}
+    pages.write(
+        folder / "report.html", matrix, trials, links=links,
+        compared=lambda trial: output_diff(trial, expected.get(trial.program, Expectation())),
+    )  # fmt: skip
+    pages.write_attribution(folder / "attribution.html", matrix, links)
+    write_bisect(folder / "bisect.html", links)
+    entries = [index.RunEntry(run, {"trials": "report.html"}) for run in list_runs(store, folder).runs]
+    index.write(folder / "index.html", entries, history_runs(store, folder), load_history(store, folder))
+    return folder
+
+
+KINDS = {
+    "guests": ["hurd"], "variants": ["pristine", "a-libgo-with-a-long-name"],
+    "programs": ["s/flakes", "s/crashes", "s/differs", "s/dies-once"],
+}  # fmt: skip
+
+
+def kinds():
+    """Trials that make the cells 0 to 7: 0 flakes, 2 and 3 crash, of which 3 is known to, 4 prints what it should not,
+    5 kills its guests, 6 passes though its guest died once; 1 and 7 pass."""
+    panic = "panic: Kernel page fault in thread_block"
+    cells = {
+        ("s/flakes", 0): ["pass", "crash", "hang", "pass", "crash"], ("s/flakes", 1): ["pass", "pass"],
+        ("s/crashes", 0): ["crash", "crash"], ("s/crashes", 1): ["crash", "crash"],
+        ("s/differs", 0): ["fail", "fail"], ("s/differs", 1): ["error"] * 6,
+        ("s/dies-once", 0): ["error", "pass", "pass"], ("s/dies-once", 1): ["pass", "pass"],
+    }  # fmt: skip
+    titles = {
+        ("crash", 0): "panic: nil map in main.main",
+        ("crash", 1): "panic: known",
+        ("hang", 0): "hang: semacquire",
+    }
+    for (program, variant), verdicts in cells.items():
+        for number, verdict in enumerate(verdicts, start=1):
+            number = number - 1 if verdicts[0] == "error" and number > 1 else number
+            reason = {"error": panic, "fail": "line 2 of stdout is 'two '"}.get(verdict, "why")
+            yield dataclasses.replace(
+                TRIALS[0], guest="hurd", variant=KINDS["variants"][variant], program=program, number=number,
+                verdict=verdict, reason=reason, signature=titles.get((verdict, variant), ""),
+                stdout=b"<b>\ntwo \n\xffthree", stdout_total=15, command=f"harness run {program}",
+            )  # fmt: skip
+
+
+def write_bisect(file, links):
+    """The page of a bisect of three hunks, of which the second brings the crash."""
+    course = Course(Case(3))
+    numbers, trial_ids = Counter(), {}
+    while (subset := course.next(Costs(1.0, 5.0, dict.fromkeys(course.built, 0.0)))) is not None:
+        course.builds(subset)
+        numbers[subset] += 1
+        trial_ids[subset, numbers[subset]] = len(trial_ids) + 1
+        outcome = ("crash", "panic: nil map") if 1 in subset else ("pass", "as expected")
+        course.record(JudgedTrial(subset, *outcome, numbers[subset]))
+    units = [Unit(f"runtime/proc.c:{line}", "libgo/runtime/proc.c", "x = y;" * 9, b"") for line in (1, 2, 3)]
+    story = Story(course, units, "hunk", "s/flakes", "hurd", "pristine")
+    write_html(file, story, b"--- a\n+++ b\n", {"command": "harness bisect"}, trial_ids, links)
+
+
+@pytest.fixture(scope="module")
 def chromium():
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
@@ -78,7 +160,7 @@ class Shown:
         self.page.on("dialog", lambda dialog: (self.told.append(dialog.message), dialog.dismiss()))
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(file.as_uri())
-        if more.get("java_script_enabled", True):
+        if more.get("java_script_enabled", True) and self.page.locator("#index").count():
             self.page.wait_for_selector("html[data-ready]")
 
     def __getattr__(self, name):
@@ -260,28 +342,125 @@ def test_a_hundred_thousand_trials_are_drawn_no_more_than_is_seen(show, many):
     assert shown.evaluate(nodes) < 4000
 
 
+#: The contrast of each kind of text with what is behind it (WCAG 2.2, 1.4.3), by the element's tag and classes.
+CONTRASTS = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const light = (colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((c) => c / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const contrasts = { page: light([getComputedStyle(document.body).backgroundColor]) };
+  for (const element of document.querySelectorAll("body *")) {
+    const texts = [...element.childNodes].filter((node) => node.nodeType === 3 && node.data.trim());
+    if (!texts.length || !element.checkVisibility() || element.matches("script, option")) continue;
+    const behind = [];
+    for (let node = element; node; node = node.parentElement) behind.unshift(getComputedStyle(node).backgroundColor);
+    const [one, other] = [light([...behind, getComputedStyle(element).color]), light(behind)];
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    const key = element.tagName + "." + element.className + " in " + element.parentElement.className;
+    contrasts[key] = Math.min(contrast, contrasts[key] || 99);
+  }
+  return contrasts;
+}"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_in_the_light_and_in_the_dark(show, scheme):
-    shown = show(color_scheme=scheme)
-    found = shown.evaluate("""() => {
-      const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-      const page = getComputedStyle(document.body).backgroundColor;
-      const paint = (...colours) => {
-        for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
-        const light = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((c) => c / 255)
-          .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
-      };
-      const found = { page: paint(page) };
-      for (const element of document.querySelectorAll(".cell, .chip .verdict, p.soft, .row .program")) {
-        const style = getComputedStyle(element);
-        const [one, other] = [paint(page, style.backgroundColor, style.color), paint(page, style.backgroundColor)];
-        found[element.className] = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-      }
-      return found;
-    }""")
-    assert (found.pop("page") > 0.5) == (scheme == "light")
-    assert len(found) > 8 and min(found.values()) >= 4.5, found  # WCAG 2.2, 1.4.3
+@pytest.mark.parametrize("name", ["report", "drawer", "attribution", "bisect", "index"])
+def test_all_pages_can_be_read_in_the_light_and_in_the_dark(show, pages_of_all_kinds, name, scheme):
+    file = pages_of_all_kinds / f"{'report' if name == 'drawer' else name}.html"
+    shown = show(file, "#cell-4" if name == "drawer" else "", color_scheme=scheme)
+    if name == "drawer":
+        shown.wait_for_selector("#drawer .diff")
+    contrasts = shown.evaluate(CONTRASTS)
+    assert (contrasts.pop("page") > 0.5) == (scheme == "light")
+    assert len(contrasts) > 8 and {key: value for key, value in contrasts.items() if value < 4.5} == {}
+
+
+@pytest.mark.parametrize("name", ["report", "attribution", "bisect", "index"])
+def test_no_page_is_wider_than_a_telephone_and_what_scrolls_says_so(show, pages_of_all_kinds, name):
+    shown = show(pages_of_all_kinds / f"{name}.html")
+    assert not shown.locator("p.edges:visible").count()
+    shown.set_viewport_size({"width": 400, "height": 800})
+    shown.locator("p.edges:visible", has_text="scroll sideways →").first.wait_for()
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 400
+    wide = shown.locator(".scroll.more-right").first.element_handle()
+    wide.evaluate("scroller => scroller.scrollLeft = 1e6")
+    shown.locator("p.edges:visible", has_text="← scroll sideways").first.wait_for()
+    classes = wide.get_attribute("class").split()
+    assert "more-left" in classes and "more-right" not in classes
+
+
+def test_bars_count_what_their_legends_count(show, pages_of_all_kinds):
+    shown = show(pages_of_all_kinds / "report.html")
+    for tally, unit, number in zip(shown.locator(".tally").all(), ("cells", "trials"), (8, 24), strict=True):
+        assert tally.locator("figcaption").text_content() == f"{number} {unit}"
+        legend = {}
+        for entry in tally.locator(".verdict").all():
+            count, verdict = re.search(r"(\d+) (.+)", entry.text_content()).groups()
+            legend[verdict] = int(count)
+        assert sum(legend.values()) == number
+        widths = dict.fromkeys(legend, 0)
+        for part in tally.locator("rect").all():
+            widths[part.get_attribute("class").removesuffix(" known")] += float(part.get_attribute("width"))
+        assert widths == pytest.approx({verdict: 100 * count / number for verdict, count in legend.items()}, abs=0.1)
+    assert "2 crash (1 known)" in shown.inner_text(".tally >> nth=0")
+
+
+def test_a_cell_that_flakes_shows_with_what_and_how_often(show, pages_of_all_kinds):
+    shown = show(pages_of_all_kinds / "report.html")
+    cell = shown.locator("#cell-0")
+    assert cell.inner_text().split() == ["~", "2/5", "✖\ufe0e2", "∞1", "?"]
+    hues = {
+        name: shown.evaluate(f"getComputedStyle(document.querySelector('.tally .verdict.{name}')).color")
+        for name in ("crash", "hang")
+    }
+    assert [part.evaluate("part => getComputedStyle(part).color") for part in cell.locator(".outcome").all()] == [
+        hues["crash"], hues["hang"],
+    ]  # fmt: skip
+    assert "flaky; 2 of 5 passed, 2 crash, 1 hang, 95 % interval" in cell.get_attribute("title")
+    strip = cell.evaluate("cell => getComputedStyle(cell).backgroundImage")
+    assert re.findall(r"[\d.]+%", strip) == ["0%", "40%", "40%", "80%", "80%", "100%"]
+    cell.click()
+    shown.opened()
+    assert "2 of 5 trials passed, ✖\ufe0e2 crash, ∞1 hang; the chance" in shown.inner_text("#drawer").replace("\n", "")
+
+
+def test_a_known_failure_is_quieter_than_a_new_one_and_deaths_are_not_green(show, pages_of_all_kinds):
+    shown = show(pages_of_all_kinds / "report.html")
+    new, known, dead, passed = (shown.locator(f"#cell-{number}") for number in (2, 3, 6, 7))
+    weights = [int(cell.evaluate("cell => getComputedStyle(cell).fontWeight")) for cell in (new, known)]
+    assert weights == [600, 400]
+    shares = "cell => getComputedStyle(cell).backgroundColor.match(/[\\d.]+(?=\\))/)[0]"
+    assert float(new.evaluate(shares)) > 2 * float(known.evaluate(shares)), "how opaque the tint is"
+    assert known.inner_text().split()[-1] == "known" and new.inner_text().split()[-1] == "?"
+    green = passed.evaluate("cell => getComputedStyle(cell).color")
+    assert dead.evaluate("cell => getComputedStyle(cell).color") != green
+    assert dead.inner_text().split() == ["✔\ufe0e", "pass", "2/2", "!1"]
+    assert "1 infrastructure error, 0 not repeated; the guest died in 1 of them" in dead.get_attribute("title")
+    assert "Known failures (1)" in shown.inner_text("main")
+
+
+def test_a_failed_trial_shows_how_its_output_differs(show, pages_of_all_kinds):
+    shown = show(pages_of_all_kinds / "report.html", "#cell-4")
+    shown.wait_for_selector("#drawer .diff")
+    assert shown.texts("#drawer .diff div") == [
+        "@ expected: lines 1 to 3; printed: lines 1 to 3", " <b>", "-two", "-three", "+two·", "+\\xffthree",
+        "\\ no newline at the end of the output",
+    ]  # fmt: skip
+    assert shown.texts("#drawer .diff .spelt") == ["·", "\\xff"]
+
+
+def test_a_bisect_s_steps_open_their_trials(show, pages_of_all_kinds):
+    shown = show(pages_of_all_kinds / "bisect.html")
+    links = shown.locator(".signs a")
+    assert links.first.get_attribute("href") == "report.html#trial-1" and links.first.get_attribute("title") == (
+        "trial 1: crash"
+    )
+    trials = show(pages_of_all_kinds / "report.html", "#trial-13")
+    trials.opened()
+    assert trials.inner_text("#drawer details.trial[open] summary").split()[:4] == ["≠fail", "trial", "13", "#2,"]
 
 
 def test_on_a_narrow_screen_only_the_tables_scroll_sideways_and_names_stay(show):
@@ -328,7 +507,10 @@ def test_the_page_of_all_runs(chromium, tmp_path):
             end = (verdict, "why", title, 0, "", 0.1, b"", b"", 0, 0, "t", "c")
             store.add(run, Trial(0, "g", "v", program, 1, 1, *end))
     file = tmp_path / "index.html"
-    index.write(file, history_runs(store, tmp_path), load_history(store, tmp_path))
+    entries = [
+        index.RunEntry(run, {"trials": f"runs/{run.run}/report.html"}) for run in list_runs(store, tmp_path).runs
+    ]
+    index.write(file, entries, history_runs(store, tmp_path), load_history(store, tmp_path))
     shown = Shown(chromium, file)
     assert shown.inner_text("#filter-count") == "300 cells"
     assert shown.texts("#map-head a") == ["2", "1"] and shown.texts("table.list tbody a") == ["2", "1"]
@@ -339,7 +521,7 @@ def test_the_page_of_all_runs(chromium, tmp_path):
     shown.fill("#filter-text", "sigsegv")
     assert shown.inner_text("#filter-count") == "1 cell"
     newest, before = shown.locator("#map-body a").all()
-    assert (newest.text_content(), before.text_content()) == ("1", "·")
+    assert (newest.text_content(), before.text_content()) == ("✖\ufe0e1", "✔\ufe0e")
     assert newest.get_attribute("href") == "runs/2/report.html#cell-299"
     assert newest.get_attribute("title") == "run 2: 0 of 1 passed; s/p299, g, v"
     shown.fill("#filter-text", "")

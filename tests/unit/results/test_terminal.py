@@ -60,7 +60,7 @@ def test_eighty_columns_hold_the_table_and_all_but_commands():
     text = printed(matrix_of())
     assert all(cell_len(line) <= 80 for line in text.splitlines() if "$ " not in line)
     assert sum(line.startswith("program") for line in text.splitlines()) == 1
-    assert "✖ crash 0/5" in text and "~ flaky 3/5" in text and "✔ 4/4 !1" in text
+    assert "✖ crash 0/5 ?" in text and "~ 3/5 ✖2 ?" in text and "✔ 4/4 !1" in text
 
 
 def test_no_byte_of_a_program_reaches_the_terminal_raw():
@@ -91,7 +91,7 @@ def test_a_trial_s_reason_and_commands_come_first_and_what_is_long_is_cut():
 def opened(trial, parts):
     stream = io.StringIO()
     raw = "see {}".format
-    terminal.print_trial(7, trial, parts, [], ["harness again 1", "harness rerun 1"], raw, Console(file=stream))
+    terminal.print_trial(7, trial, parts, None, [], ["harness again 1", "harness rerun 1"], raw, Console(file=stream))
     return stream.getvalue()
 
 
