@@ -367,7 +367,7 @@ def _copied(console: Console, text: str, ascii_only: bool) -> None:
 def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, ascii_only: bool) -> None:
     """Each way to go wrong once, those first that are no known failures: what happened, where and how often, and how to
     open the first such trial."""
-    for cause in sorted(causes, key=lambda cause: all(found.finding.expected for found in cause.cells)):
+    for cause in sorted(causes, key=lambda cause: cause.known == cause.count):
         head = Text(f"{_sign(cause.verdict, ascii_only)} {cause.verdict}", SIGNS[CellVerdict(cause.verdict)].style)
         console.print(head.append(f", {render_count(cause.count, 'trial')}", "default not bold"))
         if cause.title:
