@@ -1,7 +1,8 @@
 """A content-addressed store of folders: what is made once under a key is never made twice.
 
 A folder is made beside its place and renamed into it, so a folder that is there is whole; a lock lets two processes
-that want the same key make it once. Knows nothing of what the folders hold.
+that want the same key make it once. A folder that a process was given stays until the process ends; what was not used
+for longest goes when there is too much (harness/cache_space.py). Knows nothing of what the folders hold.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import cache_space
 from harness.errors import StoreError
 from harness.locks import lock, writable
 from harness.log import ignored
@@ -56,6 +58,10 @@ class Cache:
         """Where a folder is or would be."""
         return self.root / kind / key
 
+    def find(self, kind: str, key: str, about: str = "") -> Path | None:
+        """The folder of a key if it is there; it stays as long as this process lives. `about` is as of `make`."""
+        return self.path(kind, key) if cache_space.use(self.root, kind, key, about) else None
+
     def make(
         self,
         kind: str,
@@ -64,8 +70,9 @@ class Cache:
         room: int = 0,
         again: bool = False,
         waiting: Callable[[], None] = lambda: None,
+        about: str = "",
     ) -> Path:
-        """The folder of a key, built first if it is not there.
+        """The folder of a key, built first if it is not there. It stays as long as this process lives.
 
         Args:
             kind: what it is, such as `libgo`.
@@ -74,15 +81,18 @@ class Cache:
             room: MiB that the build takes. Without them it is not begun, for few tools say plainly that a disk is full.
             again: whether to build it even if it is there. What is there goes when the new one is whole.
             waiting: called again and again while another process builds it; may raise to give up.
+            about: what it is, in words, for `harness cache list`.
 
         Raises:
             StoreError: there is not enough room, or nothing can be written there.
+            ConfigError: the bound of the cache is no size.
         """
         final = self.path(kind, key)
-        if final.is_dir() and not again:
+        if not again and cache_space.use(self.root, kind, key, about):
             return final
+        cache_space.bound()  # that it is wrong is told before anything is built
         with lock(self._lock(kind, key), waiting=waiting):
-            if final.is_dir() and not again:
+            if not again and cache_space.use(self.root, kind, key, about):
                 return final
             staging = final.parent / f".{key}.new"
             self._sweep(kind)
@@ -92,14 +102,19 @@ class Cache:
             free = shutil.disk_usage(staging).free >> 20
             try:
                 if free < room:
-                    raise StoreError(f"{self.root}: making {kind} takes about {room} MiB, and only {free} are free")
+                    text = f"making {kind} takes about {room} MiB, and only {free} are free"
+                    raise StoreError(f"{self.root}: {text}; `harness cache prune --size 1G` makes room")
                 build(staging)
+                if about:
+                    (staging / cache_space.ABOUT).write_text(about)
+                cache_space.will_use(self.root, kind, key)
                 old = self._set_aside(final)
                 os.replace(staging, final)
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
             shutil.rmtree(old, ignore_errors=True)
+        cache_space.grew(self.root, kind)
         return final
 
     def _sweep(self, kind: str) -> None:

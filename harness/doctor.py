@@ -22,9 +22,9 @@ from pathlib import Path
 if sys.version_info < (3, 11):  # noqa: UP036 (an older one reads this far)
     sys.exit(f"PROBLEM  this is Python {sys.version.split()[0]}, and the harness needs 3.11 or newer")
 
-from harness import host, kvm, packages, paths
+from harness import cache_space, host, kvm, packages, paths
 from harness.cache import Cache
-from harness.errors import HarnessError
+from harness.errors import ConfigError, HarnessError
 
 #: Programs by the Debian package that brings them.
 _PROGRAMS = {
@@ -268,7 +268,7 @@ def root_command() -> tuple[list[str] | None, str]:
 
 def checks() -> list[Check]:
     """All that is looked at on this machine, in an order to read it in."""
-    return [*_hindrances(), check_kvm(), *check_orphans(), *check_environment()]
+    return [*_hindrances(), check_kvm(), check_cache_size(), *check_orphans(), *check_environment()]
 
 
 def _hindrances(tests: bool = False) -> list[Check]:
@@ -328,6 +328,23 @@ def check_cache() -> list[Check]:
     return [
         Check("PROBLEM", f"{existing} cannot be written; give it to you, or set XDG_CACHE_HOME", fatal=True),
     ]
+
+
+def check_cache_size() -> Check:
+    """How large the cache is, and what keeps it from growing."""
+    root = paths.cache_dir()
+    try:
+        limit = cache_space.bound()
+    except ConfigError as error:
+        return Check("PROBLEM", str(error), fatal=True)
+    entries = cache_space.entries(root)
+    size, bounded = (
+        cache_space.render_size(sum(entry.size for entry in entries if entry.bounded or whole))
+        for whole in (True, False)
+    )
+    text = f"{root}: {size}; {bounded} of it can be made again, and "
+    bound = f"is kept below {cache_space.render_size(limit)}" if limit else "has no bound"
+    return Check("ok", f"{text}{bound} ({cache_space.VARIABLE}). `harness cache list` lists it")
 
 
 def _room() -> list[Check]:

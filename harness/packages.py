@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import paths
+from harness import cache_space, paths
 from harness.cache import Cache, digest
 from harness.errors import BuildError, ToolMissing
 
@@ -205,7 +205,9 @@ def gcc_source(major: int) -> Path | None:
 
 def unpacked_folders() -> list[Path]:
     """The folders of unpacked packages, the newest first."""
-    folders = (paths.cache_dir() / _KIND).glob("[!.]*")
+    folders = list((paths.cache_dir() / _KIND).glob("[!.]*"))
+    for folder in folders:
+        cache_space.will_use(paths.cache_dir(), _KIND, folder.name)
     return sorted(folders, key=lambda folder: (-folder.stat().st_mtime, folder.name))
 
 
@@ -267,7 +269,7 @@ def _unpack(
             shutil.rmtree(folder / "root/usr/share" / name, ignore_errors=True)  # only some packages have them
         write_wrappers(folder)
 
-    return cache.make(_KIND, digest(versions), fill, ROOM)
+    return cache.make(_KIND, digest(versions), fill, ROOM, about=" ".join(packages))
 
 
 def _extract(deb: Path, target: Path) -> None:

@@ -125,7 +125,7 @@ class Commits:
             if not (staging / "libgo" / "configure").is_file():
                 raise BuildError(f"{self._repository}: {self.good[:12]} is not GCC's source: it has no libgo/configure")
 
-        return cache.make("gcc-source", digest({"commit": self.good, "parts": PARTS}), unpack)
+        return cache.make("gcc-source", digest({"commit": self.good, "parts": PARTS}), unpack, about=self.good)
 
     def _commit(self, name: str) -> str:
         try:

@@ -147,7 +147,8 @@ def build(
         logs=cache.root / "logs",
         progress=progress,
     )
-    folder = cache.make("toolchains", key, lambda out: _build(toolchain_build, out), ROOM)
+    about = f"{config.triple}, of {archive.name}"
+    folder = cache.make("toolchains", key, lambda out: _build(toolchain_build, out), ROOM, about=about)
     shutil.rmtree(toolchain_build.work, ignore_errors=True)  # not earlier: a killed build continues there
     return Built(folder, root)
 

@@ -92,7 +92,7 @@ def build(program: Program, toolchain: Toolchain, library: Libgo, recipe: Recipe
         for scratch in (objects, staging / "src"):
             shutil.rmtree(scratch, ignore_errors=True)  # there is no `src` without patches
 
-    return cache.make("programs", key, make) / "program"
+    return cache.make("programs", key, make, about=f"{program.name} for {toolchain.name}") / "program"
 
 
 class _TestBinary:

@@ -158,7 +158,14 @@ def build(
             _collect(toolchain, tree, out, log)
             shutil.rmtree(tree)
 
-    return Libgo(libgo_key, cache.make("libgo", libgo_key, fill, ROOM), recipe.flags, recipe.prebuilt)
+    folder = cache.make("libgo", libgo_key, fill, ROOM, about=_about(toolchain, recipe))
+    return Libgo(libgo_key, folder, recipe.flags, recipe.prebuilt)
+
+
+def _about(toolchain: Toolchain, recipe: Recipe) -> str:
+    """What a libgo is, in words."""
+    parts = ["the toolchain's own"] if recipe.prebuilt else [patch.label for patch in recipe.patches] or ["unpatched"]
+    return f"{' '.join([*parts, *recipe.configure, *recipe.flags])} for {toolchain.name}, GCC {toolchain.version}"
 
 
 def unpatched_tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path, progress: Progress) -> Path:
@@ -173,6 +180,7 @@ def unpatched_tree(toolchain: Toolchain, recipe: Recipe, cache: Cache, log: Path
         key(toolchain, plain),
         lambda staging: _build_fully(toolchain, plain, source.unpack(toolchain, cache), staging, log, progress),
         ROOM,
+        about=_about(toolchain, plain),
     )
 
 
@@ -207,7 +215,7 @@ def for_tests(toolchain: Toolchain, recipe: Recipe, cache: Cache) -> Path:
             arguments: list[str | Path] = ["-j", ".go_export", object_file, target]
             command.run([toolchain.tool("objcopy"), *arguments], log, folder=out, what="libgo: objcopy")
 
-    return cache.make("libgo-for-tests", key(toolchain, plain), fill)
+    return cache.make("libgo-for-tests", key(toolchain, plain), fill, about=_about(toolchain, plain))
 
 
 def _prebuilt(toolchain: Toolchain) -> Path:

@@ -58,7 +58,7 @@ def build(program: Program, toolchain: Toolchain, libgo: Libgo, cache: Cache) ->
         objects = [f"{package[0].stem}.o" for package in imported]
         compile_with(toolchain, libgo, [*spec.flags, "-o", "program"], main, staging, objects)
 
-    return cache.make("programs", key, make) / "program"
+    return cache.make("programs", key, make, about=f"{program.name} for {toolchain.name}") / "program"
 
 
 def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: Libgo, cache: Cache) -> Path:
@@ -80,7 +80,8 @@ def build_output(program: Program, output: bytes, toolchain: Toolchain, libgo: L
         source.write_bytes(output)
         compile_with(toolchain, libgo, [*flags, "-o", "program"], [source], staging)
 
-    return cache.make("programs", key, make) / "program"
+    about = f"what {program.name} printed, for {toolchain.name}"
+    return cache.make("programs", key, make, about=about) / "program"
 
 
 def compile_with(
@@ -138,7 +139,8 @@ def build_c(program: Program, toolchain: Toolchain, cache: Cache) -> Path:
     def make(staging: Path) -> None:
         _run_gcc(toolchain, [*flags, "-o", "program"], program.source, staging)
 
-    return cache.make("programs", digest({**inputs, "toolchain": toolchain.c_identity}), make) / "program"
+    key = digest({**inputs, "toolchain": toolchain.c_identity})
+    return cache.make("programs", key, make, about=f"{program.name} for {toolchain.name}") / "program"
 
 
 def c_headers(source: Path) -> list[Path]:
@@ -163,7 +165,7 @@ def build_preload(preload: Preload, toolchain: Toolchain, cache: Cache) -> Path:
         (staging / preload.file.name).write_bytes(preload.text)
         _run_gcc(toolchain, options, staging / preload.file.name, staging, named=preload.file)
 
-    return cache.make("preload", key, make) / name
+    return cache.make("preload", key, make, about=f"{preload.file.name} for {toolchain.name}") / name
 
 
 def _run_gcc(
@@ -191,4 +193,4 @@ def build_agent(source: Path, toolchain: Toolchain, cache: Cache) -> Path:
         gcc += ["-O2", "-s", "-o", staging / "agent", source]
         command.run(gcc, cache.root / "agent.log", folder=staging, what=f"compiling the agent for {toolchain.triple}")
 
-    return cache.make("agent", key, compile_with) / "agent"
+    return cache.make("agent", key, compile_with, about=f"for {toolchain.name}") / "agent"

@@ -85,4 +85,4 @@ def unpack_archive(source: Path, cache: Cache) -> Path:
             errors = process.stderr.decode(errors="replace").strip().splitlines()
             raise BuildError(f"{source} cannot be unpacked as GCC's source: {errors[0] if errors else 'tar failed'}")
 
-    return cache.make("gcc-source", key, build)
+    return cache.make("gcc-source", key, build, about=source.name)

@@ -12,6 +12,7 @@ from harness import __version__, log
 from harness.cli.attribute import attribute
 from harness.cli.bisect import bisect_
 from harness.cli.build import build, suite, toolchain_, variant
+from harness.cli.cache import cache
 from harness.cli.ci import ci_, merge
 from harness.cli.classify import classify
 from harness.cli.completion import completion_
@@ -28,7 +29,7 @@ _SECTIONS = {
     "Programs and libgos": ("suite", "variant", "build"),
     "Guests": ("guest", "image", "shell"),
     "Several jobs": ("ci", "merge"),
-    "This machine": ("doctor", "toolchain", "completion"),
+    "This machine": ("doctor", "toolchain", "cache", "completion"),
 }
 
 
@@ -147,6 +148,7 @@ for _command in (
     bisect_,
     merge,
     ci_,
+    cache,
     completion_,
 ):
     main.add_command(_command)

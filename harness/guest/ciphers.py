@@ -59,12 +59,12 @@ class Choice:
 
 def known(machine: Machine, cache: Cache) -> Choice | None:
     """What was measured for a machine's image, if it was."""
-    folder = cache.path(_KIND, _key(machine))
+    folder = cache.find(_KIND, _key(machine))
+    if folder is None:
+        return None
     try:
         stored = json.loads((folder / "choice.json").read_text())
         return Choice(Pair(**stored["pair"]), stored["client"], stored["rates"])
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s cannot be read, and is measured again: %s", folder, error)
         cache.discard(_KIND, folder.name)
@@ -87,7 +87,7 @@ def choose(machine: Machine, cache: Cache, say: Callable[[str], None]) -> Choice
     def make(folder: Path) -> None:
         (folder / "choice.json").write_text(json.dumps(asdict(choice)))
 
-    cache.make(_KIND, _key(machine), make)
+    cache.make(_KIND, _key(machine), make, about=f"how fast the ciphers of {machine.name} are")
     return choice
 
 

@@ -53,7 +53,9 @@ def check(name: str, configuration: conf.Configuration, files: BootFiles | None 
         _log.warning("guest %s: %s has no sandbox: it was built without libseccomp", name, program)
     key = digest(Machine(name, guest, files or _NOTHING, Path()).identity)
     try:
-        Cache(paths.cache_dir()).make(_KIND, key, lambda folder: _start(name, guest, files, folder))
+        Cache(paths.cache_dir()).make(
+            _KIND, key, lambda folder: _start(name, guest, files, folder), about=f"QEMU took the description of {name}"
+        )
     except QemuRefusal as error:
         location = _refused_key(name, guest, files)
         raise configuration.error(("guests", name, *location), _words(name, error)) from error

@@ -261,6 +261,7 @@ class Pool:
             more: what it is to be given before it is saved again, if it is.
         """
         say("restoring")
+        self._cache.find(_KIND, folder.name, self._name)  # in use from now on
         try:
             try:
                 stored = json.loads((folder / "saved.json").read_text())
@@ -401,7 +402,8 @@ class Pool:
             (staging / "saved.json").write_text(json.dumps(record))
 
         try:
-            folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted)
+            about = f"{self._name}, with {len(wanted)} files"
+            folder = self._cache.make(_KIND, key, make, self._guest.memory, waiting=machine.check_wanted, about=about)
         except _OtherAccelerator as error:
             _log.info("guest %s: KVM gave up on it; it is saved as an emulated machine", self._name)
             return self.saved_machine(machine, say, error.guest)

@@ -80,7 +80,7 @@ def at_hand(program: str) -> Qemu:
     def ask(folder: Path) -> None:
         (folder / "answer.json").write_text(json.dumps(asdict(_ask(program))))
 
-    folder = Cache(paths.cache_dir()).make(_KIND, digest([_QUESTIONS, identity(program)]), ask)
+    folder = Cache(paths.cache_dir()).make(_KIND, digest([_QUESTIONS, identity(program)]), ask, about=program)
     answer = json.loads((folder / "answer.json").read_text())
     return Qemu(answer["version"], answer["sandbox"], tuple(answer["drop_root"]))
 

@@ -100,8 +100,8 @@ def find(name: str) -> Image | None:
     Raises:
         ImageError: there is no such recipe, or the image is damaged.
     """
-    folder = _cache().path("images", key(name))
-    return _load(name, folder) if folder.is_dir() else None
+    folder = _cache().find("images", key(name))
+    return _load(name, folder) if folder else None
 
 
 def build(name: str, progress: Callable[[str], None], force: bool = False) -> Image:
@@ -175,7 +175,7 @@ def _build(name: str, builder: Builder, progress: Callable[[str], None], force: 
         (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
     room = recipe.get("room_mib")
-    folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force)
+    folder = _cache().make("images", image_key, fill, room if isinstance(room, int) else _ROOM, again=force, about=name)
     return _load(name, folder)
 
 

@@ -179,11 +179,11 @@ def render(runs: Sequence[ListedRun], width: int | None) -> Iterator[str]:
     stopped = any(run.resume for run in runs)
     heads = ("run", "begun (UTC)", "kind", "state", "trials", "verdicts", "guests", "variants", "programs")
     rows = [(*heads, "goes on with") if stopped else heads, *(_row(run, width is None) for run in runs)]
-    lines = _align([row if stopped else row[: len(heads)] for row in rows])
+    lines = align([row if stopped else row[: len(heads)] for row in rows])
     if width is None or max(map(cell_len, lines)) <= width:
         yield from lines
         return
-    for line, row in zip(_align([row[:_SHORT] for row in rows]), rows, strict=True):
+    for line, row in zip(align([row[:_SHORT] for row in rows]), rows, strict=True):
         yield from textwrap.wrap(line, width, subsequent_indent=_INDENT)
         if row is not rows[0]:
             yield from textwrap.wrap(
@@ -200,7 +200,7 @@ def _row(run: ListedRun, whole: bool) -> tuple[str, ...]:
     return (str(run.run), begun, run.kind, run.state, *progress, *texts, run.resume or "")
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines, each column as wide as its widest entry; the first is aligned to the right."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -471,7 +471,8 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
         same = {path.with_name(Path(place).name): hash_ for place, hash_ in bundle.files}
         if all(file.is_file() and _hash(file) == hash_ for file, hash_ in same.items()):
             return path
-        return self._cache.make(_KIND, bundle.key, partial(self._fetch, bundle)) / name
+        about = " ".join(Path(file).name for file, _ in bundle.files)
+        return self._cache.make(_KIND, bundle.key, partial(self._fetch, bundle), about=about) / name
 
     def _fetch(self, bundle: Bundle, folder: Path) -> None:
         for name, hash_ in bundle.files:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from harness import conf, paths
+from harness import cache_space, conf, paths
 from harness.build import toolchain
 from harness.build.artifacts import Artifacts, build_artifacts
 from harness.build.variants import LibgoVariant
@@ -66,6 +66,7 @@ def prepare_run(
         hooks: of a caller that names every program by its file; for it, one that does not compile is a result.
         boot_here: whether the guests run on this machine.
     """
+    cache_space.bound()  # that it is wrong is told first
     request, configuration = resolved.request, resolved.configuration
     required = [] if hooks else [Path(word).absolute() for word in request.selection if word.endswith(SUFFIXES)]
     stopped = hooks.stopped.is_set if hooks else lambda: False
