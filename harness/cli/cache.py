@@ -20,8 +20,8 @@ from harness.cache_space import KINDS, Entry, render_size
 from harness.cli.output import print_text
 from harness.conf.naming import nearest
 from harness.errors import ConfigError
+from harness.escapes import one_line
 from harness.results.listing import align
-from harness.results.text import one_line
 
 #: Bytes from which on an entry has a row of its own.
 _ROW = 1 << 20
