@@ -260,7 +260,7 @@ class _Run:
         from harness import paths
         from harness.build.variants import load_configuration, variant_configs
         from harness.errors import StoreError
-        from harness.run.manifest import known_failures
+        from harness.run.expectations import known_failures
 
         options = config.option
         self._config = config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +91,6 @@ def build_artifacts(
     tools: Toolchain,
     cache: Cache,
     report: Reporter,
-    required: Collection[Path],
     stopped: Callable[[], bool],
 ) -> Artifacts:
     """Build everything for one toolchain.
@@ -99,12 +98,11 @@ def build_artifacts(
     Args:
         programs: by variant, what is run with it.
         variants: the variants by name.
-        required: source files of programs that must compile; of others, that they do not is a result.
         stopped: as for `build_variants`.
 
     Raises:
         PatchError, BuildError, ToolMissing: a libgo cannot be built.
-        ProgramError: a required program does not compile.
+        ProgramError: what a variant preloads does not compile. A program that does not is a result.
     """
     with_go = [name for name, chosen in programs.items() if not all(program.is_c for program in chosen)]
     libgos = build_variants([variants[name] for name in with_go], tools, cache, report, stopped)
@@ -138,8 +136,6 @@ def build_artifacts(
                 try:
                     executables[variant, source.name] = future.result()
                 except ProgramError as error:
-                    if source.source in required:
-                        raise
                     _log.info("%s with %s does not compile: %s", source.name, variant, error)
                     broken[variant, source.name] = str(error)
                 report.count("programs", count, len(pairs), f"compiled {source.name}")

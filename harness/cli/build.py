@@ -25,8 +25,9 @@ from harness.errors import BuildError, ConfigError, HarnessError, PatchError, To
 from harness.images import image as images
 from harness.invocation import command_line
 from harness.programs import gcc_suites
-from harness.programs.select import find_suite, own_suites, select_programs
+from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites
 from harness.progress import Reporter
+from harness.results.text import render_count
 
 
 @click.command()
@@ -59,27 +60,33 @@ def suite_list() -> None:
     """List the suites: our own, and those that lie in GCC's source."""
     table = Table("suite", "programs", "what it is about", box=None)
     for name in own_suites():
-        table.add_row(name, str(len(select_programs([str(find_suite(name).folder)]))), find_suite(name).about)
+        table.add_row(name, str(len(folder_programs(find_suite(name).folder))), find_suite(name).about)
     for name, gcc_suite in gcc_suites.suites().items():
         table.add_row(name, "GCC's", gcc_suite.about)
     Console().print(table)
 
 
 @suite.command("show")
-@click.argument("name", shell_complete=complete.suites)
+@click.argument("name", metavar="SUITE|FOLDER", shell_complete=complete.suites_and_folders)
 @TOOLCHAIN
 @CONF
 @WORK
 def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
-    """Show what each program of a suite is for, and what is expected of it."""
-    others = gcc_suites.suites()
-    if name in others:
+    """Show what each program of a suite, or of a folder of yours, is for, and what is expected of it."""
+    others, known = gcc_suites.suites(), own_suites()
+    name = name.rstrip("/") or name
+    if name not in known and name not in others and Path(name).is_dir():
+        programs, skipped = folder_programs(Path(name)), {}
+        about = render_count(len(programs), "program")
+        if note := describe_overlooked([name]):
+            click.echo(f"harness: {note}", err=True)
+    elif name in others:
         gcc_ = gcc_source(toolchain_name, load_work_configuration(conf_files, work))
         contents = gcc_suites.contents(name, others[name], gcc_)
         about, programs, skipped = others[name].about, contents.programs, contents.skipped
     else:
         own = find_suite(name, others)
-        about, programs, skipped = own.about, select_programs([str(own.folder)]), {}
+        about, programs, skipped = own.about, folder_programs(own.folder), {}
     click.echo(f"{name}: {about}")
     for program_ in programs:
         click.echo(f"\n{program_.name}: expects {program_.expected}")

@@ -58,3 +58,8 @@ def selection(context: click.Context, parameter: click.Parameter, begun: str) ->
             return [CompletionItem(name) for name in names if name.startswith(begun)]
     completions = suites(context, parameter, begun)
     return completions or [CompletionItem(begun, type="file")]
+
+
+def suites_and_folders(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Suites; where none begins so, the shell completes folders."""
+    return suites(context, parameter, begun) or [CompletionItem(begun, type="dir")]

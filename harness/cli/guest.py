@@ -23,6 +23,7 @@ from harness.errors import HarnessError
 from harness.images import image as images
 from harness.invocation import command_line
 from harness.progress import Reporter
+from harness.run.expectations import describe_unmatched, own_programs
 
 
 @click.group("guest")
@@ -74,13 +75,19 @@ def _field_lines(fields: Mapping[str, object], location: Location, configuration
 
 
 @click.command("doctor")
-def doctor_() -> None:
+@CONF
+@WORK
+def doctor_(conf_files: tuple[Path, ...], work: str | None) -> None:
     """Report what is missing on this machine and how to get it.
 
+    Known failures that can match nothing are listed too: those of --conf, and of programs of the harness's own suites.
     Exit status: 0 `make matrix` would work here, 1 it would fail.
     """
     text, status = doctor.report()
     click.echo(text)
+    configuration = load_work_configuration(conf_files, work)
+    for sentence in describe_unmatched(configuration, own_programs()):
+        click.echo(doctor.Check("note", sentence))
     sys.exit(status)
 
 

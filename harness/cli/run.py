@@ -38,6 +38,7 @@ from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
 from harness.invocation import command_line
+from harness.programs.select import describe_overlooked
 from harness.progress import Reporter
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
@@ -165,6 +166,8 @@ def run(
         if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
             raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
         request, resume = stored_request(folder, None if resume == NEWEST else resume)
+    if note := describe_overlooked(request.selection):
+        click.echo(f"harness: {note}", err=True)
     _run_and_show(request, resume, html, scheduler)
 
 
@@ -199,12 +202,16 @@ def trace(
 
     Runs it with each libgo as it is, and with the same libgo made to count threads and goroutines made, parked, reused
     and ended; shows the counts side by side, says whether any was destroyed, and what the counting costs. The report
-    plots threads and goroutines over time. Exit status: 0 it was traced, 2 bad input, 3 trouble with a guest.
+    plots threads and goroutines over time. Exit status: 0 it was traced, 1 there was nothing to count, as of a program
+    that does not compile, 2 bad input, 3 trouble with a guest.
     """
     request = Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
     store, done = make_run(traced_request(request))
     matrix = load_matrix(store, done)
-    terminal.print_life_cycles(load_life_cycles(store, done), Console())
+    cycles = load_life_cycles(store, done)
+    if not cycles:  # as of a program that does not compile
+        show_run(store, done, html, request.work)
+    terminal.print_life_cycles(cycles, Console())
     click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
     renew_index(store, request.work)
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)

@@ -15,13 +15,10 @@ from harness.conf.naming import nearest
 from harness.conf.system import SIGNALS
 from harness.conf.units import seconds
 from harness.errors import ProgramError
-from harness.programs.model import Expectation, Program
+from harness.programs import gotags
+from harness.programs.model import BuildSpec, Expectation, Program
+from harness.programs.sources import RUN, header_lines, is_constraint, kind_in
 
-#: The kinds of test of GCC's go-test.exp. Of the user's own programs only those of kind `run` are run.
-_KINDS = (
-    "run", "runoutput", "rundir", "errorcheck", "errorcheckdir", "errorcheckoutput", "errorcheckandrundir", "compile",
-    "compiledir", "build", "builddir", "buildrun", "buildrundir", "skip", "cmpout",
-)  # fmt: skip
 _DIRECTIVES = ("args", "env", "timeout", "expect", "needs", "twin")
 _TERM = re.compile(
     r"""\s*(?:exit\s+(?P<exit>\d+)|signal\s+(?P<signal>[A-Z0-9]+)
@@ -38,7 +35,7 @@ def read_program(source: Path) -> Program:
             names file and line.
     """
     try:
-        lines = paths.content(source).decode(errors="replace").splitlines()
+        lines = paths.content(source).decode("utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise ProgramError(f"{source}: cannot be read: {error.strerror}") from error
     try:
@@ -46,23 +43,19 @@ def read_program(source: Path) -> Program:
     except UnicodeEncodeError as error:  # neither a guest's shell nor a report could have it
         name = os.fsencode(source).decode(errors="backslashreplace")
         raise ProgramError(f"{name}: the file's name is not UTF-8") from error
-    program = Program(f"{source.absolute().parent.name}/{source.stem}", source.absolute())
+    place = _place(source)
+    program = Program(f"{place.parent.name}/{place.stem}", place)
     first = True
-    for number, line in enumerate(lines, start=1):
-        if not line.startswith("//"):
-            if line.strip():
-                break  # the package clause: the header ends
-            continue
-        text = line[2:].strip()
+    for number, text in header_lines(lines):
         try:
-            if first and text and not text.startswith(("+build", "go:build")):
+            if is_constraint(text):
+                program = _constrained(program, text)
+                continue
+            if first and text:
                 first = False
-                kind = text.split()[0]
-                if kind in _KINDS:
-                    args = tuple(shlex.split(text)[1:]) if kind == "run" else ()
-                    # `run -gcflags=...` has flags for another compiler.
-                    args = () if args and args[0].startswith("-") else args
-                    program = replace(program, kind=kind, args=args, marked=True)
+                if kind := kind_in(text):
+                    program = replace(program, kind=kind, marked=True)
+                    program = _with_words(program, shlex.split(text)[1:]) if kind == RUN else program
                     continue
             program = _directive(program, text)
         except ValueError as error:
@@ -71,6 +64,33 @@ def read_program(source: Path) -> Program:
     if out.is_file():
         program = replace(program, expected=replace(program.expected, stdout=out.read_bytes()))
     return program
+
+
+def _place(source: Path) -> Path:
+    """The absolute path of a source, without `..`: its folder's name is its suite."""
+    return source.parent.resolve() / source.name if ".." in source.parts else source.absolute()
+
+
+def _constrained(program: Program, text: str) -> Program:
+    """A program with one more build constraint. Raises ValueError."""
+    word, _, terms = text.partition(" ")
+    if word == "+build":
+        return replace(program, constraints=(*program.constraints, tuple(terms.split())))
+    gotags.expression(terms, lambda tag: True)
+    return replace(program, go_build=terms)
+
+
+def _with_words(program: Program, words: list[str]) -> Program:
+    """A program with the words after its `run`: further files of its package, and arguments. Raises ValueError."""
+    if words and words[0].startswith("-"):  # `run -gcflags=...` has flags for another compiler
+        return program
+    names = [] if program.is_c else [word for word in words if word.endswith(".go")]
+    files = [program.source.parent / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"run: there is no file {file.name} beside it")
+    build = BuildSpec(packages=((program.source, *files),)) if files else program.build
+    return replace(program, args=tuple(word for word in words if word not in names), build=build)
 
 
 def _directive(program: Program, text: str) -> Program:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from harness import conf
 from harness.invocation import own_program
-from harness.programs.gotags import Target, any_of
+from harness.programs.gotags import Target, any_of, expression
 
 #: Seconds that a program may run unless its header has a timeout.
 TIMEOUT = 60.0
@@ -105,6 +105,7 @@ class Program:
         marked: whether its header has its kind.
         build: how it is built.
         constraints: the options of each `+build` line that counts.
+        go_build: the expression of its `//go:build` line, which counts in their place.
         from_gcc: it belongs to GCC's source, and is selected by its name.
     """
 
@@ -120,6 +121,7 @@ class Program:
     marked: bool = False
     build: BuildSpec = BuildSpec()
     constraints: tuple[tuple[str, ...], ...] = ()
+    go_build: str = ""
     from_gcc: bool = False
     twin: str = ""
 
@@ -138,7 +140,13 @@ class Program:
         """Whether it can be built for a target with a variant. A prebuilt libgo has no sources of its packages."""
         if self.build.package and variant.prebuilt:
             return False
-        return all(any_of(options, lambda tag: target.has(tag, ("gccgo",))) for options in self.constraints)
+
+        def has(tag: str) -> bool:
+            return target.has(tag, ("gccgo",))
+
+        if self.go_build:
+            return expression(self.go_build, has)
+        return all(any_of(options, has) for options in self.constraints)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness import conf, paths
@@ -13,19 +14,16 @@ from harness.errors import ProgramError
 from harness.programs.gotags import Target
 from harness.programs.header import read_program
 from harness.programs.model import Program, Suite, TrialSpec
+from harness.programs.sources import RUN, SUFFIXES, overlooked, program_files, sources
 
-#: How the names of programs' sources end: Go and C.
-SUFFIXES = (".go", ".c")
-
-
-def sources(folder: Path) -> list[Path]:
-    """The files of a folder that may be programs."""
-    return sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
+#: Files that are named of many.
+_NAMED = 5
 
 
 def own_suites() -> dict[str, Path]:
     """The folders of the harness's own suites, by name."""
-    return {folder.name: folder for folder in sorted((paths.DATA / "suites").iterdir()) if sources(folder)}
+    folders = sorted((paths.DATA / "suites").iterdir())
+    return {folder.name: folder for folder in folders if folder.is_dir() and any(program_files(folder))}
 
 
 def find_suite(name: str, others: Collection[str] = ()) -> Suite:
@@ -57,13 +55,50 @@ def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | No
         ProgramError: a term selects nothing, a header is invalid, or two programs have the same name.
     """
     known = own_suites()
-    programs: dict[str, Program] = {}
+    chosen: dict[Path | str, Program] = {}
     for term in selection or list(known):
         for program in _selected(term, known, others or {}):
-            other = programs.setdefault(program.name, program)
-            if other.source != program.source:
-                raise ProgramError(f"{other.source} and {program.source} are both named {program.name}")
-    return list(programs.values())
+            file = program.source.parent.resolve() / program.source.name
+            chosen.setdefault(program.name if program.from_gcc else file, program)
+    return _named_apart(list(chosen.values()))
+
+
+def _named_apart(programs: list[Program]) -> list[Program]:
+    """Programs with names of their own: where two would have the same, more folders of their paths are in them.
+
+    Raises:
+        ProgramError: their paths do not tell two programs apart.
+    """
+    groups: dict[str, list[Program]] = {}
+    for program in programs:
+        groups.setdefault(program.name, []).append(program)
+    names = {program.source: name for group in groups.values() for program, name in _own_names(group)}
+    apart = [program if program.from_gcc else replace(program, name=names[program.source]) for program in programs]
+    by_name: dict[str, Path] = {}
+    for program in apart:
+        other = by_name.setdefault(program.name, program.source)
+        if other != program.source:
+            raise ProgramError(f"{other} and {program.source} are both named {program.name}")
+    return apart
+
+
+def _own_names(group: Sequence[Program]) -> Iterator[tuple[Program, str]]:
+    """The names of programs that would have the same one, with as many folders as tell them apart, if any do."""
+    parts = [program.source.with_suffix("").parts[1:] for program in group]
+    for length in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return zip(group, names, strict=True)
+    return ((program, program.name) for program in group)
+
+
+def describe_overlooked(selection: Sequence[str]) -> str:
+    """Which files of the selected folders are no programs, though they have a main function; '' if there are none."""
+    files = [str(file) for term in selection if Path(term).is_dir() for file in overlooked(Path(term))]
+    if not files:
+        return ""
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return f"not run, for want of `// run` as the first comment: {', '.join(files[:_NAMED])}{more}"
 
 
 def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
@@ -71,18 +106,18 @@ def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing
         raise ProgramError("an empty word selects nothing; name a suite, a folder, a program or a .go or .c file")
     path = Path(term)
     if path.is_dir():
-        described = path.name in others and not sources(path)  # the folder of its suite.yaml
-        return others[path.name]() if described else _of_folder(path)
+        described = path.name in others and (path / "suite.yaml").is_file()
+        return others[path.name]() if described else folder_programs(path)
     if path.suffix in SUFFIXES:
         program = read_program(path)
-        if program.kind != "run":
+        if program.kind != RUN:
             raise ProgramError(f"{path} is a `{program.kind}` test; only `run` tests can be run")
         return [program]
     suite, _, pattern = term.partition("/")
     if suite in others:
         listed = others[suite]()
     elif suite in known:
-        listed = _of_folder(known[suite])
+        listed = folder_programs(known[suite])
     else:
         raise ProgramError(f"no suite, folder, .go or .c file named {term}; {nearest(term, [*known, *others])}")
     if not pattern:
@@ -96,14 +131,19 @@ def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing
     return chosen
 
 
-def _of_folder(folder: Path) -> list[Program]:
-    files = sources(folder)
-    if not files:
+def folder_programs(folder: Path) -> list[Program]:
+    """The programs of a folder and of those below it. Raises ProgramError if there are none, or one is invalid."""
+    try:
+        listed = [read_program(file) for file in program_files(folder)]
+    except OSError as error:
+        raise ProgramError(f"{folder}: cannot be read: {error.strerror}") from error
+    if listed:
+        return listed
+    if not any(sources(folder)):
         raise ProgramError(f"{folder} has no .go or .c file")
-    listed = [program for program in map(read_program, files) if program.kind == "run"]
-    if not listed:
-        raise ProgramError(f"{folder} has no `run` test, and only those can be run")
-    return listed
+    unmarked = overlooked(folder)
+    hint = f"; {unmarked[0].name} can be run if it is named itself" if unmarked else ""
+    raise ProgramError(f"{folder} has no `run` test: no .go or .c file in it or below begins with `// run`{hint}")
 
 
 def fitting_programs(

@@ -68,6 +68,7 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
         store.times(stored_run.id),
         control,
         Experiment(plan.twins, plan.c_programs, plan.besides_libgo, _design(plan)),
+        plan.unmatched,
     )
 
 

@@ -269,6 +269,7 @@ class Matrix:
         most: the most trials of a cell in a run that made them only until it was sure (harness/results/sequential.py);
             None if their number was fixed beforehand.
         expired: entries of known failures that are about some of the cells, and have expired, in words.
+        unmatched: entries of known failures that no cell can be about, in words.
         times: how long builds and guests took: JSON objects with `what`, its `step`, how many `times`, and `seconds`.
         control: the guest that the other ones are compared with, or ''.
         guest_differences, interactions: see harness/results/systems.py; in the order of the cells.
@@ -285,6 +286,7 @@ class Matrix:
     events: list[dict[str, Any]]
     most: int | None = None
     expired: Sequence[str] = ()
+    unmatched: Sequence[str] = ()
     times: Sequence[dict[str, Any]] = ()
     control: str = ""
     guest_differences: Sequence[GuestDifference] = ()
@@ -414,7 +416,7 @@ class Matrix:
                 (see Cell), signatures (title -> trials), findings (verdict, title, count, trial, command, expected),
                 interval ([low, high] or null), difference (null or p, p_corrected, claimed, baseline_passed,
                 baseline_trials), known, contradicts and seconds (see Cell), surprise (true or false).
-            expired: as above.
+            expired, unmatched: as above.
             most: null, or the most trials of a cell in a run that made them only until it was sure; p and p_corrected
                 are the sequential test's then.
             totals: see Totals.
@@ -433,6 +435,7 @@ class Matrix:
             "cells": [_cell_json(cell) for cell in self.cells],
             "most": self.most,
             "expired": list(self.expired),
+            "unmatched": list(self.unmatched),
             "totals": _totals_json(self.totals()),
             "overall": [asdict(overall) for overall in self.overall()],
             "control": self.control,
@@ -480,6 +483,7 @@ def build(
     times: Sequence[dict[str, Any]] = (),
     control: str = "",
     experiment: Experiment | None = None,
+    unmatched: Sequence[str] = (),
 ) -> Matrix:
     """Count trials into cells, and compare every variant's cells with the baseline's.
 
@@ -491,6 +495,7 @@ def build(
         control: the guest that the other ones are compared with; if it is not among `guests`, none is.
         experiment: what there is besides Go programs and libgos.
         expected: the known failures; those count that have not expired on `day`.
+        unmatched: see Matrix.
 
     Raises:
         StoreError: a trial belongs to no cell, or its verdict is unknown.
@@ -562,6 +567,7 @@ def build(
         events=list(events),
         most=most,
         expired=expired,
+        unmatched=unmatched,
         times=times,
         control=control,
         guest_differences=compare_guests(counted, control),

@@ -228,7 +228,7 @@ def plan_of(sources: Sequence[Source], work: Path) -> RunPlan:
         "expectations": _union(each["expectations"] for each in plans),
         "made of": _union(each["made of"] for each in plans),
         **{key: _union(each.get(key, {}) for each in plans) for key in ("systems", "twins", "besides_libgo")},
-        "c_programs": _names(each.get("c_programs", []) for each in plans),
+        **{key: _names(each.get(key, []) for each in plans) for key in ("c_programs", "unmatched")},
         "request": {
             **first["request"],
             **{key: _names(each["request"][key] for each in plans) for key in ("selection", "guests", "conf_files")},

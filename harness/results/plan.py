@@ -113,6 +113,7 @@ class RunPlan(_Stored):
         trials: of each cell; the most, in a run until it was sure.
         facts: versions and hashes for the reader, by what they are of.
         expected: the known failures (harness/results/expected.py).
+        unmatched: those of them that no cell can be about, in words (harness/run/expectations.py).
         expectations: what is expected of each program (harness/programs/model.py).
         made_of: hashes of all that a trial's outcome depends on; a run is resumed only with the same.
         twins: by Go program, the C program that makes the same calls.
@@ -132,6 +133,7 @@ class RunPlan(_Stored):
     planned: int | None = None
     facts: dict[str, Any] = {}
     expected: list[dict[str, Any]] = []
+    unmatched: list[str] = []
     expectations: dict[str, dict[str, Any]] = {}
     origin: Origin | None = None
     request: StoredRequest | None = None

@@ -382,7 +382,7 @@ def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, 
 
 def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> None:
     wrong = contradicted_cells(matrix)
-    if not wrong and not matrix.expired:
+    if not wrong and not matrix.expired and not matrix.unmatched:
         return
     _heading(console, "Expectations that do not hold")
     for _, cell in wrong:
@@ -390,6 +390,8 @@ def _print_expectations(console: Console, matrix: Matrix, ascii_only: bool) -> N
         _line(console, describe_contradiction(cell), ascii_only)
     for sentence in matrix.expired:
         _line(console, f"expired on {sentence}", ascii_only, indent=0)
+    for sentence in matrix.unmatched:
+        _line(console, sentence, ascii_only, indent=0)
 
 
 def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> None:

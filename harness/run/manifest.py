@@ -24,9 +24,9 @@ from harness.guest.machine import Machine, qemu_version
 from harness.images import image
 from harness.invocation import given
 from harness.programs.model import Program
-from harness.results.expected import Entry
 from harness.results.plan import INPUTS, RunPlan
 from harness.results.store import Run, Store
+from harness.run.expectations import known_failures
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
 
@@ -84,6 +84,7 @@ def describe(
         "trials": request.trials,
         "facts": facts,
         "expected": [entry.to_json() for entry in known_failures(resolved.configuration)],
+        "unmatched": list(resolved.unmatched),
         "request": _stored_request(request),
         "made of": _made_of(artifacts, kernels) | {part: each.key for part, each in inputs.items()},
         "twins": {program.name: program.twin for program in resolved.programs if program.twin},
@@ -244,11 +245,3 @@ def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> Non
             continue  # an older version did not store it
         if before.get(part) != after.get(part):
             raise StoreError(f"{refusal}: {part} has changed since the run began")
-
-
-def known_failures(configuration: conf.Configuration) -> list[Entry]:
-    """The known failures of a configuration, as a matrix wants them."""
-    return [
-        Entry(**failure.model_dump(exclude={"verdict"}), verdicts=tuple(failure.verdict), where=where)
-        for failure, where in configuration.expected
-    ]

@@ -23,7 +23,6 @@ from harness.guest.machine import CONSOLE, Machine
 from harness.guest.pool import Pool
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.images.bootfiles import find_boot_files
-from harness.programs.select import SUFFIXES
 from harness.progress import READY, Reporter
 from harness.results.plan import RunPlan
 from harness.run.job import RunContext, RunHooks
@@ -63,12 +62,11 @@ def prepare_run(
     """Find or build what a request needs, and have its guests booted once. Raises HarnessError.
 
     Args:
-        hooks: of a caller that names every program by its file; for it, one that does not compile is a result.
+        hooks: of a caller that may stop it.
         boot_here: whether the guests run on this machine.
     """
     cache_space.bound()  # that it is wrong is told first
     request, configuration = resolved.request, resolved.configuration
-    required = [] if hooks else [Path(word).absolute() for word in request.selection if word.endswith(SUFFIXES)]
     stopped = hooks.stopped.is_set if hooks else lambda: False
     cache = Cache(paths.cache_dir())
     # What may be missing or refused comes first: to try it takes a second, a download and a build take minutes.
@@ -91,7 +89,7 @@ def prepare_run(
                 for variant in resolved.variants.values()
                 if variant.config.fits(compilers.triple)
             }
-            artifacts[name] = build_artifacts(programs, resolved.variants, compilers, cache, report, required, stopped)
+            artifacts[name] = build_artifacts(programs, resolved.variants, compilers, cache, report, stopped)
     plan = describe(resolved, artifacts, files, tools, inputs, boot_here)
     configs = {name: variant.config for name, variant in resolved.variants.items()}
     texts = {each.key: each.text for each in inputs.values()}
@@ -117,7 +115,7 @@ def add_variant(
     for name in {guest.toolchain for guest in resolved.guests.values()}:
         tools = toolchain.find(name, resolved.configuration)
         programs, variants = {variant.name: resolved.programs}, {variant.name: variant}
-        artifacts = build_artifacts(programs, variants, tools, Cache(paths.cache_dir()), report, [], stopped)
+        artifacts = build_artifacts(programs, variants, tools, Cache(paths.cache_dir()), report, stopped)
         for output in artifacts.broken.values():
             raise ProgramError(output)
         prepared.artifacts[name].programs.update(artifacts.programs)

@@ -20,6 +20,7 @@ from harness.programs.select import Listing, fitting_programs, select_programs, 
 from harness.results.matrix import Column
 from harness.results.store import Store
 from harness.run import shards
+from harness.run.expectations import all_programs, describe_unmatched
 from harness.run.request import Request, request_of_run
 from harness.run.shards import Shard
 from harness.trial.record import Trial
@@ -37,6 +38,7 @@ class ResolvedRequest:
         traced: the programs of which threads are counted as well.
         part: what this job runs, if it is one of several.
         whole: what those who merge the jobs must know of all of them.
+        unmatched: the known failures that no cell can be about, in words.
     """
 
     request: Request
@@ -48,6 +50,7 @@ class ResolvedRequest:
     traced: tuple[Program, ...] = ()
     part: Shard | None = None
     whole: dict[str, Any] | None = None
+    unmatched: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -132,7 +135,10 @@ def resolve(request: Request) -> ResolvedRequest:
     plain = dict.fromkeys(name.removesuffix(TRACED) for name in names)
     counting = [name + TRACED for name in plain if name + TRACED not in names] if traced else []
     variants = read_variants([*names, *counting], triples.values(), configuration)
-    resolved = ResolvedRequest(request, configuration, guests, triples, variants, programs, traced)
+    unmatched = describe_unmatched(configuration, all_programs(chosen, listings))
+    resolved = ResolvedRequest(
+        request, configuration, guests, triples, variants, programs, traced, unmatched=tuple(unmatched)
+    )
     return _shard_of(resolved, *request.shard) if request.shard else resolved
 
 

@@ -14,7 +14,8 @@ from harness import conf, paths
 from harness.cli.app import main
 from harness.programs import gcc_suites
 from harness.programs.model import Expectation
-from harness.programs.select import own_suites, sources
+from harness.programs.select import own_suites
+from harness.programs.sources import program_files
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial
@@ -320,7 +321,7 @@ def test_suites_say_what_they_and_their_programs_are_for():
         assert any(line.split()[:2] == [name, "GCC's"] for line in listed.splitlines()), name
     assert "go-runtime/GCZombie: not run: gccgo's garbage collector" in call("suite", "show", "go-runtime").output
     for folder in own_suites().values():
-        count = len(sources(folder))
+        count = len(list(program_files(folder)))
         assert count >= 6, folder
         assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder
         assert (folder / "README.md").read_text().split("\n\n")[1].split()[0] in listed

@@ -10,7 +10,8 @@ from harness import conf
 from harness.errors import ProgramError
 from harness.programs.header import read_program
 from harness.programs.model import TrialSpec
-from harness.programs.select import own_suites, select_programs, sources, trial_specs
+from harness.programs.select import own_suites, select_programs, trial_specs
+from harness.programs.sources import sources
 
 C = "// run\n\nint\nmain (void)\n{\n}\n"
 GO = "// run\n\npackage main\n\nfunc main() {}\n"
@@ -85,7 +86,7 @@ def test_the_suite_of_c_programs():
     assert len(PTHREADS) >= 15
     assert "pthreads" in own_suites()
     assert {program.source.suffix for program in PTHREADS} == {".c"}
-    assert sorted(program.source for program in PTHREADS) == sources(own_suites()["pthreads"]), "none is left out"
+    assert sorted(program.source for program in PTHREADS) == list(sources(own_suites()["pthreads"])), "none is left out"
 
 
 @pytest.mark.parametrize("program", PTHREADS, ids=lambda program: program.name)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from harness import conf
 from harness.errors import ProgramError
+from harness.programs.gotags import Target
 from harness.programs.header import parse_expectation, read_program
 from harness.programs.model import TIMEOUT, BuildSpec, Expectation
-from harness.programs.select import fitting_programs, select_programs, trial_specs
+from harness.programs.select import describe_overlooked, fitting_programs, select_programs, trial_specs
+from harness.programs.sources import kind_of
 
 BODY = "\npackage main\n\nfunc main() {}\n"
 
@@ -115,14 +117,15 @@ def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
     assert listed[0].word == "other/a"
     with pytest.raises(ProgramError, match="suite other has no runnable program zzzzzzzz; it has 1 others"):
         select_programs(["other/zzzzzzzz"], {"other": lambda: listed})
-    with pytest.raises(ProgramError, match=r"are both named s/a"):
-        select_programs([str(write("one/s/a.go", "// run\n" + BODY)), str(write("two/s/a.go", "// run\n" + BODY))])
 
 
 def test_selections(write, tmp_path):
     write("mine/a.go", "// run\n" + BODY)
     write("skipped/b.go", "// skip\n" + BODY)
     write("mine/b.go", "// skip\n" + BODY)
+    write("empty/README.md", "")
+    write("library/c.go", "package c\n")
+    write("forgotten/d.go", BODY)
     assert [program.name for program in select_programs([str(tmp_path / "mine")])] == ["mine/a"]
     assert {program.name.split("/")[0] for program in select_programs(["goroutines", "threads"])} == {
         "goroutines",
@@ -131,13 +134,99 @@ def test_selections(write, tmp_path):
     for term, message in (
         ("goroutine", "did you mean goroutines"),
         (str(tmp_path / "none.go"), "cannot be read"),
-        (str(tmp_path), "has no .go or .c file"),
+        (str(tmp_path / "empty"), "has no .go or .c file"),
         (str(tmp_path / "skipped"), "has no `run` test"),
+        (str(tmp_path / "library"), "begins with `// run`$"),
+        (str(tmp_path / "forgotten"), r"begins with `// run`; d\.go can be run if it is named itself"),
         ("threads/lock-rings", "did you mean threads/lock-ring"),
         (str(tmp_path / "mine" / "b.go"), "only `run` tests can be run"),
     ):
         with pytest.raises(ProgramError, match=message):
             select_programs([term])
+
+
+def names(*terms):
+    return [program.name for program in select_programs(list(map(str, terms)))]
+
+
+def test_a_folder_has_the_programs_below_it_too(write, tmp_path):
+    for place in ("a/z", "a/b/c/y", "a/b/x", "a/_b/n", "a/.b/n", "a/testdata/n", "a/vendor/n", "a/build/n", "a/.n"):
+        write(f"{place}.go", "// run\n" + BODY)
+    write("a/b/helper.go", BODY)
+    write("a/b/library_test.go", "package b\n")
+    (tmp_path / "a/d.go").mkdir()
+    (tmp_path / "a/gone.go").symlink_to("nowhere")
+    assert names(tmp_path / "a") == ["a/z", "b/x", "c/y"]
+    assert names(tmp_path / "a/testdata") == ["testdata/n"], "a folder that is named is not left out"
+    assert names(tmp_path / "a/b/helper.go") == ["b/helper"], "nor is a file"
+    assert describe_overlooked([str(tmp_path / "a"), "threads"]).endswith(f": {tmp_path}/a/b/helper.go")
+
+
+def test_a_folder_that_is_reached_twice_counts_once(write, tmp_path):
+    """Real folders come before links to them, wherever they stand."""
+    write("a/z/y/p.go", "// run\n" + BODY)
+    write("b/q.go", "// run\n" + BODY)
+    for link, target in (("a/b", "z/y"), ("a/loop", "."), ("a/z/up", "../.."), ("a/z/b", "../../b")):
+        (tmp_path / link).symlink_to(target)
+    assert names(tmp_path / "a") == ["y/p", "b/q"]
+    (tmp_path / "c").symlink_to("b")
+    assert names(tmp_path / "b", tmp_path / "c", tmp_path / "c/q.go", tmp_path / "a/../b/q.go") == ["b/q"]
+    assert names(tmp_path / "a/..") == [f"{name}" for name in ("y/p", "b/q")]
+
+
+def test_two_links_to_a_file_are_two_programs(write, tmp_path):
+    write("s/p.go", "// run\n" + BODY)
+    (tmp_path / "s/q.go").symlink_to("p.go")
+    assert names(tmp_path / "s") == ["s/p", "s/q"]
+
+
+def test_programs_of_one_name_get_more_of_their_paths(write, tmp_path):
+    for place in ("x/s/a", "y/s/a", "y/s/b"):
+        write(f"{place}.go", "// run\n" + BODY)
+    assert names(tmp_path) == ["x/s/a", "y/s/a", "s/b"]
+    assert names(tmp_path / "x", tmp_path / "y/s/b.go") == ["s/a", "s/b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_program"),
+    [
+        ("// run\n", True),
+        ("\ufeff// run 5\r\n", True),
+        ("\n\n//go:build linux\n// +build linux\n\n//  run\n", True),
+        ("// Copyright\n// run\n", False),
+        ("/* run */\n", False),
+        ("package main // run\n", False),
+        ("// running\n", False),
+        ("//\n", False),
+        ("", False),
+        ("// errorcheck\n", False),
+        ("// runoutput\n", False),
+    ],
+)
+def test_a_header_is_read_alike_wherever_it_is_read(write, text, is_program):
+    file = write("s/a.go", text + BODY)
+    assert (kind_of(file) == "run") is is_program
+    program = read_program(file)
+    assert (program.marked and program.kind == "run") is is_program
+
+
+def test_a_build_constraint_says_what_a_program_is_for(write):
+    i386, amd64 = Target("linux", "386"), Target("linux", "amd64")
+    for line in ("// +build 386", "//go:build 386 && !hurd", "//go:build 386\n// +build amd64"):
+        program = read_program(write("s/a.go", f"{line}\n\n// run\n" + BODY))
+        assert program.fits(i386, conf.Variant()) and not program.fits(amd64, conf.Variant()), line
+    with pytest.raises(ProgramError, match=r"a\.go:1: not a build constraint: '386 &&'"):
+        read_program(write("s/a.go", "//go:build 386 &&\n// run\n" + BODY))
+
+
+def test_a_program_of_several_files(write, tmp_path):
+    source, helper = write("s/a.go", "// run 5 b.go\n" + BODY), write("s/b.go", "package main\n")
+    program = read_program(source)
+    assert (program.args, program.build.packages) == (("5",), ((source, helper),))
+    assert names(tmp_path / "s") == ["s/a"]
+    helper.unlink()
+    with pytest.raises(ProgramError, match=r"a\.go:1: run: there is no file b\.go beside it"):
+        read_program(source)
 
 
 def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):

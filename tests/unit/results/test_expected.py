@@ -11,7 +11,7 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.results import matrix, page, terminal
 from harness.results.expected import Entry
-from harness.run.manifest import known_failures
+from harness.run.expectations import known_failures
 from harness.trial.record import Trial
 
 DAY = date(2026, 3, 1)
@@ -95,6 +95,10 @@ def test_terminal_and_page_tell_known_failures_from_surprises():
     assert ['value="surprise"' in text for text in pages] == [False, True, True]
     assert ['value="known"' in text for text in pages] == [True, False, False]
     assert "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in pages[1]
+    astray = matrix.build({}, ["g"], ["v"], ["s/p"], "base", [], [], unmatched=["mine.yaml:2: matches nothing"])
+    assert "mine.yaml:2: matches nothing" in shown(astray)
+    assert "<li>mine.yaml:2: matches nothing</li>" in "".join(page.html(astray, []))
+    assert matrix.Matrix.from_json(astray.to_json()).unmatched == ["mine.yaml:2: matches nothing"]
     late = shown(judged(["crash"], entry(), day=date(2027, 1, 1)))
     assert "expired on 2026-03-01: crash (bug 1; mine.yaml:2)" in late
 

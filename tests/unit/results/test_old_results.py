@@ -43,7 +43,7 @@ def as_it_was(text):
     with the commands that it showed."""
     if text.startswith("{"):
         data = json.loads(text)
-        for key in ("control", "guest_differences", "interactions", "experiment", "effects"):
+        for key in ("control", "guest_differences", "interactions", "experiment", "effects", "unmatched"):
             del data[key]
         for cell in data["cells"]:
             (cell["difference"] or {}).pop("detectable", None)

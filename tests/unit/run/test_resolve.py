@@ -48,7 +48,7 @@ def test_a_work_tree_that_is_edited_during_its_build_changes_neither_libgo_nor_p
 ):
     tree, write_text = mine
     write_text("the text before the build")
-    write("demo/ok.go", "package main\n\nfunc main() {}\n")
+    write("demo/ok.go", "// run\n\npackage main\n\nfunc main() {}\n")
     request = Request((str(tmp_path / "demo"),), ("linux-i386",), ("mine",), 1, None, (), tmp_path / "work")
     resolved = resolve(request)
     before = worktree.difference(tree)
