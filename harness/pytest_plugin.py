@@ -2,20 +2,26 @@
 
 `pytest suites/threads --guest linux-i386 --variant no-thread-destruction --trials 5` makes the trials of all selected
 items side by side in the guests, in the order of the items, while pytest waits for one item after the other. An item
-passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail. A guest's trouble is an error of
-the item's set-up, never a failure. Trials are stored like those of `harness run`.
+passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail, one that passes is told as pytest
+tells a strict xfail that passes. A guest's trouble is an error of the item's set-up, never a failure. Trials are stored
+like those of `harness run`, and a session ends with the run's matrix.
 
-They are collected only where they are asked for: in a session that names a .go or .c file, or a folder that holds some,
-or that is given --guest or --variant. Of a folder those are taken whose first directive is that of a `run` test.
+They are collected only where they are asked for: in a session that names a .go or .c file, or a folder that has
+programs (harness/programs/sources.py), or that is given --guest or --variant.
 
-With pytest-xdist each worker has one guest and runs the items that it is given. The rest of the harness is imported
-when the first Go file is met, so that sessions of other projects do not pay for it.
+With pytest-xdist each worker has one guest, runs the items that it is given and makes a run of its own; in the end the
+controller merges these runs. The rest of the harness is imported when a session names a folder or a Go file, so that
+others do not pay for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import logging
+import os
 import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
@@ -29,12 +35,16 @@ if TYPE_CHECKING:
     from harness import conf
     from harness.programs.model import CellKey, Program, TrialSpec
     from harness.results.expected import Entry
-    from harness.results.matrix import Cell
+    from harness.results.matrix import Cell, Matrix
     from harness.run.job import Batch
     from harness.trial.record import Trial
 
-#: As harness.programs.select has them, which is not imported yet.
+#: As harness.programs.sources has them, which is not imported yet.
 _SUFFIXES = (".go", ".c")
+#: What a worker of xdist is told if its session asks for Go files.
+_ASKED = "harness"
+#: The property of a report that has the number of the item's run.
+_RUN = "run"
 #: Seconds that builds and guests may take to end in good order when pytest ends; what is left then ends with pytest.
 _ENDING = 5.0
 
@@ -60,8 +70,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take part in sessions that ask for Go files."""
-    if config.option.guest or config.option.variant or any(map(_holds_programs, _named(config))):
+    """Take part in sessions that ask for Go files. A worker of xdist cannot tell, and is told."""
+    asked = config.option.guest or config.option.variant
+    if hasattr(config, "workerinput"):
+        asked = _ASKED in config.workerinput
+    if asked or any(_holds_programs(path, config) for path in _named(config)):
         config.pluginmanager.register(_Plugin(config), "harness-session")
 
 
@@ -73,26 +86,27 @@ def _positive(text: str) -> int:
 
 def _named(config: pytest.Config) -> Iterator[Path]:
     """The files and folders that the user, or `testpaths`, named."""
-    if config.args_source != config.ArgsSource.INVOCATION_DIR:
-        for word in config.args:
-            yield config.invocation_params.dir / word.partition("::")[0]
+    if config.args_source != config.ArgsSource.INVOCATION_DIR and not hasattr(config, "workerinput"):
+        yield from _arguments(config)
 
 
-def _holds_programs(path: Path) -> bool:
-    if path.is_dir():
-        return any(path.glob("*.go")) or any(map(_is_marked, path.glob("*.c")))
-    return path.suffix in _SUFFIXES
+def _arguments(config: pytest.Config) -> Iterator[Path]:
+    """The files and folders that a session collects from, written as pytest writes those that it collects."""
+    for word in config.args:
+        yield Path(os.path.abspath(config.invocation_params.dir / word.partition("::")[0]))
 
 
-def _is_marked(file: Path) -> bool:
-    """Whether a C file begins as a `run` test does: other projects' folders have C files too."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            return stream.readline(100).split() == [b"//", b"run"]
-    except OSError:
-        return False  # of a file that is named, whoever collects it says why it cannot be read
+def _holds_programs(path: Path, config: pytest.Config) -> bool:
+    return any(_programs(path, config)) if path.is_dir() else path.suffix in _SUFFIXES
+
+
+def _programs(folder: Path, config: pytest.Config) -> Iterator[Path]:
+    """The programs of a folder, but for those where pytest does not look."""
+    from harness.log import ignored
+    from harness.programs.sources import program_files
+
+    with ignored(logging.getLogger(__name__), f"looking for programs in {folder}", OSError):
+        yield from program_files(folder, config.getini("norecursedirs"))
 
 
 class _Plugin:
@@ -101,6 +115,12 @@ class _Plugin:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._run: _Run | None = None
+        self._programs: set[Path] = set()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist that it takes part."""
+        node.workerinput[_ASKED] = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
@@ -111,37 +131,59 @@ class _Plugin:
             self._run = _Run(self._config)
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
+        folders = filter(Path.is_dir, _arguments(self._config))
+        self._programs = {file for folder in folders for file in _programs(folder, self._config)}
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        """Collect a Go or C file that is named, or is a test by its first directive."""
+        """Collect a Go or C file that is named, or is a program of a folder that is."""
         if file_path.suffix not in _SUFFIXES or self._run is None:
             return None
-        named = parent.session.isinitpath(file_path)
-        is_test = _is_marked if file_path.suffix == ".c" else _is_test
-        if not named and not is_test(file_path):
+        if not parent.session.isinitpath(file_path) and file_path not in self._programs:
             return None
         return GoFile.from_parent(parent, path=file_path, run=self._run)
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Name the programs that are selected as the run names them: apart, where two have the same name."""
+        from harness.errors import ProgramError
+        from harness.log import ignored
+        from harness.programs.select import select_programs
+
+        items = [item for item in session.items if isinstance(item, GoItem)]
+        # What cannot be told apart is an error of the items that run.
+        with ignored(logging.getLogger(__name__), "naming programs", ProgramError):
+            chosen = select_programs(list(dict.fromkeys(str(item.path) for item in items))) if items else []
+            by_source = {_identity(program.source): program for program in chosen}
+            for item in items:
+                item.program = by_source[_identity(item.path)]
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say which files of the folders may be programs by mistake left out."""
+        from harness.programs.select import describe_overlooked
+
+        note = describe_overlooked([os.path.relpath(path) for path in _named(self._config)])
+        return [note] if note and self._config.option.verbose >= 0 else []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the run that an item was of: with xdist, that of a worker."""
+        if self._run and (number := dict(report.user_properties).get(_RUN)):
+            self._run.numbers[int(str(number))] = None
+
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """End the guests."""
+        """End the guests, and put together what workers have made."""
         if self._run:
             self._run.end()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say where the trials are."""
+        """Show the matrix, and say where the trials are."""
         if self._run and self._run.summary:
+            terminalreporter.section("harness")
             terminalreporter.write_line(self._run.summary)
 
 
-def _is_test(path: Path) -> bool:
-    from harness.errors import ProgramError
-    from harness.programs.header import read_program
-
-    try:
-        program = read_program(path)
-    except ProgramError:
-        return True  # it is an error of the file when that is collected
-    return program.marked and program.kind == "run"
+def _identity(source: Path) -> Path:
+    """A source's path without links to its folder."""
+    return source.parent.resolve() / source.name
 
 
 class GoFile(pytest.File):
@@ -181,15 +223,18 @@ class GoItem(pytest.Item):
         self._trials: list[Trial] = []
 
     def setup(self) -> None:
-        """Wait for the trials. Raises HarnessError if a guest, or the harness, could not make them."""
-        from harness.errors import GuestError
+        """Wait for the trials. A guest, or the harness, that could not make them is told in a sentence."""
+        from harness.errors import HarnessError
 
-        self._trials = self._run.wait(self)
+        try:
+            self._trials = self._run.wait(self)
+        except HarnessError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        self.user_properties.append((_RUN, self._run.number))
         lost = [trial for trial in self._trials if trial.verdict == "error"]
         if lost:
-            raise GuestError(
-                f"{len(lost)} of {len(self._trials)} trials ended in infrastructure errors: {lost[0].reason}"
-            )
+            text = f"{len(lost)} of {len(self._trials)} trials ended in infrastructure errors: {lost[0].reason}"
+            raise pytest.fail.Exception(f"{text}\n{self._run.opened(lost[0])}", pytrace=False)
 
     def runtest(self) -> None:
         """Judge the cell."""
@@ -198,9 +243,9 @@ class GoItem(pytest.Item):
         facts = {"guest": self.guest, "variant": self.variant, "trials": cell.trials, "passed": cell.passed}
         self.user_properties += [*facts.items(), *([("signature", signatures)] if signatures else [])]
         if cell.known and not cell.surprise:
-            pytest.xfail(cell.findings[0].expected)
+            pytest.xfail("; ".join(dict.fromkeys(finding.expected for finding in cell.findings if finding.expected)))
         if cell.known or cell.surprise:
-            raise NotPassed(_failure(cell, self._trials, self._again()))
+            raise NotPassed(_failure(cell, self._trials, self._run, self._again()))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What the user is shown: no Python, but the program's own words."""
@@ -215,25 +260,30 @@ class GoItem(pytest.Item):
         return self.path, 0, f"{self.program.name} {self.name}"
 
     def _again(self) -> str:
-        return f"pytest {shlex.quote(self.nodeid)} {self._run.options()}".rstrip()
+        path = os.path.relpath(self.path, self.config.invocation_params.dir)
+        return f"pytest {shlex.quote(f'{path}::{self.name}')} {self._run.options()}".rstrip()
 
 
 class NotPassed(Exception):
     """A cell did not come out as expected; the text is the whole story."""
 
 
-def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
-    """Counts, then for each way in which it went wrong its signature and the first such trial's output; commands."""
+def _failure(cell: Cell, trials: list[Trial], run: _Run, again: str) -> str:
+    """Counts; the signature of each way in which it went wrong, with the first such trial's output; commands."""
     from harness.results.text import shown_stream, stream_lines
 
+    counts = f"{cell.passed} of {cell.trials} trials passed"
+    if cell.contradicts and cell.passed == cell.trials:  # as pytest tells an xfail(strict=True) that passes
+        return "\n".join([f"[XPASS(strict)] {cell.contradicts}", f"{counts}, though it is known to fail", "", again])
     title = f"; {cell.findings[0].title}" if cell.findings else ""
-    lines = [f"{cell.verdict}: {cell.passed} of {cell.trials} trials passed{title}"]
+    lines = [f"{cell.verdict}: {counts}{title}"]
     commands: list[str] = []
     if cell.contradicts:
         lines.append(f"expected: {cell.contradicts}")
     for finding in cell.findings:
         trial = next(each for each in trials if finding.title == (each.signature or each.reason))
-        lines += ["", f"{finding.verdict}, {finding.count} of {cell.trials}: {finding.title}"]
+        if len(cell.findings) > 1:
+            lines += ["", f"{finding.verdict}, {finding.count} of {cell.trials}: {finding.title}"]
         if finding.title != trial.reason:
             lines.append(trial.reason)
         for name, kept, total in (
@@ -243,8 +293,8 @@ def _failure(cell: Cell, trials: list[Trial], again: str) -> str:
             if total:
                 shown = shown_stream(kept, total)
                 lines += [f"---- {name} ({shown.size})", *stream_lines(shown)]
-        commands.append(trial.command)
-    return "\n".join([*lines, "", "---- run it again", *dict.fromkeys(commands), again])
+        commands += [run.opened(trial), f"{trial.command}{run.work_option}"]
+    return "\n".join([*lines, "", "---- all of it, and to run it again", *dict.fromkeys(commands), again])
 
 
 class _Run:
@@ -253,12 +303,16 @@ class _Run:
     Raises HarnessError if the configuration, a guest, a variant or the work directory is wrong.
 
     Attributes:
-        summary: where the trials are, once all have been made.
+        number: the number of this session's own run, once it has begun.
+        numbers: those of all runs of the session that items were of, as keys; with xdist, of the workers.
+        summary: the matrix, and where the trials are, once the session has ended.
+        work_option: what a command needs to find them.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         from harness import paths
         from harness.build.variants import load_configuration, variant_configs
+        from harness.cli.output import work_option
         from harness.errors import StoreError
         from harness.run.expectations import known_failures
 
@@ -286,7 +340,11 @@ class _Run:
         self._ordered: set[CellKey] = set()
         self._failure: BaseException | None = None
         self._steps: SimpleQueue[str] = SimpleQueue()
+        self._quiet = _Quiet()
+        self.number = 0
+        self.numbers: dict[int, None] = {}
         self.summary = ""
+        self.work_option = work_option(options.harness_work)
 
     def columns(self) -> list[tuple[str, str]]:
         """Each guest with each variant."""
@@ -303,7 +361,12 @@ class _Run:
         arguments += [word for name in given.variant for word in ("--variant", name)]
         arguments += ["--trials", str(self._count)] if self._count > 1 else []
         arguments += [word for file in given.harness_conf for word in ("--harness-conf", str(file))]
+        arguments += ["--harness-work", given.harness_work] if given.harness_work else []
         return shlex.join(arguments)
+
+    def opened(self, trial: Trial) -> str:
+        """The command that shows all of a trial."""
+        return f"harness open {trial.id}{self.work_option}"
 
     def wait(self, item: GoItem) -> list[Trial]:
         """An item's trials, once all are made. Raises what ended the run before."""
@@ -333,13 +396,49 @@ class _Run:
         return counted.cells[0]
 
     def end(self) -> None:
-        """End the run; at once, if pytest ends before all that was ordered is made."""
-        if not self._thread:
-            return
-        if not all(map(self._made, self._ordered)):
-            self._stopped.set()
-        self._orders.put(None)
-        self._thread.join(_ENDING)
+        """End the run; at once, if pytest ends before all that was ordered is made. Then sum up what was made."""
+        from harness.errors import HarnessError
+
+        if self._thread:
+            if not all(map(self._made, self._ordered)):
+                self._stopped.set()
+            self._orders.put(None)
+            self._thread.join(_ENDING)
+            self._quiet.end()
+        if self.number and not self._worker:
+            self.numbers[self.number] = None
+        if self.numbers and not self._worker:
+            try:
+                self.summary = self._sum_up(sorted(self.numbers))
+            except (HarnessError, OSError) as error:
+                runs = ", ".join(map(str, sorted(self.numbers)))
+                self.summary = f"The trials are in {self._work}, runs {runs}: {error}"
+
+    def _sum_up(self, numbers: list[int]) -> str:
+        """The matrix of what was made, merged if it is several runs, and where it is. Raises HarnessError."""
+        from harness.cli.output import unfinished_note, write_report
+        from harness.results.load import load_matrix
+        from harness.results.merge import Source, merge
+        from harness.results.store import Store
+
+        store = Store(self._work / "results.sqlite")
+        lines: list[str] = []
+        number = numbers[0]
+        if len(numbers) > 1:
+            number = merge([Source(store, store.run(each), self._work) for each in numbers], self._work).number
+            *others, last = map(str, numbers)
+            lines.append(f"The workers made runs {', '.join(others)} and {last}; merged, they are run {number}.")
+        run = store.run(number)
+        matrix = load_matrix(store, run)
+        write_report(store, run, matrix, self._config.option.harness_work, None)
+        report = self._work / "runs" / str(number) / "report.html"
+        lines += [
+            *[sentence for sentence in [unfinished_note(run, matrix, None)] if sentence],
+            *matrix.unmatched,
+            f"Trials are in {self._work}; `harness show {number}{self.work_option}` shows them. HTML: {report}",
+        ]
+        table = [] if self._config.option.verbose < 0 else [_table(matrix, self._config), ""]
+        return "\n".join([*table, *lines])
 
     def _made(self, key: CellKey) -> bool:
         return len(self._trials.get(key, ())) == self._count
@@ -354,6 +453,7 @@ class _Run:
         self._ordered |= set(map(_key, items))
         self._orders.put(items)
         if not self._thread:
+            self._quiet.begin()
             self._thread = threading.Thread(target=self._work_off, args=(selected,), daemon=True)
             self._thread.start()
 
@@ -376,14 +476,16 @@ class _Run:
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:
-            hooks = RunHooks(self._batches(), self._finished, self._stopped)
-            _, run = run_request(request, _steps(self._steps.put), hooks=hooks)
-            self.summary = f"Trials are in {self._work}; `harness show {run.id}` shows them"
+            hooks = RunHooks(self._batches(), self._finished, self._stopped, self._begun)
+            run_request(request, _steps(self._steps.put), hooks=hooks)
         except BaseException as error:  # it is raised again by those who wait
             failure = error
         with self._changed:
             self._failure = failure
             self._changed.notify_all()
+
+    def _begun(self, number: int) -> None:
+        self.number = number
 
     def _batches(self) -> Iterator[Batch]:
         from functools import partial
@@ -414,6 +516,35 @@ class _Run:
                         terminal.write_line(line)
         except Empty:
             pass
+
+
+class _Quiet:
+    """Keeps the harness's log from pytest, which would show it with whatever item waits. The run's folder has it."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("harness")
+        self._before = self._logger.propagate
+
+    def begin(self) -> None:
+        self._logger.propagate = False
+
+    def end(self) -> None:
+        self._logger.propagate = self._before
+
+
+def _table(matrix: Matrix, config: pytest.Config) -> str:
+    """The matrix as the terminal of a session can show it."""
+    from rich.console import Console
+
+    from harness.results.terminal import print_cells
+
+    class Text(io.StringIO):
+        encoding = getattr(sys.__stdout__, "encoding", None) or "ascii"
+
+    writer = config.get_terminal_writer()
+    text = Text()
+    print_cells(matrix, Console(file=text, width=writer.fullwidth, force_terminal=writer.hasmarkup))
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def _key(item: GoItem) -> CellKey:

@@ -27,8 +27,10 @@ from harness.errors import GuestError
 from harness.guest.openssh import Client
 
 _log = logging.getLogger(__name__)
-# paramiko prints a trace of each connection that fails, besides raising what is then told in a sentence.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
+#: Where paramiko logs a trace of each connection that fails, besides raising what is then told in a sentence. Nobody is
+#: to see it, not even pytest, which shows what reaches the root of all logs.
+_SILENT = logging.getLogger(f"{__name__}.paramiko")
+_SILENT.setLevel(logging.CRITICAL + 1)
 
 _PIECE = 32768
 #: Bytes from which on a file is large: a connection of its own takes as long as some 100 kB.
@@ -125,6 +127,7 @@ class Shell:
             # nothing was taken for that long.
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * clock.QUIET))
             transport = _Transport(link)
+            transport.set_log_channel(_SILENT.name)
             try:
                 transport.use_compression(True)  # a libgo is 30 MB, and the line is slow
                 transport.banner_timeout = transport.auth_timeout = deadline.quiet

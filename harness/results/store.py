@@ -228,17 +228,22 @@ class Store:
         """Mark a run as ended in good order."""
         self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))
 
-    def add(self, run: int, trial: Trial, attachments: Mapping[str, bytes] | None = None) -> None:
-        """Add a trial, whose own id does not count, with what was collected of it by name: all of it or nothing."""
-        with self._writing():
-            self._insert(run, trial, attachments or {})
+    def add(self, run: int, trial: Trial, attachments: Mapping[str, bytes] | None = None) -> int:
+        """Add a trial, whose own id does not count, with what was collected of it by name: all of it or nothing.
 
-    def _insert(self, run: int, trial: Trial, attachments: Mapping[str, bytes]) -> None:
+        Returns:
+            Its id.
+        """
+        with self._writing():
+            return self._insert(run, trial, attachments or {})
+
+    def _insert(self, run: int, trial: Trial, attachments: Mapping[str, bytes]) -> int:
         names = ["run", *_FIELDS[1:]]
         marks = ", ".join("?" * len(names))
         row = self.db.execute(f"INSERT INTO trials ({', '.join(names)}) VALUES ({marks})", (run, *astuple(trial)[1:]))
         for name, data in attachments.items():
             self.db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
+        return int(row.lastrowid or 0)
 
     def judge(self, trials: Iterable[Trial]) -> None:
         """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""

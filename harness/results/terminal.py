@@ -98,12 +98,7 @@ def print_table(
         cycles: what was counted of threads and goroutines in the same run.
     """
     ascii_only = console.options.ascii_only
-    for columns in column_groups(matrix, console.width, ascii_only):
-        console.print(table(matrix, columns, ascii_only))
-        console.print()
-    if unfinished:
-        _copied(console, unfinished, ascii_only)
-    console.print(_legend(matrix, ascii_only))
+    print_cells(matrix, console, unfinished)
     if causes := group_causes(matrix, errors=False):
         _heading(console, "Not passed")
         _print_causes(console, causes, work, ascii_only)
@@ -111,6 +106,17 @@ def print_table(
     _print_differences(console, matrix, ascii_only)
     _print_troubles(console, matrix, work, ascii_only)
     _print_answer(console, answer(matrix, cycles, work), ascii_only)
+
+
+def print_cells(matrix: Matrix, console: Console, unfinished: str = "") -> None:
+    """Print the table and its legend alone. Arguments are those of `print_table`."""
+    ascii_only = console.options.ascii_only
+    for columns in column_groups(matrix, console.width, ascii_only):
+        console.print(table(matrix, columns, ascii_only))
+        console.print()
+    if unfinished:
+        _copied(console, unfinished, ascii_only)
+    console.print(_legend(matrix, ascii_only))
 
 
 def print_trial(

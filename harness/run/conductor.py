@@ -96,6 +96,7 @@ def _run_request(
     log_to(request.work / "runs" / str(number))
     batches: Iterable[Batch]
     if hooks:
+        hooks.begun(number)
         batches = hooks.batches
     elif request.design:
         batches = attribution_rounds(resolved, cells, partial(store.outcomes, number), report)
@@ -365,7 +366,7 @@ class Conductor:
             return
         spec = outcome.spec
         trial = replace(outcome.trial, attempt=self._attempts.pop(spec))
-        self._store.add(self._run, trial, outcome.attachments)
+        trial = replace(trial, id=self._store.add(self._run, trial, outcome.attachments))
         if trial.verdict is Verdict.ERROR and trial.attempt < ATTEMPTS:
             if not self._interrupts:
                 self._attempts[spec] = trial.attempt + 1

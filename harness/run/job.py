@@ -42,11 +42,13 @@ class RunHooks:
         batches: the trials that it wants of those that were asked for, in its own order. It may wait for the next.
         finished: called with each trial that is stored and not tried again.
         stopped: when it is set, the run ends at once, as if interrupted.
+        begun: called with the number of the run, before any trial.
     """
 
     batches: Iterable[Batch]
     finished: Callable[[Trial], None]
     stopped: threading.Event
+    begun: Callable[[int], None] = lambda number: None
 
 
 #: How often a trial that ends in an infrastructure error is tried, and how often a guest may fail in a row.

@@ -234,7 +234,7 @@ def test_json_has_all_that_is_documented():
     matrix = matrix_of(trials_of(base={"pass": 8}, other={"pass": 2, "crash": 6}))
     told = json.loads(json.dumps(matrix.to_json()))
     names = "schema run guests variants programs baseline cells most expired totals overall events times"
-    names += " control guest_differences interactions experiment effects"
+    names += " control guest_differences interactions experiment effects unmatched"
     assert set(told) == set(names.split())
     base, other = told["cells"]
     assert (other["verdict"], other["passed"], other["trials"]) == ("flaky", 2, 8)
