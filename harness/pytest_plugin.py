@@ -248,12 +248,11 @@ class GoItem(pytest.Item):
             raise NotPassed(_failure(cell, self._trials, self._run, self._again()))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What the user is shown: no Python, but the program's own words."""
-        from harness.errors import HarnessError
-
-        if isinstance(excinfo.value, NotPassed | HarnessError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        """What the user is shown: no Python, but the program's own words; of --tb=line the first line."""
+        if not isinstance(excinfo.value, NotPassed):
+            return super().repr_failure(excinfo, style)
+        text = str(excinfo.value)
+        return text.partition("\n")[0] if self.config.option.tbstyle == "line" else text
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where it stands, with a line as skipping wants one, and its name."""
@@ -340,7 +339,7 @@ class _Run:
         self._ordered: set[CellKey] = set()
         self._failure: BaseException | None = None
         self._steps: SimpleQueue[str] = SimpleQueue()
-        self._quiet = _Quiet()
+        self._quiet = _Quiet(config)
         self.number = 0
         self.numbers: dict[int, None] = {}
         self.summary = ""
@@ -519,17 +518,27 @@ class _Run:
 
 
 class _Quiet:
-    """Keeps the harness's log from pytest, which would show it with whatever item waits. The run's folder has it."""
+    """Keeps the harness's log from what pytest shows below whatever item waits. The run's folder has it.
 
-    def __init__(self) -> None:
-        self._logger = logging.getLogger("harness")
-        self._before = self._logger.propagate
+    pytest takes records of all loggers, even those that do not propagate, so its handlers are told.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        plugin = config.pluginmanager.get_plugin("logging-plugin")
+        handlers = (getattr(plugin, f"{name}_handler", None) for name in ("caplog", "report", "log_cli"))
+        self._handlers = [handler for handler in handlers if isinstance(handler, logging.Handler)]
 
     def begin(self) -> None:
-        self._logger.propagate = False
+        for handler in self._handlers:
+            handler.addFilter(_is_foreign)
 
     def end(self) -> None:
-        self._logger.propagate = self._before
+        for handler in self._handlers:
+            handler.removeFilter(_is_foreign)
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] != "harness"
 
 
 def _table(matrix: Matrix, config: pytest.Config) -> str:

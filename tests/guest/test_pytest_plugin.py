@@ -7,6 +7,8 @@ import pytest
 
 import harness.run.conductor
 from harness import paths
+from harness.programs.select import select_programs
+from harness.results.store import Store
 
 pytest_plugins = ["pytester"]
 
@@ -50,6 +52,53 @@ def test_a_folder_of_programs_has_an_item_for_each_cell(pytester, demo):
     assert len(collected(pytester, "--variant", "pristine")[0]) == 2, "an option asks for Go files everywhere"
 
 
+def test_a_folder_has_the_programs_that_harness_run_finds_there(pytester, demo):
+    """Those below it too, each once whatever links there are, and none where nobody looks."""
+    for place in ("sub/deep", "testdata", "build", ".hidden"):
+        folder = pytester.path / "demo" / place
+        folder.mkdir(parents=True)
+        (folder / "ok.go").write_text(PROGRAM % "")
+    (pytester.path / "demo/sub/loop").symlink_to("..")
+    (pytester.path / "demo/forgotten.go").write_text(PROGRAM.removeprefix("// run\n") % "")
+    ids, result = collected(pytester, ".", "--variant", "pristine")
+    assert [each.partition("::")[0] for each in ids] == ["demo/ok.go", "demo/other.go", "demo/sub/deep/ok.go"]
+    assert sorted(str(program.source.relative_to(pytester.path)) for program in select_programs(["demo"])) == [
+        each.partition("::")[0] for each in ids
+    ]
+    result = pytester.runpytest("--collect-only", "demo", "--variant", "pristine")
+    result.stdout.fnmatch_lines(["not run, for want of `// run` as the first comment: demo/forgotten.go"])
+    assert collected(pytester, "demo/testdata", "--variant", "pristine")[0] == [
+        "demo/testdata/ok.go::linux-i386[pristine]"
+    ]
+    assert collected(pytester, "demo", "--variant", "pristine", "-p", "no:cacheprovider", "--rootdir", "/")[0]
+
+
+def test_what_keeps_a_run_from_its_trials_is_told_in_a_sentence(pytester, demo):
+    """No trace of what an error came of, nor what is logged on the way, which the run's folder has."""
+    pytester.makeconftest("""
+        import logging
+        import harness.run.conductor
+        from harness.errors import GuestError
+        from harness.guest.shell import _SILENT
+
+        def fails(*_, **__):
+            logging.getLogger("harness.guest.machine").warning("the log's own words")
+            _SILENT.error("paramiko's own words")
+            logging.getLogger("mine").warning("what others log")
+            try:
+                raise OSError("paramiko's own words")
+            except OSError as error:
+                raise GuestError("SSH: the guest does not answer") from error
+
+        harness.run.conductor.run_request = fails
+    """)
+    result = pytester.runpytest_subprocess("demo/ok.go", "--variant", "pristine", "-o", "log_cli=true")
+    result.assert_outcomes(errors=1)
+    text = str(result.stdout)
+    assert "\nSSH: the guest does not answer\n" in text
+    assert "what others log" in text and "own words" not in text and "Traceback" not in text and "conductor" not in text
+
+
 C = "// run\n\nint\nmain (void)\n{\n}\n"
 
 
@@ -71,7 +120,7 @@ def test_c_programs_have_items_too(pytester, demo):
 
 
 @pytest.mark.parametrize(
-    "first", ["int f (void);", "// Copyright", "/* run */", "// running", "", "#include <run>", "\xff"]
+    "first", ["int f (void);", "// Copyright", "/* run */", "// running", "#include <run>", "\xff"]
 )
 def test_a_folder_of_other_c_files_is_no_reason_to_take_part(pytester, first):
     put_c(pytester, other=f"{first}\n// run\n")
@@ -85,7 +134,9 @@ def test_sessions_that_ask_for_no_go_file_are_left_alone(pytester, demo):
     pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'harness.run' not in sys.modules\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=1)
-    assert collected(pytester, ".")[0] == ["test_sessions_that_ask_for_no_go_file_are_left_alone.py::test_light"]
+    pytester.runpytest_subprocess("-n", "1").assert_outcomes(passed=1)
+    assert collected(pytester)[0] == ["test_sessions_that_ask_for_no_go_file_are_left_alone.py::test_light"]
+    assert collected(pytester, "-o", "norecursedirs=demo", ".")[0] == collected(pytester)[0]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +169,7 @@ EXPECTED = """
 expected:
   - {program: demo/known, verdict: crash, reason: bug 7, expires: 2100-01-01}
   - {program: demo/ok, verdict: crash, reason: bug 8, expires: 2100-01-01}
+  - {program: demo/crsh, verdict: crash, reason: bug 9, expires: 2100-01-01}
 """
 
 
@@ -135,12 +187,17 @@ def test_a_session_with_a_guest(pytester, demo):
     result = pytester.runpytest_subprocess(*words, "-k", "not stays", "--junitxml=j.xml", "-rx")
     result.assert_outcomes(passed=1, failed=3, xfailed=1)
     text = str(result.stdout)
+    assert "Captured log" not in text
+    assert "[XPASS(strict)] crash (bug 8; mine.yaml:4)\n2 of 2 trials passed" in text
+    assert "`program: demo/crsh` matches nothing: demo has no such program; did you mean demo/crash?" in text
+    opened = re.search(r"^harness open (\d+)\nharness run \S+/demo/crash.go", text, re.MULTILINE)
+    assert opened and Store(pytester.path / ".harness/results.sqlite").trial(int(opened[1]))[1].program == "demo/crash"
+    assert re.search(r"^  crash +✖ crash 0/2 \?$", text, re.MULTILINE), "the matrix"
     assert "reference to undefined name" in text, "nor does that keep the others from running"
     assert "crash: 0 of 2 trials passed; panic: no" in text
     assert re.search(r"---- stderr \(\d+ bytes\)\n\\x1b\[31mred\npanic: no\n", text) and "\x1b[31mred" not in text
     assert f"harness run {pytester.path}/demo/crash.go --guest linux-i386 --variant pristine" in text
     assert "pytest 'demo/crash.go::linux-i386[pristine]' --variant pristine --trials 2 --harness-conf mine.yaml" in text
-    assert "pass: 2 of 2 trials passed" in text and "expected: crash (bug 8; mine.yaml:4)" in text
     assert "crash (bug 7; mine.yaml:3)" in text
     assert "`harness show 1` shows them" in text
     cases = {one.get("classname"): one for one in ElementTree.parse(pytester.path / "j.xml").iter("testcase")}
@@ -154,5 +211,13 @@ def test_a_session_with_a_guest(pytester, demo):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
 
-    result = pytester.runpytest_subprocess(*words, "-n", "2", "-k", "other or known")
+    result = pytester.runpytest_subprocess(*words, "-n", "2", "-k", "other or known", "--harness-work", "mine")
     result.assert_outcomes(passed=1, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  known*crash 0/2 known*",
+            "  other*2/2*",
+            "The workers made runs 1 and 2; merged, they are run 3.",
+            "Trials are in *; `harness show 3 --work mine` shows them. *",
+        ]
+    )
