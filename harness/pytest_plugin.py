@@ -269,6 +269,7 @@ class NotPassed(Exception):
 
 def _failure(cell: Cell, trials: list[Trial], run: _Run, again: str) -> str:
     """Counts; the signature of each way in which it went wrong, with the first such trial's output; commands."""
+    from harness.invocation import repeated
     from harness.results.text import shown_stream, stream_lines
 
     counts = f"{cell.passed} of {cell.trials} trials passed"
@@ -292,7 +293,7 @@ def _failure(cell: Cell, trials: list[Trial], run: _Run, again: str) -> str:
             if total:
                 shown = shown_stream(kept, total)
                 lines += [f"---- {name} ({shown.size})", *stream_lines(shown)]
-        commands += [run.opened(trial), f"{trial.command}{run.work_option}"]
+        commands += [run.opened(trial), repeated(trial.command, run.work)]
     return "\n".join([*lines, "", "---- all of it, and to run it again", *dict.fromkeys(commands), again])
 
 
@@ -305,13 +306,12 @@ class _Run:
         number: the number of this session's own run, once it has begun.
         numbers: those of all runs of the session that items were of, as keys; with xdist, of the workers.
         summary: the matrix, and where the trials are, once the session has ended.
-        work_option: what a command needs to find them.
+        work: the work directory.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         from harness import paths
         from harness.build.variants import load_configuration, variant_configs
-        from harness.cli.output import work_option
         from harness.errors import StoreError
         from harness.run.expectations import known_failures
 
@@ -319,11 +319,11 @@ class _Run:
         self._config = config
         self._worker = hasattr(config, "workerinput")
         self._count: int = options.trials
-        self._work = paths.work_dir(options.harness_work)
-        existing = next(place for place in (self._work, *self._work.parents) if place.exists())
+        self.work = paths.work_dir(options.harness_work)
+        existing = next(place for place in (self.work, *self.work.parents) if place.exists())
         if not existing.is_dir():
-            raise StoreError(f"the work directory {self._work} cannot be made: {existing} is no folder")
-        self._configuration = load_configuration(options.harness_conf, self._work)
+            raise StoreError(f"the work directory {self.work} cannot be made: {existing} is no folder")
+        self._configuration = load_configuration(options.harness_conf, self.work)
         self._guests = {name: self._configuration.guest(name) for name in options.guest or ["linux-i386"]}
         names = dict.fromkeys(options.variant or self._configuration.usual)
         self._triples = {
@@ -343,7 +343,6 @@ class _Run:
         self.number = 0
         self.numbers: dict[int, None] = {}
         self.summary = ""
-        self.work_option = work_option(options.harness_work)
 
     def columns(self) -> list[tuple[str, str]]:
         """Each guest with each variant."""
@@ -365,7 +364,9 @@ class _Run:
 
     def opened(self, trial: Trial) -> str:
         """The command that shows all of a trial."""
-        return f"harness open {trial.id}{self.work_option}"
+        from harness.invocation import command_line
+
+        return command_line("open", str(trial.id), work=self.work)
 
     def wait(self, item: GoItem) -> list[Trial]:
         """An item's trials, once all are made. Raises what ended the run before."""
@@ -411,30 +412,32 @@ class _Run:
                 self.summary = self._sum_up(sorted(self.numbers))
             except (HarnessError, OSError) as error:
                 runs = ", ".join(map(str, sorted(self.numbers)))
-                self.summary = f"The trials are in {self._work}, runs {runs}: {error}"
+                self.summary = f"The trials are in {self.work}, runs {runs}: {error}"
 
     def _sum_up(self, numbers: list[int]) -> str:
         """The matrix of what was made, merged if it is several runs, and where it is. Raises HarnessError."""
         from harness.cli.output import unfinished_note, write_report
+        from harness.invocation import command_line
         from harness.results.load import load_matrix
         from harness.results.merge import Source, merge
         from harness.results.store import Store
 
-        store = Store(self._work / "results.sqlite")
+        store = Store(self.work / "results.sqlite")
         lines: list[str] = []
         number = numbers[0]
         if len(numbers) > 1:
-            number = merge([Source(store, store.run(each), self._work) for each in numbers], self._work).number
+            number = merge([Source(store, store.run(each), self.work) for each in numbers], self.work).number
             *others, last = map(str, numbers)
             lines.append(f"The workers made runs {', '.join(others)} and {last}; merged, they are run {number}.")
         run = store.run(number)
         matrix = load_matrix(store, run)
-        write_report(store, run, matrix, self._config.option.harness_work, None)
-        report = self._work / "runs" / str(number) / "report.html"
+        write_report(store, run, matrix, self.work, None)
+        report = self.work / "runs" / str(number) / "report.html"
+        shows = command_line("show", str(number), work=self.work)
         lines += [
-            *[sentence for sentence in [unfinished_note(run, matrix, None)] if sentence],
+            *[sentence for sentence in [unfinished_note(run, matrix, self.work)] if sentence],
             *matrix.unmatched,
-            f"Trials are in {self._work}; `harness show {number}{self.work_option}` shows them. HTML: {report}",
+            f"Trials are in {self.work}; `{shows}` shows them. HTML: {report}",
         ]
         table = [] if self._config.option.verbose < 0 else [_table(matrix, self._config), ""]
         return "\n".join([*table, *lines])
@@ -470,7 +473,7 @@ class _Run:
             trials=self._count,
             jobs=1 if self._worker else options.harness_jobs,
             conf_files=tuple(options.harness_conf),
-            work=self._work,
+            work=self.work,
             kind="pytest",
         )
         failure: BaseException = RuntimeError("the run has ended")

@@ -190,7 +190,7 @@ def test_a_session_with_a_guest(pytester, demo):
     assert "Captured log" not in text
     assert "[XPASS(strict)] crash (bug 8; mine.yaml:4)\n2 of 2 trials passed" in text
     assert "`program: demo/crsh` matches nothing: demo has no such program; did you mean demo/crash?" in text
-    opened = re.search(r"^harness open (\d+)\nharness run \S+/demo/crash.go", text, re.MULTILINE)
+    opened = re.search(r"harness open (\d+)\n\S*harness run \S+/demo/crash.go", text, re.MULTILINE)
     assert opened and Store(pytester.path / ".harness/results.sqlite").trial(int(opened[1]))[1].program == "demo/crash"
     assert re.search(r"^  crash +✖ crash 0/2 \?$", text, re.MULTILINE), "the matrix"
     assert "reference to undefined name" in text, "nor does that keep the others from running"
@@ -218,6 +218,6 @@ def test_a_session_with_a_guest(pytester, demo):
             "  known*crash 0/2 known*",
             "  other*2/2*",
             "The workers made runs 1 and 2; merged, they are run 3.",
-            "Trials are in *; `harness show 3 --work mine` shows them. *",
+            "Trials are in *; `*harness show 3 --work */mine` shows them. *",
         ]
     )
