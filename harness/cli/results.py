@@ -47,7 +47,7 @@ from harness.results.load import (
 from harness.results.rejudge import rejudge_run
 from harness.results.store import Store
 from harness.results.text import render_count
-from harness.run import capsule
+from harness.run import capsule, recordings
 from harness.trial import cores as cores_
 from harness.trial import diagnostics
 from harness.trial.record import Trial
@@ -236,9 +236,14 @@ def open_(number: int, raw: str | None, work: str | None) -> None:
     commands = [
         command_line("rerun", str(number), work=work_folder),
         command_line("rerun", str(number), "--shell", work=work_folder),
+        command_line("rerun", str(number), "--record", work=work_folder),
         repeated(trial.command, work_folder),
         command_line("capsule", str(number), work=work_folder),
     ]
+
+    if recorded := recordings.search(store, number, work_folder):
+        files.append(recorded.folder)
+        commands[2] = command_line("replay", str(number), work=work_folder)
 
     def command_of_part(name: str) -> str:
         return command_line("open", str(number), "--raw", name, work=work_folder)
@@ -316,9 +321,9 @@ def rejudge(number: int, work: str | None) -> None:
 def list_(format_: str, schema: bool, work: str | None) -> None:
     """List the runs of the work directory, oldest first.
 
-    KIND is what made a run: run, rerun, trace, pytest, attribute, bisect or merge. STATE is `running` while a harness
-    makes it, `stopped` if it has not finished and no harness makes it, else `done`. TRIALS are those with a verdict,
-    and of how many. In a pipe each run has one line, which is never cut.
+    KIND is what made a run: run, rerun, record, trace, pytest, attribute, bisect or merge. STATE is `running` while a
+    harness makes it, `stopped` if it has not finished and no harness makes it, else `done`. TRIALS are those with a
+    verdict, and of how many. In a pipe each run has one line, which is never cut.
     """
     if schema:
         click.echo(listing.schema(), nl=False)

@@ -34,6 +34,7 @@ from harness.cli.options import (
     WholeNumber,
 )
 from harness.cli.output import open_store, renew_index, show_attribution, show_run, write_report
+from harness.cli.replay import MOST_RECORDED, record_trial
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
@@ -232,22 +233,32 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
 
 @click.command()
 @click.argument("number", type=NUMBER, metavar="TRIAL")
-@click.option("--trials", default=1, show_default=True, type=COUNT, help="Trials to make.")
+@click.option("--trials", type=COUNT, help="Trials to make; with --record, at most. [default: 1; 20]")
+@click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
 @click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
 @HTML
 @WORK
-def rerun(number: int, trials: int, shell_: bool, html: Path | None, work: str | None) -> None:
+def rerun(number: int, trials: int | None, record_: bool, shell_: bool, html: Path | None, work: str | None) -> None:
     """Make a trial again.
 
     Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
     one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
     is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
+
+    With --record each trial is made in a machine that is recorded, from its boot on, until one comes to the same title.
+    Its recording is replayed once, compared, and kept for `harness replay`; those of the others are thrown away. Exit
+    status then: 0 a recording is kept, 1 none is.
     """
     store = open_store(work)
-    request = repeat_request(store, number, paths.work_dir(work), trials)
+    most = trials or (MOST_RECORDED if record_ else 1)
+    request = repeat_request(store, number, paths.work_dir(work), most)
+    if record_:
+        if shell_ or html:
+            raise HarnessError("--record takes no --shell and no --html: `harness replay` opens what was recorded")
+        record_trial(request, number)
     if not shell_:
         _run_and_show(request, None, html)
-    if trials > 1 or html:
+    if most > 1 or html:
         raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
     with Reporter() as report:
 

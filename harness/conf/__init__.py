@@ -7,7 +7,7 @@ files themselves. `system` holds the ways of operating systems.
 """
 
 from harness.conf.load import Configuration, load, recorded
-from harness.conf.model import SEED, Build, DataDisk, Disk, Expected, Guest, Module, Toolchain, Variant
+from harness.conf.model import SEED, Build, DataDisk, Disk, Expected, Guest, Module, Record, Toolchain, Variant
 
 __all__ = [
     "SEED",
@@ -18,6 +18,7 @@ __all__ = [
     "Expected",
     "Guest",
     "Module",
+    "Record",
     "Toolchain",
     "Variant",
     "load",

@@ -147,6 +147,13 @@ class Halt(Model):
     timeout: Seconds = 20.0
 
 
+class Record(Model):
+    """What differs in the machine of a guest that is recorded, where QEMU cannot record the one that is described."""
+
+    nic: str | None = None
+    interface: Literal["virtio", "ide", "scsi"] | None = None
+
+
 class Guest(Model):
     """A machine that can be booted.
 
@@ -178,6 +185,7 @@ class Guest(Model):
     folder: Annotated[str, AfterValidator(_absolute)] = "/tmp/harness"
     set_clock: Annotated[str, AfterValidator(_clock)] = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
+    record: Record = Record()
 
     @property
     def os_name(self) -> str:

@@ -33,6 +33,7 @@ from harness.guest import datadisk, qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
+from harness.guest.recording import CONSOLE_MARK, PORT_MARK, Recording, drive_arguments
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ _STOPPED = {
     "io-error": "QEMU stopped it: its disk's overlay cannot be written, so this machine's disk is full",
     "internal-error": "QEMU stopped it: internal error",
     "guest-panicked": "QEMU stopped it: its kernel panicked",
+    "shutdown": "QEMU ended",  # as it would have, if it did not record the guest
 }
 #: What QEMU says when another start may go well: the port was taken meanwhile, or the host is short of something.
 _PORT_TAKEN = "host forwarding"
@@ -128,6 +130,7 @@ class Machine:
         screens: the folder for screenshots and consoles of guests in trouble; they outlive the machine.
         stopped: whether the guest is not wanted any more. Whoever waits for it gives up then.
         maintained: whether the guest is booted to be changed: its console takes what is typed, and it may reach out.
+        recording: what the machine is recorded to, or replayed from.
 
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
@@ -144,7 +147,9 @@ class Machine:
         screens: Path | None = None,
         stopped: Callable[[], bool] = lambda: False,
         maintained: bool = False,
+        recording: Recording | None = None,
     ) -> None:
+        self.recording = recording
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = Console(folder / CONSOLE)
         self._screens, self.stopped = screens, stopped
@@ -213,7 +218,7 @@ class Machine:
         incoming = ["-incoming", "fd:5"]
         if qemu.at_hand(program).migrates_to_file:
             incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
-        self._by_kvm = kvm_may_work() and not emulated
+        self._by_kvm = kvm_may_work() and not emulated and self.recording is None
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = free_port()
             self.console.restart()
@@ -299,6 +304,22 @@ class Machine:
             raise GuestError(f"guest {self.name}: QEMU did not exit cleanly: {reason}, status {status}")
         overlay = self.folder / "overlay.qcow2"
         return overlay if overlay.exists() else None
+
+    def icount(self) -> int:
+        """How many instructions a machine that is recorded or replayed has executed. Raises GuestError."""
+        return int(self._running_monitor().execute("query-replay")["icount"])
+
+    def end_recording(self) -> int:
+        """End a machine that is recorded; its recording is whole then. Returns how many instructions it has executed.
+
+        Raises:
+            GuestError: QEMU does not end, or did before.
+        """
+        monitor = self._running_monitor()
+        monitor.execute("stop")
+        icount = self.icount()
+        self.switch_off()
+        return icount
 
     def halted(self, command: str, sign: str | None, timeout: float) -> Path | None:
         """Wait until a guest that was told to halt has done so, and end QEMU.
@@ -622,18 +643,38 @@ class Machine:
         return overlay
 
     def _arguments(self, by_kvm: bool, port: int, console: str, keyboard: socket.socket | None = None) -> list[str]:
-        drive = "file=/dev/fdset/1,format=qcow2,cache=unsafe"
-        serial = "chardev:serial" if keyboard else f"file:{console}"
-        command = arguments(self.name, self.guest, self.files, drive, by_kvm, str(port), serial, self._maintained)
+        if self.recording:
+            if not self.recording.template:
+                self.recording.template = self._hardware(False, PORT_MARK, f"file:{CONSOLE_MARK}")
+            return [*self.recording.command(port, console), *self._monitored()]
+        command = self._hardware(by_kvm, str(port), "chardev:serial" if keyboard else f"file:{console}")
         if keyboard:
             command += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={_escaped(Path(console))}"]
-        command += ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
+        return [*command, *self._monitored()]
+
+    def _hardware(self, by_kvm: bool, port: str, serial: str) -> list[str]:
+        """QEMU's arguments that make the machine, as of `arguments`."""
+        recorded = self.recording is not None
+        command = arguments(
+            self.name, self.guest, self.files, _image(1), by_kvm, port, serial, self._maintained, recorded
+        )
+        if interface := self.guest.data_interface:
+            command += drive_arguments("data", _image(2), interface, recorded, ",index=1")
+        return command
+
+    def _monitored(self) -> list[str]:
+        """What connects QEMU with us, and keeps it from the host."""
+        command = ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
             command += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
-        if interface := self.guest.data_interface:
-            command += ["-drive", f"file=/dev/fdset/2,format=qcow2,cache=unsafe,if={interface},index=1"]
+        if self.guest.data_interface:
             command += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
         return [*command, *_confinement(self.name, self.guest)]
+
+
+def _image(fdset: int) -> str:
+    """The options of -drive for an overlay that QEMU has as a set of open files."""
+    return f"file=/dev/fdset/{fdset},format=qcow2,cache=unsafe"
 
 
 def find_qemu(name: str, guest: conf.Guest) -> str:
@@ -660,6 +701,7 @@ def arguments(
     port: str,
     serial: str,
     online: bool = False,
+    recorded: bool = False,
 ) -> list[str]:
     """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
 
@@ -668,6 +710,7 @@ def arguments(
         port: of 127.0.0.1, which leads to the guest's SSH server.
         serial: what the serial console is connected to (QEMU manual, -serial).
         online: whether the guest may reach the network; it then cannot be reached.
+        recorded: whether its disk is one that QEMU can record.
     """
     command = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
     command += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
@@ -683,7 +726,7 @@ def arguments(
         parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
         command += ["-initrd", ",".join(parts)]
     if guest.disk:
-        command += ["-drive", f"{drive},if={guest.disk.interface}"]
+        command += drive_arguments("disk", drive, guest.disk.interface, recorded)
     reach = "restrict=off" if online else f"restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
     command += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
     return [*command, *guest.qemu_args]

@@ -216,13 +216,17 @@ class Pool:
                     text = f"restoring failed: {error}; {then}"
                     details = error.details or [machine.boot_command()]
                     self._trouble(GuestError(text, error.console, details).whole())
-            contents = self._contents
-            guest = self._boot(machine, contents, say)
-            self._fill(guest, contents, say)
-            return guest
+            return self.boot(machine, say)
         except BaseException:
             machine.stop()
             raise
+
+    def boot(self, machine: Machine, say: Callable[[str], None]) -> Guest:
+        """Boot a machine of this guest, with all that it is to hold. Raises as `fresh` does."""
+        contents = self._contents
+        guest = self._boot(machine, contents, say)
+        self._fill(guest, contents, say)
+        return guest
 
     def hold(self, contents: Mapping[str, Path]) -> None:
         """Have fresh guests hold other files from now on; the arguments are those of the pool."""

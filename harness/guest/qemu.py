@@ -46,8 +46,13 @@ class Qemu:
     def migrates_to_file(self) -> bool:
         """Whether it saves to a file that is named, `file:`, and restores from one. The one before took an open file,
         `fd:`; that was deprecated in QEMU 9.1 (its docs/about/deprecated.rst), and QEMU 11.1 refuses it."""
+        return self.number is None or self.number >= (9, 1)
+
+    @property
+    def number(self) -> tuple[int, int] | None:
+        """Its version's first two numbers; None if they are not known."""
         number = re.search(r"version (\d+)\.(\d+)", self.version)
-        return number is None or (int(number[1]), int(number[2])) >= (9, 1)
+        return (int(number[1]), int(number[2])) if number else None
 
     def confinement(self, root: bool) -> list[str]:
         """The options that keep the guest's machine from the host.

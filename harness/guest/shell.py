@@ -298,6 +298,7 @@ class Agent:
 
     Attributes:
         heard: when anything came of it last, by clock.time().
+        listener: called with each message as it comes.
     """
 
     def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
@@ -305,6 +306,7 @@ class Agent:
         self._buffer = bytearray()
         self._keep = 0
         self.heard = clock.time()
+        self.listener: Callable[[Message], None] = lambda message: None
 
     def keep(self, size: int) -> None:
         """Have so many bytes of each output stream kept of the commands from now on."""
@@ -357,6 +359,7 @@ class Agent:
                 if len(self._buffer) >= 5 + size:
                     message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
                     del self._buffer[: 5 + size]
+                    self.listener(message)
                     return message
             left = deadline - clock.time()
             if left <= 0:

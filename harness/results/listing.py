@@ -37,7 +37,7 @@ class ListedRun(BaseModel):
     run: int = Field(description="Its number.")
     begun: str = Field(description="When it began: UTC, ISO 8601.")
     finished: str | None = Field(description="When it ended in good order: UTC, ISO 8601. null if it has not.")
-    kind: str = Field(description="What made it: run, rerun, trace, pytest, attribute, bisect or merge.")
+    kind: str = Field(description="What made it: run, rerun, record, trace, pytest, attribute, bisect or merge.")
     state: Literal["done", "running", "stopped"] = Field(
         description="`running`: a living harness makes it. `stopped`: it has not finished, and no harness makes it."
     )
@@ -109,7 +109,7 @@ def _listed(run: Run, counts: Mapping[Verdict, int], work: Path) -> ListedRun:
         programs=plan.programs,
         trials=trials,
         planned=_planned(plan, trials if run.finished else None),
-        at_most=plan.until_sure,
+        at_most=plan.until_sure or plan.run_kind == "record",
         verdicts={verdict: counts[verdict] for verdict in Verdict if verdict in counts},
         resume=resume_command(run, work) if state == "stopped" else None,
         command=repeated(str(command), work) if command else None,

@@ -160,8 +160,8 @@ class RunPlan(_Stored):
 
     @property
     def run_kind(self) -> str:
-        """What made the run: `run`, `rerun`, `trace`, `pytest`, `attribute`, `bisect` or `merge`. Of a run of an older
-        version it follows from what was stored."""
+        """What made the run: `run`, `rerun`, `record`, `trace`, `pytest`, `attribute`, `bisect` or `merge`. Of a run of
+        an older version it follows from what was stored."""
         if self.kind:
             return self.kind
         if self.bisect:

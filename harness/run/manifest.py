@@ -150,7 +150,7 @@ def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
         part: Input(hashlib.sha256(text).hexdigest()[:20], text) for part, text in {**sources, **variants}.items()
     }
     for name, guest in resolved.guests.items():
-        description = guest.model_dump(mode="json")
+        description = guest.model_dump(mode="json", exclude={"record"})  # which no ordinary trial depends on
         inputs[f"guest {name}"] = Input(digest(description), yaml.safe_dump(description, sort_keys=False).encode())
     return inputs
 

@@ -1,0 +1,158 @@
+"""Replays a recorded machine: to its end or to a moment, and compares what it does with what was recorded.
+
+Moments are counts of instructions, since that is what QEMU's log counts. Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import clock
+from harness.errors import GuestError
+from harness.guest.machine import Machine
+
+#: Seconds between two looks at a machine that is replayed.
+_LOOK = 0.005
+#: Into how many parts the time is cut in which something is known to have happened.
+_PARTS = 200
+
+
+class Sample(NamedTuple):
+    """How far a machine was at a moment: bytes of its console and of its packets. All that there is of them at
+    `icount` was there; `icount` was asked for first."""
+
+    icount: int
+    console: int
+    packets: int
+
+
+class Replayed(NamedTuple):
+    """How a replay ended: the instructions, and when the console and the packets grew."""
+
+    icount: int
+    samples: list[Sample]
+
+
+def to_end(machine: Machine, progress: Callable[[int], None] = lambda icount: None) -> Replayed:
+    """Replay a machine that was started, to the end of its log.
+
+    Args:
+        progress: called now and then with how many instructions it has executed.
+
+    Raises:
+        GuestError: it does not get there.
+    """
+    samples: list[Sample] = []
+
+    def look(icount: int) -> None:
+        sample = Sample(icount, _size(machine.console.file), _size(_packets(machine)))
+        if not samples or sample[1:] != samples[-1][1:]:
+            samples.append(sample)
+        progress(icount)
+
+    return Replayed(_until(machine, "shutdown", look), samples)
+
+
+def to_icount(machine: Machine, icount: int, progress: Callable[[int], None] = lambda icount: None) -> int:
+    """Replay a machine that is paused, until it has executed so many instructions, and leave it paused there.
+
+    Returns:
+        How many it has executed: those, or all of the recording if that has fewer.
+
+    Raises:
+        GuestError: it does not get there.
+    """
+    assert machine.monitor is not None
+    if icount <= machine.icount():
+        return machine.icount()
+    machine.monitor.execute("replay-break", icount=icount)
+    machine.monitor.execute("cont")
+    return _until(machine, "paused", progress)
+
+
+def to_growth(machine: Machine, samples: list[Sample], console: int = 0, packets: int = 0) -> int:
+    """Replay a machine that is paused to the moment when its console and its packets have so many bytes, a part of the
+    time between two samples later at most.
+
+    Args:
+        samples: those of a whole replay.
+
+    Returns:
+        How many instructions it has executed.
+
+    Raises:
+        GuestError: it does not get there.
+    """
+    before, after = bracket(samples, console, packets)
+    icount = to_icount(machine, before)
+    step = max(1, (after - before) // _PARTS)
+    while _size(machine.console.file) < console or _size(_packets(machine)) < packets:
+        reached = to_icount(machine, icount + step)
+        if reached <= icount:
+            break
+        icount = reached
+    return icount
+
+
+def bracket(samples: list[Sample], console: int, packets: int) -> tuple[int, int]:
+    """The counts of instructions between which the console and the packets came to have so many bytes."""
+    before = 0
+    for place, sample in enumerate(samples):
+        if sample.console >= console and sample.packets >= packets:
+            after = samples[place + 1].icount if place + 1 < len(samples) else sample.icount
+            return before, max(after, sample.icount)
+        before = sample.icount
+    return before, before
+
+
+def differences(machine: Machine, icount: int, recorded_icount: int, console: bytes) -> list[str]:
+    """What of a replay that has ended is not as it was recorded, in a few words each.
+
+    Args:
+        icount: how many instructions it has executed.
+        recorded_icount, console: what was recorded.
+    """
+    assert machine.recording is not None
+    found = []
+    if icount != recorded_icount:
+        found.append(f"it ends after {icount:,} instructions, and not after {recorded_icount:,}")
+    for name, data, recorded in (
+        ("console", machine.console.file.read_bytes(), console),
+        ("network", _packets(machine).read_bytes(), machine.recording.packets.read_bytes()),
+    ):
+        if data != recorded:
+            same = next((at for at, pair in enumerate(zip(data, recorded, strict=False)) if len(set(pair)) > 1), None)
+            same = min(len(data), len(recorded)) if same is None else same
+            found.append(f"its {name} differs from byte {same:,} on, of {len(recorded):,}")
+    return found
+
+
+def _until(machine: Machine, wanted: str, look: Callable[[int], None]) -> int:
+    """Wait until a machine that runs has a status of QEMU's (QMP reference, RunState), or has come to its end."""
+    assert machine.monitor is not None
+    deadline = clock.Deadline()
+    icount = 0
+    while True:
+        try:
+            status = str(machine.monitor.execute("query-status")["status"])
+            icount = machine.icount()
+        except GuestError as error:
+            raise machine.failure(f"the replay broke off after {icount:,} instructions: {error}") from error
+        look(icount)
+        if status in (wanted, "shutdown"):
+            return icount
+        if status not in ("running", "prelaunch") or deadline.passed(icount):
+            raise GuestError(f"guest {machine.name}: the replay stands still after {icount:,} instructions ({status})")
+        time.sleep(_LOOK)
+
+
+def _packets(machine: Machine) -> Path:
+    assert machine.recording is not None
+    return machine.console.file.with_name(machine.recording.packets.name)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

@@ -1,0 +1,493 @@
+"""Recordings of trials: a trial is made again in machines that are recorded until it comes to the same, and that
+recording is kept; a kept one is replayed and checked against what was recorded.
+
+A recording lies in the folder of its run. A machine is recorded from its boot on: a restored one has a past that no log
+has. Knows nothing of gdb and of capsules.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness import clock, conf, log, paths
+from harness.cache import Cache, file_digest
+from harness.errors import GuestError, HarnessError, StoreError
+from harness.guest import qemu
+from harness.guest import replay as replays
+from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine, find_qemu, qemu_version
+from harness.guest.pool import Pool
+from harness.guest.recording import Recording, recorded_guest
+from harness.guest.replay import Replayed
+from harness.guest.shell import Message
+from harness.guest.workspace import SCREENS, guest_folder
+from harness.locks import lock
+from harness.programs.model import TrialSpec
+from harness.progress import READY, Reporter
+from harness.results.listing import lock_file
+from harness.results.store import Run, Store
+from harness.run.job import ATTEMPTS
+from harness.run.manifest import check_repeated
+from harness.run.prepare import guest_setups, prepare_run
+from harness.run.request import Request
+from harness.run.resolve import resolve
+from harness.trial import diagnostics
+from harness.trial.execute import PING, Execution, GuestSetup, TrialOptions, infra_error
+from harness.trial.observe import NOTHING, GuestLost, observe
+from harness.trial.record import Trial, Verdict
+
+_log = logging.getLogger(__name__)
+
+#: The folder of a run that holds its recordings, each in a folder of its trial's number, and what describes one there.
+FOLDER, RECORD = "recordings", "recording.json"
+#: The file of a recording that has what was on the data disk.
+DATA = "data.img"
+
+
+class StoredFile(BaseModel):
+    """A file that a recorded machine needs. `changed` is its time of change in ns, by which one that is as it was is
+    known without reading it."""
+
+    path: str
+    size: int
+    changed: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> StoredFile:
+        """A file as it is. Raises OSError."""
+        status = path.stat()
+        return cls(path=str(path), size=status.st_size, changed=status.st_mtime_ns, sha256=file_digest(path))
+
+    def differs(self) -> str:
+        """How the file is not what it was, in a few words; '' if it is."""
+        try:
+            status = Path(self.path).stat()
+            if (status.st_size, status.st_mtime_ns) == (self.size, self.changed):
+                return ""
+            same = status.st_size == self.size and file_digest(Path(self.path)) == self.sha256
+        except OSError as error:
+            return f"{self.path}: {error.strerror}"
+        return "" if same else f"{self.path} has changed"
+
+
+class Output(BaseModel):
+    """A piece of a program's output, when it came: `packets` is how many bytes of the network's packets there were."""
+
+    stream: str
+    text: str
+    packets: int
+
+
+class StoredRecording(BaseModel):
+    """What is kept of a recording beside QEMU's log.
+
+    Attributes:
+        trial: its trial; of: the one that it repeats.
+        qemu: the path of QEMU; version: the first line of what it says of it.
+        template: its command line (harness/guest/recording.py).
+        files: what the machine boots from, by what it is.
+        disk: its disk, if it has one.
+        data: whether it has a data disk.
+        begin: how many instructions the machine had executed when the trial began.
+        end: the same, when the program had ended or, at its time limit, was still there.
+        icount: the same, when the machine was ended.
+        seconds: how long it ran by the host's clock.
+        event: what happened at `end`, in a sentence.
+        output: the program's output, in the order in which it came.
+        samples: when, in instructions, the console and the packets grew in a replay.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    trial: int
+    of: int
+    guest: str
+    program: str
+    variant: str
+    title: str
+    qemu: str
+    version: str
+    template: list[str]
+    files: dict[str, StoredFile]
+    disk: conf.Disk | None
+    data: bool
+    begin: int
+    end: int
+    icount: int
+    seconds: float
+    event: str
+    output: list[Output] = []
+    samples: list[tuple[int, int, int]] = []
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    """A recording that is kept: where it lies, and what is kept of it."""
+
+    folder: Path
+    stored: StoredRecording
+
+    @property
+    def console(self) -> Path:
+        """What the console of the recorded machine said."""
+        return self.folder / "console.log"
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return sum(file.stat().st_blocks * 512 for file in self.folder.iterdir())
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What came of making a trial again until it comes to the same.
+
+    Attributes:
+        kept: the recording, if a trial came to the same.
+        replayed: how many seconds its replay took.
+        outcomes: how often trials came to what.
+        unfaithful: what differed in the replays of those that came to the same and were not kept.
+    """
+
+    run: Run
+    wanted: str
+    kept: RecordedTrial | None
+    replayed: float
+    outcomes: Counter[str]
+    unfaithful: list[str]
+
+
+def outcome(trial: Trial) -> str:
+    """What a trial came to: its verdict and its title; of a guest's trouble, what that was."""
+    title = trial.reason if trial.verdict is Verdict.ERROR else trial.signature
+    return (
+        f"{trial.verdict}: {title}" if title and not title.startswith(f"{trial.verdict}: ") else title or trial.verdict
+    )
+
+
+def record(request: Request, number: int, report: Reporter) -> Tries:
+    """Make a trial again in recorded machines until it comes to the same, at most as often as the request has trials.
+
+    Args:
+        request: that of the trial's cell.
+        number: the trial's.
+
+    Raises:
+        HarnessError: bad input, or a guest that cannot be recorded.
+        GuestError: guests that cannot be used, with all finished trials stored.
+    """
+    with log.of_run() as log_to, ExitStack() as stack:
+        return _record(request, number, report, log_to, stack)
+
+
+def _record(request: Request, number: int, report: Reporter, log_to: Callable[[Path], None], stack: ExitStack) -> Tries:
+    resolved = resolve(request)
+    (name,) = resolved.guests
+    store = Store(request.work / "results.sqlite")
+    wanted = outcome(store.trial(number)[1])
+    specs = list(islice(resolved.matrix_trials([name], request.trials), request.trials)) or resolved.cells()
+    guest = recorded_guest(name, resolved.configuration, find_qemu(name, resolved.guests[name]))
+    prepared = prepare_run(resolved, report, boot_here=False)
+    check_repeated(request, prepared.plan, store)
+    facts = {
+        **prepared.plan.facts,
+        "qemu": {name: qemu_version(name, guest)},
+        "recorded": f"until a trial comes to what trial {number} did; a recorded machine is emulated and slower",
+    }
+    store.keep(prepared.inputs)
+    run = store.begin(prepared.plan.with_changes({"resumable": False, "kind": "record", "facts": facts}))
+    stack.enter_context(lock(lock_file(request.work, run)))
+    log_to(request.work / "runs" / str(run))
+    setup = replace(guest_setups(resolved, prepared)[name], config=guest)
+    maker = _Maker(
+        request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name)
+    )
+    outcomes: Counter[str] = Counter()
+    unfaithful: list[str] = []
+    kept, took, failures = None, 0.0, 0
+    for place, spec in enumerate(specs, start=1):
+        with guest_folder(request.work) as folder:
+            made = maker.make(spec, folder)
+            number_now = store.add(run, made.trial, made.attachments)
+            came_to = outcome(made.trial)
+            outcomes[came_to] += 1
+            report.count("trials", place, len(specs), came_to)
+            failures = failures + 1 if made.trial.verdict is Verdict.ERROR else 0
+            if came_to == wanted and made.stored is not None:
+                stored = made.stored.model_copy(update={"trial": number_now, "of": number, "title": wanted})
+                recorded = RecordedTrial(folder, stored)
+                (folder / RECORD).write_text(stored.model_dump_json())
+                played = check(recorded, request.work, report)
+                if not played.differences:
+                    samples = [tuple(sample) for sample in played.replayed.samples]
+                    stored = stored.model_copy(update={"samples": samples})
+                    kept, took = _keep(recorded, stored, request.work / "runs" / str(run)), played.seconds
+                    break
+                unfaithful += played.differences
+        if failures >= ATTEMPTS:
+            raise GuestError(f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {made.trial.reason}")
+    store.finish(run)
+    return Tries(store.run(run), wanted, kept, took, outcomes, unfaithful)
+
+
+def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) -> RecordedTrial:
+    """Move a recording from its machine's folder to its run's."""
+    target = run_folder / FOLDER / str(stored.trial)
+    names = ["log", "packets.pcap", recorded.console.name, *([DATA] if stored.data else [])]
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name in names:
+            shutil.move(recorded.folder / name, part / name)
+        (part / RECORD).write_text(stored.model_dump_json(indent=1) + "\n")
+        os.replace(part, target)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise HarnessError(f"{target}: the recording cannot be kept: {error.strerror}") from error
+    return RecordedTrial(target, stored)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A trial that was made in a recorded machine, and its recording if that is whole."""
+
+    trial: Trial
+    attachments: dict[str, bytes]
+    stored: StoredRecording | None
+
+
+class _Maker:
+    """Makes trials in recorded machines, each in one of its own."""
+
+    def __init__(
+        self,
+        work: Path,
+        setup: GuestSetup,
+        files: BootFiles,
+        variants: dict[str, conf.Variant],
+        report: Reporter,
+        trouble: Callable[[str], None],
+    ) -> None:
+        self._work, self._setup, self._files, self._variants = work, setup, files, variants
+        self._say = partial(report.step, f"guest {setup.name}")
+        artifacts = setup.artifacts
+        names = list(dict.fromkeys([*artifacts.libgos, *artifacts.preloads]))
+        contents = artifacts.contents(setup.config, names)
+        cache, agent = Cache(paths.cache_dir()), artifacts.agent_target(setup.config)
+        self._pool = Pool(setup.name, setup.config, files, contents, cache, trouble, work / SCREENS, agent)
+
+    def make(self, spec: TrialSpec, folder: Path) -> _Made:
+        """Make a trial in a machine in a folder, which then has its recording."""
+        setup = self._setup
+        recording = Recording(folder)
+        machine = Machine(setup.name, setup.config, self._files, folder, self._work / SCREENS, recording=recording)
+        moments: dict[str, int] = {}
+        event = ""
+        output: list[Output] = []
+        begun = clock.time()
+        try:
+            guest = self._pool.boot(machine, self._say)
+            agent = guest.shell.agent(guest.put(setup.artifacts.agent, setup.artifacts.agent_target(setup.config)))
+            observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
+
+            def note(message: Message) -> None:
+                if message.type in ("O", "E"):
+                    stream = "stdout" if message.type == "O" else "stderr"
+                    size = recording.packets.stat().st_size
+                    output.append(Output(stream=stream, text=message.data.decode("latin-1"), packets=size))
+
+            agent.listener = note
+
+            def inspect(machine: Machine, text: str) -> None:
+                nonlocal event
+                moments["end"], event = machine.icount(), text
+
+            execution = Execution(setup, guest, agent, self._variants, TrialOptions(), self._say)
+            running = execution.begin(spec)
+            moments["begin"] = machine.icount()
+            self._say(f"{spec.program.name} ({spec.variant}), recorded")
+            attachments = running.attachments
+            try:
+                result = execution.run(running, inspect)
+                assert result.trial is not None
+                trial = result.trial
+            except GuestError as error:
+                reason = machine.trouble() or str(error)
+                attachments |= diagnostics.outside(machine, running.mark)
+                attachments |= diagnostics.whole_console(machine, running.mark)
+                observation = error.observation if isinstance(error, GuestLost) else NOTHING
+                trial = infra_error(spec, reason, running.started, (), observation)
+                event = reason
+            stored = self._end(machine, spec, moments, event, output, clock.time() - begun)
+            return _Made(trial, dict(attachments), stored)
+        except GuestError as error:
+            return _Made(infra_error(spec, str(error), clock.now(), ()), {}, None)
+        finally:
+            machine.stop()
+
+    def _end(
+        self,
+        machine: Machine,
+        spec: TrialSpec,
+        moments: dict[str, int],
+        event: str,
+        output: list[Output],
+        seconds: float,
+    ) -> StoredRecording | None:
+        """End a recorded machine; None if its log is not whole."""
+        assert machine.recording is not None
+        try:
+            icount = machine.end_recording()
+        except GuestError as error:
+            _log.info("guest %s: its recording is not whole: %s", machine.name, error)
+            return None
+        guest, files = self._setup.config, self._files
+        program = find_qemu(machine.name, guest)
+        boots = {"disk": files.disk, "kernel": files.kernel, "initrd": files.initrd}
+        boots |= {f"module {place}": path for place, (path, _) in enumerate(files.modules, start=1)}
+        return StoredRecording(
+            trial=0,
+            of=0,
+            guest=machine.name,
+            program=spec.program.name,
+            variant=spec.variant,
+            title="",
+            qemu=program,
+            version=qemu.at_hand(program).version,
+            template=machine.recording.template,
+            files={what: StoredFile.of(path) for what, path in boots.items() if path},
+            disk=guest.disk,
+            data=guest.data_interface is not None,
+            begin=moments.get("begin", 0),
+            end=moments.get("end", icount),
+            icount=icount,
+            seconds=seconds,
+            event=event,
+            output=output,
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A replay of a recording to its end: what differed, and how many seconds it took."""
+
+    replayed: Replayed
+    differences: list[str]
+    seconds: float
+
+
+def find(store: Store, number: int, work: Path) -> RecordedTrial:
+    """The recording of a trial, or the newest that was made for it.
+
+    Raises:
+        StoreError: there is no such trial, or no recording.
+    """
+    store.trial(number)
+    if (recorded := search(store, number, work)) is None:
+        raise StoreError(f"trial {number} is not recorded; `harness rerun {number} --record` records it")
+    return recorded
+
+
+def search(store: Store, number: int, work: Path) -> RecordedTrial | None:
+    """The same; None if there is no recording."""
+    recordings = [recorded for run in store.runs() for recorded in of_run(work, run.id)]
+    for key in ("trial", "of"):
+        if matching := [recorded for recorded in recordings if getattr(recorded.stored, key) == number]:
+            return max(matching, key=lambda recorded: recorded.stored.trial)
+    return None
+
+
+def of_run(work: Path, run: int) -> list[RecordedTrial]:
+    """The recordings of a run. One whose record cannot be read is logged and left out."""
+    recordings = []
+    for file in sorted((work / "runs" / str(run) / FOLDER).glob(f"[0-9]*/{RECORD}")):
+        try:
+            recordings.append(RecordedTrial(file.parent, StoredRecording.model_validate_json(file.read_text())))
+        except (OSError, ValidationError) as error:
+            _log.warning("%s: not a recording's: %s", file, error)
+    return recordings
+
+
+def check(recorded: RecordedTrial, work: Path, report: Reporter) -> Check:
+    """Replay a recording to its end and compare it with what was recorded.
+
+    Raises:
+        HarnessError: QEMU, or a file that the machine needs, is not what it was.
+        GuestError: QEMU does not start.
+    """
+    stored = recorded.stored
+
+    def progress(icount: int) -> None:
+        report.doing("replay", f"{100 * icount // max(1, stored.icount)} % of {stored.icount:,} instructions")
+
+    report.step("replay", f"{stored.program} ({stored.variant})")
+    begun = clock.time()
+    with replaying(recorded, work) as machine:
+        try:
+            replayed = replays.to_end(machine, progress)
+        except GuestError as error:
+            return Check(Replayed(0, []), [str(error)], clock.time() - begun)
+        found = replays.differences(machine, replayed.icount, stored.icount, recorded.console.read_bytes())
+    report.step("replay", READY)
+    return Check(replayed, found, clock.time() - begun)
+
+
+@contextmanager
+def replaying(recorded: RecordedTrial, work: Path, paused: bool = False, gdb: bool = False) -> Iterator[Machine]:
+    """A machine that replays a recording, during the block.
+
+    Args:
+        paused: whether it is not to begin.
+        gdb: whether QEMU is to wait for gdb at a socket, `gdb` in the machine's folder.
+
+    Raises:
+        HarnessError, GuestError: as of `check`.
+    """
+    stored = recorded.stored
+    if changes := different(recorded):
+        raise HarnessError(f"trial {stored.trial} cannot be replayed: {'; '.join(changes)}")
+    data = conf.DataDisk(interface="ide" if stored.data else None, mount="-" if stored.data else "")
+    guest = conf.Guest(toolchain="-", qemu=stored.qemu, disk=stored.disk, data_disk=data)
+    boots = BootFiles(
+        disk=Path(stored.files["disk"].path) if stored.disk else None,
+        kernel=None,
+        append="",
+        initrd=None,
+        modules=(),
+        ssh_key=Path(os.devnull),
+        host_key=None,
+    )
+    with guest_folder(work) as folder:
+        socket = folder / "gdb" if gdb else None
+        recording = Recording(recorded.folder, True, stored.template, socket)
+        machine = Machine(stored.guest, guest, boots, folder, recording=recording)
+        try:
+            machine.start(data=recorded.folder / DATA if stored.data else None, paused=paused)
+            yield machine
+        finally:
+            machine.stop()
+
+
+def different(recorded: RecordedTrial) -> list[str]:
+    """What a recorded machine needs and is not what it was, in a sentence each."""
+    stored = recorded.stored
+    found = [words for file in stored.files.values() if (words := file.differs())]
+    try:
+        version = qemu.at_hand(stored.qemu).version
+    except (HarnessError, OSError) as error:
+        return [*found, f"it needs {stored.version}: {error}"]
+    if version != stored.version:
+        found.append(f"it was recorded by {stored.version}, and {stored.qemu} is {version}")
+    return found

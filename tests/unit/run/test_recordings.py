@@ -1,0 +1,71 @@
+"""Which recording is meant, what is said of a machine that is not what it was, and what a trial came to."""
+
+import pytest
+
+from harness.errors import StoreError
+from harness.guest import qemu
+from harness.results.plan import RunPlan
+from harness.results.store import Store
+from harness.run import recordings
+from harness.run.recordings import FOLDER, RECORD, RecordedTrial, StoredFile, StoredRecording
+from tests import runs
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "results.sqlite")
+    for _ in range(2):
+        run = store.begin(RunPlan())
+        for trial in runs.trials(runs.names(1), each=1):
+            store.add(run, trial)
+    return store
+
+
+def keep(work, run, trial, of, **more):
+    folder = work / "runs" / str(run) / FOLDER / str(trial)
+    folder.mkdir(parents=True)
+    fields = {
+        "guest": "g",
+        "program": "p",
+        "variant": "v",
+        "title": "hang",
+        "qemu": "/q",
+        "version": "7",
+        "data": False,
+    }
+    fields |= {"template": [], "files": {}, "disk": None, "begin": 1, "end": 2, "icount": 3, "seconds": 1, "event": ""}
+    stored = StoredRecording(trial=trial, of=of, **{**fields, **more})
+    (folder / RECORD).write_text(stored.model_dump_json())
+    return RecordedTrial(folder, stored)
+
+
+def test_a_recording_is_found_by_its_trial_and_by_the_one_that_it_repeats(tmp_path, store):
+    keep(tmp_path, 1, 2, of=1)
+    keep(tmp_path, 2, 5, of=1)
+    broken = tmp_path / "runs" / "2" / FOLDER / "9" / RECORD
+    broken.parent.mkdir()
+    broken.write_text("{")
+    assert recordings.find(store, 2, tmp_path).stored.trial == 2
+    assert recordings.find(store, 1, tmp_path).stored.trial == 5
+    with pytest.raises(StoreError, match="trial 3 is not recorded; `harness rerun 3 --record` records it"):
+        recordings.find(store, 3, tmp_path)
+    with pytest.raises(StoreError):
+        recordings.find(store, 99, tmp_path)
+
+
+def test_what_differs_is_told(tmp_path, monkeypatch):
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(b"kernel")
+    monkeypatch.setattr(qemu, "at_hand", lambda program: qemu.Qemu("QEMU 8", True, ()))
+    recorded = keep(tmp_path, 1, 2, of=1, files={"kernel": StoredFile.of(kernel)}, version="QEMU 8")
+    assert recordings.different(recorded) == []
+    kernel.touch()
+    assert recordings.different(recorded) == [], "the same bytes, written again"
+    kernel.write_bytes(b"kernal")
+    monkeypatch.setattr(qemu, "at_hand", lambda program: qemu.Qemu("QEMU 9", True, ()))
+    assert recordings.different(recorded) == [
+        f"{kernel} has changed",
+        "it was recorded by QEMU 8, and /q is QEMU 9",
+    ]
+    kernel.unlink()
+    assert recordings.different(recorded)[0] == f"{kernel}: No such file or directory"
