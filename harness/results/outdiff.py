@@ -106,7 +106,8 @@ def compare(stream: str, expected: bytes, printed: bytes, whole: bool = True) ->
         left_out.append(f"{COMPARED} lines from the first difference are compared, {differing - COMPARED:,} are not")
     if not whole:
         left_out.append(f"only the first {len(printed):,} bytes of the output were kept")
-    return OutputDiff(stream, tuple(lines), "; ".join(left_out))
+    sentence = "; ".join(left_out)
+    return OutputDiff(stream, tuple(lines), f"{sentence[0].upper()}{sentence[1:]}." if sentence else "")
 
 
 def _lines(data: bytes) -> list[bytes]:

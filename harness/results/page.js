@@ -231,8 +231,8 @@
       text.append(line);
     }
     if (lines.length) into.append(text);
-    const notes = [leftOut, lines.some((line) => line.length > 2) && "marked: what is no plain character (\u00b7 a space, \u2192 a tab)"];
-    for (const note of notes.filter(Boolean)) into.append(make("p", "soft", note + "."));
+    const notes = [leftOut, lines.some((line) => line.length > 2) && "Marked: \u00b7 is a space, \u2192 a tab, \\ begins what is no plain character."];
+    for (const note of notes.filter(Boolean)) into.append(make("p", "soft", note));
   };
   const fill = async (into, data, place) => {
     const detail = await loadDetail(data, place);

@@ -191,7 +191,7 @@ def _print_difference(console: Console, difference: OutputDiff, ascii_only: bool
             text.append(_printable(piece, ascii_only), "reverse" if spelt else None)
         console.print(text, soft_wrap=True)
     if difference.left_out:
-        _line(console, f"{difference.left_out}.", ascii_only, indent=0)
+        _line(console, difference.left_out, ascii_only, indent=0)
     if any(len(line.pieces) > 1 for line in difference.lines):
         marks = "\\x20 is a space, \\t a tab" if ascii_only else "· is a space, → a tab"
         _line(console, f"{marks}, \\ begins what is no plain character.", ascii_only, indent=0)

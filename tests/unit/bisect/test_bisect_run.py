@@ -149,6 +149,13 @@ def test_one_hunk_of_nine(bisect, gcc, tmp_path):
     page = (tmp_path / "work/runs/1/bisect.html").read_text()
     assert "runtime/proc.c:605" in page and "\x1b" not in page and "none (pristine)" in page
     store = Store(tmp_path / "work/results.sqlite")
+    links = re.findall(r'href="report.html#trial-(\d+)" title="trial \1: (\w+)"', page)
+    assert sorted((int(number), verdict) for number, verdict in links) == [
+        (trial.id, trial.verdict) for trial in store.trials(1)
+    ]
+    index = (tmp_path / "work/index.html").read_text()
+    assert 'href="runs/1/bisect.html"' in index and "<td>bisect</td>" in index and "<td>done</td>" in index
+    assert 'href="bisect.html"' in (tmp_path / "work/runs/1/report.html").read_text()
     assert store.run(1).finished and f"It took {len(list(store.trials(1)))} trials" in result.output
     assert all(len(held) in (2, 3) for held in world.held), "guests are given few libgos at a time"
 

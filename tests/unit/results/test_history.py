@@ -1,6 +1,7 @@
 """What all runs say of each cell: what is gone, what got worse, what is left out; and the page of all runs."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.app import main
-from harness.cli.output import show_run
+from harness.cli.output import show_run, write_index
 from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results import index
@@ -184,6 +185,21 @@ def test_a_run_that_cannot_be_read_spoils_no_other(tmp_path, capsys):
     assert ended.value.code == 0
     told = capsys.readouterr().err
     assert "all runs was not written: the results cannot be read: a trial of run 1 has the unknown verdict" in told
+
+
+def test_the_page_of_all_runs_lists_each_with_kind_state_and_the_pages_that_there_are(tmp_path):
+    store = store_of(tmp_path, ["pass", "crash"])
+    for kind, page in (("rerun", "report"), ("bisect", "bisect"), ("attribute", "attribution"), ("pytest", "")):
+        run = store.begin(store.run(1).plan.with_changes({"kind": kind}))
+        if page:
+            folder = tmp_path / "runs" / str(run)
+            folder.mkdir(parents=True)
+            (folder / f"{page}.html").touch()
+    page = write_index(store, tmp_path, load_history(store, tmp_path)).read_text()
+    cells = re.findall(r"<td>(run|rerun|bisect|attribute|pytest)</td>\n<td>(done|stopped)", page)
+    assert cells == [(kind, "stopped") for kind in ("pytest", "attribute", "bisect", "rerun")] + [("run", "done")]
+    addresses = re.findall(r'href="(runs[^"]*)"', page)
+    assert addresses == ["runs/4/attribution.html", "runs/3/bisect.html", "runs/2/report.html"]
 
 
 def test_the_page_of_all_runs_holds_nothing_raw(tmp_path):

@@ -153,6 +153,21 @@ def test_an_error_that_was_never_repeated_is_lost():
     assert (cell.trials, cell.errors, cell.lost) == (1, 3, 1)
 
 
+def test_a_cell_is_green_only_if_no_guest_died_and_no_trial_is_missing():
+    spoilt = dataclasses.replace(EMPTY, verdict="error", reason="lost SSH")
+    repeated = [spoilt, dataclasses.replace(EMPTY, id=2, attempt=2)]
+    died = [dataclasses.replace(spoilt, reason="panic: page fault"), repeated[1]]
+    lost = [EMPTY, dataclasses.replace(spoilt, id=2, number=2)]
+    cells = [matrix_of(trials).cells[0] for trials in (repeated, died, lost)]
+    assert [cell.verdict for cell in cells] == ["pass"] * 3
+    assert [(cell.hue, cell.deaths) for cell in cells] == [("pass", 0), ("error", 1), ("error", 0)]
+
+
+def test_a_cell_that_flakes_has_its_parts():
+    assert matrix_of(trials_of(base={"pass": 3, "hang": 1, "crash": 2})).cells[0].parts == [("crash", 2), ("hang", 1)]
+    assert not matrix_of(trials_of(base={"crash": 2})).cells[0].parts
+
+
 def test_findings_are_grouped_by_signature_and_keep_the_first_command():
     crash = dataclasses.replace(EMPTY, verdict="crash", signature="SIGSEGV in f")
     tries = [dataclasses.replace(crash, id=n, number=n, command=f"again {n}") for n in (7, 8)]

@@ -55,7 +55,7 @@ def test_a_long_output_is_cut_around_the_first_difference():
     other = compare("stdout", b"".join(numbers), b"".join(b"x" + number for number in numbers))
     assert len(other.lines) == outdiff.SHOWN
     assert other.left_out == (
-        "181 more lines of it are not shown; 120 lines from the first difference are compared, 4,880 are not"
+        "181 more lines of it are not shown; 120 lines from the first difference are compared, 4,880 are not."
     )
     more = compare("stdout", b"a\n", b"a\n" + b"b\n" * 500)
     assert [line.mark for line in more.lines[:3]] == ["@", " ", "+"]
@@ -75,7 +75,7 @@ def test_a_long_line_is_cut_around_the_first_difference():
 
 def test_of_an_output_that_was_not_kept_whole_the_beginning_is_compared():
     cut = compare("stdout", b"a\nb\nc\nd\n", b"a\nb\nc", whole=False)
-    assert not cut.lines and cut.left_out == "only the first 5 bytes of the output were kept"
+    assert not cut.lines and cut.left_out == "Only the first 5 bytes of the output were kept."
     assert "+x" in shown(b"a\nb\nc\nd\n", b"a\nx\nc", whole=False)
 
 

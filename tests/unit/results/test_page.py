@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from harness.durations import in_words
 from harness.escapes import decoded
+from harness.programs.model import Expectation
 from harness.results import page
 from harness.results.lifecycle import Column, LifeCycle
+from harness.results.load import output_differ
 from harness.results.matrix import build
+from harness.results.plan import RunPlan
 from harness.results.text import SHOWN, flatten_facts, render_event
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
@@ -76,6 +79,18 @@ def test_a_dossier_is_text_and_a_picture():
     assert sum(map(len, texts)) <= SHOWN // 4
     assert shown[crash]["screen"] == "iVBORw=="
     assert all(one.get("screen", "") == "" for number, one in shown.items() if number != crash)
+
+
+def test_a_failed_trial_has_the_difference_from_what_was_expected_when_its_run_was_made():
+    trials = list(runs.trials(PROGRAMS))
+    failed = next(trial for trial in trials if trial.verdict == "fail")
+    stored = {"expectations": {failed.program: Expectation(stdout=b"ok\xff\n").to_json()}}
+    differ = output_differ(RunPlan.model_validate(json.loads(json.dumps(stored))))
+    shown = page_of(trials, compared=differ).trials()
+    stream, left_out, lines = shown[failed.id]["difference"]
+    assert (stream, left_out) == ("stdout", "") and ["-", "ok", "\\xff"] in lines
+    others = [trial for trial in trials if trial.program != failed.program or trial.verdict != "fail"]
+    assert not any("difference" in shown[trial.id] for trial in others)
 
 
 def test_what_trials_share_is_there_once():

@@ -15,6 +15,7 @@ from harness.results import page, terminal
 from harness.results.expected import Entry
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.matrix import build
+from harness.results.outdiff import compare
 from harness.results.text import SHOWN, SIGNS, shown_stream, stream_lines
 from harness.trial import lifetrace
 from harness.trial.lifetrace import Sample, Trace
@@ -86,6 +87,20 @@ def test_a_trial_s_reason_and_commands_come_first_and_what_is_long_is_cut():
     assert "\nline 19\n[460 lines left out; all of it: see dossier/threads]\nline 480\n" in text
     assert "xxx[4000 more characters; all of it: see dossier/long]\n" in text and "\nfew\n" in text
     assert len(text.splitlines()) < 80
+
+
+@pytest.mark.parametrize(("encoding", "tab", "space"), [("utf-8", "→", "·"), ("ascii", "\\t", "\\x20")])
+def test_an_output_is_shown_beside_what_was_expected_and_no_byte_of_it_raw(encoding, tab, space):
+    difference = compare("stdout", b"a\nb c\n", HOSTILE + b"b\tc")
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding=encoding, write_through=True), width=80)
+    terminal.print_trial(7, next(sample()), {}, difference, [], [], "see {}".format, console)
+    text = raw.getvalue().decode(encoding)
+    part = text.partition("stdout, expected (-) and printed (+)\n")[2].partition("\n\n")[0]
+    assert part.startswith("@ expected: lines 1 to 2; printed: lines 1 to 2\n-a\n")
+    assert f"\n-b{space}c\n+</script>" in part and "\\x1b]0;owned\\x07\\xff\\x00 \\u2028 &amp;" in part
+    assert f"\n+b{tab}c\n\\ no newline at the end of the output\n" in part
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u2028]", text)
 
 
 def opened(trial, parts):
