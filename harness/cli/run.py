@@ -46,7 +46,7 @@ from harness.results.load import load_life_cycles, load_matrix
 from harness.results.store import Run, Store
 from harness.run import ci
 from harness.run.conductor import Interrupted, run_interactive, run_request
-from harness.run.request import Isolation, Request, stored_request, traced_request
+from harness.run.request import Isolation, Request, extended_request, stored_request, traced_request
 from harness.run.resolve import repeat_request
 from harness.run.shards import Times
 from harness.trial.record import Verdict
@@ -92,6 +92,12 @@ from harness.trial.record import Verdict
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
 )
 @click.option(
+    "--extend",
+    type=NUMBER,
+    metavar="RUN",
+    help="Make more trials in a run, until each of its cells has --trials, with all else that it was asked for.",
+)
+@click.option(
     "--scheduler",
     is_flag=False,
     flag_value="local",
@@ -118,6 +124,7 @@ def run(
     shard: tuple[int, int] | None,
     times: Path | None,
     resume: int | None,
+    extend: int | None,
     scheduler: str | None,
     html: Path | None,
     conf_files: tuple[Path, ...],
@@ -134,11 +141,12 @@ def run(
     harness run my.go --variant pristine           a program of your own
     harness run threads --guest hurd-i386 --variant pristine --variant thread-churn
     harness run --resume                           the run that was stopped
+    harness run --extend 3 --trials 20             run 3 with more trials
 
     Exit status: 0 everything was as expected, 1 a surprise, 2 bad input, 3 trouble with a guest, 130 interrupted.
     """
     folder = paths.work_dir(work)
-    if resume is None:
+    if resume is None and extend is None:
         most = trials or (20 if until_sure else 1)
         if times and not shard:
             raise click.UsageError("--times says what --shard cuts by, and there is no --shard")
@@ -163,13 +171,27 @@ def run(
             seed=seed,
         )
     else:
-        given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        if others := sorted(set(given) - {"resume", "scheduler", "html", "work"}):
-            raise HarnessError(f"--resume goes on with what the run was asked for; {others[0]} cannot be changed")
-        request, resume = stored_request(folder, None if resume == NEWEST else resume)
+        given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+        request, resume = _request_of_before(folder, resume, extend, trials, given)
     if note := describe_overlooked(request.selection):
         click.echo(f"harness: {note}", err=True)
     _run_and_show(request, resume, html, scheduler)
+
+
+def _request_of_before(
+    work: Path, resume: int | None, extend: int | None, trials: int | None, given: set[str]
+) -> tuple[Request, int]:
+    """The request of a run that is resumed or extended, and its number. `given` is what the user gave of options."""
+    if resume is not None and extend is not None:
+        raise HarnessError("--resume and --extend do not go together: --extend goes on with a stopped run too")
+    option, own = ("--resume", {"resume"}) if extend is None else ("--extend", {"extend", "trials"})
+    if others := sorted(given - {*own, "scheduler", "html", "work"}):
+        raise HarnessError(f"{option} goes on with what the run was asked for; {others[0]} cannot be changed")
+    if extend is None:
+        return stored_request(work, None if resume == NEWEST else resume)
+    if trials is None:
+        raise HarnessError("--extend needs --trials, how many trials each cell is to have")
+    return extended_request(work, extend, trials), extend
 
 
 def _run_and_show(request: Request, resume: int | None, html: Path | None, scheduler: str | None = None) -> NoReturn:

@@ -62,7 +62,7 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
         baseline,
         matrix_trials(store, stored_run),
         store.events(stored_run.id),
-        plan.trials if plan.until_sure else None,
+        plan.trials if plan.is_sequential else None,
         [Entry.from_json(entry) for entry in plan.expected],
         date.fromisoformat(stored_run.created[:10]),
         store.times(stored_run.id),

@@ -172,6 +172,8 @@ def check_together(sources: Sequence[Source]) -> None:
             raise StoreError(f"{origin} was made by an older version, which did not store what it was made of")
         if origin.run.plan.until_sure:
             raise StoreError(f"{origin} was made with --until-sure: its trials decide its own comparisons only")
+        if origin.run.plan.extended:
+            raise StoreError(f"{origin} was extended: its trials are compared in its own rounds only")
     for other in others:
         if different := list(_differences(first.run.plan.to_json(), other.run.plan.to_json())):
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -111,6 +111,7 @@ class RunPlan(_Stored):
         kind: what made the run, as `harness list` names it; '' in a run of an older version, see `run_kind`.
         planned: how many trials it makes, at most if it is one until it is sure; None if that was not known.
         trials: of each cell; the most, in a run until it was sure.
+        extended: how many trials of each cell there were to be before each time that the run was extended.
         facts: versions and hashes for the reader, by what they are of.
         expected: the known failures (harness/results/expected.py).
         unmatched: those of them that no cell can be about, in words (harness/run/expectations.py).
@@ -131,6 +132,7 @@ class RunPlan(_Stored):
     programs: list[str] = []
     trials: int = 1
     planned: int | None = None
+    extended: list[int] = []
     facts: dict[str, Any] = {}
     expected: list[dict[str, Any]] = []
     unmatched: list[str] = []
@@ -174,6 +176,22 @@ class RunPlan(_Stored):
             return "pytest"
         command = re.match(r"harness (rerun|trace) ", str(self.facts.get("command", "")))
         return command[1] if command else "run"
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether its differences are claimed by the test that may be looked at again and again: in a run that was
+        extended, what was seen before may be why there are more trials."""
+        return self.until_sure or bool(self.extended)
+
+    def extended_to(self, trials: int, planned: int) -> RunPlan:
+        """The plan of the same run with more trials of each cell, `planned` in all."""
+        request = self.request.to_json() if self.request else {}
+        facts = {**self.facts, "trials of each cell": f"at most {trials}" if self.until_sure else trials}
+        extended = [*self.extended, self.trials]
+        if not self.until_sure:
+            facts["extended"] = f"from {', '.join(map(str, extended))} to {trials} trials of each cell"
+        changes = {"trials": trials, "planned": planned, "resumable": True, "extended": extended, "facts": facts}
+        return self.with_changes({**changes, "request": {**request, "trials": trials}})
 
     def with_changes(self, changes: Mapping[str, Any]) -> RunPlan:
         """The plan with other values under some of its stored keys."""

@@ -224,6 +224,10 @@ class Store:
         """Change what is planned of a run that finds its way as it goes."""
         self._write("UPDATE runs SET plan = ? WHERE id = ?", (json.dumps(plan.to_json()), run))
 
+    def extend(self, run: int, plan: RunPlan) -> None:
+        """Have a run make more trials: it has not finished until they are made."""
+        self._write("UPDATE runs SET plan = ?, finished = NULL WHERE id = ?", (json.dumps(plan.to_json()), run))
+
     def finish(self, run: int) -> None:
         """Mark a run as ended in good order."""
         self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))

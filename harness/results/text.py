@@ -218,13 +218,21 @@ def describe_comparisons(matrix: Matrix) -> str:
 
 
 def _sequential(matrix: Matrix, most: int) -> str:
-    """What a run until it was sure has decided, and at what risk."""
+    """What a run until it was sure, or one that was extended, has decided, and at what risk."""
+    risk = "the chance that any of the differences claimed is false is at most"
+    risk += f" {LEVEL:.0%}, for all looks and cells together."
+    if extended := matrix.run.get("extended"):
+        return (
+            f"The run was extended, {extended}. Who extends a run may have seen what it showed, so the test is a"
+            f" sequential one against {matrix.baseline}, with Holm's correction for"
+            f" {render_count(matrix.comparisons, 'cell')}: {risk}"
+            f" Claimed: {render_count(len(matrix.differences(claimed=True)), 'cell')}."
+        )
     spent = sum(cell.trials for cell in matrix.cells)
     cells = sum(1 for cell in matrix.cells if cell.trials)
     sentence = (
         f"Sequential test against {matrix.baseline} after every round of trials, Holm's correction for"
-        f" {render_count(matrix.comparisons, 'cell')}: the chance that any of the differences claimed is false is at"
-        f" most {LEVEL:.0%}, for all looks and cells together."
+        f" {render_count(matrix.comparisons, 'cell')}: {risk}"
         f" {render_count(spent, 'trial')} instead of {cells * most}."
         f" Decided: {render_count(len(matrix.differences(claimed=True)), 'cell')}."
     )

@@ -28,7 +28,7 @@ from harness.results.listing import lock_file
 from harness.results.store import Run, Store
 from harness.results.text import render_count
 from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
-from harness.run.manifest import check_repeated, check_same
+from harness.run.manifest import check_origin, check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
@@ -51,7 +51,8 @@ def run_request(
     """Run all trials of a request, with everything that they need.
 
     Args:
-        resume: the number of a run that this request was of; only the trials that it lacks are run.
+        resume: the number of a run that this request was of; only the trials that it lacks are run. If the request has
+            more trials of each cell, the run is extended.
         hooks: how a caller in another thread takes part. Such a run cannot be resumed.
         scheduler: that of the cluster which runs the trials (harness/run/cluster.py); None means this machine.
 
@@ -86,7 +87,13 @@ def _run_request(
     plan = prepared.plan.model_copy(update={"resumable": hooks is None, "planned": planned})
     check_repeated(request, plan, store)
     if resume is not None:
-        check_same(store.run(resume), plan, f"run {resume} cannot be resumed")
+        before = store.run(resume)
+        if request.trials > before.plan.trials:
+            check_same(before, plan, f"run {resume} cannot be extended")
+            check_origin(before, plan, f"run {resume} cannot be extended")
+            store.extend(resume, before.plan.extended_to(request.trials, resolved.planned(cells)))
+        else:
+            check_same(before, plan, f"run {resume} cannot be resumed")
     store.keep(prepared.inputs)
     if resume is None:
         number = store.begin(plan)

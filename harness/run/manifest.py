@@ -245,3 +245,19 @@ def check_same(run: Run, plan: RunPlan, refusal: str, whole: bool = True) -> Non
             continue  # an older version did not store it
         if before.get(part) != after.get(part):
             raise StoreError(f"{refusal}: {part} has changed since the run began")
+
+
+def check_origin(run: Run, plan: RunPlan, refusal: str) -> None:
+    """Raise StoreError if a run was made by another harness, with other compilers or on other images than there are
+    now. The arguments are those of `check_same`."""
+    before, after = run.plan.origin, plan.origin
+    if before is None or after is None:  # an older version did not store it
+        return
+    if before.harness != after.harness:
+        raise StoreError(f"{refusal}: it was made by version {before.harness} of the harness, this is {after.harness}")
+    for name, value in after.compilers.items():
+        if before.compilers.get(name, value) != value:
+            raise StoreError(f"{refusal}: the compilers of {name} have changed since the run began")
+    for name, value in after.images.items():
+        if before.images.get(name, value) != value:
+            raise StoreError(f"{refusal}: the image of {name} has changed since the run began")

@@ -94,6 +94,49 @@ def stored_request(work: Path, number: int | None) -> tuple[Request, int]:
     return request_of_run(run, work), number
 
 
+def extended_request(work: Path, number: int, trials: int) -> Request:
+    """The request that a stored run was made for, with more trials of each cell.
+
+    A run until it is sure may be extended too: its test is valid whenever one looks, and goes on if one goes on.
+
+    Args:
+        work: the work directory.
+        number: the run, finished or not.
+        trials: how many each cell is to have; the most, in a run until it is sure.
+
+    Raises:
+        StoreError: there is no such run, it cannot be extended, or it has as many trials.
+    """
+    path = work / "results.sqlite"
+    if not path.is_file():
+        raise StoreError(f"{work}: no run has been made here; `{command_line('run', work=work)}` makes one")
+    run = Store(path).run(number)
+    if why := _never_extended(run):
+        raise StoreError(f"run {number} {why}; it cannot be extended")
+    if trials <= run.plan.trials and run.finished is None and run.plan.resumable:
+        go_on = command_line("run", "--resume", str(number), work=work)
+        raise StoreError(
+            f"run {number} was to make {run.plan.trials} trials of each cell already; `{go_on}` goes on with it"
+        )
+    if trials <= run.plan.trials:
+        raise StoreError(f"run {number} has {run.plan.trials} trials of each cell already; --trials must be more")
+    return replace(request_of_run(run, work), trials=trials)
+
+
+def _never_extended(run: Run) -> str:
+    """Why a run cannot be extended, whatever is asked; '' if it can be."""
+    plan = run.plan
+    if plan.bisect:
+        return "is a bisect, which makes the trials that it needs"
+    if plan.request and plan.request.design:
+        return "is an experiment of `harness attribute`, which makes the trials that it needs"
+    if plan.run_kind == "pytest":
+        return "was made by pytest, which chose its trials"
+    if plan.request and plan.request.shard:
+        return "is a shard: with more trials the matrix is cut in another way"
+    return ""
+
+
 def request_of_run(run: Run, work: Path) -> Request:
     """What a stored run was made for. Raises StoreError."""
     stored = run.plan.request
