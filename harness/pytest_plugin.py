@@ -66,6 +66,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-conf", action="append", default=[], type=Path, metavar="FILE", help="A YAML file; repeatable."
     )
+    group.addoption(
+        "--harness-full-timeout",
+        action="store_true",
+        help="Wait for the time limit of every program that hangs.",
+    )
     group.addoption("--harness-work", metavar="DIR", help="The work directory. [default: $HARNESS_WORK or .harness]")
 
 
@@ -475,6 +480,7 @@ class _Run:
             conf_files=tuple(options.harness_conf),
             work=self.work,
             kind="pytest",
+            full_timeout=options.harness_full_timeout,
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:

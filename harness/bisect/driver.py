@@ -109,7 +109,16 @@ def _run_bisect(
     whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
     conf_files = (*request.conf_files, prepared.variants.file)
     variants = (request.baseline, whole)
-    ends = Request((request.program,), (request.guest,), variants, 1, request.jobs, conf_files, request.work)
+    ends = Request(
+        (request.program,),
+        (request.guest,),
+        variants,
+        1,
+        request.jobs,
+        conf_files,
+        request.work,
+        full_timeout=request.full_timeout,
+    )
     resolved = resolve(ends)
     if len(resolved.programs) != 1:
         raise ConfigError(f"{request.program} matches {len(resolved.programs)} programs; a bisect needs exactly one")

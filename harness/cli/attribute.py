@@ -11,7 +11,7 @@ import yaml
 from harness import paths
 from harness.build.variants import load_configuration
 from harness.cache import digest
-from harness.cli.options import CONF, COUNT, GUESTS, SELECTION, WORK, WORKERS
+from harness.cli.options import CONF, COUNT, FULL_TIMEOUT, GUESTS, SELECTION, WORK, WORKERS
 from harness.cli.output import show_attribution
 from harness.cli.run import make_run
 from harness.conf import naming
@@ -39,6 +39,7 @@ from harness.run.resolve import gcc_listings
 )
 @click.option("--trials", type=COUNT, default=20, show_default=True, help="Trials of each combination at most.")
 @WORKERS
+@FULL_TIMEOUT
 @CONF
 @WORK
 def attribute(
@@ -48,6 +49,7 @@ def attribute(
     libpthreads: tuple[str, ...],
     trials: int,
     jobs: int | None,
+    full_timeout: bool,
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
@@ -96,6 +98,7 @@ def attribute(
         until_sure=True,
         design=design,
         kind="attribute",
+        full_timeout=full_timeout,
     )
     show_attribution(*make_run(request), folder)
 

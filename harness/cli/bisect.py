@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
-from harness.cli.options import CONF, NUMBER, WORK, WORKERS, WholeNumber
+from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber
 from harness.cli.output import BISECT, page_links, renew_index, write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
@@ -57,6 +57,7 @@ _BISECT_OPTIONS = (
         help="Trials of each end at most, until they are seen to differ.",
     ),
     WORKERS,
+    FULL_TIMEOUT,
 )
 
 

@@ -10,7 +10,19 @@ import click
 from click.core import ParameterSource
 
 from harness import paths
-from harness.cli.options import CONF, CORES, COUNT, GUESTS, HTML, ISOLATION, SELECTION, VARIANTS, WORK, WholeNumber
+from harness.cli.options import (
+    CONF,
+    CORES,
+    COUNT,
+    FULL_TIMEOUT,
+    GUESTS,
+    HTML,
+    ISOLATION,
+    SELECTION,
+    VARIANTS,
+    WORK,
+    WholeNumber,
+)
 from harness.cli.output import open_store, show_run
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
@@ -81,6 +93,7 @@ def ci_() -> None:
 @VARIANTS
 @click.option("--trials", default=1, show_default=True, type=COUNT, help="Trials of each cell.")
 @CORES
+@FULL_TIMEOUT
 @ISOLATION
 @CONF
 @WORK
@@ -96,6 +109,7 @@ def ci_plan(
     variants: tuple[str, ...],
     trials: int,
     cores: bool,
+    full_timeout: bool,
     isolation: Isolation,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -119,7 +133,17 @@ def ci_plan(
         raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
     known = ci.times_of(source) if source else Times()
     request = Request(
-        selection, guests, variants, trials, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+        selection,
+        guests,
+        variants,
+        trials,
+        None,
+        conf_files,
+        paths.work_dir(work),
+        cores,
+        isolation,
+        times=known,
+        full_timeout=full_timeout,
     )
     cut = resolve(request).cut(jobs)
     if times:

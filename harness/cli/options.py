@@ -85,6 +85,11 @@ SELECTION = click.argument(
 )
 TRIALS = click.option("--trials", type=COUNT, help="Trials of each cell; the most, if --until-sure. [default: 1; 20]")
 CORES = click.option("--cores", is_flag=True, help="Make crashes leave core files, fetch them, and read them with gdb.")
+FULL_TIMEOUT = click.option(
+    "--full-timeout",
+    is_flag=True,
+    help="Wait for the time limit of every program that hangs, even if it is certain before that nothing in it can run.",
+)
 ISOLATION = click.option(
     "--isolation",
     type=click.Choice(get_args(Isolation)),

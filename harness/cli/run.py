@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from harness.cli.options import (
     CONF,
     CORES,
     COUNT,
+    FULL_TIMEOUT,
     GUESTS,
     HTML,
     ISOLATION,
@@ -78,6 +80,7 @@ from harness.trial.record import Verdict
 )
 @WORKERS
 @CORES
+@FULL_TIMEOUT
 @ISOLATION
 @click.option(
     "--shard", type=ShardNumber(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
@@ -120,6 +123,7 @@ def run(
     seed: int | None,
     jobs: int | None,
     cores: bool,
+    full_timeout: bool,
     isolation: Isolation,
     shard: tuple[int, int] | None,
     times: Path | None,
@@ -169,6 +173,7 @@ def run(
             traced,
             baseline=baseline,
             seed=seed,
+            full_timeout=full_timeout,
         )
     else:
         given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
@@ -208,6 +213,7 @@ def _run_and_show(request: Request, resume: int | None, html: Path | None, sched
 @VARIANTS
 @click.option("--trials", default=3, show_default=True, type=COUNT, help="Trials, with the trace and without.")
 @WORKERS
+@FULL_TIMEOUT
 @HTML
 @CONF
 @WORK
@@ -217,6 +223,7 @@ def trace(
     variants: tuple[str, ...],
     trials: int,
     jobs: int,
+    full_timeout: bool,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -228,7 +235,8 @@ def trace(
     plots threads and goroutines over time. Exit status: 0 it was traced, 1 there was nothing to count, as of a program
     that does not compile, 2 bad input, 3 trouble with a guest.
     """
-    request = Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
+    folder = paths.work_dir(work)
+    request = Request((program,), guests, variants, trials, jobs, conf_files, folder, full_timeout=full_timeout)
     store, done = make_run(traced_request(request))
     matrix = load_matrix(store, done)
     cycles = load_life_cycles(store, done)
@@ -258,9 +266,18 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
 @click.option("--trials", type=COUNT, help="Trials to make; with --record, at most. [default: 1; 20]")
 @click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
 @click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
+@FULL_TIMEOUT
 @HTML
 @WORK
-def rerun(number: int, trials: int | None, record_: bool, shell_: bool, html: Path | None, work: str | None) -> None:
+def rerun(
+    number: int,
+    trials: int | None,
+    record_: bool,
+    shell_: bool,
+    full_timeout: bool,
+    html: Path | None,
+    work: str | None,
+) -> None:
     """Make a trial again.
 
     Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
@@ -274,6 +291,7 @@ def rerun(number: int, trials: int | None, record_: bool, shell_: bool, html: Pa
     store = open_store(work)
     most = trials or (MOST_RECORDED if record_ else 1)
     request = repeat_request(store, number, paths.work_dir(work), most)
+    request = replace(request, full_timeout=full_timeout or request.full_timeout)
     if record_:
         if shell_ or html:
             raise HarnessError("--record takes no --shell and no --html: `harness replay` opens what was recorded")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from harness.conf import stillness
+
 
 @dataclass(frozen=True)
 class Process:
@@ -37,6 +39,8 @@ class OperatingSystem:
         core_setup: a shell command that makes core files go there, run once a guest.
         probes: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
             for the process. Each prints for people, and leaves the process as it was.
+        stillness: looks whether a command can still run before its limit, given the first part of the target triple and
+            the limit in seconds; None where the system does not tell enough for a proof.
         creator: the system that a file system for it is made by, as mke2fs(8) names it.
         mount: a shell command that mounts an ext2 file system for reading; `{device}` stands for the disk, `{folder}`
             for the folder where it is to be seen.
@@ -53,6 +57,7 @@ class OperatingSystem:
     core: Mapping[str, str] = field(default_factory=dict)
     core_setup: str = ":"
     probes: Mapping[str, str] = field(default_factory=dict)
+    stillness: Callable[[str, float], stillness.Looks] | None = None
     creator: str = "linux"
     mount: str = ""
     second_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -157,6 +162,7 @@ LINUX = OperatingSystem(
         "files": "ls -l /proc/{pid}/fd",
         "stacks": _GDB,
     },
+    stillness=stillness.linux,
     mount="mount -t ext2 -o ro {device} {folder}",
     second_disks={"virtio": ("/dev/vdb",), "ide": ("/dev/sdb",), "scsi": ("/dev/sdb",)},
     halt="poweroff -f",

@@ -9,11 +9,15 @@
    In:   'L' the number of bytes to keep of each stream, in decimal. 'R' run: folder, count of environment entries in
          decimal, the entries, the arguments, each ended by a zero byte. 'P' tell the command's process id. 'Q' send
          SIGQUIT to the command's process group. 'K' kill the group. 'W' write an executable file: its path, a zero
-         byte, and a piece of it; a piece of no bytes ends it, and only then is it there under its name.
+         byte, and a piece of it; a piece of no bytes ends it, and only then is it there under its name. 'G' tell what is
+         in files: their paths, each ended by a zero byte; `*` between two slashes, or at the end, stands for all names
+         that begin with no dot.
    Out:  'O' and 'E' a piece of the command's standard output and standard error. 'X' it ended: "exit N" or "signal N",
          then the bytes dropped of each stream, then its user and system time in milliseconds. 'P' the process id, in
          decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be written: the
-         reason. 'W' a file is there under its name. What else went well gets no answer of its own.
+         reason. 'W' a file is there under its name. 'G' a piece of a file: '.' if it is the last one, else '+', the
+         file's name, a zero byte, and the piece; of a link, where it leads. A file that cannot be read to its end has no
+         last piece. 'G' with nothing in it: these were all; with '!', a folder could not be read. What else went well gets no answer of its own.
 
    It relies on no signal but SIGCHLD, which it sets up itself: an SSH server may leave any of them ignored or blocked,
    as one does that a boot script started in the background.
@@ -25,6 +29,7 @@
    What there is to tell goes out in one piece once there is nothing else to do: each write costs a packet, which the
    guest has to compress, encrypt and send.  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -350,6 +355,84 @@ take_file (char *path, char *end)
   failed = 0;
 }
 
+/* Whether an error says that something is gone, or never was there.  */
+static int
+is_gone (int error)
+{
+  return error == ENOENT || error == ENOTDIR || error == ESRCH;
+}
+
+static int
+tell_file (const char *name)
+{
+  static char text[12288];
+  size_t head = strlen (name) + 2, size = head;
+  ssize_t got;
+  int fd;
+
+  text[0] = '.';
+  memcpy (text + 1, name, head - 1);
+  got = readlink (name, text + head, sizeof text - head);
+  if (got >= 0)
+    {
+      tell ('G', text, head + (size_t) got);
+      return 1;
+    }
+  if (errno != EINVAL) /* it may be a link to something that is changed, or waits, when it is opened */
+    return is_gone (errno);
+  fd = open (name, O_RDONLY | O_NONBLOCK);
+  if (fd < 0)
+    return 1;
+  while ((got = read (fd, text + size, sizeof text - size)) > 0)
+    {
+      size += (size_t) got;
+      if (size == sizeof text)
+        {
+          text[0] = '+';
+          tell ('G', text, size);
+          text[0] = '.';
+          size = head;
+        }
+    }
+  close (fd);
+  if (got == 0)
+    tell ('G', text, size);
+  return 1;
+}
+
+/* Tell what is in all files that a path stands for. Returns whether all folders could be read.  */
+static int
+tell_files (const char *path)
+{
+  const char *star = strstr (path, "/*");
+  char name[512];
+  struct dirent *entry;
+  DIR *folder;
+  int whole;
+
+  while (star != NULL && star[2] != '/' && star[2] != '\0')
+    star = strstr (star + 1, "/*");
+  if (star == NULL)
+    return tell_file (path);
+  if (snprintf (name, sizeof name, "%.*s", (int) (star - path), path) >= (int) sizeof name)
+    return 0;
+  folder = opendir (name);
+  if (folder == NULL)
+    return is_gone (errno);
+  for (whole = 1; errno = 0, (entry = readdir (folder)) != NULL;)
+    if (entry->d_name[0] != '.')
+      {
+        if (snprintf (name, sizeof name, "%.*s/%s%s", (int) (star - path), path, entry->d_name, star + 2)
+                >= (int) sizeof name
+            || !tell_files (name))
+          whole = 0;
+      }
+  if (errno != 0 && !is_gone (errno))
+    whole = 0;
+  closedir (folder);
+  return whole;
+}
+
 /* To the whole group, and to the command itself, which may have left its group.  */
 static void
 signal_command (int signal)
@@ -362,7 +445,8 @@ signal_command (int signal)
 static void
 obey (char type, char *data, size_t size, struct stream *out, struct stream *err)
 {
-  char number[24] = { 0 };
+  char number[24] = { 0 }, *end;
+  int whole = 1;
   switch (type)
     {
     case 'L':
@@ -375,6 +459,12 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
       break;
     case 'W':
       take_file (data, data + size);
+      break;
+    case 'G':
+      for (end = data + size; data < end; data += strlen (data) + 1)
+        whole &= tell_files (data);
+      tell ('G', "!", whole ? 0 : 1);
+      flush ();
       break;
     case 'P':
       if (child > 0)

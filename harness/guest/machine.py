@@ -385,6 +385,12 @@ class Machine:
         rows = [text.split() for text in self._about_qemu("task/*/schedstat")]
         return max((int(row[1]) for row in rows if len(row) == 3), default=0) / 1e9
 
+    def processor_time(self) -> float:
+        """The processor seconds that QEMU has taken, all its threads: fields 14 and 15 of stat (proc(5)). 0 if that is
+        not told."""
+        rows = [text.rpartition(") ")[2].split() for text in self._about_qemu("stat")]
+        return sum(int(ticks) for row in rows for ticks in row[11:13]) / os.sysconf("SC_CLK_TCK")
+
     def _ends(self) -> bool:
         """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
         assert self._process is not None

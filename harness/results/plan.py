@@ -52,6 +52,7 @@ class StoredRequest(_Stored):
     baseline: str = ""
     seed: int | None = None
     design: StoredDesign | None = None
+    full_timeout: bool = False
 
 
 class StoredShard(_Stored):

@@ -115,6 +115,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
         "traced": list(request.traced),
         "baseline": request.baseline,
         "seed": request.seed,
+        "full_timeout": request.full_timeout,
         "design": asdict(request.design) if request.design else None,
     }
 

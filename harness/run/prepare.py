@@ -128,6 +128,7 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
     """What the workers of a run share. `cores` is the folder for core files, None if none are wanted."""
     request = resolved.request
     command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    command += [*["--cores"] * request.cores, *["--full-timeout"] * request.full_timeout]
     return RunContext(
         guests=guest_setups(resolved, prepared),
         files=prepared.files,
@@ -135,7 +136,7 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
         work=request.work,
         cache=Cache(paths.cache_dir()),
         isolation=request.isolation,
-        options=TrialOptions(cores, (*command, *["--cores"] * request.cores)),
+        options=TrialOptions(cores, request.full_timeout, tuple(command)),
         failed_boots=prepared.failed_boots,
     )
 

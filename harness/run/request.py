@@ -31,6 +31,7 @@ class Request:
         seed: of all trials; None means that each has its number within its cell.
         design: of an experiment of all combinations of guests, libgos and libpthreads; `trials` is the most then.
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
+        full_timeout: give a program that hangs all of its time, even if it is certain that it hangs.
         baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
         kind: what makes the run, for `harness list` (harness/results/plan.py, run_kind).
@@ -54,6 +55,7 @@ class Request:
     repeats: int | None = None
     baseline: str = ""
     kind: str = "run"
+    full_timeout: bool = False
 
 
 def traced_request(request: Request) -> Request:
@@ -157,6 +159,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         times=Times.from_json(stored.times),
         traced=tuple(stored.traced),
         baseline=stored.baseline,
+        full_timeout=stored.full_timeout,
         seed=stored.seed,
         design=Design(stored.design.libgos, stored.design.libpthreads) if stored.design else None,
     )

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 PREFIX = "dossier/"
 #: The part that is a picture, PNG.
 SCREEN = f"{PREFIX}screen.png"
+#: The part that shows that a program could not run any more, if it was stopped before its limit.
+STILLNESS = f"{PREFIX}stillness"
 #: Bytes kept of each part, half from its beginning and half from its end, and of a picture, which is whole or missing.
 LARGEST, PICTURE = 64 << 10, 256 << 10
 #: Seconds for the guest's own tools: all of them, and each while it prints nothing, for one may wait for a process that

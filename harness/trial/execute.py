@@ -25,6 +25,7 @@ from harness.programs.model import Expectation, TrialSpec
 from harness.trial import cores, diagnostics, lifetrace
 from harness.trial.observe import KEEP, NOTHING, GuestLost, Observation, observe
 from harness.trial.record import Trial, Verdict
+from harness.trial.stillness import HangDetector
 from harness.trial.verdict import Judgement, judge, signal_name
 
 _log = logging.getLogger(__name__)
@@ -65,10 +66,12 @@ class TrialOptions:
 
     Attributes:
         cores: the folder for core files, or None if none are wanted.
+        full_timeout: whether a program that hangs is given all of its time, even if it is certain that it hangs.
         command: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     cores: Path | None = None
+    full_timeout: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -228,17 +231,27 @@ class Execution:
             state = _suspended(guest, config.os, pid)
             running.attachments.update(diagnostics.inside(guest.shell, config.os.probes, pid))
             if inspect:
-                event = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                event = f"crashed and was suspended (state {state})" if state else "hangs, or reached its time limit"
                 text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
                 inspect(guest.machine, text)
             return state
 
-        observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep)
+        detector = self._hang_detector(spec.program.timeout)
+        observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep, detector)
+        if observation.still and detector:
+            running.attachments[diagnostics.STILLNESS] = diagnostics.bounded(detector.evidence.encode())
         try:
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
         except GuestError as error:
             raise GuestLost(error, observation) from error
         return _Process(observation, executable, folder, command)
+
+    def _hang_detector(self, limit: float) -> HangDetector | None:
+        """What looks whether a program hangs before its limit; None where that is not wanted, or cannot be proved."""
+        looks, machine = self._setup.config.os.stillness, self._setup.triple.partition("-")[0]
+        if looks is None or self._options.full_timeout:
+            return None
+        return HangDetector(lambda: looks(machine, limit), self._guest.machine.processor_time)
 
     def _with_core(self, judgement: Judgement, spec: TrialSpec, process: _Process, program: Path) -> Judgement:
         """The judgement on a crash, which says where its core file is, or why there is none."""
