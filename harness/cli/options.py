@@ -88,7 +88,7 @@ CORES = click.option("--cores", is_flag=True, help="Make crashes leave core file
 FULL_TIMEOUT = click.option(
     "--full-timeout",
     is_flag=True,
-    help="Wait for the time limit of every program that hangs, even if it is certain before that nothing in it can run.",
+    help="Wait for the time limit of every program that hangs, even if nothing in it can provably run any more.",
 )
 ISOLATION = click.option(
     "--isolation",

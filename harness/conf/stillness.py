@@ -544,12 +544,15 @@ def _before(lists: Sequence[_Timers], end: int, limited: int) -> set[_Timer]:
 
 
 def _summary(threads: int, limited: int, processes: int) -> str:
-    """How they sleep, such as "4 threads sleep without a limit, 1 beyond the limit"."""
-    of = f" of {processes} processes" if processes > 1 else ""
-    parts = [(threads - limited, "without a limit"), (limited, "beyond the limit")]
-    (number, how), *rest = [part for part in parts if part[0]]
-    verb = "thread sleeps" if number == 1 else "threads sleep"
-    return f"{number} {verb} {how}" + "".join(f", {more} {manner}" for more, manner in rest) + of
+    """How they sleep, such as "5 threads of 2 processes sleep: 4 without a limit, 1 beyond the limit"."""
+    subject = "1 thread" if threads == 1 else f"{threads} threads"
+    subject += f" of {processes} processes" if processes > 1 else ""
+    verb = "sleeps" if threads == 1 else "sleep"
+    if not limited:
+        return f"{subject} {verb} without a limit"
+    if limited == threads:
+        return f"{subject} {verb} beyond the limit"
+    return f"{subject} {verb}: {threads - limited} without a limit, {limited} beyond the limit"
 
 
 def _table(

@@ -225,21 +225,22 @@ class Execution:
         command_line = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
         command = f"It was started so: cd {shlex.quote(folder)} && {command_line}"
 
+        detector = self._hang_detector(spec.program.timeout)
+
         def at_limit(pid: int) -> str:
             self._say("collecting diagnostics")
+            if detector and detector.evidence:
+                running.attachments[diagnostics.STILLNESS] = diagnostics.bounded(detector.evidence.encode())
             running.attachments.update(diagnostics.outside(guest.machine, running.mark))
             state = _suspended(guest, config.os, pid)
             running.attachments.update(diagnostics.inside(guest.shell, config.os.probes, pid))
             if inspect:
-                event = f"crashed and was suspended (state {state})" if state else "hangs, or reached its time limit"
+                event = f"crashed and was suspended (state {state})" if state else _event(detector)
                 text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
                 inspect(guest.machine, text)
             return state
 
-        detector = self._hang_detector(spec.program.timeout)
         observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep, detector)
-        if observation.still and detector:
-            running.attachments[diagnostics.STILLNESS] = diagnostics.bounded(detector.evidence.encode())
         try:
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
         except GuestError as error:
@@ -331,6 +332,11 @@ def _trial(
         started=started,
         command=shlex.join(command),
     )
+
+
+def _event(detector: HangDetector | None) -> str:
+    """What has become of a program that is still there."""
+    return "cannot run any more" if detector and detector.evidence else "reached its time limit"
 
 
 def _suspended(guest: Guest, system: OperatingSystem, pid: int) -> str:
