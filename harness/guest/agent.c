@@ -17,7 +17,8 @@
          decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be written: the
          reason. 'W' a file is there under its name. 'G' a piece of a file: '.' if it is the last one, else '+', the
          file's name, a zero byte, and the piece; of a link, where it leads. A file that cannot be read to its end has no
-         last piece. 'G' with nothing in it: these were all; with '!', a folder could not be read. What else went well gets no answer of its own.
+         last piece. 'G' with nothing in it: these were all; with '!', a folder could not be
+         read; no answer if the command has ended. What else went well gets no answer of its own.
 
    It relies on no signal but SIGCHLD, which it sets up itself: an SSH server may leave any of them ignored or blocked,
    as one does that a boot script started in the background.
@@ -461,6 +462,8 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
       take_file (data, data + size);
       break;
     case 'G':
+      if (child < 0)
+        break;
       for (end = data + size; data < end; data += strlen (data) + 1)
         whole &= tell_files (data);
       tell ('G', "!", whole ? 0 : 1);
