@@ -92,6 +92,7 @@ class _Call:
         limit: the argument that has its time limit; None if it never has one.
         pointer: whether that argument points to the limit, and 0 means none; else a negative number means none.
         reads: whether its first argument is the descriptor that it waits for.
+        count: the argument that has the number of descriptors that it waits for, if they stand in memory.
         sleeps: whether it always has a time limit, on the clock that its first argument names, if `clocked`.
     """
 
@@ -99,13 +100,14 @@ class _Call:
     limit: int | None = None
     pointer: bool = True
     reads: bool = False
+    count: int | None = None
     sleeps: bool = False
     clocked: bool = False
 
 
 _READ, _READV = _Call("read", reads=True), _Call("readv", reads=True)
-_POLL, _PPOLL = _Call("poll", 2, pointer=False), _Call("ppoll", 2)
-_SELECT, _PSELECT = _Call("select", 4), _Call("pselect6", 4)
+_POLL, _PPOLL = _Call("poll", 2, pointer=False, count=1), _Call("ppoll", 2, count=1)
+_SELECT, _PSELECT = _Call("select", 4, count=0), _Call("pselect6", 4, count=0)
 _EPOLL, _EPOLL_PWAIT = _Call("epoll_wait", 3, pointer=False), _Call("epoll_pwait", 3, pointer=False)
 _EPOLL_PWAIT2 = _Call("epoll_pwait2", 3)
 _NANOSLEEP, _CLOCK_NANOSLEEP = _Call("nanosleep", sleeps=True), _Call("clock_nanosleep", sleeps=True, clocked=True)
@@ -137,6 +139,8 @@ _CLOCKS = (0, 1)
 _PIPE = re.compile(r"pipe:\[(\d+)\]")
 _HARMLESS = re.compile(r"/dev/(?:null|zero|full|urandom)|anon_inode:\[event(?:fd|poll)\]")
 _READABLE = re.compile(r"pipe:\[\d+\]|anon_inode:\[eventfd\]")
+#: Where in the kernel a thread waits that reads from such a one (/proc/PID/wchan; fs/pipe.c, fs/eventfd.c).
+_READERS = ("pipe_read", "anon_pipe_read", "pipe_wait", "pipe_wait_readable", "eventfd_read")
 
 #: hrtimers of the kernel's own, and those of timerfds, which no descriptor of the command leads to. Names of functions:
 #: kernel/time/tick-sched.c, kernel/watchdog.c, kernel/sched/rt.c, fs/timerfd.c.
@@ -233,11 +237,12 @@ def _prove(machine: str, limit: float) -> Looks:
     calls = {thread: _call(thread, machine) for thread in threads if thread.call}
     limited = {thread for thread, (call, args) in calls.items() if _has_limit(call, args)}
 
+    readers = [f"/proc/{thread.pid}/task/{thread.tid}/wchan" for thread, (call, _) in calls.items() if call.reads]
     speakers = {thread.pid: thread.tid for thread in calls}  # a thread of each process that has a memory
     others = [pid for pid in _user_processes(everyone) if pid not in family]
     second = yield Look((
         "/proc/timer_list", "/proc/timer_list", "/proc/*/fd/*", *_each(living, "/task/*/fd/*"),
-        *_each(living, "/timers"), *(f"/proc/{pid}/task/{tid}/maps" for pid, tid in speakers.items()),
+        *_each(living, "/timers"), *readers, *(f"/proc/{pid}/task/{tid}/maps" for pid, tid in speakers.items()),
         *_each(others, "/task/*/status"),
     ))  # fmt: skip
     _check_descriptors(second, calls, family, everyone)
@@ -293,7 +298,7 @@ def _processes(reading: Reading) -> dict[int | str, _Process]:
             raise _DoubtError(f"{name} cannot be read: {text[:200]!r}")
         numbers = [0, *map(int, fields[1:])]
         processes[int(match[1]) if match[1].isdigit() else match[1]] = _Process(
-            pid=int(pid) if pid.isdigit() else 0,
+            pid=int(pid) if pid.isdecimal() else 0,
             name=command,
             state=fields[0],
             ppid=numbers[1],
@@ -365,7 +370,8 @@ def _threads(reading: Reading, family: Mapping[int, _Process], living: Sequence[
     calls: dict[tuple[int, int], str] = {}
     states: dict[tuple[int, int], str] = {}
     for name, text in reading.files:
-        if match := re.fullmatch(r"/proc/(\d+)/task/(\d+)/(status|syscall)", name):
+        match = re.fullmatch(r"/proc/(\d+)/task/(\d+)/(status|syscall)", name)
+        if match and int(match[1]) in living:
             (states if match[3] == "status" else calls)[int(match[1]), int(match[2])] = text
     threads = []
     for (pid, tid), text in sorted(states.items()):
@@ -399,6 +405,8 @@ def _call(thread: _Thread, machine: str) -> tuple[_Call, list[int]]:
         raise _DoubtError(f"thread {thread.tid} sleeps in system call {number}")
     if call is _FUTEX and args[1] & ~(_FUTEX_PRIVATE | _FUTEX_REALTIME) not in _FUTEX_WAITS:
         raise _DoubtError(f"thread {thread.tid} sleeps in futex operation {args[1]}")
+    if call.count is not None and args[call.count]:  # they may be closed already, and so be among those of no process
+        raise _DoubtError(f"thread {thread.tid} waits for descriptors in memory ({call.name})")
     if call.clocked and args[0] not in _CLOCKS:
         raise _DoubtError(f"thread {thread.tid} sleeps by clock {args[0]}")
     return call, args
@@ -416,7 +424,10 @@ def _check_descriptors(
     family: Mapping[int, _Process],
     everyone: Mapping[int | str, _Process],
 ) -> None:
-    """Nothing that the family has open is moved by anybody else. The agent reads from its pipes, and writes to none."""
+    """Nothing that the family has open is moved by anybody else. The agent reads from its pipes, and writes to none.
+
+    A thread may wait for a file that no descriptor leads to any more. Of one that reads, its place in the kernel tells.
+    """
     if not reading.whole:
         raise _DoubtError("a folder could not be read")
     agent = everyone["self"].pid
@@ -433,6 +444,7 @@ def _check_descriptors(
             raise _DoubtError(f"process {pid} has {target} open")
         elif match[2]:
             own[int(match[2]), int(match[3])] = target
+    places = dict(reading.files)
     pipes = {target for target in own.values() if _PIPE.fullmatch(target)}
     for pid, target in outside:
         if target in pipes and (pid != agent or outside.count((pid, target)) > 1):
@@ -440,7 +452,9 @@ def _check_descriptors(
     for thread, (call, args) in calls.items():
         if not any(tid == thread.tid for tid, _ in own):
             raise _DoubtError(f"what thread {thread.tid} has open is not told")
-        if call.reads and not _READABLE.fullmatch(own.get((thread.tid, args[0] & 0xFFFFFFFF), "")):
+        place = places.get(f"/proc/{thread.pid}/task/{thread.tid}/wchan")
+        target = own.get((thread.tid, args[0] & 0xFFFFFFFF), "")
+        if call.reads and (place not in _READERS or not _READABLE.fullmatch(target)):
             raise _DoubtError(f"thread {thread.tid} reads from no pipe")
 
 

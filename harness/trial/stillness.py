@@ -73,7 +73,7 @@ class HangDetector:
 
     def take(self, agent: Agent, data: bytes) -> Stillness | None:
         """Take the agent's next answer to a look. Returns the proof when there is one."""
-        if len(data) > 1:
+        if data not in (b"", b"!"):
             name, _, piece = data[1:].partition(b"\0")
             file = name.decode(errors="replace")
             self._parts[file] = self._parts.get(file, b"") + piece

@@ -302,6 +302,16 @@ def test_a_run_is_judged_again_by_what_was_expected_then(tmp_path):
     assert "Run 1: 0 trials changed" in call("rejudge", str(run), "--work", str(tmp_path)).output
 
 
+def test_a_hang_that_was_seen_early_stays_one_when_it_is_judged_again(tmp_path):
+    store, run = stored(tmp_path, {"expectations": {"s/p": Expectation().to_json()}})
+    reason = "nothing in it can run any more, seen after 3.4 s (limit 60 s): 2 threads sleep without a limit"
+    end = (None, "SIGQUIT", 3.5, b"", b"", 0, 0, "t", "harness run s/p")
+    store.add(run, Trial(0, "g", "pristine", "s/p", 5, 1, "hang", reason, "old", *end))
+    assert call("rejudge", str(run), "--work", str(tmp_path)).exit_code == 0
+    again = list(store.trials(run))[-1]
+    assert (again.verdict, again.reason, again.signature) == ("hang", reason, "hang: no goroutine dump")
+
+
 def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path, write):
     source = write("s/p.go", "// run\n// expect: exit 2\n\npackage main\n")
     store, run = stored(tmp_path / "a", {}, f"harness run {source} --guest g")

@@ -1,6 +1,7 @@
 """The agent, compiled and run for real, behind a pipe instead of SSH (which the guest test crosses)."""
 
 import os
+import re
 import select
 import signal
 import stat
@@ -13,10 +14,13 @@ from pathlib import Path
 import pytest
 
 import harness.trial.observe
+from harness.conf.stillness import Look, Stillness
 from harness.conf.system import LINUX
 from harness.errors import GuestError
 from harness.guest.shell import Agent
+from harness.trial import stillness
 from harness.trial.observe import observe
+from harness.trial.stillness import HangDetector
 from tests.faults import until
 
 
@@ -167,6 +171,92 @@ def test_a_file_on_a_full_disk_is_not_there_in_part(agent, tmp_path):
     with pytest.raises(GuestError, match="full: No space left on device"):
         agent.put(b"x" * 200_000, str(tmp_path / "full"))
     assert not (tmp_path / "full").exists()
+
+
+def read(agent, *paths):
+    """What the agent tells of files, while a command runs: the last piece of each by its mark, and its last word."""
+    agent.send("R", b"/\0000\0sleep\x001000\0")
+    agent.send("G", b"".join(str(path).encode() + b"\0" for path in paths))
+    files, parts = [], {}
+    while (message := agent.receive(time.monotonic() + 60)) and len(message.data) > 1:
+        assert message.type == "G"
+        name, _, piece = message.data[1:].partition(b"\0")
+        parts[name] = parts.get(name, b"") + piece
+        if message.data[:1] == b".":
+            files.append((name.decode(), parts.pop(name)))
+    agent.send("K")
+    assert agent.receive(time.monotonic() + 60).type == "X"
+    return files, parts, message.data
+
+
+def test_files_are_read_by_their_paths(agent, tmp_path):
+    contents = {"a/one": b"1", "a/two": b"", "b/one": os.urandom(50_000), "b/.hidden": b"h", "a*/one": b"star"}
+    for name, data in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "b" / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "b" / "pipe")
+    files, parts, end = read(agent, tmp_path / "b/one", tmp_path / "*/one", tmp_path / "a*/one", tmp_path / "b/*")
+    names = [Path(name).relative_to(tmp_path).as_posix() for name, _ in files]
+    assert names[0] == "b/one" and sorted(names[1:4]) == ["a*/one", "a/one", "b/one"] and names[4] == "a*/one"
+    assert sorted(names[5:]) == ["b/link", "b/one", "b/pipe"]
+    links = {str(tmp_path / "b/link"): b"nowhere", str(tmp_path / "b/pipe"): b""}
+    assert all(data == (links[name] if name in links else Path(name).read_bytes()) for name, data in files)
+    assert (parts, end) == ({}, b"")
+    assert read(agent, tmp_path / "gone", tmp_path / "gone/*", tmp_path / "a/one/*") == ([], {}, b"")
+    stat = read(agent, "/proc/self/*/nothing", "/proc/self/stat")[0][0][1]
+    assert stat.startswith(b"%d (agent) R" % agent._channel.process.pid)
+
+
+def test_what_cannot_be_read_to_its_end_has_no_end(agent, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert read(agent, tmp_path / "folder", "/proc/self/mem") == ([], {}, b"")
+    assert read(agent, f"/{'x' * 600}/*")[2] == b"!"
+
+
+def test_a_command_that_has_ended_is_not_looked_at(agent):
+    assert sh(agent, "exit 0").exit_status == 0
+    agent.send("G", b"/proc/self/stat\0")
+    assert sh(agent, "exit 3").exit_status == 3
+
+
+def test_a_program_that_cannot_run_any_more_is_stopped_as_at_its_limit(agent, monkeypatch):
+    monkeypatch.setattr(stillness, "SILENCE", 0.1)
+    monkeypatch.setattr(stillness, "PULSE", 0.1)
+    seen = []
+
+    def looks():
+        reading = yield Look(("/proc/self/stat",))
+        seen.extend(reading.files)
+        return Stillness("it sleeps", "evidence")
+
+    detector = HangDetector(looks, lambda: 0.0)
+    asked = []
+    script = "trap 'echo asked; exit 5' QUIT; echo begun; while :; do sleep 0.1; done"
+    result = observe(
+        agent, ["/bin/sh", "-c", script], {}, "/", 600.0, lambda pid: asked.append(pid) or "", detector=detector
+    )
+    assert (result.timed_out, result.exit_status, result.stdout) == (True, 5, b"begun\nasked\n")
+    assert re.fullmatch(r"seen after \d+\.\d s \(limit 600 s\): it sleeps", result.still)
+    assert len(asked) == 1 and seen[0][0] == "/proc/self/stat"
+
+
+def test_a_doubt_leaves_a_program_its_time(agent, monkeypatch):
+    monkeypatch.setattr(stillness, "SILENCE", 0.1)
+    monkeypatch.setattr(stillness, "PULSE", 0.1)
+    monkeypatch.setattr(stillness, "AGAIN", 0.0)
+    seen = []
+
+    def looks():
+        seen.append((yield Look(("/proc/self/stat", "/proc/self/maps"))))
+        return "in doubt"
+
+    result = observe(
+        agent, ["/bin/sh", "-c", "sleep 2; exit 3"], {}, "/", 60, detector=HangDetector(looks, lambda: 0.0)
+    )
+    assert (result.exit_status, result.still, result.timed_out) == (3, "", False)
+    assert len(seen) > 1 and all(len(reading.files) == 2 for reading in seen)
+    assert sh(agent, "exit 4").exit_status == 4
 
 
 def test_what_cannot_be_started(agent):
