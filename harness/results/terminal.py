@@ -341,7 +341,7 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
         line.append("" if verdict == seen[-1] else "   ")
     line.append("\nk/n: k of n trials passed.")
     if totals.cells[CellVerdict.FLAKY]:
-        line.append(f" {_sign('flaky', ascii_only)} k/n, signs and numbers: how many came to what else.")
+        line.append(f" Behind {_sign('flaky', ascii_only)} k/n: how many came to what else.")
     if totals.surprises:
         line.append(" ?: a surprise.")
     if totals.known:
