@@ -11,7 +11,7 @@ import yaml
 from harness import paths
 from harness.build.variants import load_configuration
 from harness.cache import digest
-from harness.cli.options import CONF, COUNT, FULL_TIMEOUT, GUESTS, SELECTION, WORK, WORKERS
+from harness.cli.options import CONF, COUNT, FULL_TIMEOUT, GUESTS, SELECTION, WORK, WORKERS, progress_options
 from harness.cli.output import show_attribution
 from harness.cli.run import make_run
 from harness.conf import naming
@@ -40,6 +40,7 @@ from harness.run.resolve import gcc_listings
 @click.option("--trials", type=COUNT, default=20, show_default=True, help="Trials of each combination at most.")
 @WORKERS
 @FULL_TIMEOUT
+@progress_options
 @CONF
 @WORK
 def attribute(

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
-from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber
-from harness.cli.output import BISECT, page_links, renew_index, write_report
+from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber, progress_options
+from harness.cli.output import BISECT, page_links, renew_index, reporter, write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
 from harness.invocation import command_line, repeated
-from harness.progress import Reporter
+from harness.results import terminal
 from harness.results.load import load_matrix
 from harness.results.store import Store
 
@@ -73,6 +72,7 @@ def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
 @_bisect_options
 @click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
 @click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
+@progress_options
 @_PATCH
 @CONF
 @WORK
@@ -91,6 +91,7 @@ def bisect_patch(output: Path | None, work: str | None, **options: Any) -> None:
 @click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
 @click.argument("commits", metavar="[GOOD..]BAD")
 @_bisect_options
+@progress_options
 @_PATCH
 @CONF
 @WORK
@@ -107,6 +108,7 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
 
 @bisect_.command("resume")
 @click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@progress_options
 @_PATCH
 @WORK
 def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
@@ -123,7 +125,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
     from harness.bisect.driver import run_bisect
 
     try:
-        with Reporter() as report:
+        with reporter() as report:
             backwards = request.repository and (request.steps_back or ".." not in request.commits)
             done = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
@@ -133,7 +135,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
     store = Store(request.work / "results.sqlite")
     folder = request.work / "runs" / str(done.run.id)
     story = done.story()
-    bisect_reports.print_(story, Console())
+    bisect_reports.print_(story, terminal.screen())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         bisect_reports.write_html(

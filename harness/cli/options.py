@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import click
 
 from harness.cli import complete
 from harness.errors import HarnessError
+from harness.progress import Verbosity
 from harness.run.request import Isolation
 from harness.run.shards import MOST_JOBS
 
@@ -24,6 +26,8 @@ class WholeNumber(click.IntRange):
 COUNT = WholeNumber(1)
 #: The number of a run or a trial: what SQLite can hold (its manual, "Datatypes").
 NUMBER = WholeNumber(1, 2**63 - 1)
+#: Where a command's context keeps how much progress is told.
+VERBOSITY = "harness.verbosity"
 #: What stands for the newest run that did not finish.
 NEWEST = -1
 
@@ -46,6 +50,25 @@ class ResumingCommand(click.Command):
             if word.startswith("--resume=-") and not ctx.resilient_parsing:
                 raise HarnessError(f"{word.partition('=')[2]} is not a run's number")
         return super().parse_args(ctx, args)
+
+
+def _set_verbosity(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    chosen = Verbosity(option.name)
+    if context.meta.setdefault(VERBOSITY, chosen) is not chosen:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+
+
+def progress_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what commands have that take long: how much of their progress is told (harness/cli/output.py, reporter)."""
+    for short, name, text in (
+        ("-v", "--verbose", "Tell each step of each guest too."),
+        ("-q", "--quiet", "Tell no progress, only what comes of it."),
+    ):
+        option = click.option(short, name, is_flag=True, expose_value=False, callback=_set_verbosity, help=text)
+        function = option(function)
+    return function
 
 
 CONF = click.option(

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from harness import paths
 from harness.cli import complete
@@ -34,15 +33,15 @@ from harness.cli.options import (
     ResumingCommand,
     ShardNumber,
     WholeNumber,
+    progress_options,
 )
-from harness.cli.output import open_store, renew_index, show_attribution, show_run, write_report
+from harness.cli.output import open_store, renew_index, reporter, show_attribution, show_run, write_report
 from harness.cli.replay import MOST_RECORDED, record_trial
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
 from harness.guest.machine import Machine
 from harness.invocation import command_line
 from harness.programs.select import describe_overlooked
-from harness.progress import Reporter
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
 from harness.results.store import Run, Store
@@ -108,6 +107,7 @@ from harness.trial.record import Verdict
     help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
 )
 @HTML
+@progress_options
 @CONF
 @WORK
 @click.pass_context
@@ -215,6 +215,7 @@ def _run_and_show(request: Request, resume: int | None, html: Path | None, sched
 @WORKERS
 @FULL_TIMEOUT
 @HTML
+@progress_options
 @CONF
 @WORK
 def trace(
@@ -242,7 +243,7 @@ def trace(
     cycles = load_life_cycles(store, done)
     if not cycles:  # as of a program that does not compile
         show_run(store, done, html, request.work)
-    terminal.print_life_cycles(cycles, Console())
+    terminal.print_life_cycles(cycles, terminal.screen())
     click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
     renew_index(store, request.work)
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
@@ -251,7 +252,7 @@ def trace(
 def make_run(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
     """Make a run with its progress shown. One that is interrupted ends the harness."""
     try:
-        with Reporter() as report:
+        with reporter() as report:
             return run_request(request, report, resume, scheduler=scheduler)
     except Interrupted as error:
         number = str(error.number)
@@ -268,6 +269,7 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
 @click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
 @FULL_TIMEOUT
 @HTML
+@progress_options
 @WORK
 def rerun(
     number: int,
@@ -300,7 +302,7 @@ def rerun(
         _run_and_show(request, None, html)
     if most > 1 or html:
         raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
-    with Reporter() as report:
+    with reporter() as report:
 
         def inspect(machine: Machine, text: str) -> None:
             with report.paused():

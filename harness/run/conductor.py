@@ -11,23 +11,28 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from harness import conf, log
 from harness.errors import ConfigError, StoreError, ToolMissing
+from harness.escapes import one_line
 from harness.guest import dry_start
 from harness.locks import lock
-from harness.programs.model import TrialSpec
+from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
+from harness.results.expected import Entry, excuse
 from harness.results.listing import lock_file
 from harness.results.store import Run, Store
 from harness.results.text import render_count
-from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
+from harness.run.expectations import known_failures
+from harness.run.job import ATTEMPTS, Batch, Executor, Expected, RunContext, RunHooks
 from harness.run.manifest import check_origin, check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
@@ -148,13 +153,15 @@ def conduct(
     while prepared.troubles:  # once, if more than one run is made with it
         store.event(number, *prepared.troubles.pop(0))
     context = run_context(resolved, prepared, folder / "cores" if request.cores else None)
-    workers = _workers(request, resolved.guests)
+    workers = guests_at_once(request, resolved.guests)
     executor: Executor
     if scheduler is None:
         executor = WorkerPool(context, report)
     else:
         executor, workers = _cluster_executor(context, report, scheduler, workers)
-    conductor = Conductor(executor, store, number, report, workers, hooks)
+    known = known_failures(resolved.configuration)
+    is_surprise = partial(_is_surprise, known) if hooks is None else lambda trial: False
+    conductor = Conductor(executor, store, number, report, workers, hooks, is_surprise)
     try:
         conductor.conduct(make_batches(executor, conductor.interrupted), resume)
     finally:
@@ -228,7 +235,7 @@ def run_interactive(request: Request, report: Reporter, inspect: Inspect) -> Tri
         return WorkerPool(context, report).run_interactive(spec, inspect)
 
 
-def _workers(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, int]:
+def guests_at_once(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, int]:
     """How many guests of each name run side by side: what cores and memory allow, or --workers, shared out."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     largest = max(guest.memory for guest in guests.values()) + _QEMU
@@ -245,6 +252,14 @@ def locked_run(work: Path, number: int) -> Iterator[None]:
         except BlockingIOError as error:
             raise StoreError(f"run {number} is in use by another harness") from error
         yield
+
+
+def _is_surprise(known: Sequence[Entry], trial: Trial) -> bool:
+    """Whether a trial went wrong in a way that none of the known failures knows of. An error is a guest's trouble."""
+    if trial.verdict in (Verdict.PASS, Verdict.ERROR):
+        return False
+    entries = [entry for entry in known if entry.about(*trial.cell)]
+    return excuse(entries, trial.verdict, trial.signature, date.today()) is None
 
 
 class Interrupted(Exception):
@@ -266,6 +281,7 @@ class Conductor:
     Args:
         run: the number of the run.
         workers: how many trials on each guest are handed out at a time.
+        is_surprise: whether the user is told at once what came of a trial.
     """
 
     def __init__(
@@ -276,14 +292,17 @@ class Conductor:
         report: Reporter,
         workers: Mapping[str, int],
         hooks: RunHooks | None = None,
+        is_surprise: Callable[[Trial], bool] = lambda trial: False,
     ) -> None:
         self._executor, self._store, self._run, self._report = executor, store, run, report
-        self._workers, self._hooks = workers, hooks
+        self._workers, self._hooks, self._is_surprise = workers, hooks, is_surprise
         self._attempts: dict[TrialSpec, int] = {}  # those that are handed out
         self._waiting: dict[str, Iterator[tuple[TrialSpec, int]]] = {}  # each with the attempts so far
         self._interrupts = 0
         self._done = self._total = 0
-        self._expected: Callable[[], int] | None = None
+        self._expected: Callable[[], Expected] | None = None
+        self._verdicts: Counter[Verdict] = Counter()
+        self._told: set[tuple[CellKey, Verdict, str]] = set()  # the surprises that were told
 
     def interrupted(self) -> bool:
         """Whether the user has interrupted the run."""
@@ -299,6 +318,9 @@ class Conductor:
             Interrupted: the user stopped it.
             HarnessError: it cannot go on.
         """
+        if resume:
+            judged = self._store.verdict_counts().get(self._run, {})
+            self._verdicts.update({verdict: judged[verdict] for verdict in judged if verdict is not Verdict.ERROR})
         with self._interruptible():
             try:
                 for batch in batches:
@@ -307,6 +329,7 @@ class Conductor:
                         break
                 else:
                     self._total = self._done
+                    self._count()
             finally:
                 self._executor.stop()
             for outcome in self._executor.rest():
@@ -382,17 +405,39 @@ class Conductor:
         self._done += 1
         if self._hooks:
             self._hooks.finished(trial)
+        left = None
         if self._expected:
-            self._total = self._done + self._expected()
-        self._report.count("trials", self._done, self._total, f"{trial.verdict} {spec.program.name} ({spec.variant})")
+            expected = self._expected()
+            self._total, left = self._done + expected.trials, expected.seconds
+        self._tell(trial, left)
         self._hand_out(self._waiting[spec.guest])
+
+    def _tell(self, trial: Trial, left: float | None) -> None:
+        """Have it shown how far the run is, and what came of a trial if it is a surprise: each end of a cell once.
+
+        Args:
+            left: about how many seconds the rest takes; None if that follows from what the trials took.
+        """
+        self._verdicts[trial.verdict] += 1
+        title = trial.signature or trial.reason
+        key = trial.cell, trial.verdict, title
+        if self._is_surprise(trial) and key not in self._told:
+            self._told.add(key)
+            where = f"{trial.program}, {trial.guest}, {trial.variant}"
+            self._report.note(trial.verdict, one_line(f"{where}: {title} (trial {trial.id})"))
+        self._count(left)
+
+    def _count(self, left: float | None = None) -> None:
+        counts = ", ".join(f"{self._verdicts[verdict]} {verdict}" for verdict in Verdict if self._verdicts[verdict])
+        self._report.count("trials", self._done, self._total, counts, left)
 
     def _take_back(self) -> None:
         """After a ctrl-C: leave only the trials that run."""
         for spec in self._executor.drain():
             del self._attempts[spec]
         left = len(self._attempts)
-        self._report.step("trials", f"interrupted; waiting for {left} that run, ctrl-C again ends them")
+        running = f"the {render_count(left, 'trial')} that {'runs' if left == 1 else 'run'}"
+        self._report.note("interrupted", f"waiting for {running}; ctrl-C again ends them", answer=True)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -125,7 +125,7 @@ class WorkerPool(Executor):
     def _report_trouble(self, name: str, text: str) -> None:
         """Have a guest's trouble shown, logged and stored."""
         _log.warning("guest %s: %s", name, text)
-        self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
+        self._report.note(f"guest {name}", f"trouble: {text.splitlines()[0]}")
         self.results.put(Outcome(trouble=(name, text)))
 
     def _work(self, name: str, label: str) -> None:
@@ -151,7 +151,9 @@ class WorkerPool(Executor):
                             self._report_trouble(name, error.whole())
                     finally:
                         if guest:
+                            self._report.doing(label, "ending")
                             guest.machine.stop()
+                        self._report.gone(label)
             if failures >= ATTEMPTS:
                 text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
                 self.results.put(Outcome(failure=GuestError(text)))
@@ -201,9 +203,9 @@ class WorkerPool(Executor):
                     raise
                 self._lose(name, guest, running, error)
             self.results.put(outcome)
-            self._report.doing(label, READY)
             if outcome.trial and outcome.trial.verdict in (Verdict.CRASH, Verdict.HANG):
                 return None
+            self._report.doing(label, "waiting for a trial")
             before = spec
         return None
 
