@@ -250,6 +250,7 @@ class Driver:
         self._builder = ThreadPoolExecutor(1)
         self._stopped = threading.Event()
         self._pool: WorkerPool | None = None
+        self._found: tuple[Question, bool] | None = None  # what was told to be looked for, and that effects are graded
 
     def replay(self) -> None:
         """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
@@ -454,5 +455,9 @@ class Driver:
         if repetitions:
             calibrated = f"about {render_count(repetitions, 'trial')} {verb} a build"
         phase = "effects are graded; " if course.rest else ""
+        found = (course.question, bool(course.rest))
+        if found != self._found:
+            self._found = found
+            self._report.note("bisect", f"{phase}looking for {one_line(str(course.question))}; {calibrated}")
         self._report.step("bisect", f"{effort}; {calibrated}; {phase}{one_line(str(course.question))}: {suspects}")
         self._report.shares([(units[unit].name, blame[unit], units[unit].about) for unit in order[:_BARS]])
