@@ -421,9 +421,10 @@ class _Run:
 
     def _sum_up(self, numbers: list[int]) -> str:
         """The matrix of what was made, merged if it is several runs, and where it is. Raises HarnessError."""
-        from harness.cli.output import unfinished_note, write_report
+        from harness.cli.output import unfinished_note, write_index, write_report
+        from harness.errors import StoreError
         from harness.invocation import command_line
-        from harness.results.load import load_matrix
+        from harness.results.load import load_history, load_matrix
         from harness.results.merge import Source, merge
         from harness.results.store import Store
 
@@ -444,6 +445,10 @@ class _Run:
             *matrix.unmatched,
             f"Trials are in {self.work}; `{shows}` shows them. HTML: {report}",
         ]
+        try:
+            lines.append(f"All runs: {write_index(store, self.work, load_history(store, self.work))}")
+        except StoreError as error:  # of another run, which says nothing of this one
+            lines.append(f"The page of all runs was not written: {error}")
         table = [] if self._config.option.verbose < 0 else [_table(matrix, self._config), ""]
         return "\n".join([*table, *lines])
 
