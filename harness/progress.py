@@ -76,7 +76,9 @@ class _Thing:
         begun: when it was first told of, or again after it was over.
         since: when its step began, or its count.
         text: its step's text, or the last on its count.
-        at_first, done, total: of its count; `total` is None if it has none.
+        done, total: of its count; `total` is None if it has none.
+        paced_since, paced_from: when the first of what is counted was done here, and how many were done then.
+        waits: none of what is counted was done here yet.
         left: seconds that it may still take, as somebody knew at `left_at`; None if that follows from the count.
         over: it has nothing more to do.
         told: a line was about it.
@@ -85,8 +87,10 @@ class _Thing:
     begun: float
     since: float
     text: str = ""
-    at_first: int = 0
     done: int = 0
+    paced_since: float = 0.0
+    paced_from: int = 0
+    waits: bool = False
     total: int | None = None
     left: float | None = None
     left_at: float = 0.0
@@ -102,8 +106,8 @@ class _Thing:
             return None
         if self.left is not None:
             return max(self.left - (now - self.left_at), (now - self.left_at) / 4)
-        count = self.done - self.at_first  # since then; a run that goes on has some already
-        return (now - self.since) / count * (self.total - self.done) if count > 0 else None
+        count = self.done - self.paced_from
+        return (now - self.paced_since) / count * (self.total - self.done) if count > 0 else None
 
 
 class Reporter:
@@ -226,23 +230,30 @@ class Reporter:
                     task = self._task(self.live, what)
                     self.live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
 
-    def count(self, what: str, done: int, total: int, text: str, left: float | None = None) -> None:
+    def count(
+        self, what: str, done: int, total: int, text: str, left: float | None = None, begins: bool = False
+    ) -> None:
         """Say how far a thing is.
 
         Args:
             text: what came of it so far.
+            begins: none of it was done here yet; what is done was done before.
             left: about how many seconds it may still take; None means that it goes on as it did.
         """
         with self._lock:
             now = time.monotonic()
             thing = self._things.get(what)
             if thing is None or thing.over or thing.total is None:
-                thing = self._things[what] = _Thing(now, now, at_first=done)
+                thing = self._things[what] = _Thing(now, now, done=done, paced_since=now, paced_from=done)
+                thing.waits = begins
                 self._bring_forward()
+            if thing.waits and done > thing.done:
+                # What comes before the first, such as a boot, comes once; and a run that goes on has some already.
+                thing.waits, thing.paced_since, thing.paced_from = False, now, done
             thing.done, thing.total, thing.text = done, total, text
             thing.left, thing.left_at = left, now
-            if done == total and done > thing.at_first:
-                self._took[what, ""] = Took(what, "", done - thing.at_first, now - thing.since)
+            if done == total and done > thing.paced_from:
+                self._took[what, ""] = Took(what, "", done - thing.paced_from, now - thing.paced_since)
             if done == total:
                 self._end(what, text)
             else:

@@ -581,9 +581,11 @@ def _steps(put: Callable[[str], None]) -> Any:
     from harness.progress import Reporter
 
     class Steps(Reporter):
-        def count(self, what: str, done: int, total: int, text: str, left: float | None = None) -> None:
+        def count(
+            self, what: str, done: int, total: int, text: str, left: float | None = None, begins: bool = False
+        ) -> None:
             """Say how far a thing is, unless it is the trials."""
             if what != "trials":
-                super().count(what, done, total, text, left)
+                super().count(what, done, total, text, left, begins)
 
     return Steps(put)

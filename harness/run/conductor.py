@@ -299,6 +299,7 @@ class Conductor:
         self._attempts: dict[TrialSpec, int] = {}  # those that are handed out
         self._waiting: dict[str, Iterator[tuple[TrialSpec, int]]] = {}  # each with the attempts so far
         self._interrupts = 0
+        self._answered = False  # the user was told that an interrupt was heard
         self._done = self._total = 0
         self._expected: Callable[[], Expected] | None = None
         self._verdicts: Counter[Verdict] = Counter()
@@ -354,6 +355,12 @@ class Conductor:
             for _ in range(workers[name]):
                 self._hand_out(waiting)
         self._executor.start({name: number for name, number in workers.items() if self._awaits(name)})
+        left = None
+        if batch.expected:
+            expected = batch.expected()
+            self._total, left = self._done + expected.trials, expected.seconds
+        if self._attempts:
+            self._count(left, begins=True)
         while self._attempts and self._interrupts < 2:
             self._take(self._next())
 
@@ -427,17 +434,20 @@ class Conductor:
             self._report.note(trial.verdict, one_line(f"{where}: {title} (trial {trial.id})"))
         self._count(left)
 
-    def _count(self, left: float | None = None) -> None:
+    def _count(self, left: float | None = None, begins: bool = False) -> None:
         counts = ", ".join(f"{self._verdicts[verdict]} {verdict}" for verdict in Verdict if self._verdicts[verdict])
-        self._report.count("trials", self._done, self._total, counts, left)
+        self._report.count("trials", self._done, self._total, counts, left, begins)
 
     def _take_back(self) -> None:
         """After a ctrl-C: leave only the trials that run."""
         for spec in self._executor.drain():
             del self._attempts[spec]
         left = len(self._attempts)
-        running = f"the {render_count(left, 'trial')} that {'runs' if left == 1 else 'run'}"
-        self._report.note("interrupted", f"waiting for {running}; ctrl-C again ends them", answer=True)
+        if left and not self._answered:
+            running = f"the {render_count(left, 'trial')} that {'runs' if left == 1 else 'run'}"
+            again = "it" if left == 1 else "them"
+            self._report.note("interrupted", f"waiting for {running}; ctrl-C again ends {again}", answer=True)
+        self._answered = True
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

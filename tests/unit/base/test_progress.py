@@ -83,6 +83,18 @@ def test_a_count_tells_how_long_it_may_take_by_what_was_made_here(report, lines,
     assert lines[-1] == "[0:31] trials: 1000 of 1000 in 0:31: all"
 
 
+def test_a_count_that_begins_takes_no_boot_for_its_pace(report, lines, clock):
+    report.count("trials", 900, 1000, "900 pass", begins=True)
+    clock.now += 120
+    report.count("trials", 901, 1000, "901 pass")
+    clock.now += 10
+    report.count("trials", 902, 1000, "902 pass")
+    assert lines[0] == "[2:00] trials: 901 of 1000 in 2:00: 901 pass"
+    clock.now += 10
+    report.count("trials", 911, 1000, "911 pass")
+    assert lines[-1] == "[2:20] trials: 911 of 1000 in 2:20, about 2:58 to go: 911 pass"
+
+
 def test_lines_grow_rarer_and_never_stop(report, lines, clock):
     """Thousands of restores were thousands of lines; and a CI system ends a job that is silent for ten minutes."""
     report.count("trials", 1, 100_000, "1 pass")
