@@ -230,6 +230,7 @@ class GoItem(pytest.Item):
     def setup(self) -> None:
         """Wait for the trials. A guest, or the harness, that could not make them is told in a sentence."""
         from harness.errors import HarnessError
+        from harness.results.text import render_count
 
         try:
             self._trials = self._run.wait(self)
@@ -238,7 +239,8 @@ class GoItem(pytest.Item):
         self.user_properties.append((_RUN, self._run.number))
         lost = [trial for trial in self._trials if trial.verdict == "error"]
         if lost:
-            text = f"{len(lost)} of {len(self._trials)} trials ended in infrastructure errors: {lost[0].reason}"
+            trials = render_count(len(self._trials), "trial")
+            text = f"{len(lost)} of {trials} ended in infrastructure errors: {lost[0].reason}"
             raise pytest.fail.Exception(f"{text}\n{self._run.opened(lost[0])}", pytrace=False)
 
     def runtest(self) -> None:
@@ -275,9 +277,9 @@ class NotPassed(Exception):
 def _failure(cell: Cell, trials: list[Trial], run: _Run, again: str) -> str:
     """Counts; the signature of each way in which it went wrong, with the first such trial's output; commands."""
     from harness.invocation import repeated
-    from harness.results.text import shown_stream, stream_lines
+    from harness.results.text import render_count, shown_stream, stream_lines
 
-    counts = f"{cell.passed} of {cell.trials} trials passed"
+    counts = f"{cell.passed} of {render_count(cell.trials, 'trial')} passed"
     if cell.contradicts and cell.passed == cell.trials:  # as pytest tells an xfail(strict=True) that passes
         return "\n".join([f"[XPASS(strict)] {cell.contradicts}", f"{counts}, though it is known to fail", "", again])
     title = f"; {cell.findings[0].title}" if cell.findings else ""

@@ -66,7 +66,8 @@ class Story:
         if result is None:
             return ["The bisect is not finished."]
         whole, nothing = (course.count(end, result.question) for end in (course.case.whole, NOTHING))
-        ends = f"{result.question}: {whole} trials with all of it, {nothing} with {self.baseline}"
+        trials = "trial" if whole.trials == 1 else "trials"
+        ends = f"{result.question}: {whole} {trials} with all of it, {nothing} with {self.baseline}"
         if result.answer is None:
             trials = render_count(whole.trials + nothing.trials, "trial")
             sentences = [f"No difference found with {trials}. {ends}."]

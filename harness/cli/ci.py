@@ -26,6 +26,7 @@ from harness.cli.options import (
 from harness.cli.output import open_store, show_run
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
+from harness.results.text import render_count
 from harness.run import ci
 from harness.run.request import Isolation, Request
 from harness.run.resolve import resolve
@@ -51,9 +52,12 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     done = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
     for why in done.lacking:
         click.echo(f"harness: {why}", err=True)
-    for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
+    for count, one, more in (
+        (done.twice, "was there twice, and counts once", "were there twice, and count once"),
+        (done.further, "was made again, and counts", "were made again, and count"),
+    ):
         if count:
-            click.echo(f"harness: {count} trials {what}", err=True)
+            click.echo(f"harness: {render_count(count, 'trial')} {one if count == 1 else more}", err=True)
     store = open_store(work)
     show_run(store, store.run(done.number), html, folder, whole=not done.lacking)
 

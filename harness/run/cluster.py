@@ -44,6 +44,7 @@ from harness.images.image import manifest_digest
 from harness.log import ignored
 from harness.programs.model import Program, TrialSpec
 from harness.progress import Reporter
+from harness.results.text import render_count
 from harness.run.job import Executor, RunContext
 from harness.run.workers import WorkerPool
 from harness.trial.execute import GuestSetup, Outcome, infra_error
@@ -171,7 +172,8 @@ class Cluster(Executor):
                 threads = self.client.nthreads()
                 if threads != before:
                     before = threads
-                    text = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    workers, guests = render_count(len(threads), "worker"), render_count(sum(threads.values()), "guest")
+                    text = f"{workers}, {guests} at a time"
                     self._report.step("cluster", text if threads else "waiting for workers")
 
     def _take_back(self, keys: list[str]) -> list[TrialSpec]:

@@ -161,7 +161,7 @@ def test_a_second_ctrl_c_waits_for_no_trial(tmp_path):
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert "interrupted: 0 of 1 trials of run 1 are stored" in (tmp_path / "log").read_text()
+    assert "interrupted: 0 of 1 trial of run 1 are stored" in (tmp_path / "log").read_text()
     assert not left_behind(work)
 
 
