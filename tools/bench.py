@@ -208,8 +208,9 @@ def restores() -> Bench:
     """A restore against a cold boot."""
     bench = Bench(
         "restore",
-        f"Until the guest has answered its first command over SSH, {TURNS} times in turn. Boot: without the shipping"
-        " of the libgo and of the agent. Restore: with both on it.",
+        f"Until the guest has answered its first command, {TURNS} times in turn. Boot: over SSH, without the shipping"
+        " of the libgo and of the agent. Restore: with both on it, by the channel that was saved with it, and over SSH."
+        " First answer: the same, from the moment when the restored machine goes on.",
     )
     with open_setting() as setting:
         with setting.fresh():
@@ -222,12 +223,28 @@ def restores() -> Bench:
                 stack.enter_context(guest())  # type: ignore[arg-type]
                 bench.note(guest.__name__, time.monotonic() - begun)
 
+        @contextmanager
+        def by_ssh() -> Iterator[None]:
+            with setting.fresh() as guest:
+                begun = time.monotonic()
+                guest.shell.run("true")
+                bench.note("first answer over SSH", time.monotonic() - begun)
+                begun = time.monotonic()
+                guest.run("true")
+                bench.note("first answer by the channel", time.monotonic() - begun)
+                yield
+
         for _ in range(TURNS):
             until_answer(setting.boot)
             until_answer(setting.fresh)
-    bench.seconds = {"cold boot": bench.seconds["boot"], "restore": bench.seconds["fresh"]}
+            until_answer(by_ssh)
+    bench.seconds["cold boot"], bench.seconds["restore"] = bench.seconds["boot"], bench.seconds["fresh"]
+    bench.seconds["restore, SSH"] = bench.seconds["by_ssh"]
     bench.row("cold boot")
     bench.ratio("restore", "cold boot", 0.1)
+    bench.ratio("restore", "restore, SSH", 0.7)
+    bench.row("first answer over SSH")
+    bench.ratio("first answer by the channel", "first answer over SSH", 0.2)
     return bench
 
 
@@ -261,6 +278,30 @@ def files_by_disk() -> Bench:
                 bench.note("disk", creation + time.monotonic() - begun)
     bench.row("SSH", note=f"{sum(file.stat().st_size for file in contents.values()) / 1e6:.0f} MB")
     bench.ratio("disk", "SSH", 0.2)
+    return bench
+
+
+def files_while_running() -> Bench:
+    """A libgo for a guest that runs, by the exchange disk against through SSH."""
+    bench = Bench(
+        "exchange",
+        f"A libgo, {OTHER}, {LONG_TURNS} times in turn, each time for a restored guest. Exchange: the disk is written"
+        " here, mounted and read for its checksum. SSH: the connection is made, the file is uploaded.",
+    )
+    with open_setting() as setting:
+        other = read_variants([OTHER], [setting.tools.triple], setting.configuration)
+        library = build_variants(other.values(), setting.tools, setting.cache, setting.report)[OTHER].library
+        for _ in range(LONG_TURNS):
+            for way in ("SSH", "exchange"):
+                with setting.fresh() as guest:
+                    begun = time.monotonic()
+                    if way == "SSH":
+                        guest.shell.put(library.read_bytes(), "/tmp/harness/lib/other")
+                    else:
+                        guest.put(library, "/tmp/harness/lib/other")
+                    bench.note(way, time.monotonic() - begun)
+    bench.row("SSH", note=f"{library.stat().st_size / 1e6:.0f} MB")
+    bench.ratio("exchange", "SSH", 0.2)
     return bench
 
 
@@ -475,6 +516,7 @@ def report_of_many() -> Bench:
 PARTS = {
     "trial": trial_overhead,
     "restore": restores,
+    "exchange": files_while_running,
     "disk": files_by_disk,
     "guests": guests_side_by_side,
     "dejagnu": against_dejagnu,

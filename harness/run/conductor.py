@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from harness import conf, log
+from harness import conf, host, log
 from harness.errors import ConfigError, StoreError, ToolMissing
 from harness.escapes import one_line
 from harness.guest import dry_start
@@ -38,12 +38,10 @@ from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
 from harness.run.rounds import attribution_rounds, check_decidable, rounds
+from harness.run.spares import QEMU
 from harness.run.workers import WorkerPool
 from harness.trial.execute import Inspect, Outcome
 from harness.trial.record import Trial, Verdict
-
-#: MiB that QEMU takes besides the guest's memory.
-_QEMU = 200
 
 
 def run_request(
@@ -237,9 +235,8 @@ def run_interactive(request: Request, report: Reporter, inspect: Inspect) -> Tri
 
 def guests_at_once(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, int]:
     """How many guests of each name run side by side: what cores and memory allow, or --workers, shared out."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    largest = max(guest.memory for guest in guests.values()) + _QEMU
-    workers = request.jobs or max(1, min(os.cpu_count() or 1, available // largest))
+    largest = max(guest.memory for guest in guests.values()) + QEMU
+    workers = request.jobs or max(1, min(os.cpu_count() or 1, host.available_memory() // largest))
     return {name: max(1, workers // len(guests)) for name in guests}
 
 
@@ -298,6 +295,7 @@ class Conductor:
         self._workers, self._hooks, self._is_surprise = workers, hooks, is_surprise
         self._attempts: dict[TrialSpec, int] = {}  # those that are handed out
         self._waiting: dict[str, Iterator[tuple[TrialSpec, int]]] = {}  # each with the attempts so far
+        self._early: Counter[str] = Counter()  # trials that were handed out before another one was stored, by guest
         self._interrupts = 0
         self._answered = False  # the user was told that an interrupt was heard
         self._done = self._total = 0
@@ -386,11 +384,14 @@ class Conductor:
             else:
                 yield spec, attempts
 
-    def _hand_out(self, waiting: Iterator[tuple[TrialSpec, int]]) -> None:
-        if not self._interrupts and (pair := next(waiting, None)):
-            spec, attempts = pair
-            self._attempts[spec] = attempts + 1
-            self._executor.put(spec)
+    def _hand_out(self, waiting: Iterator[tuple[TrialSpec, int]]) -> bool:
+        """Hand out the next trial, if there is one and the run goes on, and tell whether that was so."""
+        if self._interrupts or not (pair := next(waiting, None)):
+            return False
+        spec, attempts = pair
+        self._attempts[spec] = attempts + 1
+        self._executor.put(spec)
+        return True
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
@@ -399,6 +400,9 @@ class Conductor:
             raise outcome.failure
         if self._interrupts:
             self._take_back()
+        # Whoever chooses trials by those that are stored is not asked before.
+        if outcome.one_more and not self._expected and self._hand_out(self._waiting[outcome.one_more]):
+            self._early[outcome.one_more] += 1
         if outcome.spec is None or outcome.trial is None:
             return
         spec = outcome.spec
@@ -417,7 +421,10 @@ class Conductor:
             expected = self._expected()
             self._total, left = self._done + expected.trials, expected.seconds
         self._tell(trial, left)
-        self._hand_out(self._waiting[spec.guest])
+        if outcome.taken_over and self._early[spec.guest]:
+            self._early[spec.guest] -= 1
+        else:
+            self._hand_out(self._waiting[spec.guest])
 
     def _tell(self, trial: Trial, left: float | None) -> None:
         """Have it shown how far the run is, and what came of a trial if it is a surprise: each end of a cell once.

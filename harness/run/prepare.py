@@ -237,7 +237,7 @@ def fresh_guest(
         else:
             guest = pool.fresh(folder, say)
         try:
-            guest.shell.close()
+            guest.close()
             say(READY)
             yield guest.machine
         finally:

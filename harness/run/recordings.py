@@ -25,12 +25,12 @@ from harness.cache import Cache, file_digest
 from harness.errors import GuestError, HarnessError, StoreError
 from harness.guest import qemu
 from harness.guest import replay as replays
+from harness.guest.agent import Message
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, find_qemu, qemu_version
 from harness.guest.pool import Pool
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Replayed
-from harness.guest.shell import Message
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.locks import lock
 from harness.programs.model import TrialSpec
@@ -299,7 +299,8 @@ class _Maker:
         begun = clock.time()
         try:
             guest = self._pool.boot(machine, self._say)
-            agent = guest.shell.agent(guest.put(setup.artifacts.agent, setup.artifacts.agent_target(setup.config)))
+            guest.put(setup.artifacts.agent, guest.agent_path)
+            agent = guest.attach()
             observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
 
             def note(message: Message) -> None:

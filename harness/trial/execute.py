@@ -9,7 +9,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness import conf
 from harness.build.artifacts import Artifacts
@@ -17,9 +17,9 @@ from harness.build.command import first_error
 from harness.clock import now
 from harness.conf.system import OperatingSystem
 from harness.errors import GuestError, ProgramError
+from harness.guest.agent import Agent
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine
-from harness.guest.pool import Guest
-from harness.guest.shell import Agent
 from harness.programs.gotags import Target
 from harness.programs.model import Expectation, TrialSpec
 from harness.trial import cores, diagnostics, lifetrace
@@ -84,12 +84,17 @@ class Outcome:
         trial: what came of it, as the first attempt; whoever stores it knows which attempt it was.
         attachments: what was collected of it, by name.
         trouble: the guest and what happened to it.
+        one_more: the guest on which one more trial can run before this one is reported, as its guest is spoilt and
+            another one takes its place.
+        taken_over: whether that was so of this trial.
     """
 
     spec: TrialSpec | None = None
     trial: Trial | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     trouble: tuple[str, str] | None = None
+    one_more: str = ""
+    taken_over: bool = False
     failure: BaseException | None = None
 
 
@@ -134,6 +139,7 @@ class Execution:
         agent: the agent in the guest.
         variants: the variants by name, as the configuration describes them.
         say: told what is going on, in a word or two.
+        spoilt: called when a trial has reached its limit, and is examined from then on.
     """
 
     def __init__(
@@ -144,7 +150,9 @@ class Execution:
         variants: Mapping[str, conf.Variant],
         options: TrialOptions,
         say: Callable[[str], None],
+        spoilt: Callable[[], None] = lambda: None,
     ) -> None:
+        self._spoilt = spoilt
         self._setup, self._guest, self._agent = setup, guest, agent
         self._variants, self._options, self._say = variants, options, say
 
@@ -202,7 +210,7 @@ class Execution:
         if (
             variant.trace and not spec.program.is_c
         ):  # The library writes no file that is there already, so it goes at once.
-            _, data, _ = self._guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            _, data, _ = self._guest.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             running.attachments[LIFETRACE] = data
         return self._outcome(running, observation, signal, judgement)
 
@@ -216,8 +224,7 @@ class Execution:
     ) -> _Process:
         """Run a program to its end, or to its time limit. `keep` is how many bytes of each stream are kept."""
         spec, guest, config = running.spec, self._guest, self._setup.config
-        name = cores.executable(spec.program.source.stem)
-        executable = f"{config.folder}/bin/{program.parent.name}/{name}"
+        executable = _place(config, program, spec.program.source.stem)
         argv = [guest.ship(self._agent, program, executable), *spec.program.args]
         folder = str(Path(executable).parent / ("test" if spec.program.build.package else ""))
         if self._options.cores:
@@ -228,12 +235,13 @@ class Execution:
         detector = self._hang_detector(spec.program.timeout)
 
         def at_limit(pid: int) -> str:
+            self._spoilt()
             self._say("collecting diagnostics")
             if detector and detector.evidence:
                 running.attachments[diagnostics.STILLNESS] = diagnostics.bounded(detector.evidence.encode())
             running.attachments.update(diagnostics.outside(guest.machine, running.mark))
             state = _suspended(guest, config.os, pid)
-            running.attachments.update(diagnostics.inside(guest.shell, config.os.probes, pid))
+            running.attachments.update(diagnostics.inside(guest, config.os.probes, pid))
             if inspect:
                 event = f"crashed and was suspended (state {state})" if state else _event(detector)
                 text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
@@ -272,6 +280,17 @@ class Execution:
     def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
         trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
+
+
+def program_places(setup: GuestSetup) -> dict[str, Path]:
+    """The programs that were built, by where they lie in a guest; a name ends like its source (programs/select.py)."""
+    programs = setup.artifacts.programs.copy()  # a bisect adds some meanwhile
+    return {_place(setup.config, path, PurePosixPath(name).name): path for (_, name), path in programs.items()}
+
+
+def _place(config: conf.Guest, program: Path, stem: str) -> str:
+    """Where a program lies in a guest, in a folder of its own, which is named as the cache's."""
+    return f"{config.folder}/bin/{program.parent.name}/{cores.executable(stem)}"
 
 
 def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool) -> dict[str, str]:
@@ -344,7 +363,7 @@ def _suspended(guest: Guest, system: OperatingSystem, pid: int) -> str:
     if not system.crashed:
         return ""
     try:
-        _, out, _ = guest.shell.run(system.listing, LISTING)
+        _, out, _ = guest.run(system.listing, LISTING)
     except GuestError as error:
         _log.warning("guest %s: its processes cannot be listed: %s", guest.machine.name, error)
         return ""
@@ -363,7 +382,7 @@ def _check_guest(guest: Guest, files: Sequence[str]) -> None:
     names = [shlex.quote(file) for file in files]
     look = f'for file in {" ".join(names)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        status, _, err = guest.shell.run(f"{look}; cat {names[-1]} >{names[-1]}.copy && rm -f {names[-1]}.copy", PING)
+        status, _, err = guest.run(f"{look}; cat {names[-1]} >{names[-1]}.copy && rm -f {names[-1]}.copy", PING)
     except GuestError as error:
         raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
     if status:

@@ -9,7 +9,7 @@ from math import inf
 
 from harness import clock
 from harness.errors import GuestError
-from harness.guest.shell import Agent
+from harness.guest.agent import Agent
 from harness.trial.stillness import HangDetector
 
 _log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ def observe(
             still=still,
         )
 
+    line, ordered, touched = agent.line, agent.ordered, False
     deadline, order = begun + limit, "P"  # what is sent next, and when
     wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
     while True:
@@ -126,6 +127,9 @@ def observe(
                 continue
         except GuestError as error:
             raise GuestLost(error, observation()) from error
+        if agent.ordered != ordered:  # a dead connection had not brought the command
+            begun, ordered, timed_out = agent.ordered, agent.ordered, False
+            deadline, order, wait, last = begun + limit, "P", limit, 0.0
         if message is None:
             if (later := min(agent.heard + wait, last)) > deadline:
                 deadline = later
@@ -142,7 +146,7 @@ def observe(
             order = "K" if order == "Q" else ""
         elif message.type == "P":
             (pid,) = _numbers(message.data.split(), 1)
-            paused = clock.time()
+            paused, touched = clock.time(), True
             state = at_limit(pid)
             begun += clock.time() - paused
             wait, last = 0.0, 0.0
@@ -160,6 +164,8 @@ def observe(
         elif message.type == "X":
             how, *rest = message.data.split() or [b""]
             number, out_dropped, err_dropped = _numbers(rest, 3)
+            if not touched and agent.line is not line:  # it had ended in time; a dead connection did not tell
+                timed_out = False
             _log.debug("%s: %s %d after %.2f s", argv[0], how.decode(), number, clock.time() - begun)
             return observation(how, number, out_dropped, err_dropped)
 

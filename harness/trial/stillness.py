@@ -12,7 +12,7 @@ from math import inf
 
 from harness import clock
 from harness.conf.stillness import Look, Looks, Reading, Stillness
-from harness.guest.shell import Agent
+from harness.guest.agent import Agent
 
 _log = logging.getLogger(__name__)
 

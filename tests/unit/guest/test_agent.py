@@ -1,6 +1,8 @@
 """The agent, compiled and run for real, behind a pipe instead of SSH (which the guest test crosses)."""
 
+import contextlib
 import os
+import random
 import re
 import select
 import signal
@@ -17,31 +19,46 @@ import harness.trial.observe
 from harness.conf.stillness import Look, Stillness
 from harness.conf.system import LINUX
 from harness.errors import GuestError
-from harness.guest.shell import Agent
+from harness.guest import agent as agent_module
+from harness.guest.agent import Agent
+from harness.guest.line import Line
 from harness.trial import stillness
 from harness.trial.observe import observe
 from harness.trial.stillness import HangDetector
 from tests.faults import until
 
 
-class Pipe:
-    """What Agent needs of a channel, over a process's pipes."""
+class Files(Line):
+    """A line over two files: a process's pipes, or a terminal that plays the serial port.
 
-    def __init__(self, process):
-        self.process, self.timeout, self.out_window_size = process, None, 0
+    Attributes:
+        cut: whether it is as a network that has died: what is sent arrives nowhere, and nothing comes.
+        garble: what is done to what comes.
+    """
 
-    def settimeout(self, seconds):
-        self.timeout = seconds
+    def __init__(self, to, come, packets=False):
+        self.to, self.come, self.packets, self.cut, self.garble = to, come, packets, False, lambda data: data
+        self.sent = 0
 
-    def send(self, data):
-        if not select.select([], [self.process.stdin], [], self.timeout)[1]:
+    def send(self, data, timeout):
+        if self.cut:
+            return len(data)
+        if not select.select([], [self.to], [], timeout)[1]:
             raise TimeoutError
-        return os.write(self.process.stdin.fileno(), data[: select.PIPE_BUF])
+        self.sent += 1
+        return os.write(self.to, data[: select.PIPE_BUF])
 
-    def recv(self, size):
-        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
+    def receive(self, timeout):
+        if self.cut or not select.select([self.come], [], [], timeout)[0]:
+            time.sleep(timeout if self.cut else 0)
             raise TimeoutError
-        return os.read(self.process.stdout.fileno(), size)
+        return self.garble(os.read(self.come, 65536))
+
+    def taken(self):
+        return 0
+
+    def close(self):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +79,9 @@ def agent(program):
     process = subprocess.Popen(
         [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
     )
-    yield Agent(Pipe(process))
+    line = Files(process.stdin.fileno(), process.stdout.fileno())
+    line.process = process
+    yield Agent(line)
     process.stdin.close()
     process.wait(timeout=60)  # it leaves when its input ends
 
@@ -75,12 +94,12 @@ def test_checksums_are_those_of_zlib(program, tmp_path):
     files = {tmp_path / name: data for name, data in (("empty", b""), ("large", os.urandom((3 << 20) + 5)))}
     for file, data in files.items():
         file.write_bytes(data)
-    done = subprocess.run([program, *files], capture_output=True, text=True, check=True)
+    done = subprocess.run([program, "sum", *files], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
     assert done.stderr == "...", "so that one sees it go on"
-    gone = subprocess.run([program, *files, tmp_path / "gone"], capture_output=True, text=True, check=False)
+    gone = subprocess.run([program, "sum", *files, tmp_path / "gone"], capture_output=True, text=True, check=False)
     assert gone.returncode == 1 and f"{tmp_path}/gone: No such file or directory" in gone.stderr
-    folder = subprocess.run([program, tmp_path], capture_output=True, text=True, check=False)
+    folder = subprocess.run([program, "sum", tmp_path], capture_output=True, text=True, check=False)
     assert folder.returncode == 1 and "Is a directory" in folder.stderr
 
 
@@ -205,7 +224,7 @@ def test_files_are_read_by_their_paths(agent, tmp_path):
     assert (parts, end) == ({}, b"")
     assert read(agent, tmp_path / "gone", tmp_path / "gone/*", tmp_path / "a/one/*") == ([], {}, b"")
     stat = read(agent, "/proc/self/*/nothing", "/proc/self/stat")[0][0][1]
-    assert stat.startswith(b"%d (agent) R" % agent._channel.process.pid)
+    assert stat.startswith(b"%d (agent) R" % agent.line.process.pid)
 
 
 def test_what_cannot_be_read_to_its_end_has_no_end(agent, tmp_path):
@@ -283,3 +302,159 @@ def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
             return True
 
     until(ended)
+
+
+@pytest.fixture
+def served(program, tmp_path):
+    """An agent that serves: the line that its channel is, and a way to get a connection to it."""
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [program, "serve", os.ttyname(theirs), tmp_path / "socket"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    relays = []
+
+    def connect():
+        relays.append(
+            subprocess.Popen([program, "relay", tmp_path / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        line = Files(relays[-1].stdin.fileno(), relays[-1].stdout.fileno())
+        line.relay = relays[-1].pid
+        return line
+
+    yield Files(ours, ours, packets=True), connect
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(done.stdout), signal.SIGKILL)  # a session of its own
+    for relay in relays:
+        relay.kill()
+        relay.communicate()
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_an_agent_serves_by_a_serial_port(served, tmp_path):
+    channel, _ = served
+    agent = Agent(channel)
+    result = sh(agent, "head -c 300000 /dev/zero; echo err >&2; exit 3")
+    assert (result.exit_status, result.stdout, result.stderr) == (3, bytes(300000), b"err\n")
+    agent.put(b"#!/bin/sh\nexit 7\n" + b"#" * 5000, str(tmp_path / "program"))
+    assert observe(agent, [str(tmp_path / "program")], {}, "/", 20.0).exit_status == 7
+
+
+def test_who_comes_later_goes_on_with_the_same_agent(served):
+    """As after a restore: another harness, another conversation, the same memory."""
+    channel, _ = served
+    Agent(channel).remember("a word")
+    sh(Agent(channel), "echo earlier")
+    os.write(channel.to, b"\xa5D\x07\xc0half a packet")
+    assert Agent(channel).recall() == "a word"
+    assert sh(Agent(channel), "echo later").stdout == b"later\n"
+
+
+def test_a_shell_command_runs_beside_the_program(served):
+    channel, connect = served
+    agent = Agent(channel, connect=connect)
+
+    def at_limit(pid):
+        status, out, err = agent.run(f"cat /proc/{pid}/cmdline; echo beside >&2; exit 5")
+        assert (status, out[:8], err) == (5, b"/bin/sh\0", b"beside\n")
+        assert agent.run("kill -9 $$")[0] == 128 + 9
+        with pytest.raises(GuestError, match="no progress for 0 s"):
+            agent.run("sleep 1000", quiet=0.3)
+        return "T"  # to be killed at once
+
+    result = sh(agent, "echo before; sleep 1000", 0.5, at_limit)
+    assert (result.stdout, result.signal, result.timed_out) == (b"before\n", 9, True)
+    assert agent.run("exit 4")[0] == 4
+
+
+def test_much_output_comes_by_a_connection(served):
+    channel, connect = served
+    agent = Agent(channel, connect=connect)
+    assert sh(agent, "echo little").stdout == b"little\n" and agent.by_channel
+    result = sh(agent, "i=0; while [ $i -lt 40000 ]; do echo $i; i=$((i + 1)); done")
+    assert result.stdout == b"".join(b"%d\n" % number for number in range(40000)), "whole, and in its order"
+    assert not agent.by_channel
+
+
+def test_a_network_that_dies_mid_trial_costs_nothing(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))  # by a connection
+    assert not agent.by_channel
+
+    def at_limit(pid):
+        assert agent.run("echo diagnostics")[1] == b"diagnostics\n"
+        return "T"
+
+    lines[0].cut = True
+    result = sh(agent, "echo seen; exec sleep 1000", 1.0, at_limit)
+    assert (result.stdout, result.signal, agent.by_channel) == (b"seen\n", 9, True)
+    assert sh(agent, "exit 3").exit_status == 3
+
+
+def test_a_program_that_ends_when_the_network_has_died_is_not_taken_for_one_that_hangs(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    result = sh(agent, f"kill -STOP {lines[0].relay}; echo done", 0.5)
+    assert (result.stdout, result.exit_status, result.timed_out) == (b"done\n", 0, False)
+
+
+def test_a_program_that_a_dead_network_did_not_bring_is_run_all_the_same(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    os.kill(lines[0].relay, signal.SIGSTOP)
+    result = sh(agent, "sleep 0.3; echo done", 0.8)
+    assert (result.stdout, result.exit_status, result.timed_out) == (b"done\n", 0, False)
+    assert result.seconds < 0.8
+
+
+def test_a_connection_that_ends_mid_trial_costs_nothing(served, tmp_path):
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    result = sh(agent, f"echo one; sleep 0.3; kill -9 {lines[0].relay}; echo two; exit 5")
+    assert (result.stdout, result.exit_status, agent.by_channel) == (b"one\ntwo\n", 5, True)
+
+
+@pytest.mark.parametrize("lose", [0.02, 0.3])
+def test_what_a_serial_port_loses_is_sent_again(served, monkeypatch, lose):
+    monkeypatch.setattr(agent_module, "_AGAIN", 0.2)
+    channel, _ = served
+    agent = Agent(channel)
+    chance = random.Random(lose)
+
+    def garble(data):
+        return bytes(byte for byte in data if chance.random() > lose / 5000)
+
+    channel.garble = garble
+    sent = channel.send
+
+    def send(data, timeout):
+        return sent(data, timeout) if chance.random() > lose else len(data)
+
+    monkeypatch.setattr(channel, "send", send)
+    result = sh(agent, "i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i + 1)); done; exit 9")
+    assert (result.stdout, result.exit_status) == (b"".join(b"%d\n" % number for number in range(1000)), 9)
+
+
+def test_an_agent_that_is_killed_is_told_of(served):
+    channel, _ = served
+    agent = Agent(channel)
+    with pytest.raises(GuestError, match="has ended: signal 9"):
+        sh(agent, "kill -9 $PPID; exec sleep 1000")
+
+
+def test_where_there_is_no_such_device_nobody_serves(program, tmp_path):
+    done = subprocess.run(
+        [program, "serve", tmp_path / "none", tmp_path / "socket"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/none: No such file or directory\n")
