@@ -210,8 +210,9 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
     stack.enter_context(lock(lock_file(request.work, run)))
     log_to(request.work / "runs" / str(run))
     setup = replace(guest_setups(resolved, prepared)[name], config=guest)
+    options = TrialOptions(full_timeout=request.full_timeout)
     maker = _Maker(
-        request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name)
+        request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name), options
     )
     outcomes: Counter[str] = Counter()
     unfaithful: list[str] = []
@@ -279,8 +280,10 @@ class _Maker:
         variants: dict[str, conf.Variant],
         report: Reporter,
         trouble: Callable[[str], None],
+        options: TrialOptions,
     ) -> None:
         self._work, self._setup, self._files, self._variants = work, setup, files, variants
+        self._options = options
         self._say = partial(report.step, f"guest {setup.name}")
         artifacts = setup.artifacts
         names = list(dict.fromkeys([*artifacts.libgos, *artifacts.preloads]))
@@ -315,7 +318,7 @@ class _Maker:
                 nonlocal event
                 moments["end"], event = machine.icount(), text
 
-            execution = Execution(setup, guest, agent, self._variants, TrialOptions(), self._say)
+            execution = Execution(setup, guest, agent, self._variants, self._options, self._say)
             running = execution.begin(spec)
             moments["begin"] = machine.icount()
             self._say(f"{spec.program.name} ({spec.variant}), recorded")
