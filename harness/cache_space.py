@@ -44,6 +44,7 @@ KINDS = {
     "agent": Kind("the agent that starts programs in guests", True),
     "ciphers": Kind("how fast a guest's ciphers are", True),
     "downloads": Kind("a downloaded disk image, packed", False),
+    "completions": Kind("what a shell completes", True),
     "dry-starts": Kind("a guest's description that QEMU has taken", True),
     "fetched": Kind("a file from the machine that runs the matrix", True),
     "gcc-source": Kind("GCC's source, unpacked", True),
@@ -149,12 +150,20 @@ class _Register:
                 path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
                 self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
                 fcntl.flock(self.file, fcntl.LOCK_EX)
+                atexit.register(self._leave, path, os.getpid())
             line = f"{name}\n".encode()
             if os.write(self.file, line) < len(line):
                 raise OSError(f"{name} was not written whole")
         except OSError as error:
             self._fail(error)
         self.names.add(name)
+
+    @staticmethod
+    def _leave(path: Path, process: int) -> None:
+        """Remove the file when its process ends; of one that is killed it goes when something is removed."""
+        if process == os.getpid():
+            with ignored(_log, f"removing {path}", OSError):
+                path.unlink(missing_ok=True)
 
     def _fail(self, error: OSError) -> None:
         if not self.failed:

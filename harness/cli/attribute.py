@@ -11,6 +11,7 @@ import yaml
 from harness import paths
 from harness.build.variants import load_configuration
 from harness.cache import digest
+from harness.cli import complete
 from harness.cli.options import CONF, COUNT, FULL_TIMEOUT, GUESTS, SELECTION, WORK, WORKERS, progress_options
 from harness.cli.output import show_attribution
 from harness.cli.run import make_run
@@ -28,13 +29,19 @@ from harness.run.resolve import gcc_listings
 @SELECTION
 @GUESTS
 @click.option(
-    "--libgo", "libgos", multiple=True, metavar="VARIANT", help="A libgo; repeatable. [default: the usual ones]"
+    "--libgo",
+    "libgos",
+    multiple=True,
+    metavar="VARIANT",
+    shell_complete=complete.plain_variants,
+    help="A libgo; repeatable. [default: the usual ones]",
 )
 @click.option(
     "--libpthread",
     "libpthreads",
     multiple=True,
     metavar="VARIANT|FILE.c",
+    shell_complete=complete.libpthreads_and_files,
     help="A variant that preloads something, or a C file to be preloaded; repeatable. The guest's own is always there.",
 )
 @click.option("--trials", type=COUNT, default=20, show_default=True, help="Trials of each combination at most.")

@@ -11,6 +11,7 @@ import click
 
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
+from harness.cli import complete
 from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber, progress_options
 from harness.cli.output import BISECT, page_links, renew_index, reporter, write_report
 from harness.conf.load import BASELINE
@@ -33,8 +34,20 @@ _PATCH = click.option(
     help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
 )
 _BISECT_OPTIONS = (
-    click.option("--program", required=True, metavar="SUITE/PROGRAM|FILE.go", help="What is run."),
-    click.option("--guest", default="linux-i386", show_default=True, help="Where it is run."),
+    click.option(
+        "--program",
+        required=True,
+        metavar="SUITE/PROGRAM|FILE.go",
+        shell_complete=complete.selection,
+        help="What is run.",
+    ),
+    click.option(
+        "--guest",
+        default="linux-i386",
+        show_default=True,
+        shell_complete=complete.guests,
+        help="Where it is run.",
+    ),
     click.option(
         "--outcome",
         default="",
@@ -70,7 +83,13 @@ def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
 @bisect_.command("patch")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @_bisect_options
-@click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
+@click.option(
+    "--baseline",
+    default=BASELINE,
+    show_default=True,
+    shell_complete=complete.plain_variants,
+    help="The variant that the patches are put on.",
+)
 @click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
 @progress_options
 @_PATCH
@@ -107,7 +126,7 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
 
 
 @bisect_.command("resume")
-@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]", shell_complete=complete.stopped_bisects)
 @progress_options
 @_PATCH
 @WORK

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from harness import paths
+from harness.cli import complete
 from harness.cli.options import (
     CONF,
     CORES,
@@ -34,7 +35,7 @@ from harness.run.shards import MOST_JOBS, Times
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete.runs_and_files)
 @HTML
 @WORK
 def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:

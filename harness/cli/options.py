@@ -74,7 +74,12 @@ def progress_options(function: Callable[..., None]) -> Callable[..., None]:
 CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
-WORK = click.option("--work", metavar="FOLDER", help="The work directory. [default: $HARNESS_WORK or .harness]")
+WORK = click.option(
+    "--work",
+    metavar="FOLDER",
+    shell_complete=complete.folders,
+    help="The work directory. [default: $HARNESS_WORK or .harness]",
+)
 GUESTS = click.option(
     "--guest",
     "guests",

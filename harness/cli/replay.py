@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from harness import paths
+from harness.cli import complete
 from harness.cli.options import NUMBER, WORK, progress_options
 from harness.cli.output import open_store, reporter, write_report
 from harness.errors import GuestError
@@ -62,7 +63,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @progress_options
 @WORK
 def replay(number: int, work: str | None) -> None:

@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]", shell_complete=complete.runs)
 @click.option(
     "--format",
     "format_",
@@ -106,8 +106,8 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
 
 
 @click.command()
-@click.argument("before", metavar="RUN")
-@click.argument("after", metavar="RUN")
+@click.argument("before", metavar="RUN", shell_complete=complete.runs_and_files)
+@click.argument("after", metavar="RUN", shell_complete=complete.runs_and_files)
 @click.option(
     "--format",
     "format_",
@@ -198,10 +198,11 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
 
 
 @click.command("open")
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @click.option(
     "--raw",
     metavar="PART",
+    shell_complete=complete.parts,
     help="Print only stdout, stderr or a part of the diagnostics, byte for byte: not for a terminal, but for a pipe.",
 )
 @WORK
@@ -264,7 +265,7 @@ def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
 
 
 @click.command("capsule")
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
 )
@@ -286,7 +287,7 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="RUN")
+@click.argument("number", type=NUMBER, metavar="RUN", shell_complete=complete.runs)
 @WORK
 def rejudge(number: int, work: str | None) -> None:
     """Judge a stored run again by today's rules, and list what changed.

@@ -91,12 +91,14 @@ from harness.trial.record import Verdict
     flag_value=NEWEST,
     type=ResumedRun(),
     metavar="[RUN]",
+    shell_complete=complete.stopped_runs,
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
 )
 @click.option(
     "--extend",
     type=NUMBER,
     metavar="RUN",
+    shell_complete=complete.extensible_runs,
     help="Make more trials in a run, until each of its cells has --trials, with all else that it was asked for.",
 )
 @click.option(
@@ -263,7 +265,7 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @click.option("--trials", type=COUNT, help="Trials to make; with --record, at most. [default: 1; 20]")
 @click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
 @click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
