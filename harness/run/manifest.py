@@ -226,9 +226,11 @@ def check_repeated(request: Request, plan: RunPlan, store: Store) -> None:
     """
     if request.repeats is None:
         return
-    run, _ = store.trial(request.repeats)
+    run, trial = store.trial(request.repeats)
     for part, value in plan.inputs.items():
-        if run.plan.made_of.get(part, value) != value:
+        # Beside others of its name the program had more of its path in its own.
+        stored = f"source of {trial.program}" if part.startswith("source of ") else part
+        if run.plan.made_of.get(stored, value) != value:
             raise StoreError(f"trial {request.repeats} cannot be made again: {part} has changed since the run was made")
 
 

@@ -146,13 +146,16 @@ def _traced_programs(
     selection: Sequence[str], programs: Sequence[Program], listings: Mapping[str, Listing]
 ) -> tuple[Program, ...]:
     """The programs of a run of which threads are counted. Raises ConfigError if the run does not have one."""
-    names = {program.name for program in programs}
-    chosen = select_programs(selection, listings)
-    for missing in (program.name for program in chosen if program.name not in names):
-        raise ConfigError(f"--trace {missing}: is not among the programs of this run")
-    for name in (program.name for program in chosen if program.is_c):
-        raise ConfigError(f"--trace {name}: is a C program, and has no libgo whose threads are counted")
-    return tuple(chosen)
+    in_run = {(program.from_gcc and program.name, program.source): program for program in programs}
+    traced = []
+    for chosen in select_programs(selection, listings):
+        program = in_run.get((chosen.from_gcc and chosen.name, chosen.source))
+        if program is None:
+            raise ConfigError(f"--trace {chosen.name}: is not among the programs of this run")
+        if program.is_c:
+            raise ConfigError(f"--trace {program.name}: is a C program, and has no libgo whose threads are counted")
+        traced.append(program)
+    return tuple(traced)
 
 
 def _shard_of(resolved: ResolvedRequest, number: int, jobs: int) -> ResolvedRequest:
