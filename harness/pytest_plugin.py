@@ -183,6 +183,8 @@ class _Plugin:
         """Show the matrix, and say where the trials are."""
         if self._run and self._run.summary:
             terminalreporter.section("harness")
+            if self._run.matrix and self._config.option.verbose >= 0:
+                terminalreporter.write_line(f"{_table(self._run.matrix, self._config)}\n")
             terminalreporter.write_line(self._run.summary)
 
 
@@ -312,7 +314,7 @@ class _Run:
     Attributes:
         number: the number of this session's own run, once it has begun.
         numbers: those of all runs of the session that items were of, as keys; with xdist, of the workers.
-        summary: the matrix, and where the trials are, once the session has ended.
+        summary: where the trials are, once the session has ended; matrix: what came of them, if it can be told.
         work: the work directory.
     """
 
@@ -350,6 +352,7 @@ class _Run:
         self.number = 0
         self.numbers: dict[int, None] = {}
         self.summary = ""
+        self.matrix: Matrix | None = None
 
     def columns(self) -> list[tuple[str, str]]:
         """Each guest with each variant."""
@@ -422,9 +425,9 @@ class _Run:
                 self.summary = f"The trials are in {self.work}, runs {runs}: {error}"
 
     def _sum_up(self, numbers: list[int]) -> str:
-        """The matrix of what was made, merged if it is several runs, and where it is. Raises HarnessError."""
-        from harness.cli.output import unfinished_note, write_index, write_report
-        from harness.errors import StoreError
+        """Merge what was made, if it is several runs, and say where it is. Raises HarnessError."""
+        from harness.cli.output import REPORT, unfinished_note, write_index, write_report
+        from harness.errors import HarnessError
         from harness.invocation import command_line
         from harness.results.load import load_history, load_matrix
         from harness.results.merge import Source, merge
@@ -438,9 +441,9 @@ class _Run:
             *others, last = map(str, numbers)
             lines.append(f"The workers made runs {', '.join(others)} and {last}; merged, they are run {number}.")
         run = store.run(number)
-        matrix = load_matrix(store, run)
+        self.matrix = matrix = load_matrix(store, run)
         write_report(store, run, matrix, self.work, None)
-        report = self.work / "runs" / str(number) / "report.html"
+        report = self.work / "runs" / str(number) / REPORT
         shows = command_line("show", str(number), work=self.work)
         lines += [
             *[sentence for sentence in [unfinished_note(run, matrix, self.work)] if sentence],
@@ -449,10 +452,9 @@ class _Run:
         ]
         try:
             lines.append(f"All runs: {write_index(store, self.work, load_history(store, self.work))}")
-        except StoreError as error:  # of another run, which says nothing of this one
+        except HarnessError as error:  # of another run, which says nothing of this one
             lines.append(f"The page of all runs was not written: {error}")
-        table = [] if self._config.option.verbose < 0 else [_table(matrix, self._config), ""]
-        return "\n".join([*table, *lines])
+        return "\n".join(lines)
 
     def _made(self, key: CellKey) -> bool:
         return len(self._trials.get(key, ())) == self._count
