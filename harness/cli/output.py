@@ -56,7 +56,7 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole
 def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
     """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
     matrix = load_matrix(store, stored_run)
-    terminal.print_attribution(matrix, terminal.screen())
+    terminal.print_attribution(matrix, terminal.screen(), work)
     folder = work / "runs" / str(stored_run.id)
     path = folder / ATTRIBUTION
     try:

@@ -125,9 +125,7 @@ def print_table(
     """
     ascii_only = console.options.ascii_only
     print_cells(matrix, console, unfinished)
-    if causes := group_causes(matrix, errors=False):
-        _heading(console, "Not passed")
-        _print_causes(console, causes, work, ascii_only)
+    _print_not_passed(matrix, console, work, ascii_only)
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
     _print_troubles(console, matrix, work, ascii_only)
@@ -397,6 +395,12 @@ def _copied(console: Console, text: str, ascii_only: bool) -> None:
     console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
 
 
+def _print_not_passed(matrix: Matrix, console: Console, work: Path | None, ascii_only: bool) -> None:
+    if causes := group_causes(matrix, errors=False):
+        _heading(console, "Not passed")
+        _print_causes(console, causes, work, ascii_only)
+
+
 def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, ascii_only: bool) -> None:
     """Each way to go wrong once, those first that are no known failures: what happened, where and how often, and how to
     open the first such trial."""
@@ -444,13 +448,15 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
         _line(console, doubtful, ascii_only, indent=0)
 
 
-def print_attribution(matrix: Matrix, console: Console) -> None:
-    """Print how many trials of each combination passed, and what the failures follow."""
+def print_attribution(matrix: Matrix, console: Console, work: Path | None = None) -> None:
+    """Print how many trials of each combination passed, how the others ended, and what the failures follow.
+
+    Args:
+        work: the work directory, which commands that are shown need.
+    """
     ascii_only = console.options.ascii_only
-    for columns in column_groups(matrix, console.width, ascii_only):
-        print_grid(console, table(matrix, columns, ascii_only))
-        console.print()
-    console.print(_legend(matrix, ascii_only))
+    print_cells(matrix, console)
+    _print_not_passed(matrix, console, work, ascii_only)
     _print_answer(console, answer(matrix), ascii_only)
 
 
