@@ -369,6 +369,7 @@ class _Run:
         arguments += [word for name in given.variant for word in ("--variant", name)]
         arguments += ["--trials", str(self._count)] if self._count > 1 else []
         arguments += [word for file in given.harness_conf for word in ("--harness-conf", str(file))]
+        arguments += ["--harness-full-timeout"] * given.harness_full_timeout
         arguments += ["--harness-work", given.harness_work] if given.harness_work else []
         return shlex.join(arguments)
 
