@@ -254,14 +254,17 @@ def _prove(machine: str, limit: float) -> Looks:
     before = _before(lists, end, len(limited))
     wait = max((timer.hard for timer in before), default=0) - lists[-1].now
     if before and (wait > LONGEST_WAIT * _NS or not all(timer.steady for timer in before)):
-        raise _DoubtError(f"a timer may be the command's: {min(before, key=lambda timer: timer.soft)}")
+        soonest = min(before, key=lambda timer: timer.soft)
+        raise _DoubtError(
+            f"a timer may be the command's: {soonest.function}, in {(soonest.soft - lists[-1].now) / _NS:.1f} s"
+        )
 
     third = yield Look(("/proc/timer_list", "/proc/timer_list", "/proc/*/stat", *syscall, *status),
                        max(0, wait) / _NS + _LATER if before else 0.0)  # fmt: skip
     later = _timer_lists(third)
     for timer in before:
         if later[0].now <= timer.hard or any(timer in each.timers for each in later):
-            raise _DoubtError(f"a timer may be the command's: {timer}")
+            raise _DoubtError(f"a timer may be the command's: {timer.function}, or the guest is slow")
     if _family(_processes(third))[1] != family or _threads(third, family, living) != threads:
         raise _DoubtError("a thread has run")
     passed = (later[-1].now - program.start * _NS // _TICKS) / _NS

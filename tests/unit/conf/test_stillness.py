@@ -105,6 +105,10 @@ def test_numbers_of_system_calls_are_known_of_no_other_processor(machine):
     assert "are not known" in judge(recorded("pipe"), machine)
 
 
+def test_a_program_of_32_bits_is_known_on_a_kernel_of_64():
+    assert isinstance(judge(recorded("pipe"), "x86_64"), Stillness)
+
+
 STAT = r"/proc/(?!self|1/)\d+/stat"
 OWN = r"/proc/\d+/task/\d+/"
 #: look, path, old, new, what the doubt says; in the recording of mutex-sysmon.
