@@ -168,7 +168,7 @@ class _Register:
     def _fail(self, error: OSError) -> None:
         if not self.failed:
             self.failed = True
-            _log.warning("%s: what is used cannot be noted: %s", self.root, error)
+            _log.info("%s: what is used cannot be noted: %s", self.root, error)
             with ignored(_log, "holding the cache as it is", OSError):
                 fcntl.flock(os.open(_lock_file(self.root, "unnoted"), os.O_RDONLY), fcntl.LOCK_SH)
 
@@ -384,9 +384,12 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
         Those that were removed: one that is in use by now, or is being made again, stays.
 
     Raises:
-        StoreError: the cache cannot be written, or a process could not note what it uses.
+        StoreError: the cache cannot be written, which may be after some are removed; or a process could not note what
+            it uses.
     """
-    removed, renamed = [], []
+    removed: list[Entry] = []
+    renamed: list[Path] = []
+    failures: list[str] = []
     with _alone(root):
         users = _users(root, tidy=True)
         for entry in doomed:
@@ -394,11 +397,17 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
                 continue
             old = entry.path.with_name(f".{entry.name}.old")
             path = root / "locks" / f"{entry.kind}-{entry.name}.lock"
-            with ignored(_log, f"removing {entry.path}", OSError, StoreError), lock(path, wait=False):
-                _delete(old)
-                os.replace(entry.path, old)
+            try:
+                with lock(path, wait=False):
+                    _delete(old)
+                    os.replace(entry.path, old)
                 removed.append(entry)
                 renamed.append(old)
+            except (BlockingIOError, FileNotFoundError) as error:
+                _log.info("%s is being made again, or is gone: %s", entry.path, error)
+            except (OSError, StoreError) as error:
+                _log.info("%s cannot be removed: %s", entry.path, error)
+                failures.append(f"{entry.path} cannot be removed: {getattr(error, 'strerror', None) or error}")
     for folder in _kind_folders(root):
         renamed += folder.glob(".*.old")
         for left in folder.glob(".*.new"):
@@ -409,6 +418,8 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
                 _delete(left)
     for old in renamed:
         _delete(old)
+    if failures:
+        raise StoreError(failures[0])
     return removed
 
 

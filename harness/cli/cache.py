@@ -217,7 +217,7 @@ def cache_prune(kinds: tuple[str, ...], age: float | None, size: int | None, dry
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{_entries(len(gone))} {verb}, {freed}")
     if used := sum(1 for entry in entries if entry.users):
-        click.echo(f"{_entries(used)} in use, which stay")
+        click.echo(f"{_entries(used)} in use, and left")
 
 
 def _entries(number: int) -> str:
