@@ -61,23 +61,15 @@ class Files(Line):
         pass
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory, tools):
-    out = tmp_path_factory.mktemp("agent") / "agent"
-    source = Path(harness.__file__).parent / "guest" / "agent.c"
-    subprocess.run([tools.gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", out, source], check=True)
-    return out
-
-
 @pytest.fixture
-def agent(program):
+def agent(agent_program):
     def as_a_server_in_the_background():
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
 
     process = subprocess.Popen(
-        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
+        [agent_program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
     )
     line = Files(process.stdin.fileno(), process.stdout.fileno())
     line.process = process
@@ -90,16 +82,18 @@ def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
     return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, at_limit)
 
 
-def test_checksums_are_those_of_zlib(program, tmp_path):
+def test_checksums_are_those_of_zlib(agent_program, tmp_path):
     files = {tmp_path / name: data for name, data in (("empty", b""), ("large", os.urandom((3 << 20) + 5)))}
     for file, data in files.items():
         file.write_bytes(data)
-    done = subprocess.run([program, "sum", *files], capture_output=True, text=True, check=True)
+    done = subprocess.run([agent_program, "sum", *files], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
     assert done.stderr == "...", "so that one sees it go on"
-    gone = subprocess.run([program, "sum", *files, tmp_path / "gone"], capture_output=True, text=True, check=False)
+    gone = subprocess.run(
+        [agent_program, "sum", *files, tmp_path / "gone"], capture_output=True, text=True, check=False
+    )
     assert gone.returncode == 1 and f"{tmp_path}/gone: No such file or directory" in gone.stderr
-    folder = subprocess.run([program, "sum", tmp_path], capture_output=True, text=True, check=False)
+    folder = subprocess.run([agent_program, "sum", tmp_path], capture_output=True, text=True, check=False)
     assert folder.returncode == 1 and "Is a directory" in folder.stderr
 
 
@@ -305,17 +299,19 @@ def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
 
 
 @pytest.fixture
-def served(program, tmp_path):
+def served(agent_program, tmp_path):
     """An agent that serves: the line that its channel is, and a way to get a connection to it."""
     ours, theirs = os.openpty()
     done = subprocess.run(
-        [program, "serve", os.ttyname(theirs), tmp_path / "socket"], stdout=subprocess.PIPE, text=True, check=True
+        [agent_program, "serve", os.ttyname(theirs), tmp_path / "socket"], stdout=subprocess.PIPE, text=True, check=True
     )
     relays = []
 
     def connect():
         relays.append(
-            subprocess.Popen([program, "relay", tmp_path / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            subprocess.Popen(
+                [agent_program, "relay", tmp_path / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
         )
         line = Files(relays[-1].stdin.fileno(), relays[-1].stdout.fileno())
         line.relay = relays[-1].pid
@@ -453,8 +449,8 @@ def test_an_agent_that_is_killed_is_told_of(served):
         sh(agent, "kill -9 $PPID; exec sleep 1000")
 
 
-def test_where_there_is_no_such_device_nobody_serves(program, tmp_path):
+def test_where_there_is_no_such_device_nobody_serves(agent_program, tmp_path):
     done = subprocess.run(
-        [program, "serve", tmp_path / "none", tmp_path / "socket"], capture_output=True, text=True, check=False
+        [agent_program, "serve", tmp_path / "none", tmp_path / "socket"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (1, f"{tmp_path}/none: No such file or directory\n")
