@@ -905,7 +905,7 @@ static int
 begin_to_serve (const char *device, const char *path)
 {
   struct sockaddr_un address = address_of (path);
-  struct termios mode;
+  struct termios mode, faster;
   int fd = open (device, O_RDWR | O_NOCTTY | O_NONBLOCK), null = open ("/dev/null", O_RDWR);
   pid_t server;
 
@@ -915,13 +915,19 @@ begin_to_serve (const char *device, const char *path)
     {
       cfmakeraw (&mode);
       mode.c_cflag |= CLOCAL | CREAD;
-      cfsetispeed (&mode, B115200);
-      cfsetospeed (&mode, B115200);
-      if (tcsetattr (fd, TCSANOW, &mode) < 0)
+      faster = mode;
+      cfsetispeed (&faster, B115200);
+      cfsetospeed (&faster, B115200);
+      if (tcsetattr (fd, TCSANOW, &faster) < 0 && tcsetattr (fd, TCSANOW, &mode) < 0)
         return failed (device);
       tcflush (fd, TCIOFLUSH);
     }
   channel.in = channel.out = fd;
+  if (strlen (path) >= sizeof address.sun_path)
+    {
+      errno = ENAMETOOLONG;
+      return failed (path);
+    }
   unlink (path);
   listener = socket (AF_UNIX, SOCK_STREAM, 0);
   if (listener < 0 || bind (listener, (struct sockaddr *) &address, sizeof address) < 0 || listen (listener, 2) < 0)

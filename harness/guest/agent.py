@@ -119,8 +119,10 @@ class Agent:
         """Send one message."""
         if len(data) > MUCH_TO_SEND:
             self._use_connection()
+        if type_ in "Rr":
+            self._received = 0
         if type_ == "R":
-            self._received, self.ordered = 0, clock.time()
+            self.ordered = clock.time()
         self._number += 1
         order = _Order(self._number, type_, data)
         self._orders.append(order)
@@ -369,7 +371,7 @@ class Agent:
             self._lost |= self._next != _NO_INDEX and (index - self._next & _NO_INDEX) < 1 << 31
             return
         self._next = index + 1
-        self._received += len(message.data) if message.type in "OE" else 0
+        self._received += len(message.data) if message.type in "OEoe" else 0
         self._messages.append(message)
         self.listener(message)
         self._forget_orders(message.type)
