@@ -21,6 +21,7 @@ from functools import partial
 from types import TracebackType
 
 from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -41,6 +42,8 @@ _PAUSE, _LONGEST_PAUSE = 10.0, 60.0
 _LONG = 10.0
 #: The columns of a terminal from which on there is room for a bar.
 _WIDE = 100
+#: The columns that two `^C`s take.
+_ECHO = 4
 #: Terminals that cannot move their cursor.
 _DUMB = ("", "dumb", "unknown")
 #: What begins the names of things that are many and change all the time.
@@ -137,14 +140,12 @@ class Reporter:
         self._shares: list[str] = []
         if put is None and verbosity is not Verbosity.QUIET and _can_be_live():
             console = Console(stderr=True)
-            self.live = Progress(
+            self.live = _Rows(
+                console,
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
                 _Figures(table_column=Column(no_wrap=True)),
                 _Bar(console),
                 TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-                console=console,
-                expand=True,
-                transient=True,
             )
 
     def __enter__(self) -> Reporter:
@@ -376,6 +377,19 @@ class Reporter:
 def _can_be_live() -> bool:
     """Whether standard error is a terminal on which rows can be drawn over. Lines of the log would tear them."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB and not log.debugging()
+
+
+class _Rows(Progress):
+    """Rows that leave room for the `^C`s that a terminal echoes: one too many would begin a new line and leave the row
+    above behind."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._console = console  # the rows are rendered once before Progress has it
+        super().__init__(*columns, console=console, expand=True, transient=True)
+
+    def get_renderable(self) -> RenderableType:
+        """The rows."""
+        return Constrain(super().get_renderable(), max(self._console.width - _ECHO, 1))
 
 
 class _Bar(BarColumn):
