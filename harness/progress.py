@@ -310,8 +310,11 @@ class Reporter:
         if thing.total is not None:
             if took > _SOON or thing.told:
                 self._line(f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{_after(text)}")
-        elif took > _LONG and (thing.told or self.live or not what.startswith(_MANY)):
-            self._line(f"{what}: {text} after {as_clock(took)}")
+        else:
+            many = what.startswith(_MANY)
+            wanted = self._verbosity is Verbosity.VERBOSE if many else took > _LONG
+            if wanted or (took > _LONG and (thing.told or self.live)):
+                self._line(f"{what}: {text} after {as_clock(took)}")
 
     # A terminal.
 

@@ -495,7 +495,8 @@ class _Run:
         failure: BaseException = RuntimeError("the run has ended")
         try:
             hooks = RunHooks(self._batches(), self._finished, self._stopped, self._begun)
-            run_request(request, _steps(self._steps.put), hooks=hooks)
+            with _steps(self._steps.put) as report:
+                run_request(request, report, hooks=hooks)
         except BaseException as error:  # it is raised again by those who wait
             failure = error
         with self._changed:

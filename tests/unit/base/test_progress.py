@@ -119,7 +119,7 @@ def seconds_of(line):
     [
         (Verbosity.QUIET, []),
         (Verbosity.NORMAL, ["booting, for 0:30", "ready after 0:31"]),
-        (Verbosity.VERBOSE, ["restoring", "booting", "booting, for 0:30", "ready after 0:31"]),
+        (Verbosity.VERBOSE, ["restoring", "ready after 0:00", "booting", "booting, for 0:30", "ready after 0:31"]),
     ],
 )
 def test_guests_are_told_of_when_they_take_long_or_it_is_wanted(lines, clock, verbosity, told):
