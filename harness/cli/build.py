@@ -23,7 +23,7 @@ from harness.errors import BuildError, ConfigError, HarnessError, PatchError, To
 from harness.images import image as images
 from harness.invocation import command_line
 from harness.programs import gcc_suites
-from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites
+from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites, select_programs
 from harness.results.terminal import plain_table, print_grid, screen
 from harness.results.text import render_count
 
@@ -75,7 +75,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
     others, known = gcc_suites.suites(), own_suites()
     name = name.rstrip("/") or name
     if name not in known and name not in others and Path(name).is_dir():
-        programs, skipped = folder_programs(Path(name)), {}
+        programs, skipped = select_programs([name]), {}
         about = render_count(len(programs), "program")
         if note := describe_overlooked([name]):
             click.echo(f"harness: {note}", err=True)

@@ -325,6 +325,15 @@ def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path,
     assert list(store.trials(run)) == before
 
 
+def test_a_folder_is_shown_as_a_suite_is(write, tmp_path):
+    text = "// run\n\n// It waits.\n\npackage main\n\nfunc main() {}\n"
+    for name, program in (("mine/a", text), ("mine/x/y/b", text), ("mine/z/y/b", text), ("mine/c", text[7:])):
+        write(f"{name}.go", program)
+    result = call("suite", "show", str(tmp_path / "mine"))
+    assert f"{tmp_path}/mine: 3 programs\n\nmine/a: expects exit 0\n  It waits.\n\nx/y/b: " in result.output
+    assert f"not run, for want of `// run` as the first comment: {tmp_path}/mine/c.go" in result.output
+
+
 def test_suites_say_what_they_and_their_programs_are_for():
     listed = call("suite", "list", COLUMNS="200").output
     for name in gcc_suites.suites():
