@@ -38,6 +38,7 @@ class StoredRequest(_Stored):
     """
 
     selection: list[str] = []
+    only: str = ""
     guests: list[str] = []
     variants: list[str] = []
     trials: int = 1

@@ -102,6 +102,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
     """What `request_of_run` reads."""
     return {
         "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
+        "only": request.only,
         "guests": list(request.guests),
         "variants": list(request.variants),
         "trials": request.trials,
@@ -226,11 +227,9 @@ def check_repeated(request: Request, plan: RunPlan, store: Store) -> None:
     """
     if request.repeats is None:
         return
-    run, trial = store.trial(request.repeats)
+    run, _ = store.trial(request.repeats)
     for part, value in plan.inputs.items():
-        # Beside others of its name the program had more of its path in its own.
-        stored = f"source of {trial.program}" if part.startswith("source of ") else part
-        if run.plan.made_of.get(stored, value) != value:
+        if run.plan.made_of.get(part, value) != value:
             raise StoreError(f"trial {request.repeats} cannot be made again: {part} has changed since the run was made")
 
 

@@ -118,6 +118,7 @@ def resolve(request: Request) -> ResolvedRequest:
     configuration = load_configuration(request.conf_files, request.work)
     listings = gcc_listings(request.guests, configuration)
     chosen = select_programs(request.selection, listings)
+    chosen = [program for program in chosen if request.only in ("", program.name)]
     usual = configuration.usual
     if all(program.is_c for program in chosen):  # a libgo makes no difference to them
         usual = usual[:1]
@@ -190,12 +191,13 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
     run, trial = store.trial(number)
     request = request_of_run(run, work)
     listings = gcc_listings(request.guests, load_configuration(request.conf_files, work))
-    names = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
-    if not names:
+    chosen = [each for each in select_programs(request.selection, listings) if each.name == trial.program]
+    if not chosen:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     request = replace(
         request,
-        selection=(names[0],),
+        selection=(trial.program,) if chosen[0].from_gcc else request.selection,
+        only=trial.program,
         trials=trials,
         until_sure=False,
         shard=None,

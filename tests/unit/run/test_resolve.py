@@ -11,7 +11,7 @@ from harness.progress import Reporter
 from harness.results.store import Store
 from harness.run.manifest import check_repeated, describe, input_texts
 from harness.run.request import Request
-from harness.run.resolve import resolve
+from harness.run.resolve import repeat_request, resolve
 from tests.runs import trials
 
 #: A function of the runtime's that gccgo compiles, and a text in it that lands in the library.
@@ -99,9 +99,10 @@ def test_programs_told_apart_by_their_paths_are_traced_and_repeated(tmp_path, wr
 
     store = Store(tmp_path / "work/results.sqlite")
     run = store.begin(plan(resolved))
-    trial = next(trials(["y/s/a"], ["linux-i386"], ["pristine"], 1))
-    again = request(chosen[1], repeats=store.add(run, trial))
+    trial = store.add(run, next(trials(["y/s/a"], ["linux-i386"], ["pristine"], 1)))
+    again = repeat_request(store, trial, tmp_path / "work")
+    assert [program.name for program in resolve(again).programs] == ["y/s/a"]
     check_repeated(again, plan(resolve(again)), store)
     write("y/s/a.go", OK + "// edited\n")
-    with pytest.raises(StoreError, match=r"cannot be made again: source of s/a has changed since the run was made"):
+    with pytest.raises(StoreError, match=r"cannot be made again: source of y/s/a has changed since the run was made"):
         check_repeated(again, plan(resolve(again)), store)
