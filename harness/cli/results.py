@@ -12,16 +12,16 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from harness import paths
 from harness.cli import complete
-from harness.cli.options import BASELINE, NUMBER, WORK, progress_options
+from harness.cli.options import BASELINE, NUMBER, WORK
 from harness.cli.output import (
     open_store,
     print_text,
     renew_index,
-    reporter,
     unfinished_note,
     write_bytes,
     write_index,
@@ -32,6 +32,7 @@ from harness.invocation import command_line, repeated
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
+from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, listing, page, terminal
 from harness.results.load import (
@@ -55,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("number", required=False, type=NUMBER, metavar="[RUN]", shell_complete=complete.runs)
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
 @click.option(
     "--format",
     "format_",
@@ -84,7 +85,7 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
         case "table":
             cycles = load_life_cycles(store, stored_run)
             note = unfinished_note(stored_run, matrix, folder)
-            terminal.print_table(matrix, terminal.screen(), folder, note, cycles)
+            terminal.print_table(matrix, Console(), folder, note, cycles)
         case "html":
             cycles = load_life_cycles(store, stored_run)
             trials = matrix_trials(store, stored_run)
@@ -106,8 +107,8 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
 
 
 @click.command()
-@click.argument("before", metavar="RUN", shell_complete=complete.runs_and_files)
-@click.argument("after", metavar="RUN", shell_complete=complete.runs_and_files)
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
 @click.option(
     "--format",
     "format_",
@@ -147,7 +148,7 @@ def compare(before: str, after: str, format_: str, gate: str, work: str | None) 
     comparison = comparison.with_inputs(*(find_inputs(run, folder) for run in (before, after)))
     match format_:
         case "table":
-            terminal.print_comparison(comparison, terminal.screen())
+            terminal.print_comparison(comparison, Console())
         case "markdown":
             print_text(formats.comparison_markdown(comparison))
         case "json":
@@ -192,17 +193,16 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
     if format_ == "json":
         print_text(json.dumps(found.to_json(), indent=2) + "\n")
         return
-    terminal.print_history(found, terminal.screen())
+    terminal.print_history(found, Console())
     whole = load_history(store, folder) if selection else found
     click.echo(f"\nAll runs: {write_index(store, folder, whole)}")
 
 
 @click.command("open")
-@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
+@click.argument("number", type=NUMBER, metavar="TRIAL")
 @click.option(
     "--raw",
     metavar="PART",
-    shell_complete=complete.parts,
     help="Print only stdout, stderr or a part of the diagnostics, byte for byte: not for a terminal, but for a pipe.",
 )
 @WORK
@@ -248,8 +248,8 @@ def open_(number: int, raw: str | None, work: str | None) -> None:
     def command_of_part(name: str) -> str:
         return command_line("open", str(number), "--raw", name, work=work_folder)
 
-    difference, console = output_differ(stored_run.plan)(trial), terminal.screen()
-    terminal.print_trial(stored_run.id, trial, parts, difference, files, commands, command_of_part, console)
+    difference = output_differ(stored_run.plan)(trial)
+    terminal.print_trial(stored_run.id, trial, parts, difference, files, commands, command_of_part, Console())
 
 
 def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
@@ -265,14 +265,13 @@ def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
 
 
 @click.command("capsule")
-@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
+@click.argument("number", type=NUMBER, metavar="TRIAL")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
 )
 @click.option(
     "--image", "with_image", is_flag=True, help="Pack the guest's image too, in a copy with a key of its own."
 )
-@progress_options
 @WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
     """Pack a trial for somebody who has no harness.
@@ -281,13 +280,13 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
     shell.
     """
     target = output or Path(f"trial-{number}.tar.gz")
-    with reporter() as report:
+    with Reporter() as report:
         capsule.pack(open_store(work), number, paths.work_dir(work), target, with_image, report)
     click.echo(target)
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="RUN", shell_complete=complete.runs)
+@click.argument("number", type=NUMBER, metavar="RUN")
 @WORK
 def rejudge(number: int, work: str | None) -> None:
     """Judge a stored run again by today's rules, and list what changed.
@@ -298,11 +297,11 @@ def rejudge(number: int, work: str | None) -> None:
     stored_run = store.run(number)
     changed = rejudge_run(store, stored_run)
     counts = Counter(tuple(f"{trial.verdict}: {trial.signature or trial.reason}" for trial in pair) for pair in changed)
-    table = terminal.plain_table("trials", "was", "is now")
+    table = Table("trials", "was", "is now", box=None)
     for (old, new), count in counts.most_common():
         table.add_row(str(count), Text(old), Text(new))
     if changed:
-        terminal.print_grid(terminal.screen(), table)
+        Console().print(table)
     pages = write_report(store, stored_run, load_matrix(store, stored_run), paths.work_dir(work), None)
     click.echo(f"Run {number}: {render_count(len(changed), 'trial')} changed. JSON and HTML: {pages}")
     renew_index(store, paths.work_dir(work))

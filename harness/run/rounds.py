@@ -11,7 +11,6 @@ from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
 from harness.results import sequential
 from harness.results.attribution import control_first, find_effects, is_decided
-from harness.results.text import render_count
 from harness.run.job import Batch
 from harness.run.resolve import ResolvedRequest
 
@@ -68,8 +67,7 @@ def rounds(
         if not wanted:
             return
         wanted |= controls
-        undecided_now = f"{len(still)} of {render_count(len(pairs), 'comparison')} undecided"
-        report.step("rounds", f"{done + 1} of at most {most}, {undecided_now}")
+        report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
         yield _round([cell for cell in cells if cell.cell in wanted], done, most)
 
 
@@ -94,8 +92,7 @@ def attribution_rounds(
         if is_decided(effects, done):
             return
         unsure = sum(effect.seen and not effect.claimed for effect in effects)
-        open_effects = f"{unsure} of {render_count(len(effects), 'effect')} seen and not sure"
-        report.step("rounds", f"{done + 1} of at most {most}, {open_effects}")
+        report.step("rounds", f"{done + 1} of at most {most}, {unsure} of {len(effects)} effects seen and not sure")
         yield _round(cells, done, most)
 
 
