@@ -18,6 +18,7 @@ from typing import Any
 
 from harness import cache_space
 from harness.errors import StoreError
+from harness.invocation import command_line
 from harness.locks import lock, writable
 from harness.log import ignored
 
@@ -103,7 +104,9 @@ class Cache:
             try:
                 if free < room:
                     text = f"making {kind} takes about {room} MiB, and only {free} are free"
-                    raise StoreError(f"{self.root}: {text}; `harness cache prune --size 1G` makes room")
+                    raise StoreError(
+                        f"{self.root}: {text}; `{command_line('cache', 'prune', '--size', '1G')}` makes room"
+                    )
                 build(staging)
                 if about:
                     (staging / cache_space.ABOUT).write_text(about)

@@ -44,6 +44,7 @@ KINDS = {
     "agent": Kind("the agent that starts programs in guests", True),
     "ciphers": Kind("how fast a guest's ciphers are", True),
     "downloads": Kind("a downloaded disk image, packed", False),
+    "completions": Kind("what a shell completes", True),
     "dry-starts": Kind("a guest's description that QEMU has taken", True),
     "fetched": Kind("a file from the machine that runs the matrix", True),
     "gcc-source": Kind("GCC's source, unpacked", True),
@@ -149,6 +150,7 @@ class _Register:
                 path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
                 self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
                 fcntl.flock(self.file, fcntl.LOCK_EX)
+                atexit.register(self._leave, path, os.getpid())
             line = f"{name}\n".encode()
             if os.write(self.file, line) < len(line):
                 raise OSError(f"{name} was not written whole")
@@ -156,10 +158,17 @@ class _Register:
             self._fail(error)
         self.names.add(name)
 
+    @staticmethod
+    def _leave(path: Path, process: int) -> None:
+        """Remove the file when its process ends; of one that is killed it goes when something is removed."""
+        if process == os.getpid():
+            with ignored(_log, f"removing {path}", OSError):
+                path.unlink(missing_ok=True)
+
     def _fail(self, error: OSError) -> None:
         if not self.failed:
             self.failed = True
-            _log.warning("%s: what is used cannot be noted: %s", self.root, error)
+            _log.info("%s: what is used cannot be noted: %s", self.root, error)
             with ignored(_log, "holding the cache as it is", OSError):
                 fcntl.flock(os.open(_lock_file(self.root, "unnoted"), os.O_RDONLY), fcntl.LOCK_SH)
 
@@ -375,9 +384,12 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
         Those that were removed: one that is in use by now, or is being made again, stays.
 
     Raises:
-        StoreError: the cache cannot be written, or a process could not note what it uses.
+        StoreError: the cache cannot be written, which may be after some are removed; or a process could not note what
+            it uses.
     """
-    removed, renamed = [], []
+    removed: list[Entry] = []
+    renamed: list[Path] = []
+    failures: list[str] = []
     with _alone(root):
         users = _users(root, tidy=True)
         for entry in doomed:
@@ -385,11 +397,17 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
                 continue
             old = entry.path.with_name(f".{entry.name}.old")
             path = root / "locks" / f"{entry.kind}-{entry.name}.lock"
-            with ignored(_log, f"removing {entry.path}", OSError, StoreError), lock(path, wait=False):
-                _delete(old)
-                os.replace(entry.path, old)
+            try:
+                with lock(path, wait=False):
+                    _delete(old)
+                    os.replace(entry.path, old)
                 removed.append(entry)
                 renamed.append(old)
+            except (BlockingIOError, FileNotFoundError) as error:
+                _log.info("%s is being made again, or is gone: %s", entry.path, error)
+            except (OSError, StoreError) as error:
+                _log.info("%s cannot be removed: %s", entry.path, error)
+                failures.append(f"{entry.path} cannot be removed: {getattr(error, 'strerror', None) or error}")
     for folder in _kind_folders(root):
         renamed += folder.glob(".*.old")
         for left in folder.glob(".*.new"):
@@ -400,6 +418,8 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
                 _delete(left)
     for old in renamed:
         _delete(old)
+    if failures:
+        raise StoreError(failures[0])
     return removed
 
 

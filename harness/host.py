@@ -95,6 +95,14 @@ def find(name: str, path: str | None = None) -> str | None:
     return shutil.which(name, path=path or search_path())
 
 
+def available_memory() -> int:
+    """The MiB of memory that programs can still have (proc(5), MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
 def search_path() -> str:
     """PATH with the folders of programs that are root's on Debian."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])

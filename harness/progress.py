@@ -1,11 +1,14 @@
-"""Progress: what goes on, how far it is, how long it took and may still take. Live on a terminal, lines elsewhere.
+"""Progress: what goes on, how far it is, how long it took and may still take.
 
-Knows nothing of what it shows.
+On a terminal that can move its cursor there is a live row for each thing. Elsewhere (a pipe, CI, a shell in Emacs)
+there are lines: now and then one on all that goes on, and one at once for what must not wait. Knows nothing of what it
+shows.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -13,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from types import TracebackType
 
 from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -26,13 +31,31 @@ from harness.durations import as_clock
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two lines about the same thing where there is no terminal, and from which on it is worth a line on a
-#: terminal that a thing is ready.
-_PAUSE = 10.0
 #: A step that says so has nothing more to do: its time stands still.
 READY = "ready"
+#: Seconds until the first line on what goes on: what is over sooner is not worth one.
+_SOON = 1.0
+#: Seconds between two lines on what goes on, at first and at most. In between it is a tenth of the whole time, so that
+#: a run of hours has some hundreds of lines, and no CI system takes it for dead.
+_PAUSE, _LONGEST_PAUSE = 10.0, 60.0
+#: Seconds from which on it is worth a line that a thing is ready, and that a guest is at the same step.
+_LONG = 10.0
 #: The columns of a terminal from which on there is room for a bar.
 _WIDE = 100
+#: The columns that two `^C`s take.
+_ECHO = 4
+#: Terminals that cannot move their cursor.
+_DUMB = ("", "dumb", "unknown")
+#: What begins the names of things that are many and change all the time.
+_MANY = ("guest ", "worker ")
+
+
+class Verbosity(Enum):
+    """How much is told: nothing, what matters, or each step of each guest too."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
 
 
 @dataclass
@@ -48,45 +71,90 @@ class Took:
     seconds: float = 0.0
 
 
-class Reporter:
-    """Shows steps by name and one count of trials. May be called from any thread.
+@dataclass
+class _Thing:
+    """What is known of a thing that goes on. Times are those of time.monotonic.
 
-    On a terminal there is a row for each thing that goes on; what is ready goes, and leaves a line if it took long.
+    Attributes:
+        begun: when it was first told of, or again after it was over.
+        since: when its step began, or its count.
+        text: its step's text, or the last on its count.
+        done, total: of its count; `total` is None if it has none.
+        paced_since, paced_from: when the first of what is counted was done here, and how many were done then.
+        waits: none of what is counted was done here yet.
+        left: seconds that it may still take, as somebody knew at `left_at`; None if that follows from the count.
+        over: it has nothing more to do.
+        told: a line was about it.
+    """
+
+    begun: float
+    since: float
+    text: str = ""
+    done: int = 0
+    paced_since: float = 0.0
+    paced_from: int = 0
+    waits: bool = False
+    total: int | None = None
+    left: float | None = None
+    left_at: float = 0.0
+    over: bool = False
+    told: bool = False
+
+    def to_go(self, now: float) -> float | None:
+        """Seconds that it may still take; None if that is not known.
+
+        It moves while nothing happens: what takes longer than expected is expected to take longer yet.
+        """
+        if self.total is None or self.done >= self.total:
+            return None
+        if self.left is not None:
+            return max(self.left - (now - self.left_at), (now - self.left_at) / 4)
+        count = self.done - self.paced_from
+        return (now - self.paced_since) / count * (self.total - self.done) if count > 0 else None
+
+
+class Reporter:
+    """Shows steps by name and counts. May be called from any thread.
 
     Args:
-        put: takes the lines; by default they go to standard error, which is live if it is a terminal.
+        put: takes the lines; by default they go to standard error, which is live if it is a terminal that can be.
 
     Attributes:
         live: the live view of a terminal, None elsewhere.
     """
 
-    def __init__(self, put: Callable[[str], None] | None = None) -> None:
+    def __init__(self, put: Callable[[str], None] | None = None, verbosity: Verbosity = Verbosity.NORMAL) -> None:
         self._put = put or partial(print, file=sys.stderr, flush=True)
+        self._verbosity = verbosity
         self._begun = time.monotonic()
-        self._lock = threading.Lock()
-        self._said: dict[str, tuple[float, str]] = {}
-        self._first: dict[str, float] = {}  # when a thing was first told of, or again after it was ready
-        self._since: dict[str, tuple[float, int]] = {}  # when a count began, and with how many
+        self._lock = threading.RLock()
+        self._things: dict[str, _Thing] = {}
         self._steps: dict[str, tuple[float, str]] = {}  # when a thing's step began, and its name
         self._took: dict[tuple[str, str], Took] = {}
+        self._due = self._begun + _SOON
+        self._last = ("", self._begun)  # the last line on what goes on, and when it was printed
+        self._ended = threading.Event()
+        self._ticker: threading.Thread | None = None
         self.live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: list[str] = []
-        if put is None and sys.stderr.isatty() and not log.debugging():  # lines of the log would tear it
+        if put is None and verbosity is not Verbosity.QUIET and _can_be_live():
             console = Console(stderr=True)
-            self.live = Progress(
+            self.live = _Rows(
+                console,
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=24, overflow="ellipsis")),
                 _Figures(table_column=Column(no_wrap=True)),
-                *([_Bar(bar_width=16)] if console.width >= _WIDE else []),
+                _Bar(console),
                 TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-                console=console,
-                expand=True,
-                transient=True,
             )
 
     def __enter__(self) -> Reporter:
         if self.live:
             self.live.start()
+        elif self._verbosity is not Verbosity.QUIET:
+            self._ended.clear()
+            self._ticker = threading.Thread(target=self._tick_on, daemon=True)
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -94,42 +162,62 @@ class Reporter:
     ) -> None:
         if self.live:
             self.live.stop()
+        if self._ticker:
+            self._ended.set()
+            self._ticker.join()
+            self._ticker = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the terminal to somebody else for the time of the block."""
-        if self.live:
-            self.live.stop()
+        self.__exit__(None, None, None)
         yield
-        if self.live:
-            self.live.start()
+        self.__enter__()
 
     def took(self) -> list[Took]:
         """How long the steps took that have ended, by thing and step, in the order of their first ends."""
         with self._lock:
             return list(self._took.values())
 
-    def step(self, what: str, text: str) -> None:
-        """Say what a thing, such as `guest linux-i386 1`, is doing; READY when it has nothing more to do."""
+    def step(self, what: str, text: str, over: bool = False) -> None:
+        """Say what a thing, such as `guest linux-i386 1`, is doing.
+
+        Args:
+            over: it has nothing more to do, as with READY.
+        """
         with self._lock:
             self._time(what, text)
-            if _name(text) != _name(self._said.get(what, (0.0, ""))[1]):
+            thing = self._set(what, text)
+            if thing is not None:
                 _log.info("%s: %s", what, text)
-            if self.live:
-                self._show(self.live, what, text)
-                if text == READY:
-                    self._end(self.live, what)
-                return
-            when, before = self._said.get(what, (0.0, ""))
-            if _kind(text) != _kind(before) or time.monotonic() - when > _PAUSE:
-                self._said[what] = (time.monotonic(), text)
-                self._print(f"{what}: {text}")
+            if over or text == READY:
+                self._end(what, text)
+            elif thing is not None and self._verbosity is Verbosity.VERBOSE and what.startswith(_MANY):
+                self._line(f"{what}: {text}")
+            self._tick()
 
     def doing(self, what: str, text: str) -> None:
         """Say what a thing does at the moment. It changes too often for lines, so only a terminal shows it."""
         if self.live:
             with self._lock:
-                self._show(self.live, what, text)
+                self._set(what, text)
+
+    def gone(self, what: str) -> None:
+        """Say that a thing is no more. No line is about that."""
+        with self._lock:
+            if thing := self._things.get(what):
+                thing.over = True
+                self._show(what, thing)
+
+    def note(self, what: str, text: str, answer: bool = False) -> None:
+        """Say at once what must not wait.
+
+        Args:
+            answer: it answers to what the user has just done, and is told by --quiet too.
+        """
+        with self._lock:
+            _log.info("%s: %s", what, text)
+            self._line(f"{what}: {text}", answer)
 
     def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
         """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
@@ -143,26 +231,47 @@ class Reporter:
                     task = self._task(self.live, what)
                     self.live.update(task, completed=share, total=1.0, text=text, share=True, visible=True)
 
-    def count(self, what: str, done: int, total: int, text: str) -> None:
-        """Say how far a thing is, with the last that happened."""
+    def count(
+        self, what: str, done: int, total: int, text: str, left: float | None = None, begins: bool = False
+    ) -> None:
+        """Say how far a thing is.
+
+        Args:
+            text: what came of it so far.
+            begins: none of it was done here yet; what is done was done before.
+            left: about how many seconds it may still take; None means that it goes on as it did.
+        """
         with self._lock:
-            since, before = self._since.setdefault(what, (time.monotonic(), done))
-            took = time.monotonic() - since
-            count = done - before  # since then; a run that goes on has some already
-            left = took / count * (total - done) if count and done < total else None
-            if count and done == total:
-                self._took[what, ""] = Took(what, "", count, took)
-            if self.live:
-                task = self._task(self.live, what)
-                self.live.update(task, completed=done, total=total, left=left, text=text)
-                if done == total:
-                    self._end(self.live, what)
-                return
-            when, _ = self._said.get(what, (0.0, ""))
-            if done in (1, total) or time.monotonic() - when > _PAUSE:
-                self._said[what] = (time.monotonic(), text)
-                to_go = "" if left is None else f", about {as_clock(left)} to go"
-                self._print(f"{what}: {done} of {total}{to_go}; {text}")
+            now = time.monotonic()
+            thing = self._things.get(what)
+            if thing is None or thing.over or thing.total is None:
+                thing = self._things[what] = _Thing(now, now, done=done, paced_since=now, paced_from=done)
+                thing.waits = begins
+                self._bring_forward()
+            if thing.waits and done > thing.done:
+                # What comes before the first, such as a boot, comes once; and a run that goes on has some already.
+                thing.waits, thing.paced_since, thing.paced_from = False, now, done
+            thing.done, thing.total, thing.text = done, total, text
+            thing.left, thing.left_at = left, now
+            if done == total and done > thing.paced_from:
+                self._took[what, ""] = Took(what, "", done - thing.paced_from, now - thing.paced_since)
+            if done == total:
+                self._end(what, text)
+            else:
+                self._show(what, thing)
+            self._tick()
+
+    def expect(self, what: str, total: int, left: float) -> None:
+        """Say that a thing that is counted has another end to expect, while it gets no further.
+
+        Args:
+            left: about how many seconds it may still take.
+        """
+        with self._lock:
+            thing = self._things.get(what)
+            if thing is not None and thing.total is not None and not thing.over:
+                thing.total, thing.left, thing.left_at = max(total, thing.done + 1), left, time.monotonic()
+                self._show(what, thing)
 
     def _time(self, what: str, text: str) -> None:
         """Note how long the step took that ends with this one."""
@@ -176,39 +285,126 @@ class Reporter:
             took.seconds += time.monotonic() - when
         self._steps[what] = (time.monotonic(), name)
 
-    def _show(self, live: Progress, what: str, text: str) -> None:
-        _, before = self._said.get(what, (0.0, ""))
-        task = self._task(live, what)
-        if _kind(text) != _kind(before):  # the time of a step, not of the thing
-            live.update(task, since=None if text == READY else time.monotonic())
-        self._said[what] = (0.0, text)
-        live.update(task, text=text, visible=True)
+    def _set(self, what: str, text: str) -> _Thing | None:
+        """Keep and show a thing's step. Returns it if the step is another one, and not only further on."""
+        now = time.monotonic()
+        thing = self._things.get(what)
+        fresh = thing is None or thing.over or thing.total is not None
+        if thing is None or fresh:
+            thing = self._things[what] = _Thing(now, now)
+            if not what.startswith(_MANY):
+                self._bring_forward()
+        another = fresh or _name(text) != _name(thing.text)
+        if another:
+            thing.since = now
+        thing.text = text
+        self._show(what, thing)
+        return thing if another else None
 
-    def _end(self, live: Progress, what: str) -> None:
-        """Take away the row of a thing that is ready; it comes again if more is said of it."""
-        live.update(self._task(live, what), visible=False)
-        if (took := time.monotonic() - self._first.pop(what)) > _PAUSE:
-            live.console.print(
-                Text(f"[{as_clock(time.monotonic() - self._begun)}] {what}: {READY} after {as_clock(took)}")
+    def _end(self, what: str, text: str) -> None:
+        """Have a thing over. It leaves a line if it took long; a count always does."""
+        thing = self._things[what]
+        thing.over = True
+        self._show(what, thing)
+        took = time.monotonic() - thing.begun
+        if thing.total is not None:
+            if took > _SOON or thing.told:
+                self._line(f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{_after(text)}")
+        else:
+            many = what.startswith(_MANY)
+            wanted = self._verbosity is Verbosity.VERBOSE if many else took > _LONG
+            if wanted or (took > _LONG and (thing.told or self.live)):
+                self._line(f"{what}: {text} after {as_clock(took)}")
+
+    # A terminal.
+
+    def _show(self, what: str, thing: _Thing) -> None:
+        if self.live:
+            task = self._task(self.live, what)
+            self.live.update(
+                task, completed=thing.done, total=thing.total, text=thing.text, thing=thing, visible=not thing.over
             )
 
     def _task(self, live: Progress, what: str) -> TaskID:
-        self._first.setdefault(what, time.monotonic())
         if what not in self._tasks:
-            self._tasks[what] = live.add_task(what, total=None, text="", since=time.monotonic(), left=None)
+            self._tasks[what] = live.add_task(what, total=None, text="", thing=None)
         return self._tasks[what]
 
-    def _print(self, line: str) -> None:
+    # Lines.
+
+    def _tick_on(self) -> None:
+        while not self._ended.wait(0.5):
+            with self._lock:
+                self._tick()
+
+    def _tick(self) -> None:
+        """Print a line on all that goes on, if one is due."""
+        now = time.monotonic()
+        if self.live or now < self._due:
+            return
+        parts = [text for what, thing in self._things.items() if (text := self._told(what, thing, now))]
+        line = "; ".join(parts)
+        if line and line != self._last[0]:
+            self._last = line, now
+            self._line(line)
+        if line:
+            self._due = now + min(max(_PAUSE, (now - self._begun) / 10), _LONGEST_PAUSE)
+
+    def _bring_forward(self) -> None:
+        """Have a line soon, for something new has begun; but not too soon after the one before."""
+        self._due = min(self._due, max(time.monotonic() + _SOON, self._last[1] + _PAUSE / 2))
+
+    def _told(self, what: str, thing: _Thing, now: float) -> str:
+        """What a line has on a thing; '' if it has nothing."""
+        took = now - thing.since
+        if thing.over or (what.startswith(_MANY) and took < _LONG):
+            return ""
+        thing.told = True
+        to_go = thing.to_go(now)
+        left = "" if to_go is None else f", about {as_clock(to_go)} to go"
+        if thing.total is not None:
+            return f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{left}{_after(thing.text)}"
+        return f"{what}: {thing.text}" + (f", for {as_clock(took)}" if took >= _LONG else "")
+
+    def _line(self, line: str, answer: bool = False) -> None:
+        if self._verbosity is Verbosity.QUIET and not answer:
+            return
+        line = f"[{as_clock(time.monotonic() - self._begun)}] {line}"
         with log.ignored(_log, "printing progress", OSError):  # nobody listens any more: no reason to lose a run
-            self._put(f"[{as_clock(time.monotonic() - self._begun)}] {line}")
+            if self.live:
+                self.live.console.print(Text(line), soft_wrap=True)
+            else:
+                self._put(line)
+
+
+def _can_be_live() -> bool:
+    """Whether standard error is a terminal on which rows can be drawn over. Lines of the log would tear them."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB and not log.debugging()
+
+
+class _Rows(Progress):
+    """Rows that leave room for the `^C`s that a terminal echoes: one too many would begin a new line and leave the row
+    above behind."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._console = console  # the rows are rendered once before Progress has it
+        super().__init__(*columns, console=console, expand=True, transient=True)
+
+    def get_renderable(self) -> RenderableType:
+        """The rows."""
+        return Constrain(super().get_renderable(), max(self._console.width - _ECHO, 1))
 
 
 class _Bar(BarColumn):
-    """A bar for what is counted, nothing for a step."""
+    """A bar for what is counted, nothing for a step, and nothing where there is no room for one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(bar_width=16)
+        self._console = console
 
     def render(self, task: Task) -> RenderableType:  # type: ignore[override] # a column may show anything
         """The bar of one row."""
-        return Text("") if task.total is None else super().render(task)
+        return Text("") if task.total is None or self._console.width < _WIDE else super().render(task)
 
 
 class _Figures(ProgressColumn):
@@ -218,17 +414,20 @@ class _Figures(ProgressColumn):
         """The figures of one row."""
         if task.fields.get("share"):
             return Text(f"{task.completed:4.0%}")
-        since, left = task.fields["since"], task.fields["left"]
-        so_far = "" if since is None else as_clock(time.monotonic() - since)
-        if task.total is None:
+        thing: _Thing | None = task.fields["thing"]
+        if thing is None:
+            return Text("")
+        now = time.monotonic()
+        so_far = as_clock(now - thing.since)
+        if thing.total is None:
             return Text(so_far)
-        figures = f"{task.completed:.0f}/{task.total:.0f}  {so_far}"
+        left = thing.to_go(now)
+        figures = f"{thing.done}/{thing.total}  {so_far}"
         return Text(figures if left is None else f"{figures}, {as_clock(left)} to go")
 
 
-def _kind(text: str) -> str:
-    """A step's text without its numbers: what differs only there is the same step, further on."""
-    return "".join(letter for letter in text if not letter.isdigit())
+def _after(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 def _name(text: str) -> str:

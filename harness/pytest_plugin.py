@@ -66,6 +66,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-conf", action="append", default=[], type=Path, metavar="FILE", help="A YAML file; repeatable."
     )
+    group.addoption(
+        "--harness-full-timeout",
+        action="store_true",
+        help="Wait for the time limit of every program that hangs.",
+    )
     group.addoption("--harness-work", metavar="DIR", help="The work directory. [default: $HARNESS_WORK or .harness]")
 
 
@@ -178,6 +183,8 @@ class _Plugin:
         """Show the matrix, and say where the trials are."""
         if self._run and self._run.summary:
             terminalreporter.section("harness")
+            if self._run.matrix and self._config.option.verbose >= 0:
+                terminalreporter.write_line(f"{_table(self._run.matrix, self._config)}\n")
             terminalreporter.write_line(self._run.summary)
 
 
@@ -225,6 +232,7 @@ class GoItem(pytest.Item):
     def setup(self) -> None:
         """Wait for the trials. A guest, or the harness, that could not make them is told in a sentence."""
         from harness.errors import HarnessError
+        from harness.results.text import render_count
 
         try:
             self._trials = self._run.wait(self)
@@ -233,7 +241,8 @@ class GoItem(pytest.Item):
         self.user_properties.append((_RUN, self._run.number))
         lost = [trial for trial in self._trials if trial.verdict == "error"]
         if lost:
-            text = f"{len(lost)} of {len(self._trials)} trials ended in infrastructure errors: {lost[0].reason}"
+            trials = render_count(len(self._trials), "trial")
+            text = f"{len(lost)} of {trials} ended in infrastructure errors: {lost[0].reason}"
             raise pytest.fail.Exception(f"{text}\n{self._run.opened(lost[0])}", pytrace=False)
 
     def runtest(self) -> None:
@@ -270,9 +279,9 @@ class NotPassed(Exception):
 def _failure(cell: Cell, trials: list[Trial], run: _Run, again: str) -> str:
     """Counts; the signature of each way in which it went wrong, with the first such trial's output; commands."""
     from harness.invocation import repeated
-    from harness.results.text import shown_stream, stream_lines
+    from harness.results.text import render_count, shown_stream, stream_lines
 
-    counts = f"{cell.passed} of {cell.trials} trials passed"
+    counts = f"{cell.passed} of {render_count(cell.trials, 'trial')} passed"
     if cell.contradicts and cell.passed == cell.trials:  # as pytest tells an xfail(strict=True) that passes
         return "\n".join([f"[XPASS(strict)] {cell.contradicts}", f"{counts}, though it is known to fail", "", again])
     title = f"; {cell.findings[0].title}" if cell.findings else ""
@@ -305,7 +314,7 @@ class _Run:
     Attributes:
         number: the number of this session's own run, once it has begun.
         numbers: those of all runs of the session that items were of, as keys; with xdist, of the workers.
-        summary: the matrix, and where the trials are, once the session has ended.
+        summary: where the trials are, once the session has ended; matrix: what came of them, if it can be told.
         work: the work directory.
     """
 
@@ -343,6 +352,7 @@ class _Run:
         self.number = 0
         self.numbers: dict[int, None] = {}
         self.summary = ""
+        self.matrix: Matrix | None = None
 
     def columns(self) -> list[tuple[str, str]]:
         """Each guest with each variant."""
@@ -359,6 +369,7 @@ class _Run:
         arguments += [word for name in given.variant for word in ("--variant", name)]
         arguments += ["--trials", str(self._count)] if self._count > 1 else []
         arguments += [word for file in given.harness_conf for word in ("--harness-conf", str(file))]
+        arguments += ["--harness-full-timeout"] * given.harness_full_timeout
         arguments += ["--harness-work", given.harness_work] if given.harness_work else []
         return shlex.join(arguments)
 
@@ -415,10 +426,11 @@ class _Run:
                 self.summary = f"The trials are in {self.work}, runs {runs}: {error}"
 
     def _sum_up(self, numbers: list[int]) -> str:
-        """The matrix of what was made, merged if it is several runs, and where it is. Raises HarnessError."""
-        from harness.cli.output import unfinished_note, write_report
+        """Merge what was made, if it is several runs, and say where it is. Raises HarnessError."""
+        from harness.cli.output import REPORT, unfinished_note, write_index, write_report
+        from harness.errors import HarnessError
         from harness.invocation import command_line
-        from harness.results.load import load_matrix
+        from harness.results.load import load_history, load_matrix
         from harness.results.merge import Source, merge
         from harness.results.store import Store
 
@@ -430,17 +442,20 @@ class _Run:
             *others, last = map(str, numbers)
             lines.append(f"The workers made runs {', '.join(others)} and {last}; merged, they are run {number}.")
         run = store.run(number)
-        matrix = load_matrix(store, run)
+        self.matrix = matrix = load_matrix(store, run)
         write_report(store, run, matrix, self.work, None)
-        report = self.work / "runs" / str(number) / "report.html"
+        report = self.work / "runs" / str(number) / REPORT
         shows = command_line("show", str(number), work=self.work)
         lines += [
             *[sentence for sentence in [unfinished_note(run, matrix, self.work)] if sentence],
             *matrix.unmatched,
             f"Trials are in {self.work}; `{shows}` shows them. HTML: {report}",
         ]
-        table = [] if self._config.option.verbose < 0 else [_table(matrix, self._config), ""]
-        return "\n".join([*table, *lines])
+        try:
+            lines.append(f"All runs: {write_index(store, self.work, load_history(store, self.work))}")
+        except HarnessError as error:  # of another run, which says nothing of this one
+            lines.append(f"The page of all runs was not written: {error}")
+        return "\n".join(lines)
 
     def _made(self, key: CellKey) -> bool:
         return len(self._trials.get(key, ())) == self._count
@@ -475,11 +490,13 @@ class _Run:
             conf_files=tuple(options.harness_conf),
             work=self.work,
             kind="pytest",
+            full_timeout=options.harness_full_timeout,
         )
         failure: BaseException = RuntimeError("the run has ended")
         try:
             hooks = RunHooks(self._batches(), self._finished, self._stopped, self._begun)
-            run_request(request, _steps(self._steps.put), hooks=hooks)
+            with _steps(self._steps.put) as report:
+                run_request(request, report, hooks=hooks)
         except BaseException as error:  # it is raised again by those who wait
             failure = error
         with self._changed:
@@ -570,9 +587,11 @@ def _steps(put: Callable[[str], None]) -> Any:
     from harness.progress import Reporter
 
     class Steps(Reporter):
-        def count(self, what: str, done: int, total: int, text: str) -> None:
+        def count(
+            self, what: str, done: int, total: int, text: str, left: float | None = None, begins: bool = False
+        ) -> None:
             """Say how far a thing is, unless it is the trials."""
             if what != "trials":
-                super().count(what, done, total, text)
+                super().count(what, done, total, text, left, begins)
 
     return Steps(put)

@@ -41,7 +41,7 @@ from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run.job import RunContext
 from harness.run.workers import WorkerPool
-from harness.trial.execute import GuestSetup
+from harness.trial.execute import GuestSetup, TrialOptions
 from harness.trial.record import Trial, Verdict
 from tests import bisects, runs
 from tools import dejagnu
@@ -105,18 +105,31 @@ class Bench:
         Console(width=130).print(table)
 
 
+#: Numbers of the stores of a bench.
+_STORES = itertools.count(1)
+
+
 class Trials:
     """Guests that make trials in the harness's own way, any number of them."""
 
-    def __init__(self, setting: Setting, artifacts: Artifacts, guests: int) -> None:
-        self._guests = guests
+    def __init__(
+        self,
+        setting: Setting,
+        artifacts: Artifacts,
+        guests: int,
+        wanted: Verdict = Verdict.PASS,
+        options: TrialOptions | None = None,
+    ) -> None:
+        self._guests, self._wanted = guests, wanted
         names = setting.configuration.signal_names(GUEST)
         setup = GuestSetup(GUEST, setting.guest, setting.tools.triple, names, artifacts)
         variants = {name: variant.config for name, variant in setting.variants.items()}
         files = {GUEST: setting.files}
-        context = RunContext({GUEST: setup}, files, variants, setting.folder, setting.cache, "on-trouble")
+        context = RunContext(
+            {GUEST: setup}, files, variants, setting.folder, setting.cache, "on-trouble", options or TrialOptions()
+        )
         self._pool = WorkerPool(context, setting.report)
-        self._store = Store(setting.folder / f"results-{guests}.sqlite")
+        self._store = Store(setting.folder / f"results-{next(_STORES)}.sqlite")
         self._run = self._store.begin(RunPlan())
         self._numbers = itertools.count(1)
         self._pool.start({GUEST: guests})
@@ -132,8 +145,8 @@ class Trials:
         finished = []
         while pending:
             outcome = self._pool.results.get()
-            if outcome.trial is None or outcome.trial.verdict is not Verdict.PASS:
-                sys.exit(f"bench: a trial that should pass did not: {outcome}")
+            if outcome.trial is None or outcome.trial.verdict is not self._wanted:
+                sys.exit(f"bench: a trial that should come to {self._wanted} did not: {outcome}")
             finished.append(outcome.trial)
             self._store.add(self._run, outcome.trial)
             pending -= 1
@@ -148,9 +161,15 @@ class Trials:
 
 
 @contextmanager
-def start_guests(setting: Setting, artifacts: Artifacts, guests: int) -> Iterator[Trials]:
-    """Guests that make trials, and end with the block."""
-    trials = Trials(setting, artifacts, guests)
+def start_guests(
+    setting: Setting,
+    artifacts: Artifacts,
+    guests: int,
+    wanted: Verdict = Verdict.PASS,
+    options: TrialOptions | None = None,
+) -> Iterator[Trials]:
+    """Guests that make trials, which should come to a verdict, and end with the block."""
+    trials = Trials(setting, artifacts, guests, wanted, options)
     try:
         yield trials
     finally:
@@ -204,12 +223,49 @@ def trial_overhead() -> Bench:
     return bench
 
 
+#: Programs that hang, each in a way of its own.
+HANGS = {
+    "mutex.go": 'package main\n\nimport (\n\t"os"\n\t"os/signal"\n\t"sync"\n)\n\nfunc main() {\n'
+    "\tsignal.Notify(make(chan os.Signal, 1), os.Interrupt)\n\tvar m sync.Mutex\n\tm.Lock()\n\tm.Lock()\n}\n",
+    "pipe.go": 'package main\n\nimport "os"\n\nfunc main() {\n\tr, w, _ := os.Pipe()\n\tr.Read(make([]byte, 1))\n'
+    "\tw.Close()\n}\n",
+    "sleep.go": 'package main\n\nimport "time"\n\nfunc main() {\n\ttime.Sleep(time.Hour)\n}\n',
+}
+
+
+def hangs() -> Bench:
+    """A suite of hanging programs, whose hangs are seen early, against the same with --full-timeout."""
+    bench = Bench(
+        "hangs",
+        f"One trial each of {len(HANGS)} programs that hang, with the usual limit of 60 s, in one guest, {LONG_TURNS}"
+        " times in turn. Full: --full-timeout. Both with all that follows a hang: diagnostics, SIGQUIT, a fresh guest.",
+    )
+    with open_setting() as setting:
+        folder = setting.folder / "hangs"
+        folder.mkdir()
+        for name, text in HANGS.items():
+            (folder / name).write_text(f"// run\n\n{text}")
+        programs = [read_program(folder / name) for name in HANGS]
+        artifacts = setting.build(programs)
+        with (
+            start_guests(setting, artifacts, 1, Verdict.HANG) as early,
+            start_guests(setting, artifacts, 1, Verdict.HANG, TrialOptions(full_timeout=True)) as full,
+        ):
+            for turn, (name, guest) in itertools.product(range(LONG_TURNS), (("early", early), ("full", full))):
+                setting.report.step("bench", f"hangs, {name}, {turn + 1} of {LONG_TURNS}")
+                bench.measure(name, partial(guest.make, programs))
+    bench.row("full")
+    bench.ratio("early", "full", 1 / 6)
+    return bench
+
+
 def restores() -> Bench:
     """A restore against a cold boot."""
     bench = Bench(
         "restore",
-        f"Until the guest has answered its first command over SSH, {TURNS} times in turn. Boot: without the shipping"
-        " of the libgo and of the agent. Restore: with both on it.",
+        f"Until the guest has answered its first command, {TURNS} times in turn. Boot: over SSH, without the shipping"
+        " of the libgo and of the agent. Restore: with both on it, by the channel that was saved with it, and over SSH."
+        " First answer: the same, from the moment when the restored machine goes on.",
     )
     with open_setting() as setting:
         with setting.fresh():
@@ -222,12 +278,28 @@ def restores() -> Bench:
                 stack.enter_context(guest())  # type: ignore[arg-type]
                 bench.note(guest.__name__, time.monotonic() - begun)
 
+        @contextmanager
+        def by_ssh() -> Iterator[None]:
+            with setting.fresh() as guest:
+                begun = time.monotonic()
+                guest.shell.run("true")
+                bench.note("first answer over SSH", time.monotonic() - begun)
+                begun = time.monotonic()
+                guest.run("true")
+                bench.note("first answer by the channel", time.monotonic() - begun)
+                yield
+
         for _ in range(TURNS):
             until_answer(setting.boot)
             until_answer(setting.fresh)
-    bench.seconds = {"cold boot": bench.seconds["boot"], "restore": bench.seconds["fresh"]}
+            until_answer(by_ssh)
+    bench.seconds["cold boot"], bench.seconds["restore"] = bench.seconds["boot"], bench.seconds["fresh"]
+    bench.seconds["restore, SSH"] = bench.seconds["by_ssh"]
     bench.row("cold boot")
     bench.ratio("restore", "cold boot", 0.1)
+    bench.ratio("restore", "restore, SSH", 0.7)
+    bench.row("first answer over SSH")
+    bench.ratio("first answer by the channel", "first answer over SSH", 0.2)
     return bench
 
 
@@ -261,6 +333,30 @@ def files_by_disk() -> Bench:
                 bench.note("disk", creation + time.monotonic() - begun)
     bench.row("SSH", note=f"{sum(file.stat().st_size for file in contents.values()) / 1e6:.0f} MB")
     bench.ratio("disk", "SSH", 0.2)
+    return bench
+
+
+def files_while_running() -> Bench:
+    """A libgo for a guest that runs, by the exchange disk against through SSH."""
+    bench = Bench(
+        "exchange",
+        f"A libgo, {OTHER}, {LONG_TURNS} times in turn, each time for a restored guest. Exchange: the disk is written"
+        " here, mounted and read for its checksum. SSH: the connection is made, the file is uploaded.",
+    )
+    with open_setting() as setting:
+        other = read_variants([OTHER], [setting.tools.triple], setting.configuration)
+        library = build_variants(other.values(), setting.tools, setting.cache, setting.report)[OTHER].library
+        for _ in range(LONG_TURNS):
+            for way in ("SSH", "exchange"):
+                with setting.fresh() as guest:
+                    begun = time.monotonic()
+                    if way == "SSH":
+                        guest.shell.put(library.read_bytes(), "/tmp/harness/lib/other")
+                    else:
+                        guest.put(library, "/tmp/harness/lib/other")
+                    bench.note(way, time.monotonic() - begun)
+    bench.row("SSH", note=f"{library.stat().st_size / 1e6:.0f} MB")
+    bench.ratio("exchange", "SSH", 0.2)
     return bench
 
 
@@ -474,7 +570,9 @@ def report_of_many() -> Bench:
 
 PARTS = {
     "trial": trial_overhead,
+    "hangs": hangs,
     "restore": restores,
+    "exchange": files_while_running,
     "disk": files_by_disk,
     "guests": guests_side_by_side,
     "dejagnu": against_dejagnu,

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.build import source
-from harness.guest.pool import Guest
+from harness.guest.fresh import Guest
 from harness.programs import gcc_suites
 from harness.programs.gotags import Target
 from harness.programs.model import Program

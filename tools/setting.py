@@ -16,8 +16,9 @@ from harness.build.artifacts import AGENT_SOURCE, Artifacts
 from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
 from harness.guest import boot
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine
-from harness.guest.pool import Guest, Pool
+from harness.guest.pool import Pool
 from harness.guest.shell import Shell
 from harness.guest.workspace import guest_folder
 from harness.images.bootfiles import find_boot_files

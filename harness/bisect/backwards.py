@@ -44,7 +44,7 @@ def run_backwards(request: BisectRequest, report: Reporter, resume: int | None =
     while candidates := earlier(request.repository, bad, steps):
         good = candidates[-1]
         distance = render_count(len(candidates), "commit")
-        report.step("bisect", f"looking for a good commit: {good[:12]}, {distance} before {bad[:12]}")
+        report.note("bisect", f"looking for a good commit: {good[:12]}, {distance} before {bad[:12]}")
         attempt = replace(request, commits=f"{good}..{bad}", steps_back=steps)
         finished = run_bisect(attempt, report)
         if _differ(finished) or len(candidates) < steps:

@@ -9,6 +9,7 @@ patches, builds or guests.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -572,6 +573,18 @@ class Course:
             return max(1, sum(self._trials_of_check(check) for check in self.checks(answer)))
         choice = self.search.choose(costs)
         return self.search.to_go(choice.information) if choice else 1
+
+    def builds_to_go(self) -> int:
+        """About how many builds are left: each halves what may be the culprit, and some check the answer."""
+        if self.question is None:
+            return self.case.units.bit_length()
+        if self.rest:
+            return self.rest.course.builds_to_go()
+        answer = self.search.answer()
+        if answer.probability >= self.case.confidence:
+            wanted = {check.subset for check in self.checks(answer)}
+            return len(wanted - set(self.built))
+        return math.ceil(self.search.bits()) + 1
 
     def detectable(self) -> tuple[float, float] | None:
         """The smallest difference between the ends that their trials would have shown, and the probability of that;

@@ -32,8 +32,9 @@ from harness.progress import READY, Reporter
 from harness.results.deaths import death_title
 from harness.results.plan import FailedBuild, RunPlan, StoredBisect
 from harness.results.store import Run, Store
-from harness.run.conductor import Interrupted, conduct, locked_run
-from harness.run.job import ATTEMPTS, Batch, Executor, RunHooks
+from harness.results.text import render_count
+from harness.run.conductor import Interrupted, conduct, guests_at_once, locked_run
+from harness.run.job import ATTEMPTS, Batch, Executor, Expected, RunHooks
 from harness.run.manifest import check_same
 from harness.run.prepare import PreparedRun, add_variant, prepare_run
 from harness.run.request import Request
@@ -43,7 +44,7 @@ from harness.trial.record import Trial, Verdict
 
 #: Seconds that things take before they have been measured: a build; a trial besides its program; and until guests have
 #: a libgo that they had not at once before.
-_BUILD, _TRIAL, _SHIP = 60.0, 1.0, 15.0
+_BUILD, _TRIAL, _SHIP = 60.0, 1.0, 2.0
 #: Units whose bars are shown.
 _BARS = 12
 
@@ -109,7 +110,16 @@ def _run_bisect(
     whole = prepared.variants.add(frozenset(range(len(prepared.units.units))))
     conf_files = (*request.conf_files, prepared.variants.file)
     variants = (request.baseline, whole)
-    ends = Request((request.program,), (request.guest,), variants, 1, request.jobs, conf_files, request.work)
+    ends = Request(
+        (request.program,),
+        (request.guest,),
+        variants,
+        1,
+        request.jobs,
+        conf_files,
+        request.work,
+        full_timeout=request.full_timeout,
+    )
     resolved = resolve(ends)
     if len(resolved.programs) != 1:
         raise ConfigError(f"{request.program} matches {len(resolved.programs)} programs; a bisect needs exactly one")
@@ -229,6 +239,7 @@ class Driver:
             )
         )
         self._cell = resolved.cells()[0]
+        self._workers = guests_at_once(resolved.request, resolved.guests)[self._cell.guest]
         self._numbers: Counter[Subset] = Counter()
         self._current: Subset | None = None
         self._held: Subset | None = None
@@ -239,6 +250,7 @@ class Driver:
         self._builder = ThreadPoolExecutor(1)
         self._stopped = threading.Event()
         self._pool: WorkerPool | None = None
+        self._found: tuple[Question, bool] | None = None  # what was told to be looked for, and that effects are graded
 
     def replay(self) -> None:
         """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
@@ -275,15 +287,19 @@ class Driver:
         self._pool = executor if isinstance(executor, WorkerPool) else None
         self._hold()
         while not self.course.result:
-            yield Batch({self._cell.guest: self._trials}, expected=lambda: self.course.to_go(self._costs()))
+            yield Batch({self._cell.guest: self._trials}, expected=self._expected)
             if interrupted():
                 raise KeyboardInterrupt
             if not self.course.result and self._wanted is not None:
                 self._build(self._wanted)
+                told = time.monotonic()
                 while self._building and not self._building.future.done():
                     if interrupted():
                         raise KeyboardInterrupt
                     time.sleep(0.1)
+                    if time.monotonic() - told > 1:
+                        told, expected = time.monotonic(), self._expected()
+                        self._report.expect("trials", len(self.course.trials) + expected.trials, expected.seconds)
                 self._collect()
 
     def stop(self) -> None:
@@ -360,6 +376,17 @@ class Driver:
         self._build(subset)
         return self.course.meanwhile(costs)
 
+    def _expected(self) -> Expected:
+        """About what is still to come: trials, side by side on the guests, and builds, for which trials wait."""
+        costs = self._costs()
+        trials, builds = self.course.to_go(costs), self.course.builds_to_go()
+        seconds = trials * costs.trial / self._workers
+        if self._building:
+            took = time.monotonic() - self._building.begun
+            seconds += max(costs.build - took, took / 4)
+            builds -= 1
+        return Expected(trials, seconds + max(builds, 0) * costs.build)
+
     def _costs(self) -> Costs:
         trial = sum(self._times[-20:]) / len(self._times[-20:]) if self._times else 2 * _TRIAL
         build = sum(self._builds) / len(self._builds) if self._builds else _BUILD
@@ -414,7 +441,8 @@ class Driver:
     def _show(self) -> None:
         """Say what is known."""
         course, units = self.course, self._units.units
-        effort = f"{len(course.trials)} trials, {len(course.built) - 1 + len(course.failed)} builds"
+        builds = render_count(len(course.built) - 1 + len(course.failed), "build")
+        effort = f"{render_count(len(course.trials), 'trial')}, {builds}"
         if not course.question:
             self._report.step("bisect", f"{effort}; comparing both ends")
             return
@@ -422,7 +450,14 @@ class Driver:
         order = sorted(range(len(units)), key=lambda unit: -blame[unit])
         suspects = ", ".join(f"{units[unit].name} {blame[unit]:.0%}" for unit in order[:3])
         repetitions = course.repetitions
-        calibrated = f"about {repetitions} trials tell a build" if repetitions else "no number of trials tells a build"
+        verb = "tells" if repetitions == 1 else "tell"
+        calibrated = "no number of trials tells a build"
+        if repetitions:
+            calibrated = f"about {render_count(repetitions, 'trial')} {verb} a build"
         phase = "effects are graded; " if course.rest else ""
+        found = (course.question, bool(course.rest))
+        if found != self._found:
+            self._found = found
+            self._report.note("bisect", f"{phase}looking for {one_line(str(course.question))}; {calibrated}")
         self._report.step("bisect", f"{effort}; {calibrated}; {phase}{one_line(str(course.question))}: {suspects}")
         self._report.shares([(units[unit].name, blame[unit], units[unit].about) for unit in order[:_BARS]])

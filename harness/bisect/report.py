@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from harness.bisect import course as courses
@@ -22,6 +21,7 @@ from harness.bisect.search import Answer, Subset
 from harness.escapes import decoded, one_line
 from harness.files import write_page
 from harness.results.page import assets, environment
+from harness.results.terminal import plain_table, print_grid
 from harness.results.text import render_count
 
 
@@ -66,9 +66,11 @@ class Story:
         if result is None:
             return ["The bisect is not finished."]
         whole, nothing = (course.count(end, result.question) for end in (course.case.whole, NOTHING))
-        ends = f"{result.question}: {whole} trials with all of it, {nothing} with {self.baseline}"
+        trials = "trial" if whole.trials == 1 else "trials"
+        ends = f"{result.question}: {whole} {trials} with all of it, {nothing} with {self.baseline}"
         if result.answer is None:
-            sentences = [f"No difference found with {whole.trials + nothing.trials} trials. {ends}."]
+            trials = render_count(whole.trials + nothing.trials, "trial")
+            sentences = [f"No difference found with {trials}. {ends}."]
             if nothing.trials and nothing.shown == nothing.trials:
                 sentences.append(f"{self.program} already does so in every trial with {self.baseline}.")
             if detectable := course.detectable():
@@ -134,10 +136,11 @@ class Story:
         """How many trials and builds it took."""
         failed = len(self.course.failed)
         builds = len(self.course.built) - 1 + failed
-        cost = f"{len(self.course.trials)} trials and {render_count(builds, 'build')}"
+        cost = f"{render_count(len(self.course.trials), 'trial')} and {render_count(builds, 'build')}"
         cost += f", {failed} of which failed" * bool(failed)
         if repetitions := self.course.repetitions:
-            cost += f"; about {render_count(repetitions, 'trial')} tell whether a build has the culprit"
+            verb = "tells" if repetitions == 1 else "tell"
+            cost += f"; about {render_count(repetitions, 'trial')} {verb} whether a build has the culprit"
         return cost
 
     def name(self, number: int) -> str:
@@ -201,16 +204,16 @@ def print_(story: Story, console: Console) -> None:
         line = one_line(text)
         return Text(line.encode("ascii", "backslashreplace").decode() if ascii_only else line)
 
-    units = Table("", story.what, "changes", "part of it", box=None)
+    units = plain_table("", story.what, "changes", "part of it")
     for number, unit in enumerate(story.blame(), start=1):
         units.add_row(str(number), safe(unit.name), safe(unit.about), f"{unit.probability:.1%}")
-    console.print(units)
+    print_grid(console, units)
     console.print()
     question = story.course.result.question if story.course.result else story.course.question
-    steps = Table(f"{story.what}s in", Column(safe(str(question))), "most probable then", box=None)
+    steps = plain_table(f"{story.what}s in", safe(str(question)), "most probable then")
     for row in story.rows():
         steps.add_row(*map(safe, row[:3]))
-    console.print(steps)
+    print_grid(console, steps)
     console.print()
     for line in story.answer():
         console.print(safe(line), soft_wrap=True)

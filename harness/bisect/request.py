@@ -23,6 +23,7 @@ class BisectRequest:
         outcome: a verdict or a text of the title that is looked for; "" means what differs most.
         confidence: how probable the answer must be.
         trials: of each end at most, until they are seen to differ.
+        full_timeout: give a program that hangs all of its time, even if it is certain that it hangs.
     """
 
     program: str
@@ -39,6 +40,7 @@ class BisectRequest:
     trials: int = 40
     jobs: int | None = None
     conf_files: tuple[Path, ...] = ()
+    full_timeout: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; the work directory is where it is stored."""

@@ -301,6 +301,12 @@ class Search:
             blame += np.bincount(column, weights=belief[self._all + 1 :], minlength=self.units)
         return blame
 
+    def bits(self) -> float:
+        """The entropy of what the culprit is, if there is one, in bits."""
+        belief = self._weights.sum(axis=1)
+        belief = belief[belief > 0] / (belief.sum() or 1.0)
+        return float(-(belief * np.log2(belief)).sum())
+
     def alone(self, unit: int) -> float:
         """The probability that a unit causes the outcome, and that another one does so without it."""
         pairs = (self._pair_first == unit) | (self._pair_second == unit)

@@ -11,7 +11,8 @@ import yaml
 from harness import paths
 from harness.build.variants import load_configuration
 from harness.cache import digest
-from harness.cli.options import CONF, COUNT, GUESTS, SELECTION, WORK, WORKERS
+from harness.cli import complete
+from harness.cli.options import CONF, COUNT, FULL_TIMEOUT, GUESTS, SELECTION, WORK, WORKERS, progress_options
 from harness.cli.output import show_attribution
 from harness.cli.run import make_run
 from harness.conf import naming
@@ -28,17 +29,25 @@ from harness.run.resolve import gcc_listings
 @SELECTION
 @GUESTS
 @click.option(
-    "--libgo", "libgos", multiple=True, metavar="VARIANT", help="A libgo; repeatable. [default: the usual ones]"
+    "--libgo",
+    "libgos",
+    multiple=True,
+    metavar="VARIANT",
+    shell_complete=complete.plain_variants,
+    help="A libgo; repeatable. [default: the usual ones]",
 )
 @click.option(
     "--libpthread",
     "libpthreads",
     multiple=True,
     metavar="VARIANT|FILE.c",
+    shell_complete=complete.libpthreads_and_files,
     help="A variant that preloads something, or a C file to be preloaded; repeatable. The guest's own is always there.",
 )
 @click.option("--trials", type=COUNT, default=20, show_default=True, help="Trials of each combination at most.")
 @WORKERS
+@FULL_TIMEOUT
+@progress_options
 @CONF
 @WORK
 def attribute(
@@ -48,6 +57,7 @@ def attribute(
     libpthreads: tuple[str, ...],
     trials: int,
     jobs: int | None,
+    full_timeout: bool,
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
@@ -96,6 +106,7 @@ def attribute(
         until_sure=True,
         design=design,
         kind="attribute",
+        full_timeout=full_timeout,
     )
     show_attribution(*make_run(request), folder)
 

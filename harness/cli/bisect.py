@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 
 from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
-from harness.cli.options import CONF, NUMBER, WORK, WORKERS, WholeNumber
-from harness.cli.output import BISECT, page_links, renew_index, write_report
+from harness.cli import complete
+from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber, progress_options
+from harness.cli.output import BISECT, page_links, renew_index, reporter, write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
 from harness.invocation import command_line, repeated
-from harness.progress import Reporter
+from harness.results import terminal
 from harness.results.load import load_matrix
 from harness.results.store import Store
 
@@ -34,8 +34,20 @@ _PATCH = click.option(
     help="Where the smallest patch is written. [default: culprit.patch in the run's folder]",
 )
 _BISECT_OPTIONS = (
-    click.option("--program", required=True, metavar="SUITE/PROGRAM|FILE.go", help="What is run."),
-    click.option("--guest", default="linux-i386", show_default=True, help="Where it is run."),
+    click.option(
+        "--program",
+        required=True,
+        metavar="SUITE/PROGRAM|FILE.go",
+        shell_complete=complete.selection,
+        help="What is run.",
+    ),
+    click.option(
+        "--guest",
+        default="linux-i386",
+        show_default=True,
+        shell_complete=complete.guests,
+        help="Where it is run.",
+    ),
     click.option(
         "--outcome",
         default="",
@@ -57,6 +69,7 @@ _BISECT_OPTIONS = (
         help="Trials of each end at most, until they are seen to differ.",
     ),
     WORKERS,
+    FULL_TIMEOUT,
 )
 
 
@@ -70,8 +83,15 @@ def _bisect_options(function: Callable[..., None]) -> Callable[..., None]:
 @bisect_.command("patch")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @_bisect_options
-@click.option("--baseline", default=BASELINE, show_default=True, help="The variant that the patches are put on.")
+@click.option(
+    "--baseline",
+    default=BASELINE,
+    show_default=True,
+    shell_complete=complete.plain_variants,
+    help="The variant that the patches are put on.",
+)
 @click.option("--blocks", is_flag=True, help="Take hunks apart into runs of changed lines.")
+@progress_options
 @_PATCH
 @CONF
 @WORK
@@ -90,6 +110,7 @@ def bisect_patch(output: Path | None, work: str | None, **options: Any) -> None:
 @click.argument("repository", type=click.Path(path_type=Path), metavar="REPO")
 @click.argument("commits", metavar="[GOOD..]BAD")
 @_bisect_options
+@progress_options
 @_PATCH
 @CONF
 @WORK
@@ -105,7 +126,8 @@ def bisect_git(output: Path | None, work: str | None, **options: Any) -> None:
 
 
 @bisect_.command("resume")
-@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]", shell_complete=complete.stopped_bisects)
+@progress_options
 @_PATCH
 @WORK
 def bisect_resume(number: int | None, output: Path | None, work: str | None) -> None:
@@ -122,7 +144,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
     from harness.bisect.driver import run_bisect
 
     try:
-        with Reporter() as report:
+        with reporter() as report:
             backwards = request.repository and (request.steps_back or ".." not in request.commits)
             done = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
@@ -132,7 +154,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
     store = Store(request.work / "results.sqlite")
     folder = request.work / "runs" / str(done.run.id)
     story = done.story()
-    bisect_reports.print_(story, Console())
+    bisect_reports.print_(story, terminal.screen())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         bisect_reports.write_html(

@@ -7,8 +7,6 @@ import textwrap
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from harness import conf, paths
 from harness.build import gcc, patches, sysroot, toolchain, worktree
@@ -18,21 +16,22 @@ from harness.build.patches import Patch
 from harness.build.variants import build_variants, gcc_source, new_variant, read_variants
 from harness.cache import Cache
 from harness.cli import complete
-from harness.cli.options import CONF, TOOLCHAIN, WORK
-from harness.cli.output import load_work_configuration, write_bytes
+from harness.cli.options import CONF, TOOLCHAIN, WORK, progress_options
+from harness.cli.output import load_work_configuration, reporter, write_bytes
 from harness.conf.load import BASELINE
 from harness.errors import BuildError, ConfigError, HarnessError, PatchError, ToolMissing
 from harness.images import image as images
 from harness.invocation import command_line
 from harness.programs import gcc_suites
-from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites
-from harness.progress import Reporter
+from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites, select_programs
+from harness.results.terminal import plain_table, print_grid, screen
 from harness.results.text import render_count
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[VARIANT]...", shell_complete=complete.variants)
 @TOOLCHAIN
+@progress_options
 @CONF
 @WORK
 def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
@@ -44,7 +43,7 @@ def build(names: tuple[str, ...], toolchain_name: str, conf_files: tuple[Path, .
     tools = toolchain.find(toolchain_name, configuration)
     chosen = names or [name for name, variant in configuration.variants.items() if variant.fits(tools.triple)]
     variants = read_variants(chosen, [tools.triple], configuration)
-    with Reporter() as report:
+    with reporter() as report:
         libgos = build_variants(variants.values(), tools, Cache(paths.cache_dir()), report)
     for name, libgo in libgos.items():
         click.echo(f"{name}: {libgo.library}")
@@ -58,12 +57,12 @@ def suite() -> None:
 @suite.command("list")
 def suite_list() -> None:
     """List the suites: our own, and those that lie in GCC's source."""
-    table = Table("suite", "programs", "what it is about", box=None)
+    table = plain_table("suite", "programs", "what it is about")
     for name in own_suites():
         table.add_row(name, str(len(folder_programs(find_suite(name).folder))), find_suite(name).about)
     for name, gcc_suite in gcc_suites.suites().items():
         table.add_row(name, "GCC's", gcc_suite.about)
-    Console().print(table)
+    print_grid(screen(), table)
 
 
 @suite.command("show")
@@ -76,7 +75,7 @@ def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], wor
     others, known = gcc_suites.suites(), own_suites()
     name = name.rstrip("/") or name
     if name not in known and name not in others and Path(name).is_dir():
-        programs, skipped = folder_programs(Path(name)), {}
+        programs, skipped = select_programs([name]), {}
         about = render_count(len(programs), "program")
         if note := describe_overlooked([name]):
             click.echo(f"harness: {note}", err=True)
@@ -113,14 +112,14 @@ def variant() -> None:
 @WORK
 def variant_list(conf_files: tuple[Path, ...], work: str | None) -> None:
     """List the variants and what they are."""
-    table = Table("variant", "what it is", "made of", box=None)
+    table = plain_table("variant", "what it is", "made of")
     for name, config in load_work_configuration(conf_files, work).variants.items():
         parts = [Path(file).name for file in config.patches] + (["its work tree"] if config.tree else []) + config.flags
         parts += ["the toolchain's own"] * config.prebuilt + [f"{key}={value}" for key, value in config.env.items()]
         table.add_row(
             name, config.about + (f" ({', '.join(config.only)} only)" if config.only else ""), " ".join(parts)
         )
-    Console().print(table)
+    print_grid(screen(), table)
 
 
 @variant.command("new")
@@ -174,6 +173,7 @@ def variant_diff(name: str, output: Path | None, conf_files: tuple[Path, ...], w
 
 @variant.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="PATCH...", type=click.Path(path_type=Path, allow_dash=True))
+@progress_options
 @CONF
 @WORK
 def variant_check(files: tuple[Path, ...], conf_files: tuple[Path, ...], work: str | None) -> None:
@@ -189,7 +189,7 @@ def variant_check(files: tuple[Path, ...], conf_files: tuple[Path, ...], work: s
         for change in patch.changes:
             click.echo(f"  {_describe_change(patch, change)}")
     configuration = load_work_configuration(conf_files, work)
-    with Reporter() as report:
+    with reporter() as report:
         report.step("patches", "trying them on the toolchains' sources")
         checks, missing = check_sources(series, configuration, Cache(paths.cache_dir()))
     for check in checks:
@@ -245,6 +245,7 @@ def toolchain_list(conf_files: tuple[Path, ...]) -> None:
 @click.option("--sysroot-image", "image_file", metavar="FILE[?offset=BYTES]", help="A disk image of the target.")
 @click.option("--deb", "debs", multiple=True, type=click.Path(path_type=Path), help="A package of it; repeatable.")
 @click.option("--compilers-only", is_flag=True, help="Without a sysroot: they compile, and link nothing.")
+@progress_options
 @CONF
 def toolchain_build(
     name: str,
@@ -274,7 +275,7 @@ def toolchain_build(
             f"toolchain {name}: give its headers and C library by one of --sysroot, --sysroot-image and --deb"
         )
     cache = Cache(paths.cache_dir())
-    with Reporter() as report:
+    with reporter() as report:
         origin = origins[0] if origins else None
         built = gcc.build(name, config, origin, cache, lambda text: report.step(f"toolchain {name}", text))
     if built.sysroot:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from harness import cache_space, conf, paths
 from harness.cache_space import KINDS, Entry, render_size
+from harness.cli import complete
 from harness.cli.output import print_text
 from harness.conf.naming import nearest
 from harness.errors import ConfigError
@@ -54,16 +54,12 @@ class _Age(click.ParamType[float]):
         return float(match[1]) * _AGES[match[2]]
 
 
-def _complete_kind(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    return [CompletionItem(name, help=kind.about) for name, kind in KINDS.items() if name.startswith(begun)]
-
-
 _KINDS = click.option(
     "--kind",
     "kinds",
     multiple=True,
     metavar="KIND",
-    shell_complete=_complete_kind,
+    shell_complete=complete.cache_kinds,
     help="Only what is of this kind, such as libgo or machines; repeatable.",
 )
 
@@ -221,7 +217,7 @@ def cache_prune(kinds: tuple[str, ...], age: float | None, size: int | None, dry
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{_entries(len(gone))} {verb}, {freed}")
     if used := sum(1 for entry in entries if entry.users):
-        click.echo(f"{_entries(used)} in use, which stay")
+        click.echo(f"{_entries(used)} in use, and left")
 
 
 def _entries(number: int) -> str:

@@ -10,10 +10,24 @@ import click
 from click.core import ParameterSource
 
 from harness import paths
-from harness.cli.options import CONF, CORES, COUNT, GUESTS, HTML, ISOLATION, SELECTION, VARIANTS, WORK, WholeNumber
+from harness.cli import complete
+from harness.cli.options import (
+    CONF,
+    CORES,
+    COUNT,
+    FULL_TIMEOUT,
+    GUESTS,
+    HTML,
+    ISOLATION,
+    SELECTION,
+    VARIANTS,
+    WORK,
+    WholeNumber,
+)
 from harness.cli.output import open_store, show_run
 from harness.guest.workspace import SCREENS
 from harness.results import merge as merging
+from harness.results.text import render_count
 from harness.run import ci
 from harness.run.request import Isolation, Request
 from harness.run.resolve import resolve
@@ -21,7 +35,7 @@ from harness.run.shards import MOST_JOBS, Times
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete.runs_and_files)
 @HTML
 @WORK
 def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
@@ -39,9 +53,12 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     done = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
     for why in done.lacking:
         click.echo(f"harness: {why}", err=True)
-    for count, what in ((done.twice, "were there twice, and count once"), (done.further, "were made again, and count")):
+    for count, one, more in (
+        (done.twice, "was there twice, and counts once", "were there twice, and count once"),
+        (done.further, "was made again, and counts", "were made again, and count"),
+    ):
         if count:
-            click.echo(f"harness: {count} trials {what}", err=True)
+            click.echo(f"harness: {render_count(count, 'trial')} {one if count == 1 else more}", err=True)
     store = open_store(work)
     show_run(store, store.run(done.number), html, folder, whole=not done.lacking)
 
@@ -81,6 +98,7 @@ def ci_() -> None:
 @VARIANTS
 @click.option("--trials", default=1, show_default=True, type=COUNT, help="Trials of each cell.")
 @CORES
+@FULL_TIMEOUT
 @ISOLATION
 @CONF
 @WORK
@@ -96,6 +114,7 @@ def ci_plan(
     variants: tuple[str, ...],
     trials: int,
     cores: bool,
+    full_timeout: bool,
     isolation: Isolation,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -119,7 +138,17 @@ def ci_plan(
         raise click.UsageError("--from and --times belong together: the jobs cut by the file that --times writes")
     known = ci.times_of(source) if source else Times()
     request = Request(
-        selection, guests, variants, trials, None, conf_files, paths.work_dir(work), cores, isolation, times=known
+        selection,
+        guests,
+        variants,
+        trials,
+        None,
+        conf_files,
+        paths.work_dir(work),
+        cores,
+        isolation,
+        times=known,
+        full_timeout=full_timeout,
     )
     cut = resolve(request).cut(jobs)
     if times:

@@ -119,7 +119,7 @@ def _describe(death: Death, cells: list[KnownDeath] | None, work: Path) -> list[
         opened = command_line("open", str(cell.first), work=work)
         lines.append(f"  known: run {cell.run}, {where}: {count}; {opened}")
     if cells and len(cells) > _SHOWN:
-        lines.append(f"  known: {len(cells) - _SHOWN} more cells; --json has all")
+        lines.append(f"  known: {render_count(len(cells) - _SHOWN, 'more cell')}; --json has all")
     return lines
 
 

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import click
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from harness import conf, doctor
 from harness.cli import complete
-from harness.cli.options import CONF, WORK
-from harness.cli.output import load_work_configuration
+from harness.cli.options import CONF, WORK, progress_options
+from harness.cli.output import load_work_configuration, reporter
 from harness.conf.read import Location
 from harness.errors import HarnessError
 from harness.images import image as images
 from harness.invocation import command_line
-from harness.progress import Reporter
+from harness.results.terminal import plain_table, print_grid, screen
 from harness.run.expectations import describe_unmatched, own_programs
 
 
@@ -37,10 +35,10 @@ def guest_() -> None:
 def guest_list(conf_files: tuple[Path, ...], work: str | None) -> None:
     """List the guests, and where each is described."""
     configuration = load_work_configuration(conf_files, work)
-    table = Table("guest", "system", "toolchain", "MiB", "described in", box=None)
+    table = plain_table("guest", "system", "toolchain", "MiB", "described in")
     for name, guest in configuration.guests.items():
         table.add_row(name, guest.os_name, guest.toolchain, str(guest.memory), configuration.where(("guests", name)))
-    Console().print(table)
+    print_grid(screen(), table)
 
 
 @guest_.command("show")
@@ -99,18 +97,19 @@ def image() -> None:
 @image.command("list")
 def image_list() -> None:
     """List the recipes, and what is built of them."""
-    table = Table("image", "state", "built", box=None)
+    table = plain_table("image", "state", "built")
     for row in images.listing():
         table.add_row(row["name"], row["state"], str(row.get("manifest", {}).get("built", "")))
-    Console().print(table)
+    print_grid(screen(), table)
 
 
 @image.command("build")
 @click.argument("name", shell_complete=complete.images)
 @click.option("--force", is_flag=True, help="Build it again, from the archive's packages of today.")
+@progress_options
 def image_build(name: str, force: bool) -> None:
     """Build an image."""
-    with Reporter() as report:
+    with reporter() as report:
         built = images.build(name, partial(report.step, f"image {name}"), force)
     click.echo(built.folder)
 
@@ -121,6 +120,7 @@ def image_build(name: str, force: bool) -> None:
     "--file", type=click.Path(path_type=Path), help="Take this image, .img or .img.tar.xz, and download none."
 )
 @click.option("--sha512", metavar="HEX", help="What the file's SHA-512 must be.")
+@progress_options
 def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
     """Download an operating system's own image and prepare it for the harness.
 
@@ -130,7 +130,7 @@ def image_fetch(name: str, file: Path | None, sha512: str | None) -> None:
     if sha512 is not None and not re.fullmatch(r"[0-9a-fA-F]{128}", sha512):
         raise click.BadParameter("must be 128 hexadecimal digits", param_hint="--sha512")
     try:
-        with Reporter() as report:
+        with reporter() as report:
             fetched = images.fetch(name, partial(report.step, f"image {name}"), file, sha512 and sha512.lower())
     except KeyboardInterrupt:
         click.echo("harness: interrupted; what was downloaded is kept, the same command goes on with it", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import click
 
 from harness.cli import complete
 from harness.errors import HarnessError
+from harness.progress import Verbosity
 from harness.run.request import Isolation
 from harness.run.shards import MOST_JOBS
 
@@ -24,6 +26,8 @@ class WholeNumber(click.IntRange):
 COUNT = WholeNumber(1)
 #: The number of a run or a trial: what SQLite can hold (its manual, "Datatypes").
 NUMBER = WholeNumber(1, 2**63 - 1)
+#: Where a command's context keeps how much progress is told.
+VERBOSITY = "harness.verbosity"
 #: What stands for the newest run that did not finish.
 NEWEST = -1
 
@@ -48,10 +52,34 @@ class ResumingCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
+def _set_verbosity(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    chosen = Verbosity(option.name)
+    if context.meta.setdefault(VERBOSITY, chosen) is not chosen:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+
+
+def progress_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what commands have that take long: how much of their progress is told (harness/cli/output.py, reporter)."""
+    for short, name, text in (
+        ("-v", "--verbose", "Tell each step of each guest too."),
+        ("-q", "--quiet", "Tell no progress, only what comes of it."),
+    ):
+        option = click.option(short, name, is_flag=True, expose_value=False, callback=_set_verbosity, help=text)
+        function = option(function)
+    return function
+
+
 CONF = click.option(
     "--conf", "conf_files", multiple=True, type=click.Path(path_type=Path), help="A YAML file of your own; repeatable."
 )
-WORK = click.option("--work", metavar="FOLDER", help="The work directory. [default: $HARNESS_WORK or .harness]")
+WORK = click.option(
+    "--work",
+    metavar="FOLDER",
+    shell_complete=complete.folders,
+    help="The work directory. [default: $HARNESS_WORK or .harness]",
+)
 GUESTS = click.option(
     "--guest",
     "guests",
@@ -85,6 +113,11 @@ SELECTION = click.argument(
 )
 TRIALS = click.option("--trials", type=COUNT, help="Trials of each cell; the most, if --until-sure. [default: 1; 20]")
 CORES = click.option("--cores", is_flag=True, help="Make crashes leave core files, fetch them, and read them with gdb.")
+FULL_TIMEOUT = click.option(
+    "--full-timeout",
+    is_flag=True,
+    help="Wait for the time limit of every program that hangs, even if nothing in it can provably run any more.",
+)
 ISOLATION = click.option(
     "--isolation",
     type=click.Choice(get_args(Isolation)),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import click
-from rich.console import Console
 
 from harness import conf, paths
 from harness.build.variants import load_configuration
+from harness.cli.options import VERBOSITY
 from harness.errors import HarnessError, StoreError
 from harness.invocation import command_line
+from harness.progress import Reporter, Verbosity
 from harness.results import formats, index, listing, page, terminal
 from harness.results.history import History
 from harness.results.listing import resume_command
@@ -32,10 +34,19 @@ from harness.results.text import render_count
 REPORT, BISECT, ATTRIBUTION, INDEX = "report.html", "bisect.html", "attribution.html", "../../index.html"
 
 
+def reporter(put: Callable[[str], None] | None = None) -> Reporter:
+    """What shows the progress of the command that runs, as its options say.
+
+    Args:
+        put: takes the lines, if there is to be no live view.
+    """
+    return Reporter(put, click.get_current_context().meta.get(VERBOSITY, Verbosity.NORMAL))
+
+
 def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole: bool = True) -> NoReturn:
     """Show the matrix of a run, write its pages, and end with its exit status."""
     matrix = load_matrix(store, stored_run)
-    terminal.print_table(matrix, Console(), work, cycles=load_life_cycles(store, stored_run))
+    terminal.print_table(matrix, terminal.screen(), work, cycles=load_life_cycles(store, stored_run))
     pages = write_report(store, stored_run, matrix, work, html)
     click.echo(f"\nJSON and HTML: {pages}")
     renew_index(store, work)
@@ -45,7 +56,7 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole
 def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
     """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
     matrix = load_matrix(store, stored_run)
-    terminal.print_attribution(matrix, Console())
+    terminal.print_attribution(matrix, terminal.screen(), work)
     folder = work / "runs" / str(stored_run.id)
     path = folder / ATTRIBUTION
     try:

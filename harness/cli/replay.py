@@ -8,11 +8,11 @@ from typing import NoReturn
 import click
 
 from harness import paths
-from harness.cli.options import NUMBER, WORK
-from harness.cli.output import open_store, write_report
+from harness.cli import complete
+from harness.cli.options import NUMBER, WORK, progress_options
+from harness.cli.output import open_store, reporter, write_report
 from harness.errors import GuestError
 from harness.invocation import command_line
-from harness.progress import Reporter
 from harness.results.load import load_matrix
 from harness.results.store import Store
 from harness.run import recordings
@@ -29,7 +29,7 @@ def record_trial(request: Request, number: int) -> NoReturn:
         request: that of its cell, with the most trials to make.
         number: its number.
     """
-    with Reporter() as report:
+    with reporter() as report:
         tries = recordings.record(request, number, report)
     store = Store(request.work / "results.sqlite")
     pages = write_report(store, tries.run, load_matrix(store, tries.run), request.work, None)
@@ -63,7 +63,8 @@ def _counted(count: int, noun: str) -> str:
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
+@progress_options
 @WORK
 def replay(number: int, work: str | None) -> None:
     """Replay a recorded trial.
@@ -75,7 +76,7 @@ def replay(number: int, work: str | None) -> None:
     folder = paths.work_dir(work)
     recorded = recordings.find(open_store(work), number, folder)
     stored = recorded.stored
-    with Reporter() as report:
+    with reporter() as report:
         checked = recordings.check(recorded, folder, report)
     click.echo(f"Trial {stored.trial}: {stored.program}, {stored.guest}, {stored.variant}: {stored.title}")
     if checked.differences:

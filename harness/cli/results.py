@@ -12,16 +12,16 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harness import paths
 from harness.cli import complete
-from harness.cli.options import BASELINE, NUMBER, WORK
+from harness.cli.options import BASELINE, NUMBER, WORK, progress_options
 from harness.cli.output import (
     open_store,
     print_text,
     renew_index,
+    reporter,
     unfinished_note,
     write_bytes,
     write_index,
@@ -32,7 +32,6 @@ from harness.invocation import command_line, repeated
 from harness.log import ignored
 from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey
-from harness.progress import Reporter
 from harness.results import compare as comparisons
 from harness.results import dejagnu, formats, listing, page, terminal
 from harness.results.load import (
@@ -56,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("number", required=False, type=NUMBER, metavar="[RUN]")
+@click.argument("number", required=False, type=NUMBER, metavar="[RUN]", shell_complete=complete.runs)
 @click.option(
     "--format",
     "format_",
@@ -85,7 +84,7 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
         case "table":
             cycles = load_life_cycles(store, stored_run)
             note = unfinished_note(stored_run, matrix, folder)
-            terminal.print_table(matrix, Console(), folder, note, cycles)
+            terminal.print_table(matrix, terminal.screen(), folder, note, cycles)
         case "html":
             cycles = load_life_cycles(store, stored_run)
             trials = matrix_trials(store, stored_run)
@@ -107,8 +106,8 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
 
 
 @click.command()
-@click.argument("before", metavar="RUN")
-@click.argument("after", metavar="RUN")
+@click.argument("before", metavar="RUN", shell_complete=complete.runs_and_files)
+@click.argument("after", metavar="RUN", shell_complete=complete.runs_and_files)
 @click.option(
     "--format",
     "format_",
@@ -148,7 +147,7 @@ def compare(before: str, after: str, format_: str, gate: str, work: str | None) 
     comparison = comparison.with_inputs(*(find_inputs(run, folder) for run in (before, after)))
     match format_:
         case "table":
-            terminal.print_comparison(comparison, Console())
+            terminal.print_comparison(comparison, terminal.screen())
         case "markdown":
             print_text(formats.comparison_markdown(comparison))
         case "json":
@@ -193,16 +192,17 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
     if format_ == "json":
         print_text(json.dumps(found.to_json(), indent=2) + "\n")
         return
-    terminal.print_history(found, Console())
+    terminal.print_history(found, terminal.screen())
     whole = load_history(store, folder) if selection else found
     click.echo(f"\nAll runs: {write_index(store, folder, whole)}")
 
 
 @click.command("open")
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @click.option(
     "--raw",
     metavar="PART",
+    shell_complete=complete.parts,
     help="Print only stdout, stderr or a part of the diagnostics, byte for byte: not for a terminal, but for a pipe.",
 )
 @WORK
@@ -248,8 +248,8 @@ def open_(number: int, raw: str | None, work: str | None) -> None:
     def command_of_part(name: str) -> str:
         return command_line("open", str(number), "--raw", name, work=work_folder)
 
-    difference = output_differ(stored_run.plan)(trial)
-    terminal.print_trial(stored_run.id, trial, parts, difference, files, commands, command_of_part, Console())
+    difference, console = output_differ(stored_run.plan)(trial), terminal.screen()
+    terminal.print_trial(stored_run.id, trial, parts, difference, files, commands, command_of_part, console)
 
 
 def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
@@ -265,13 +265,14 @@ def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
 
 
 @click.command("capsule")
-@click.argument("number", type=NUMBER, metavar="TRIAL")
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: trial-N.tar.gz]"
 )
 @click.option(
     "--image", "with_image", is_flag=True, help="Pack the guest's image too, in a copy with a key of its own."
 )
+@progress_options
 @WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
     """Pack a trial for somebody who has no harness.
@@ -280,13 +281,13 @@ def capsule_(number: int, output: Path | None, with_image: bool, work: str | Non
     shell.
     """
     target = output or Path(f"trial-{number}.tar.gz")
-    with Reporter() as report:
+    with reporter() as report:
         capsule.pack(open_store(work), number, paths.work_dir(work), target, with_image, report)
     click.echo(target)
 
 
 @click.command()
-@click.argument("number", type=NUMBER, metavar="RUN")
+@click.argument("number", type=NUMBER, metavar="RUN", shell_complete=complete.runs)
 @WORK
 def rejudge(number: int, work: str | None) -> None:
     """Judge a stored run again by today's rules, and list what changed.
@@ -297,11 +298,11 @@ def rejudge(number: int, work: str | None) -> None:
     stored_run = store.run(number)
     changed = rejudge_run(store, stored_run)
     counts = Counter(tuple(f"{trial.verdict}: {trial.signature or trial.reason}" for trial in pair) for pair in changed)
-    table = Table("trials", "was", "is now", box=None)
+    table = terminal.plain_table("trials", "was", "is now")
     for (old, new), count in counts.most_common():
         table.add_row(str(count), Text(old), Text(new))
     if changed:
-        Console().print(table)
+        terminal.print_grid(terminal.screen(), table)
     pages = write_report(store, stored_run, load_matrix(store, stored_run), paths.work_dir(work), None)
     click.echo(f"Run {number}: {render_count(len(changed), 'trial')} changed. JSON and HTML: {pages}")
     renew_index(store, paths.work_dir(work))

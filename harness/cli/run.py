@@ -1,14 +1,14 @@
-"""Commands that make trials: run, trace."""
+"""Commands that make trials: run, trace, rerun."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from harness import paths
 from harness.cli import complete
@@ -17,6 +17,7 @@ from harness.cli.options import (
     CONF,
     CORES,
     COUNT,
+    FULL_TIMEOUT,
     GUESTS,
     HTML,
     ISOLATION,
@@ -32,19 +33,24 @@ from harness.cli.options import (
     ResumingCommand,
     ShardNumber,
     WholeNumber,
+    progress_options,
 )
-from harness.cli.output import renew_index, show_attribution, show_run, write_report
+from harness.cli.output import open_store, renew_index, reporter, show_attribution, show_run, write_report
+from harness.cli.replay import MOST_RECORDED, record_trial
+from harness.cli.shell import run_in
 from harness.errors import HarnessError
+from harness.guest.machine import Machine
 from harness.invocation import command_line
 from harness.programs.select import describe_overlooked
-from harness.progress import Reporter
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
 from harness.results.store import Run, Store
 from harness.run import ci
-from harness.run.conductor import Interrupted, run_request
+from harness.run.conductor import Interrupted, run_interactive, run_request
 from harness.run.request import Isolation, Request, extended_request, stored_request, traced_request
+from harness.run.resolve import repeat_request
 from harness.run.shards import Times
+from harness.trial.record import Verdict
 
 
 @click.command(cls=ResumingCommand)
@@ -73,6 +79,7 @@ from harness.run.shards import Times
 )
 @WORKERS
 @CORES
+@FULL_TIMEOUT
 @ISOLATION
 @click.option(
     "--shard", type=ShardNumber(), metavar="K/N", help="Make only the trials of job K of N jobs that take equally long."
@@ -84,12 +91,14 @@ from harness.run.shards import Times
     flag_value=NEWEST,
     type=ResumedRun(),
     metavar="[RUN]",
+    shell_complete=complete.stopped_runs,
     help="Go on with a run that did not finish, by default the newest, with all that it was asked for.",
 )
 @click.option(
     "--extend",
     type=NUMBER,
     metavar="RUN",
+    shell_complete=complete.extensible_runs,
     help="Make more trials in a run, until each of its cells has --trials, with all else that it was asked for.",
 )
 @click.option(
@@ -100,6 +109,7 @@ from harness.run.shards import Times
     help="Have the workers of a dask cluster make the trials; without an address, one on this machine.",
 )
 @HTML
+@progress_options
 @CONF
 @WORK
 @click.pass_context
@@ -115,6 +125,7 @@ def run(
     seed: int | None,
     jobs: int | None,
     cores: bool,
+    full_timeout: bool,
     isolation: Isolation,
     shard: tuple[int, int] | None,
     times: Path | None,
@@ -164,6 +175,7 @@ def run(
             traced,
             baseline=baseline,
             seed=seed,
+            full_timeout=full_timeout,
         )
     else:
         given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
@@ -203,7 +215,9 @@ def _run_and_show(request: Request, resume: int | None, html: Path | None, sched
 @VARIANTS
 @click.option("--trials", default=3, show_default=True, type=COUNT, help="Trials, with the trace and without.")
 @WORKERS
+@FULL_TIMEOUT
 @HTML
+@progress_options
 @CONF
 @WORK
 def trace(
@@ -212,6 +226,7 @@ def trace(
     variants: tuple[str, ...],
     trials: int,
     jobs: int,
+    full_timeout: bool,
     html: Path | None,
     conf_files: tuple[Path, ...],
     work: str | None,
@@ -223,13 +238,14 @@ def trace(
     plots threads and goroutines over time. Exit status: 0 it was traced, 1 there was nothing to count, as of a program
     that does not compile, 2 bad input, 3 trouble with a guest.
     """
-    request = Request((program,), guests, variants, trials, jobs, conf_files, paths.work_dir(work))
+    folder = paths.work_dir(work)
+    request = Request((program,), guests, variants, trials, jobs, conf_files, folder, full_timeout=full_timeout)
     store, done = make_run(traced_request(request))
     matrix = load_matrix(store, done)
     cycles = load_life_cycles(store, done)
     if not cycles:  # as of a program that does not compile
         show_run(store, done, html, request.work)
-    terminal.print_life_cycles(cycles, Console())
+    terminal.print_life_cycles(cycles, terminal.screen())
     click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
     renew_index(store, request.work)
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
@@ -238,7 +254,7 @@ def trace(
 def make_run(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
     """Make a run with its progress shown. One that is interrupted ends the harness."""
     try:
-        with Reporter() as report:
+        with reporter() as report:
             return run_request(request, report, resume, scheduler=scheduler)
     except Interrupted as error:
         number = str(error.number)
@@ -246,3 +262,55 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
         look = command_line("show", number, work=request.work)
         click.echo(f"harness: {error}; `{go_on}` goes on, `{look}` shows them", err=True)
     sys.exit(130)
+
+
+@click.command()
+@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
+@click.option("--trials", type=COUNT, help="Trials to make; with --record, at most. [default: 1; 20]")
+@click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
+@click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
+@FULL_TIMEOUT
+@HTML
+@progress_options
+@WORK
+def rerun(
+    number: int,
+    trials: int | None,
+    record_: bool,
+    shell_: bool,
+    full_timeout: bool,
+    html: Path | None,
+    work: str | None,
+) -> None:
+    """Make a trial again.
+
+    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
+    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
+    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
+
+    With --record each trial is made in a machine that is recorded, from its boot on, until one comes to the same title.
+    Its recording is replayed once, compared, and kept for `harness replay`; those of the others are thrown away. Exit
+    status then: 0 a recording is kept, 1 none is.
+    """
+    store = open_store(work)
+    most = trials or (MOST_RECORDED if record_ else 1)
+    request = repeat_request(store, number, paths.work_dir(work), most)
+    request = replace(request, full_timeout=full_timeout or request.full_timeout)
+    if record_:
+        if shell_ or html:
+            raise HarnessError("--record takes no --shell and no --html: `harness replay` opens what was recorded")
+        record_trial(request, number)
+    if not shell_:
+        _run_and_show(request, None, html)
+    if most > 1 or html:
+        raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
+    with reporter() as report:
+
+        def inspect(machine: Machine, text: str) -> None:
+            with report.paused():
+                click.echo(f"{text}\nThe guest is gone when this shell ends.", err=True)
+                run_in(machine)
+
+        trial = run_interactive(request, report, inspect)
+    click.echo(f"{trial.verdict}: {trial.reason}", err=True)
+    sys.exit(int(trial.verdict is not Verdict.PASS))

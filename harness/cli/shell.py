@@ -14,12 +14,11 @@ import click
 
 from harness import conf, paths
 from harness.cli import complete
-from harness.cli.options import CONF, WORK
-from harness.cli.output import load_work_configuration
+from harness.cli.options import CONF, WORK, progress_options
+from harness.cli.output import load_work_configuration, reporter
 from harness.errors import HarnessError
 from harness.guest.machine import Machine, command_line, free_port, kvm_may_work
-from harness.guest.transfer import Transfer, login, ssh_command
-from harness.progress import Reporter
+from harness.guest.transfer import Transfer, ssh_command
 from harness.run.prepare import bootable_files, fresh_guest
 
 
@@ -50,6 +49,7 @@ class _Copy:
 )
 @click.option("--console", is_flag=True, help="Boot the guest and show its console meanwhile, though one may be saved.")
 @click.option("--print", "only_print", is_flag=True, help="Print how to boot the guest by hand, and boot nothing.")
+@progress_options
 @CONF
 @WORK
 def shell(
@@ -83,7 +83,7 @@ def shell(
     to_put, to_get = [_put(word) for word in puts], [_get(word) for word in gets]
     with contextlib.ExitStack() as stack:
         # A live view of the progress would be torn by the console.
-        report = Reporter(partial(click.echo, err=True)) if console else Reporter()
+        report = reporter(partial(click.echo, err=True)) if console else reporter()
         with report:
             tell = _show_console if console else None
             machine = stack.enter_context(fresh_guest(guest, configuration, paths.work_dir(work), report, tell))
@@ -100,7 +100,7 @@ def shell(
 def print_by_hand(name: str, configuration: conf.Configuration) -> None:
     """Print shell commands that boot a guest as the harness does, without the harness, and log in to it."""
     guest = configuration.guest(name)
-    with Reporter() as report:
+    with reporter() as report:
         files = bootable_files(name, configuration, report)
     port = free_port()
     lines = [f"# Boot {name}; its console is the terminal's, ctrl-A X ends it."]
@@ -117,7 +117,9 @@ def print_by_hand(name: str, configuration: conf.Configuration) -> None:
 
 def transfer_to(machine: Machine) -> Transfer:
     """The way into a running guest."""
-    return Transfer(machine.name, login(machine), partial(click.echo, err=True))
+    files = machine.files
+    ssh = ssh_command(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key)
+    return Transfer(machine.name, ssh, partial(click.echo, err=True))
 
 
 def run_in(machine: Machine, command: Sequence[str] = ()) -> int:

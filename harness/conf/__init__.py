@@ -7,9 +7,22 @@ files themselves. `system` holds the ways of operating systems.
 """
 
 from harness.conf.load import Configuration, load, recorded
-from harness.conf.model import SEED, Build, DataDisk, Disk, Expected, Guest, Module, Record, Toolchain, Variant
+from harness.conf.model import (
+    EXCHANGE_INDEX,
+    SEED,
+    Build,
+    DataDisk,
+    Disk,
+    Expected,
+    Guest,
+    Module,
+    Record,
+    Toolchain,
+    Variant,
+)
 
 __all__ = [
+    "EXCHANGE_INDEX",
     "SEED",
     "Build",
     "Configuration",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Literal
 
@@ -104,11 +105,18 @@ class DataDisk(Model):
     """The second disk, which brings a guest its agent and libgos: QEMU's interface, and a shell command that mounts it.
 
     In `mount`, `{device}` stands for the disk and `{folder}` for the folder where it is to be seen. An empty one means
-    that there is no such disk. What is not given is as the guest's first disk and its operating system have it.
+    that there is no such disk. What is not given is as the guest's first disk and its operating system have it. The
+    same commands serve the exchange disk (harness/guest/exchange.py), which is unmounted by `unmount`; where `mount`
+    names no `{device}`, there is none.
     """
 
     interface: Literal["virtio", "ide", "scsi"] | None = None
     mount: Annotated[str, AfterValidator(_mount)] | None = None
+    unmount: Annotated[str, AfterValidator(_mount)] | None = None
+
+
+#: The place of the exchange disk among the drives of its interface; the one before is where QEMU has a -cdrom.
+EXCHANGE_INDEX = 3
 
 
 class Module(Model):
@@ -157,9 +165,10 @@ class Record(Model):
 class Guest(Model):
     """A machine that can be booted.
 
-    `gdbserver` is the Debian package, NAME:ARCHITECTURE, of a gdbserver that runs in the guest, if there is one.
     `memory` is in MiB. `signals` are names by number, or a system's by its name; `system` names the operating system
-    whose ways the guest has (harness/conf/system.py), by default the one that `signals` names.
+    whose ways the guest has (harness/conf/system.py), by default the one that `signals` names. `channel` is the
+    device that the second serial port is in the guest, by which the agent is reached; empty where there is to be none,
+    and by default the operating system's.
     """
 
     image: str | None = None
@@ -177,6 +186,7 @@ class Guest(Model):
     initrd: FileName | None = None
     modules: list[Module] = []
     qemu_args: list[str] = []
+    channel: str | None = None
     ssh: Ssh = Ssh()
     ready: Ready = Ready()
     halt: Halt = Halt()
@@ -187,7 +197,6 @@ class Guest(Model):
     set_clock: Annotated[str, AfterValidator(_clock)] = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
     record: Record = Record()
-    gdbserver: Annotated[str, Field(pattern=r"^([a-z0-9.+-]+:[a-z0-9]+)?$")] = ""
 
     @property
     def os_name(self) -> str:
@@ -212,10 +221,44 @@ class Guest(Model):
         Args:
             folder: where it is to be seen.
         """
-        interface = self.data_disk.interface or (self.disk.interface if self.disk else "")
-        command = self.os.mount if self.data_disk.mount is None else self.data_disk.mount
-        devices = self.os.second_disks.get(interface, ()) if "{device}" in command else ("",)
-        return [command.format(device=device, folder=folder) for device in devices if command]
+        devices = self.os.second_disks if "{device}" in self._mount else {self._disk_interface: ("",)}
+        return self._mounts(devices, folder)
+
+    def exchange_mounts(self, folder: str) -> list[str]:
+        """The same for the exchange disk."""
+        return self._mounts(self.os.exchange_disks, folder) if "{device}" in self._mount else []
+
+    def exchange_unmount(self, folder: str) -> str:
+        """The shell command that unmounts the exchange disk; empty where none is known."""
+        command = self.os.unmount if self.data_disk.unmount is None else self.data_disk.unmount
+        return command.format(folder=folder, device="")
+
+    @property
+    def exchange_interface(self) -> str | None:
+        """QEMU's interface of the exchange disk; None for a guest that has none."""
+        taken = any(f"index={EXCHANGE_INDEX}" in word for word in self.qemu_args)
+        usable = self.exchange_mounts("") and self.exchange_unmount("") and not taken
+        return self._disk_interface if usable else None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The devices that the serial port by which the agent is reached may have in the guest."""
+        if self.channel is not None:
+            return (self.channel,) if self.channel else ()
+        return self.os.channels if re.match("pc|q35", self.machine) else ()
+
+    @property
+    def _disk_interface(self) -> str:
+        return self.data_disk.interface or (self.disk.interface if self.disk else "")
+
+    @property
+    def _mount(self) -> str:
+        return self.os.mount if self.data_disk.mount is None else self.data_disk.mount
+
+    def _mounts(self, devices: Mapping[str, tuple[str, ...]], folder: str) -> list[str]:
+        """The commands that mount one of the devices that a disk of this interface may be."""
+        names = devices.get(self._disk_interface, ()) if self._mount else ()
+        return [self._mount.format(device=name, folder=folder) for name in names]
 
 
 class Build(Model):

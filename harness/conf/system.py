@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from harness.conf import stillness
+
 
 @dataclass(frozen=True)
 class Process:
@@ -37,10 +39,15 @@ class OperatingSystem:
         core_setup: a shell command that makes core files go there, run once a guest.
         probes: what a process does, told by the system's own tools: a name, and a shell command in which `{pid}` stands
             for the process. Each prints for people, and leaves the process as it was.
+        stillness: looks whether a command can still run before its limit, given the first part of the target triple and
+            the limit in seconds; None where the system does not tell enough for a proof.
         creator: the system that a file system for it is made by, as mke2fs(8) names it.
         mount: a shell command that mounts an ext2 file system for reading; `{device}` stands for the disk, `{folder}`
             for the folder where it is to be seen.
+        unmount: a shell command that unmounts it, and fails if anything on it is in use.
         second_disks: what the second disk of a machine may be called, by QEMU's interface.
+        exchange_disks: the same of its third, which is the last that an IDE controller can have.
+        channels: what a machine's second serial port may be called.
         halt: a shell command that ends the system in good order.
         halted: what the console says when the machine may be switched off, a regular expression.
     """
@@ -53,9 +60,13 @@ class OperatingSystem:
     core: Mapping[str, str] = field(default_factory=dict)
     core_setup: str = ":"
     probes: Mapping[str, str] = field(default_factory=dict)
+    stillness: Callable[[str, float], stillness.Looks] | None = None
     creator: str = "linux"
     mount: str = ""
+    unmount: str = ""
     second_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exchange_disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
     halt: str = ""
     halted: str = ""
 
@@ -157,8 +168,12 @@ LINUX = OperatingSystem(
         "files": "ls -l /proc/{pid}/fd",
         "stacks": _GDB,
     },
+    stillness=stillness.linux,
     mount="mount -t ext2 -o ro {device} {folder}",
+    unmount="umount {folder}",
     second_disks={"virtio": ("/dev/vdb",), "ide": ("/dev/sdb",), "scsi": ("/dev/sdb",)},
+    exchange_disks={"virtio": ("/dev/vdc",), "ide": ("/dev/sdc",), "scsi": ("/dev/sdc",)},
+    channels=("/dev/ttyS1",),
     halt="poweroff -f",
     halted=r"reboot: (Power down|System halted)",
 )
@@ -168,8 +183,9 @@ LINUX = OperatingSystem(
 #: state is PSTAT_STATE_P_STOP (libps/ps.h), what the crash server's suspending sets. ps needs -M, or it may block on a
 #: process that hangs; without it, and from msgport, one learns whether the process still answers messages, and what its
 #: threads wait for (utils/ps.c and utils/msgport.c of the Hurd). The last lines of the kernel and of startup:
-#: i386/i386at/model_dep.c of gnumach. A disk is hdN by the kernel's own IDE driver, wdN by rumpdisk (sutils/MAKEDEV.sh
-#: of the Hurd).
+#: i386/i386at/model_dep.c of gnumach. A disk is hdN by the kernel's own IDE driver, by its place, and wdN by rumpdisk,
+#: in their order (sutils/MAKEDEV.sh of the Hurd); comN is a serial port. `settrans -g` makes a translator go away,
+#: and fails if files of it are open (utils/settrans.c, libdiskfs/fsys-goaway.c).
 HURD = OperatingSystem(
     signals=_numbered(
         "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD TTIN TTOU IO "
@@ -191,7 +207,10 @@ HURD = OperatingSystem(
     },
     creator="hurd",
     mount="settrans -a {folder} /hurd/ext2fs --readonly {device}",
+    unmount="settrans -g {folder}",
     second_disks={"ide": ("/dev/hd1", "/dev/wd1")},
+    exchange_disks={"ide": ("/dev/hd3", "/dev/wd2")},
+    channels=("/dev/com1",),
     halt="halt",
     halted=r"now in tight loop",
 )

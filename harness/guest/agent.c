@@ -1,102 +1,235 @@
 /* The agent: runs one command at a time in a guest and reports what became of it. Plain POSIX, no library but libc.
 
-   The harness starts it once over SSH and talks to it over its standard input and output, so that a trial costs no new
-   connection, a program gets a process group of its own, and its exact wait status is known (a shell cannot tell
-   `exit 139` from SIGSEGV). It never looks at a clock to decide anything: the harness says when time is up, since a
-   fragile guest's clock may not be trusted. When its input ends, the harness is gone: it kills the command and leaves.
+   The harness talks to it over a line. A trial costs no new connection, a program gets a process group of its own, and
+   its exact wait status is known (a shell cannot tell `exit 139` from SIGSEGV). The agent never looks at a clock to decide
+   anything: the harness says when time is up, since a fragile guest's clock may not be trusted.
 
-   Every message, in both directions, is one type byte, a length of four bytes (big endian), and that many bytes.
-   In:   'L' the number of bytes to keep of each stream, in decimal. 'R' run: folder, count of environment entries in
-         decimal, the entries, the arguments, each ended by a zero byte. 'P' tell the command's process id. 'Q' send
-         SIGQUIT to the command's process group. 'K' kill the group. 'W' write an executable file: its path, a zero
-         byte, and a piece of it; a piece of no bytes ends it, and only then is it there under its name.
-   Out:  'O' and 'E' a piece of the command's standard output and standard error. 'X' it ended: "exit N" or "signal N",
-         then the bytes dropped of each stream, then its user and system time in milliseconds. 'P' the process id, in
-         decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be written: the
-         reason. 'W' a file is there under its name. What else went well gets no answer of its own.
+   Called without arguments, its line is its standard input and output, an SSH connection's. When its input ends, the
+   harness is gone: it kills the command and leaves.
+   `serve DEVICE SOCKET`: it stays in the background. Its lines are the channel, a serial port that is saved and restored
+   with the machine, and whoever connected to the socket last. A line that ends changes nothing: the harness attaches by
+   the other one and gets what it has not seen.
+   `relay SOCKET`: passes its standard input and output on to an agent that serves; an SSH connection does that.
+   `sum FILE...`: prints a line for each file, its CRC-32 in hexadecimal (that of zlib) and its size, and a dot on standard
+   error for each MiB that it has read. So a file that came on a disk is known to be whole without a tool of the guest's.
+
+   A message to the agent is a type byte, its number, how many messages of the agent's have been received, a length (four
+   bytes each, big endian), and that many bytes. Numbers count from 1; one that has been obeyed is not obeyed again.
+   'A' attach: the agent talks over this line from now on, beginning with the first message that was not received; with
+   2^32-1 for that, with the next. 'L' the number of bytes to keep of each stream, in decimal. 'R' run: folder, count of
+   environment entries in decimal, the entries, the arguments, each ended by a zero byte. 'P' tell the command's process
+   id. 'Q' send SIGQUIT to the command's process group. 'K' kill the group. 'W' write an executable file: its path, a zero
+   byte, and a piece of it; a piece of no bytes ends it, and only then is it there under its name. 'G' tell what is in files:
+   their paths, each ended by a zero byte; `*` between two slashes, or at the end, stands for all names that begin with no
+   dot. 'N' a word to remember. 'n' tell the word. 'r' run a shell command beside the other one; 'k' kill its group.
+
+   A message of the agent's is a byte 0xa5, a type byte, its index, a length, a CRC-32 of all that but the first byte (four
+   bytes each), and that many bytes. 'O' and 'E' a piece of the command's standard output and standard error. 'X' it ended:
+   "exit N" or "signal N", then the bytes dropped of each stream. 'o', 'e' and 'x' the same of the shell command. 'P' the
+   process id, in decimal; no answer if the command has ended. 'F' a command could not be started, or a file not be
+   written: the reason. 'W' a file is there under its name. 'N' the word. 'G' a piece of a file: '.' if it is the last one,
+   else '+', the file's name, a zero byte, and the piece; of a link, where it leads. A file that cannot be read to its end
+   has no last piece. 'G' with nothing in it: these were all; with '!', a folder could not be read; no answer if the command
+   has ended. What else went well gets no answer of its own.
+   Some have no index, but 2^32-1: 'A' the answer to an attach, the number of the last message that was obeyed and the
+   index that comes next; '+' the answer to a packet; '!' the agent has ended, in the words of 'X'.
+
+   A serial port may lose what comes faster than the guest reads. So what comes by the channel is cut into packets: a byte
+   0xa5, a kind byte, a sequence byte, a length byte, as many bytes, and a CRC-32 of all that but the first byte. Kind 'D' is
+   data; 'S' is data, too, and begins a conversation. The agent answers with the sequence byte; what is not answered is
+   sent again.
 
    It relies on no signal but SIGCHLD, which it sets up itself: an SSH server may leave any of them ignored or blocked,
    as one does that a boot script started in the background.
 
-   Called with names of files, it prints a line for each, its CRC-32 in hexadecimal (that of zlib) and its size, and a
-   dot on standard error for each MiB that it has read; then it leaves. So a file that came to the guest on a disk is known
-   to be whole without a tool of the guest's.
-
    What there is to tell goes out in one piece once there is nothing else to do: each write costs a packet, which the
    guest has to compress, encrypt and send.  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define MESSAGE_MAX (1 << 20)
+#define HEAD_IN 13
+#define HEAD_OUT 14
+#define MARK ((char) 0xa5)
+#define INPUT_MAX (MESSAGE_MAX + HEAD_IN + 8)
+#define NO_INDEX 0xffffffffU
 /* Milliseconds in which nothing happens before output is passed on: most programs end right after their last words.  */
 #define PAUSE 5
+/* Bytes that wait to be passed on, after which there is no waiting for more.  */
+#define ENOUGH 32768
+/* Bytes of a stream in one message; an answer to a packet waits for one at most.  */
+#define PIECE 8192
+/* Bytes that are kept of each stream of a shell command.  */
+#define KEPT_BESIDE (4UL << 20)
 
 struct stream
 {
   int fd; /* -1 when it has ended */
   char type;
-  unsigned long kept, dropped;
+  unsigned long kept, dropped, keep;
+};
+
+/* A command, and how its messages are called.  */
+struct job
+{
+  pid_t child; /* -1 when there is none */
+  struct stream out, err;
+  char end_type;
+};
+
+struct line
+{
+  int in, out; /* -1 when there is none */
+  int packets; /* whether what comes is cut into packets */
+  unsigned char expected;
+  char packet[512];
+  size_t packet_size;
+  char *input; /* INPUT_MAX bytes */
+  size_t input_size;
+  char urgent[512]; /* messages without an index, to be passed on first */
+  size_t urgent_size;
+  int urgent_begun; /* whether the first of them is on its way */
+  size_t sent, whole; /* of `told`: where to go on, and the end of the message that this is in */
 };
 
 static unsigned long keep = 1 << 20;
-static pid_t child = -1;
+static struct job command = { -1, { -1, 'O', 0, 0, 0 }, { -1, 'E', 0, 0, 0 }, 'X' };
+static struct job beside = { -1, { -1, 'o', 0, 0, 0 }, { -1, 'e', 0, 0, 0 }, 'x' };
 static int child_pipe[2];
-static char input[MESSAGE_MAX + 8];
-static size_t input_size;
-static char output[1 << 16]; /* what is still to be told */
-static size_t output_size;
+static char inputs[2][INPUT_MAX];
+static struct line channel = { .in = -1, .out = -1, .packets = 1, .input = inputs[0] };
+static struct line connection = { .in = -1, .out = -1, .input = inputs[1] };
+static struct line *current; /* where messages go, NULL if nobody is attached */
+static int listener = -1, serving;
+static char *told; /* the messages that were not received yet, as far as is known */
+static size_t told_size, told_room;
+static uint32_t first_index, next_index; /* of the first message in `told`, and of the next one to be told */
+static uint32_t obeyed;
+static int due; /* whether what is told goes out without waiting for more */
+static char word[256];
+static size_t word_size;
+static uint32_t crc_table[256];
 
 static void
 leave (int status)
 {
-  if (child > 0)
-    kill (-child, SIGKILL);
+  if (command.child > 0)
+    kill (-command.child, SIGKILL);
+  if (beside.child > 0)
+    kill (-beside.child, SIGKILL);
   exit (status);
 }
 
 static void
-write_all (const char *data, size_t size)
+make_crc_table (void)
 {
-  while (size > 0)
+  for (uint32_t i = 0; i < 256; i++)
     {
-      ssize_t done = write (1, data, size);
-      if (done < 0 && errno == EINTR)
-        continue;
-      if (done <= 0)
-        leave (1);
-      data += done;
-      size -= (size_t) done;
+      uint32_t crc = i;
+      for (int bit = 0; bit < 8; bit++)
+        crc = crc & 1 ? crc >> 1 ^ 0xedb88320 : crc >> 1;
+      crc_table[i] = crc;
     }
 }
 
-static void
-flush (void)
+static uint32_t
+add_to_crc (uint32_t crc, const char *data, size_t size)
 {
-  write_all (output, output_size);
-  output_size = 0;
+  for (size_t at = 0; at < size; at++)
+    crc = crc >> 8 ^ crc_table[(crc ^ (unsigned char) data[at]) & 255];
+  return crc;
 }
 
-/* SIZE is less than what `output` holds by some bytes.  */
+static void
+put_number (char *place, uint32_t number)
+{
+  for (int byte = 0; byte < 4; byte++)
+    place[byte] = (char) (number >> (24 - 8 * byte));
+}
+
+static uint32_t
+get_number (const char *place)
+{
+  const unsigned char *bytes = (const unsigned char *) place;
+  return (uint32_t) bytes[0] << 24 | (uint32_t) bytes[1] << 16 | (uint32_t) bytes[2] << 8 | bytes[3];
+}
+
+static void
+write_head (char *head, char type, uint32_t index, const char *data, size_t size)
+{
+  head[0] = MARK;
+  head[1] = type;
+  put_number (head + 2, index);
+  put_number (head + 6, (uint32_t) size);
+  put_number (head + 10, ~add_to_crc (add_to_crc (0xffffffff, head + 1, 9), data, size));
+}
+
+static size_t
+message_size (const char *head)
+{
+  return HEAD_OUT + get_number (head + 6);
+}
+
 static void
 tell (char type, const char *data, size_t size)
 {
-  char head[5] = { type, (char) (size >> 24), (char) (size >> 16), (char) (size >> 8), (char) size };
-  if (output_size + sizeof head + size > sizeof output)
-    flush ();
-  memcpy (output + output_size, head, sizeof head);
-  memcpy (output + output_size + sizeof head, data, size);
-  output_size += sizeof head + size;
+  if (told_size + HEAD_OUT + size > told_room)
+    {
+      told_room = 2 * (told_size + HEAD_OUT + size);
+      told = realloc (told, told_room);
+      if (told == NULL)
+        leave (1);
+    }
+  write_head (told + told_size, type, next_index++, data, size);
+  memcpy (told + told_size + HEAD_OUT, data, size);
+  told_size += HEAD_OUT + size;
+}
+
+/* Tell over one line something that has no index. What does not fit is dropped: the harness asks again.  */
+static void
+tell_at_once (struct line *line, char type, const char *data, size_t size)
+{
+  if (line->urgent_size + HEAD_OUT + size > sizeof line->urgent)
+    return;
+  write_head (line->urgent + line->urgent_size, type, NO_INDEX, data, size);
+  memcpy (line->urgent + line->urgent_size + HEAD_OUT, data, size);
+  line->urgent_size += HEAD_OUT + size;
+}
+
+/* Forget the messages before INDEX.  */
+static void
+forget (uint32_t index)
+{
+  size_t size = 0;
+  while (size < told_size && (int32_t) (index - first_index) > 0)
+    {
+      size += message_size (told + size);
+      first_index++;
+    }
+  if (size == 0)
+    return;
+  memmove (told, told + size, told_size - size);
+  told_size -= size;
+  if (current != NULL)
+    {
+      current->sent = current->sent > size ? current->sent - size : 0;
+      current->whole = current->whole > size ? current->whole - size : 0;
+    }
 }
 
 static void
@@ -105,15 +238,81 @@ tell_failure (const char *what)
   char text[300];
   int size = snprintf (text, sizeof text, "%s: %s", what, strerror (errno));
   tell ('F', text, (size_t) size < sizeof text ? (size_t) size : sizeof text - 1);
-  flush ();
+  due = 1;
 }
 
-/* Told to end, by whatever signal: the command ends too, as it does when the harness is gone.  */
+/* A line has ended. Without another one the harness is gone.  */
+static void
+end_line (struct line *line)
+{
+  if (!serving)
+    leave (0);
+  if (line->in >= 0)
+    close (line->in);
+  line->in = line->out = -1;
+  line->input_size = line->packet_size = line->urgent_size = 0;
+  line->urgent_begun = 0;
+  line->sent = line->whole = 0;
+  if (current == line)
+    current = NULL;
+}
+
+/* What a line has to pass on now; 0 bytes if nothing.  */
+static size_t
+to_pass_on (struct line *line, const char **data)
+{
+  if (line->urgent_size > 0 && (line->urgent_begun || line->sent == line->whole))
+    {
+      *data = line->urgent;
+      return line->urgent_size;
+    }
+  if (line != current || line->sent == told_size)
+    return 0;
+  if (!due && line->sent == line->whole && told_size - line->sent < ENOUGH)
+    return 0;
+  if (line->sent == line->whole)
+    line->whole += message_size (told + line->whole);
+  *data = told + line->sent;
+  return line->whole - line->sent;
+}
+
+static void
+pass_on (struct line *line)
+{
+  const char *data;
+  size_t size = to_pass_on (line, &data);
+  ssize_t done;
+
+  if (size == 0)
+    return;
+  done = write (line->out, data, size);
+  if (done < 0 && (errno == EINTR || errno == EAGAIN))
+    return;
+  if (done <= 0)
+    {
+      end_line (line);
+      return;
+    }
+  if (data == line->urgent)
+    {
+      line->urgent_size -= (size_t) done;
+      memmove (line->urgent, line->urgent + done, line->urgent_size);
+      line->urgent_begun = line->urgent_size > 0;
+      return;
+    }
+  line->sent += (size_t) done;
+  if (line->sent == told_size)
+    due = 0;
+}
+
+/* Told to end, by whatever signal: the commands end too, as they do when the harness is gone.  */
 static void
 on_end (int signal)
 {
-  if (child > 0)
-    kill (-child, SIGKILL);
+  if (command.child > 0)
+    kill (-command.child, SIGKILL);
+  if (beside.child > 0)
+    kill (-beside.child, SIGKILL);
   _exit (128 + signal);
 }
 
@@ -155,24 +354,13 @@ no_signal_ignored (void)
     signal (number, SIG_DFL);
 }
 
-/* Start what an 'R' message asks for; on success the pipes of its streams are in OUT and ERR.  */
+/* Start a program in a folder, with more environment. What is kept of its streams is KEPT bytes each.  */
 static void
-start (char *text, size_t size, struct stream *out, struct stream *err)
+start (struct job *job, const char *folder, char **variables, size_t count, char **argv, unsigned long kept)
 {
-  size_t count, variables;
   int outs[2], errs[2], failure[2];
   sigset_t ends, before;
-  char **list;
 
-  list = words (text, text + size, &count);
-  variables = count > 1 ? strtoul (list[1], NULL, 10) : 0;
-  if (count < 3 || variables > count - 3)
-    {
-      errno = EINVAL;
-      tell_failure ("run");
-      free (list);
-      return;
-    }
   if (pipe (outs) < 0 || pipe (errs) < 0 || pipe (failure) < 0)
     leave (1);
   fcntl (failure[1], F_SETFD, FD_CLOEXEC);
@@ -182,8 +370,8 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   sigaddset (&ends, SIGINT);
   sigaddset (&ends, SIGTERM);
   sigprocmask (SIG_BLOCK, &ends, &before);
-  child = fork ();
-  if (child == 0)
+  job->child = fork ();
+  if (job->child == 0)
     {
       int null = open ("/dev/null", O_RDONLY);
       no_signal_ignored ();
@@ -195,10 +383,10 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
       for (int fd = 3; fd < 64; fd++)
         if (fd != failure[1])
           close (fd);
-      for (size_t i = 0; i < variables; i++)
-        putenv (list[2 + i]);
-      if (chdir (list[0]) == 0)
-        execvp (list[2 + variables], list + 2 + variables);
+      for (size_t i = 0; i < count; i++)
+        putenv (variables[i]);
+      if (chdir (folder) == 0)
+        execvp (argv[0], argv);
       if (write (failure[1], &errno, sizeof errno) < 0)
         _exit (126);
       _exit (127);
@@ -207,26 +395,53 @@ start (char *text, size_t size, struct stream *out, struct stream *err)
   close (errs[1]);
   close (failure[1]);
   int reason = errno;
-  if (child > 0)
-    setpgid (child, child); /* here too, so that it is done before a kill can come */
+  if (job->child > 0)
+    setpgid (job->child, job->child); /* here too, so that it is done before a kill can come */
   sigprocmask (SIG_SETMASK, &before, NULL);
-  if (child < 0 || read (failure[0], &reason, sizeof reason) > 0)
+  if (job->child < 0 || read (failure[0], &reason, sizeof reason) > 0)
     {
-      if (child > 0)
-        waitpid (child, NULL, 0);
-      child = -1;
+      if (job->child > 0)
+        waitpid (job->child, NULL, 0);
+      job->child = -1;
       close (outs[0]);
       close (errs[0]);
       errno = reason;
-      tell_failure (list[2 + variables]);
+      tell_failure (argv[0]);
     }
   else
     {
-      *out = (struct stream) { outs[0], 'O', 0, 0 };
-      *err = (struct stream) { errs[0], 'E', 0, 0 };
+      job->out.fd = outs[0];
+      job->err.fd = errs[0];
+      job->out.keep = job->err.keep = kept;
+      job->out.kept = job->out.dropped = job->err.kept = job->err.dropped = 0;
     }
   close (failure[0]);
+}
+
+/* Start what an 'R' message asks for.  */
+static void
+start_command (char *text, size_t size)
+{
+  size_t count;
+  char **list = words (text, text + size, &count);
+  size_t variables = count > 1 ? strtoul (list[1], NULL, 10) : 0;
+  if (count < 3 || variables > count - 3)
+    {
+      errno = EINVAL;
+      tell_failure ("run");
+    }
+  else
+    start (&command, list[0], list + 2, variables, list + 2 + variables, keep);
   free (list);
+}
+
+/* Start what an 'r' message asks for.  */
+static void
+start_beside (char *text)
+{
+  char shell[] = "/bin/sh", option[] = "-c";
+  char *argv[] = { shell, option, text, NULL };
+  start (&beside, "/", NULL, 0, argv, KEPT_BESIDE);
 }
 
 /* Pass on what a stream has, up to what is kept of it. Returns whether anything, or the end, was read.  */
@@ -244,10 +459,10 @@ pump (struct stream *stream)
       return 1;
     }
   size_t take = (size_t) size;
-  if (take > keep - stream->kept)
-    take = keep - stream->kept;
-  if (take > 0)
-    tell (stream->type, data, take);
+  if (take > stream->keep - stream->kept)
+    take = stream->keep - stream->kept;
+  for (size_t at = 0; at < take; at += PIECE)
+    tell (stream->type, data + at, take - at < PIECE ? take - at : PIECE);
   stream->kept += take;
   stream->dropped += (size_t) size - take;
   return 1;
@@ -270,34 +485,24 @@ drain (struct stream *stream)
   stream->fd = -1;
 }
 
-static unsigned long
-milliseconds (struct timeval time)
-{
-  return (unsigned long) time.tv_sec * 1000 + (unsigned long) time.tv_usec / 1000;
-}
-
-/* Report the end of the command, and kill what it leaves in its process group.  */
+/* See whether a command has ended; then report it, and kill what it leaves in its process group.  */
 static void
-finish (int status, struct stream *out, struct stream *err)
+look_after (struct job *job)
 {
-  static struct rusage before;
-  struct rusage now;
-  char text[200];
-  int size;
+  char text[100];
+  int status;
 
-  kill (-child, SIGKILL);
-  drain (out);
-  drain (err);
-  memset (&now, 0, sizeof now);
-  getrusage (RUSAGE_CHILDREN, &now);
-  size = snprintf (text, sizeof text, "%s %d %lu %lu %lu %lu", WIFSIGNALED (status) ? "signal" : "exit",
-                   WIFSIGNALED (status) ? WTERMSIG (status) : WEXITSTATUS (status), out->dropped, err->dropped,
-                   milliseconds (now.ru_utime) - milliseconds (before.ru_utime),
-                   milliseconds (now.ru_stime) - milliseconds (before.ru_stime));
-  before = now;
-  child = -1;
-  tell ('X', text, (size_t) size);
-  flush ();
+  if (job->child <= 0 || waitpid (job->child, &status, WNOHANG) != job->child)
+    return;
+  kill (-job->child, SIGKILL);
+  drain (&job->out);
+  drain (&job->err);
+  job->child = -1;
+  tell (job->end_type, text,
+        (size_t) snprintf (text, sizeof text, "%s %d %lu %lu", WIFSIGNALED (status) ? "signal" : "exit",
+                           WIFSIGNALED (status) ? WTERMSIG (status) : WEXITSTATUS (status), job->out.dropped,
+                           job->err.dropped));
+  due = 1;
 }
 
 /* Take one piece of a file, which grows beside its place until it is whole.  */
@@ -306,11 +511,11 @@ take_file (char *path, char *end)
 {
   static int fd = -1; /* -1 between files */
   static int failed;
-  char beside[4096];
+  char beside_it[4096];
   char *data = path + strlen (path) + 1;
   int last = data >= end;
 
-  if (snprintf (beside, sizeof beside, "%s.new", path) >= (int) sizeof beside)
+  if (snprintf (beside_it, sizeof beside_it, "%s.new", path) >= (int) sizeof beside_it)
     failed = ENAMETOOLONG;
   if (fd < 0 && !failed)
     {
@@ -320,7 +525,7 @@ take_file (char *path, char *end)
           mkdir (path, 0755); /* mostly it is there; if not, open fails */
           *at = '/';
         }
-      fd = open (beside, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+      fd = open (beside_it, O_WRONLY | O_CREAT | O_TRUNC, 0755);
       if (fd < 0 || fchmod (fd, 0755) < 0)
         failed = errno;
     }
@@ -336,7 +541,7 @@ take_file (char *path, char *end)
     return;
   if (fd >= 0 && close (fd) < 0 && !failed)
     failed = errno;
-  if (!failed && rename (beside, path) < 0)
+  if (!failed && rename (beside_it, path) < 0)
     failed = errno;
   errno = failed;
   if (failed)
@@ -344,25 +549,122 @@ take_file (char *path, char *end)
   else
     {
       tell ('W', "", 0);
-      flush ();
+      due = 1;
     }
   fd = -1;
   failed = 0;
+}
+
+/* Whether an error says that something is gone, or never was there.  */
+static int
+is_gone (int error)
+{
+  return error == ENOENT || error == ENOTDIR || error == ESRCH;
+}
+
+static int
+tell_file (const char *name)
+{
+  static char text[12288];
+  size_t head = strlen (name) + 2, size = head;
+  ssize_t got;
+  int fd;
+
+  text[0] = '.';
+  memcpy (text + 1, name, head - 1);
+  got = readlink (name, text + head, sizeof text - head);
+  if (got >= 0)
+    {
+      tell ('G', text, head + (size_t) got);
+      return 1;
+    }
+  if (errno != EINVAL) /* it may be a link to something that is changed, or waits, when it is opened */
+    return is_gone (errno);
+  fd = open (name, O_RDONLY | O_NONBLOCK);
+  if (fd < 0)
+    return 1;
+  while ((got = read (fd, text + size, sizeof text - size)) > 0)
+    {
+      size += (size_t) got;
+      if (size == sizeof text)
+        {
+          text[0] = '+';
+          tell ('G', text, size);
+          text[0] = '.';
+          size = head;
+        }
+    }
+  close (fd);
+  if (got == 0)
+    tell ('G', text, size);
+  return 1;
+}
+
+/* Tell what is in all files that a path stands for. Returns whether all folders could be read.  */
+static int
+tell_files (const char *path)
+{
+  const char *star = strstr (path, "/*");
+  char name[512];
+  struct dirent *entry;
+  DIR *folder;
+  int whole;
+
+  while (star != NULL && star[2] != '/' && star[2] != '\0')
+    star = strstr (star + 1, "/*");
+  if (star == NULL)
+    return tell_file (path);
+  if (snprintf (name, sizeof name, "%.*s", (int) (star - path), path) >= (int) sizeof name)
+    return 0;
+  folder = opendir (name);
+  if (folder == NULL)
+    return is_gone (errno);
+  for (whole = 1; errno = 0, (entry = readdir (folder)) != NULL;)
+    if (entry->d_name[0] != '.')
+      {
+        if (snprintf (name, sizeof name, "%.*s/%s%s", (int) (star - path), path, entry->d_name, star + 2)
+                >= (int) sizeof name
+            || !tell_files (name))
+          whole = 0;
+      }
+  if (errno != 0 && !is_gone (errno))
+    whole = 0;
+  closedir (folder);
+  return whole;
 }
 
 /* To the whole group, and to the command itself, which may have left its group.  */
 static void
 signal_command (int signal)
 {
-  kill (-child, signal);
-  if (getpgid (child) != child)
-    kill (child, signal);
+  kill (-command.child, signal);
+  if (getpgid (command.child) != command.child)
+    kill (command.child, signal);
+}
+
+/* Talk over a line from now on, beginning with the message of that index.  */
+static void
+attach (struct line *line, uint32_t received)
+{
+  char text[50];
+
+  if (line == &channel && connection.in >= 0) /* what may still come that way is out of date */
+    end_line (&connection);
+  if (current != NULL)
+    current->sent = current->whole = 0;
+  forget (received == NO_INDEX ? next_index : received);
+  current = line;
+  line->sent = line->whole = 0;
+  due = told_size > 0;
+  tell_at_once (line, 'A', text,
+                (size_t) snprintf (text, sizeof text, "%lu %lu", (unsigned long) obeyed, (unsigned long) first_index));
 }
 
 static void
-obey (char type, char *data, size_t size, struct stream *out, struct stream *err)
+obey (char type, char *data, size_t size)
 {
-  char number[24] = { 0 };
+  char number[24] = { 0 }, *end;
+  int whole = 1;
   switch (type)
     {
     case 'L':
@@ -370,78 +672,183 @@ obey (char type, char *data, size_t size, struct stream *out, struct stream *err
       keep = strtoul (number, NULL, 10);
       break;
     case 'R':
-      if (child < 0)
-        start (data, size, out, err);
+      if (command.child < 0)
+        start_command (data, size);
       break;
     case 'W':
       take_file (data, data + size);
       break;
+    case 'G':
+      if (command.child < 0)
+        break;
+      for (end = data + size; data < end; data += strlen (data) + 1)
+        whole &= tell_files (data);
+      tell ('G', "!", whole ? 0 : 1);
+      due = 1;
+      break;
     case 'P':
-      if (child > 0)
+      if (command.child > 0)
         {
-          tell ('P', number, (size_t) snprintf (number, sizeof number, "%ld", (long) child));
-          flush ();
+          tell ('P', number, (size_t) snprintf (number, sizeof number, "%ld", (long) command.child));
+          due = 1;
         }
       break;
     case 'Q':
-      if (child > 0)
+      if (command.child > 0)
         signal_command (SIGQUIT);
       break;
     case 'K':
-      if (child > 0)
+      if (command.child > 0)
         signal_command (SIGKILL);
+      break;
+    case 'N':
+      word_size = size < sizeof word ? size : sizeof word;
+      memcpy (word, data, word_size);
+      break;
+    case 'n':
+      tell ('N', word, word_size);
+      due = 1;
+      break;
+    case 'r':
+      if (beside.child < 0)
+        start_beside (data);
+      break;
+    case 'k':
+      if (beside.child > 0)
+        kill (-beside.child, SIGKILL);
       break;
     }
 }
 
+/* Obey the messages that are there whole.  */
 static void
-listen_to_harness (struct stream *out, struct stream *err)
+obey_messages (struct line *line)
 {
-  ssize_t got = read (0, input + input_size, sizeof input - input_size - 1);
-  if (got < 0 && errno == EINTR)
+  size_t at = 0;
+  while (line->input_size - at >= HEAD_IN)
+    {
+      char *head = line->input + at, after;
+      uint32_t number = get_number (head + 1), received = get_number (head + 5);
+      size_t size = get_number (head + 9);
+      if (size > MESSAGE_MAX)
+        {
+          end_line (line);
+          return;
+        }
+      if (line->input_size - at < HEAD_IN + size)
+        break;
+      at += HEAD_IN + size;
+      if (head[0] == 'A')
+        {
+          attach (line, received);
+          continue;
+        }
+      if ((int32_t) (number - obeyed) <= 0 || line != current)
+        continue;
+      obeyed = number;
+      forget (received);
+      after = head[HEAD_IN + size];
+      head[HEAD_IN + size] = '\0'; /* so that the last word of a message ends, whatever it holds */
+      obey (head[0], head + HEAD_IN, size);
+      head[HEAD_IN + size] = after;
+    }
+  line->input_size -= at;
+  memmove (line->input, line->input + at, line->input_size);
+}
+
+/* Take what is in the packets that are there whole; what is none is left out, byte by byte.  */
+static void
+unpack (struct line *line)
+{
+  size_t at = 0;
+  while (line->packet_size - at >= 8)
+    {
+      char *packet = line->packet + at;
+      size_t size = (unsigned char) packet[3];
+      unsigned char sequence = (unsigned char) packet[2];
+      if (packet[0] != MARK)
+        {
+          at++;
+          continue;
+        }
+      if (line->packet_size - at < 8 + size)
+        break;
+      if (get_number (packet + 4 + size) != (uint32_t) ~add_to_crc (0xffffffff, packet + 1, 3 + size))
+        {
+          at++;
+          continue;
+        }
+      at += 8 + size;
+      if (packet[1] == 'S')
+        {
+          line->input_size = 0;
+          line->expected = sequence;
+        }
+      if (sequence == line->expected && line->input_size + size < INPUT_MAX)
+        {
+          memcpy (line->input + line->input_size, packet + 4, size);
+          line->input_size += size;
+          line->expected++;
+        }
+      if (sequence == (unsigned char) (line->expected - 1))
+        tell_at_once (line, '+', packet + 2, 1);
+      obey_messages (line);
+    }
+  line->packet_size -= at;
+  memmove (line->packet, line->packet + at, line->packet_size);
+}
+
+static void
+listen_to (struct line *line)
+{
+  char *place = line->packets ? line->packet + line->packet_size : line->input + line->input_size;
+  size_t room = line->packets ? sizeof line->packet - line->packet_size : INPUT_MAX - line->input_size - 1;
+  ssize_t got = read (line->in, place, room);
+
+  if (got < 0 && (errno == EINTR || errno == EAGAIN))
     return;
   if (got <= 0)
-    leave (0);
-  input_size += (size_t) got;
-  while (input_size >= 5)
     {
-      unsigned char *head = (unsigned char *) input;
-      size_t size = (size_t) head[1] << 24 | (size_t) head[2] << 16 | (size_t) head[3] << 8 | head[4];
-      char after;
-      if (size > MESSAGE_MAX)
-        leave (1);
-      if (input_size < 5 + size)
-        break;
-      after = input[5 + size];
-      input[5 + size] = '\0'; /* so that the last word of a message ends, whatever it holds */
-      obey (input[0], input + 5, size, out, err);
-      input[5 + size] = after;
-      input_size -= 5 + size;
-      memmove (input, input + 5 + size, input_size);
+      end_line (line);
+      return;
     }
+  if (line->packets)
+    {
+      line->packet_size += (size_t) got;
+      unpack (line);
+      return;
+    }
+  line->input_size += (size_t) got;
+  obey_messages (line);
+}
+
+/* A new connection takes the place of the one before.  */
+static void
+take_connection (void)
+{
+  int fd = accept (listener, NULL, NULL);
+  if (fd < 0)
+    return;
+  if (connection.in >= 0)
+    end_line (&connection);
+  fcntl (fd, F_SETFL, O_NONBLOCK);
+  connection.in = connection.out = fd;
 }
 
 static int
 print_checksums (char **files)
 {
-  unsigned int table[256], crc, i, bit;
+  static char data[MESSAGE_MAX];
 
-  for (i = 0; i < 256; i++)
-    {
-      for (crc = i, bit = 0; bit < 8; bit++)
-        crc = crc & 1 ? crc >> 1 ^ 0xedb88320 : crc >> 1;
-      table[i] = crc;
-    }
   for (; *files != NULL; files++)
     {
       unsigned long size = 0, dots = 0;
-      ssize_t at, got = -1;
+      uint32_t crc = 0xffffffff;
+      ssize_t got = -1;
       int fd = open (*files, O_RDONLY);
-      crc = 0xffffffff;
-      while (fd >= 0 && (got = read (fd, input, MESSAGE_MAX)) > 0)
+      while (fd >= 0 && (got = read (fd, data, sizeof data)) > 0)
         {
-          for (at = 0; at < got; at++)
-            crc = crc >> 8 ^ table[(crc ^ (unsigned char) input[at]) & 255];
+          crc = add_to_crc (crc, data, (size_t) got);
           for (size += (unsigned long) got; dots < size >> 20; dots++)
             fputc ('.', stderr);
         }
@@ -451,22 +858,145 @@ print_checksums (char **files)
           return 1;
         }
       close (fd);
-      printf ("%08x %lu\n", crc ^ 0xffffffff, size);
+      printf ("%08lx %lu\n", (unsigned long) ~crc & 0xffffffff, size);
     }
   return fflush (stdout) != 0;
 }
 
-int
-main (int argc, char **argv)
+static int
+failed (const char *what)
 {
-  struct stream out = { -1, 'O', 0, 0 }, err = { -1, 'E', 0, 0 };
+  fprintf (stderr, "%s: %s\n", what, strerror (errno));
+  return 1;
+}
+
+/* The address of a socket by its path.  */
+static struct sockaddr_un
+address_of (const char *path)
+{
+  struct sockaddr_un address;
+  memset (&address, 0, sizeof address);
+  address.sun_family = AF_UNIX;
+  strncpy (address.sun_path, path, sizeof address.sun_path - 1);
+  return address;
+}
+
+/* Tell by the channel when the agent ends, as a connection would by its end.  */
+static void
+watch_over (pid_t server)
+{
+  char text[60];
+  int status = 0;
+  struct pollfd ready = { channel.out, POLLOUT, 0 };
+
+  close (listener);
+  while (waitpid (server, &status, 0) < 0 && errno == EINTR)
+    ;
+  tell_at_once (&channel, '!', text,
+                (size_t) snprintf (text, sizeof text, "%s %d", WIFSIGNALED (status) ? "signal" : "exit",
+                                   WIFSIGNALED (status) ? WTERMSIG (status) : WEXITSTATUS (status)));
+  while (channel.urgent_size > 0 && poll (&ready, 1, -1) > 0)
+    pass_on (&channel);
+  _exit (0);
+}
+
+/* Open the channel and the socket, and go on in the background. Returns 0 there, else the exit status.  */
+static int
+begin_to_serve (const char *device, const char *path)
+{
+  struct sockaddr_un address = address_of (path);
+  struct termios mode, faster;
+  int fd = open (device, O_RDWR | O_NOCTTY | O_NONBLOCK), null = open ("/dev/null", O_RDWR);
+  pid_t server;
+
+  if (fd < 0)
+    return failed (device);
+  if (tcgetattr (fd, &mode) == 0)
+    {
+      cfmakeraw (&mode);
+      mode.c_cflag |= CLOCAL | CREAD;
+      faster = mode;
+      cfsetispeed (&faster, B115200);
+      cfsetospeed (&faster, B115200);
+      if (tcsetattr (fd, TCSANOW, &faster) < 0 && tcsetattr (fd, TCSANOW, &mode) < 0)
+        return failed (device);
+      tcflush (fd, TCIOFLUSH);
+    }
+  channel.in = channel.out = fd;
+  if (strlen (path) >= sizeof address.sun_path)
+    {
+      errno = ENAMETOOLONG;
+      return failed (path);
+    }
+  unlink (path);
+  listener = socket (AF_UNIX, SOCK_STREAM, 0);
+  if (listener < 0 || bind (listener, (struct sockaddr *) &address, sizeof address) < 0 || listen (listener, 2) < 0)
+    return failed (path);
+  server = fork ();
+  if (server < 0)
+    return failed ("fork");
+  if (server > 0)
+    {
+      printf ("%ld\n", (long) server);
+      fflush (stdout);
+      _exit (0);
+    }
+  setsid ();
+  dup2 (null, 0);
+  dup2 (null, 1);
+  dup2 (null, 2);
+  close (null);
+  server = fork ();
+  if (server > 0)
+    watch_over (server);
+  serving = 1;
+  return 0;
+}
+
+/* Pass on what one file has to another. Returns whether there is more to come.  */
+static int
+pass (int from, int to)
+{
+  static char data[32768];
+  ssize_t got = read (from, data, sizeof data), done;
+  if (got < 0 && errno == EINTR)
+    return 1;
+  for (ssize_t at = 0; at < got; at += done)
+    {
+      done = write (to, data + at, (size_t) (got - at));
+      if (done < 0 && errno == EINTR)
+        done = 0;
+      if (done < 0)
+        return 0;
+    }
+  return got > 0;
+}
+
+static int
+relay (const char *path)
+{
+  struct sockaddr_un address = address_of (path);
+  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+  if (fd < 0 || connect (fd, (struct sockaddr *) &address, sizeof address) < 0)
+    return failed (path);
+  for (;;)
+    {
+      struct pollfd ready[2] = { { 0, POLLIN, 0 }, { fd, POLLIN, 0 } };
+      if (poll (ready, 2, -1) < 0 && errno != EINTR)
+        return failed ("poll");
+      if ((ready[0].revents && !pass (0, fd)) || (ready[1].revents && !pass (fd, 1)))
+        return 0;
+    }
+}
+
+static void
+set_up_signals (void)
+{
   struct sigaction action;
   sigset_t none;
 
-  if (argc > 1)
-    return print_checksums (argv + 1);
   if (pipe (child_pipe) < 0)
-    return 1;
+    leave (1);
   fcntl (child_pipe[0], F_SETFL, O_NONBLOCK);
   fcntl (child_pipe[1], F_SETFL, O_NONBLOCK);
   memset (&action, 0, sizeof action);
@@ -480,26 +1010,81 @@ main (int argc, char **argv)
   signal (SIGPIPE, SIG_IGN);
   sigemptyset (&none);
   sigprocmask (SIG_SETMASK, &none, NULL);
-  for (;;)
+}
+
+static void
+wait_for_something (void)
+{
+  struct line *lines[2] = { &channel, &connection };
+  struct stream *streams[4] = { &command.out, &command.err, &beside.out, &beside.err };
+  struct pollfd ready[10];
+  char drop[16];
+  int got, waits = 0;
+  const char *data;
+
+  ready[0] = (struct pollfd) { child_pipe[0], POLLIN, 0 };
+  ready[1] = (struct pollfd) { listener, POLLIN, 0 };
+  for (int i = 0; i < 4; i++)
+    ready[2 + i] = (struct pollfd) { streams[i]->fd, POLLIN, 0 };
+  for (int i = 0; i < 2; i++)
     {
-      struct pollfd ready[4]
-          = { { 0, POLLIN, 0 }, { child_pipe[0], POLLIN, 0 }, { out.fd, POLLIN, 0 }, { err.fd, POLLIN, 0 } };
-      int status;
-      char drop[16];
-      int got = poll (ready, 4, output_size > 0 ? PAUSE : -1);
-      if (got < 0 && errno != EINTR)
-        leave (1);
-      if (got == 0)
-        flush ();
-      if (out.fd >= 0 && ready[2].revents)
-        pump (&out);
-      if (err.fd >= 0 && ready[3].revents)
-        pump (&err);
-      while (read (child_pipe[0], drop, sizeof drop) > 0)
-        ;
-      if (child > 0 && waitpid (child, &status, WNOHANG) == child)
-        finish (status, &out, &err);
-      if (ready[0].revents)
-        listen_to_harness (&out, &err);
+      struct line *line = lines[i];
+      int writes = line->out >= 0 && to_pass_on (line, &data) > 0;
+      ready[6 + i] = (struct pollfd) { line->in, POLLIN, 0 };
+      ready[8 + i] = (struct pollfd) { writes ? line->out : -1, POLLOUT, 0 };
+      waits |= line == current && !writes && line->sent < told_size;
     }
+  got = poll (ready, 10, waits ? PAUSE : -1);
+  if (got < 0)
+    {
+      if (errno != EINTR)
+        leave (1);
+      return;
+    }
+  if (got == 0)
+    due = 1;
+  for (int i = 0; i < 4; i++)
+    if (ready[2 + i].revents)
+      pump (streams[i]);
+  while (read (child_pipe[0], drop, sizeof drop) > 0)
+    ;
+  look_after (&command);
+  look_after (&beside);
+  for (int i = 0; i < 2; i++)
+    {
+      if (lines[i]->in >= 0 && ready[6 + i].revents)
+        listen_to (lines[i]);
+      if (lines[i]->out >= 0 && ready[8 + i].revents)
+        pass_on (lines[i]);
+    }
+  if (ready[1].revents)
+    take_connection ();
+}
+
+int
+main (int argc, char **argv)
+{
+  int status;
+
+  make_crc_table ();
+  if (argc > 1 && strcmp (argv[1], "sum") == 0)
+    return print_checksums (argv + 2);
+  if (argc == 3 && strcmp (argv[1], "relay") == 0)
+    return relay (argv[2]);
+  if (argc == 4 && strcmp (argv[1], "serve") == 0)
+    {
+      status = begin_to_serve (argv[2], argv[3]);
+      if (status != 0)
+        return status;
+    }
+  else
+    {
+      connection.in = 0;
+      connection.out = 1;
+      fcntl (0, F_SETFL, fcntl (0, F_GETFL) | O_NONBLOCK);
+      fcntl (1, F_SETFL, fcntl (1, F_GETFL) | O_NONBLOCK);
+    }
+  set_up_signals ();
+  for (;;)
+    wait_for_something ();
 }

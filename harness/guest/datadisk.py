@@ -22,7 +22,7 @@ from harness.host import run
 #: count it. What is not used takes no room.
 SIZE = (2 << 30) - (1 << 20)
 #: Bytes in a block: the Hurd's ext2fs maps its disk by pages (its pager.c), and Linux reads any size.
-_BLOCK = 4096
+BLOCK = 4096
 #: Inodes that ext2 keeps for itself (ext2_fs.h, EXT2_GOOD_OLD_FIRST_INO), and some for folders.
 _INODES = 64
 
@@ -43,10 +43,10 @@ def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
     # 1 block of pointers for 1,024 of data, and of those again; a folder each; the inodes; groups and their tables.
     folders = {parent for name in files for parent in PurePosixPath(name).parents}
     inodes = _INODES + len(files) + len(folders)
-    blocks = sum(-(-source.stat().st_size // _BLOCK) + 4 for source in files.values())
+    blocks = sum(-(-source.stat().st_size // BLOCK) + 4 for source in files.values())
     blocks += blocks // 500 + len(folders) + inodes + 512
-    if blocks * _BLOCK > SIZE:
-        raise ImageError(f"the data disk: its files take {blocks * _BLOCK >> 20} MiB, and it has {SIZE >> 20}")
+    if blocks * BLOCK > SIZE:
+        raise ImageError(f"the data disk: its files take {blocks * BLOCK >> 20} MiB, and it has {SIZE >> 20}")
     target.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         tree = Path(folder)
@@ -57,7 +57,7 @@ def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
             place.chmod(0o755)
         for parent in folders:
             (tree / str(parent).lstrip("/")).chmod(0o755)  # whatever the umask is: it need not be root who reads them
-        arguments = ["-q", "-F", "-t", "ext2", "-o", creator, "-b", str(_BLOCK), "-m", "0", "-N", str(inodes)]
+        arguments = ["-q", "-F", "-t", "ext2", "-o", creator, "-b", str(BLOCK), "-m", "0", "-N", str(inodes)]
         arguments += ["-E", "root_owner=0:0", "-d", str(tree)]
         run("mke2fs", *arguments, target, str(blocks), what="the data disk")
 
@@ -78,9 +78,9 @@ def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, 
     places = {path: f"{folder}{path}" for path in files}
     tries = " || ".join(f"{{ {command}\n}} && [ -x {shlex.quote(places[agent])} ]" for command in mounts)
     _run(shell, f"mkdir -p {shlex.quote(folder)} && {{ {tries}\n}}", "mounting the data disk")
-    out = _run(shell, shlex.join([places[agent], *places.values()]), "reading the data disk")
+    out = _run(shell, shlex.join([places[agent], "sum", *places.values()]), "reading the data disk")
     for (path, source), line in zip(files.items(), [*out.splitlines(), *[""] * len(files)], strict=False):
-        if line.split() != _checksum(source):
+        if line.split() != checksum(source):
             raise GuestError(f"the data disk: {path} is not what was put on it")
     links = [f"ln -sf {shlex.quote(place)} {shlex.quote(path)}" for path, place in places.items()]
     parents = dict.fromkeys(shlex.quote(str(PurePosixPath(path).parent)) for path in files)
@@ -94,7 +94,7 @@ def _run(shell: Shell, command: str, what: str) -> str:
     return out.decode(errors="replace")
 
 
-def _checksum(file: Path) -> list[str]:
+def checksum(file: Path) -> list[str]:
     """What the agent prints of a file, word by word."""
     crc = size = 0
     with file.open("rb") as data:

@@ -22,10 +22,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from harness import clock, conf, host, invocation, paths
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
@@ -60,6 +62,8 @@ exit $status
 """
 #: The file in a machine's folder that QEMU writes what the serial console says to.
 CONSOLE = "console.log"
+#: The file in a machine's folder that is its exchange disk; raw, as this machine writes to it while QEMU has it.
+EXCHANGE = "exchange.img"
 #: What it means when QEMU has stopped a guest (QMP reference, RunState).
 _STOPPED = {
     "io-error": "QEMU stopped it: its disk's overlay cannot be written, so this machine's disk is full",
@@ -119,6 +123,26 @@ class StartFailure:
         return f"it was ended by {name}" + (f": {self.output}" if self.output else "")
 
 
+@dataclass(frozen=True)
+class _Files:
+    """The numbers of the files that QEMU inherits besides those of _WATCHED; none where it is only asked for its
+    arguments.
+
+    Attributes:
+        keyboard: the end of the serial line of a guest that is maintained.
+        channel: the end of the serial port by which the agent is reached.
+        exchange: the exchange disk, to write and to read.
+    """
+
+    keyboard: int | None = None
+    channel: int | None = None
+    exchange: tuple[int, ...] = ()
+
+    def all(self) -> list[int]:
+        """All of them."""
+        return [number for number in (self.keyboard, self.channel, *self.exchange) if number is not None]
+
+
 class Machine:
     """One boot, or one restore, of a guest.
 
@@ -135,6 +159,7 @@ class Machine:
     Attributes:
         port: the port on 127.0.0.1 that leads to the guest's SSH server.
         data: the file system on its data disk, if there is one.
+        channel: this end of the serial port by which the agent is reached; None for a guest that has none.
         console: what the serial console says.
     """
 
@@ -158,6 +183,7 @@ class Machine:
         self.monitor: Monitor | None = None
         self._maintained = maintained
         self._keyboard: socket.socket | None = None  # our end of the serial line of a guest that is maintained
+        self.channel: socket.socket | None = None
         self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
@@ -165,15 +191,15 @@ class Machine:
     @property
     def identity(self) -> dict[str, object]:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, the
-        folder that holds what it was given, and how it is kept (4: asked by a file, 3: with what was on its data disk,
-        2: its disk lies over the guest's own, 1: perhaps over another saved one's). A machine that runs has the
-        accelerator that it really runs with."""
+        folder that holds what it was given, and how it is kept (5: the agent serves in it, 4: asked by a file, 3: with
+        what was on its data disk, 2: its disk lies over the guest's own, 1: perhaps over another saved one's). A
+        machine that runs has the accelerator that it really runs with."""
         program = find_qemu(self.name, self.guest)
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
         by_kvm = self._by_kvm if self.alive() else kvm_may_work()
-        command_line = self._arguments(by_kvm, port=0, console="console")
+        command_line = self._arguments(by_kvm, port=0, console="console", files=_Files())
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
         return {
@@ -182,7 +208,8 @@ class Machine:
             "processor": processor,
             "folder": self.guest.folder,
             "mounts": mounts,
-            "kept": 4,
+            "channels": self.guest.channels,
+            "kept": 5,
         }
 
     def start(
@@ -222,11 +249,12 @@ class Machine:
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = free_port()
             self.console.restart()
-            keyboard = self._plug_keyboard() if self._maintained else None
-            command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), keyboard)]
-            command += incoming if saved else ["-S"] * paused
-            _log.info("guest %s: %s", self.name, shlex.join(command))
-            failure = self._launch(command, saved.memory if saved else nothing, disks, keyboard)
+            with ExitStack() as stack:  # QEMU inherits these files, and has them from then on
+                files = self._open_files(stack)
+                command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), files)]
+                command += incoming if saved else ["-S"] * paused
+                _log.info("guest %s: %s", self.name, shlex.join(command))
+                failure = self._launch(command, saved.memory if saved else nothing, disks, files.all())
             if failure is None:
                 self._look_for_kvm()
                 return self._restored() if saved else None
@@ -237,12 +265,24 @@ class Machine:
         text = f"guest {self.name}: {self.guest.qemu} does not start: {failure}"
         raise GuestError(text, details=[self.boot_command()]) if saved or failure.passing else QemuRefusal(text)
 
-    def _plug_keyboard(self) -> socket.socket:
-        """The end for QEMU of a new serial line. What comes out of ours is dropped: the console's log has it too."""
-        self._keyboard, far = socket.socketpair()
-        threading.Thread(target=_drop_all, args=(self._keyboard,), daemon=True).start()
-        with far:  # the shell that starts QEMU puts files of its own under the numbers below 10
-            return socket.socket(fileno=fcntl.fcntl(far, fcntl.F_DUPFD_CLOEXEC, 10))
+    def _open_files(self, stack: ExitStack) -> _Files:
+        """The files that QEMU gets by numbers of their own. They are closed here when the stack ends."""
+        keyboard = channel = None
+        exchange: tuple[int, ...] = ()
+        if self._maintained:
+            self._keyboard, far = socket.socketpair()
+            # What comes out of ours is dropped: the console's log has it too.
+            threading.Thread(target=_drop_all, args=(self._keyboard,), daemon=True).start()
+            keyboard = _own_number(far, stack)
+        if self.guest.channels:
+            self.channel, far = socket.socketpair()
+            channel = _own_number(far, stack)
+        if self.guest.exchange_interface:
+            image = self.folder / EXCHANGE
+            with image.open("wb") as file:
+                file.truncate(datadisk.SIZE)
+            exchange = (_own_number(image.open("r+b"), stack), _own_number(image.open("rb"), stack))
+        return _Files(keyboard, channel, exchange)
 
     def type(self, data: bytes) -> None:
         """Type on the console of a guest that is maintained. Raises GuestError if QEMU does not take it."""
@@ -251,6 +291,14 @@ class Machine:
             self._keyboard.sendall(data)
         except OSError as error:
             raise GuestError(f"guest {self.name}: QEMU ended") from error
+
+    def pause(self) -> None:
+        """Have its processors stand still. Raises GuestError."""
+        self._running_monitor().execute("stop")
+
+    def resume(self) -> None:
+        """Have its processors go on. Raises GuestError."""
+        self._running_monitor().execute("cont")
 
     def save(self, folder: Path) -> Saved:
         """Save the machine into a folder and end it.
@@ -385,6 +433,12 @@ class Machine:
         rows = [text.split() for text in self._about_qemu("task/*/schedstat")]
         return max((int(row[1]) for row in rows if len(row) == 3), default=0) / 1e9
 
+    def processor_time(self) -> float:
+        """The processor seconds that QEMU has taken, all its threads: fields 14 and 15 of stat (proc(5)). 0 if that is
+        not told."""
+        rows = [text.rpartition(") ")[2].split() for text in self._about_qemu("stat")]
+        return sum(int(ticks) for row in rows for ticks in row[11:13]) / os.sysconf("SC_CLK_TCK")
+
     def _ends(self) -> bool:
         """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
         assert self._process is not None
@@ -507,16 +561,17 @@ class Machine:
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
         self._end()
-        for name in ("overlay.qcow2", "data.qcow2"):
+        for name in ("overlay.qcow2", "data.qcow2", EXCHANGE):
             (self.folder / name).unlink(missing_ok=True)
 
     def _end(self) -> None:
         if self.monitor is not None:
             self.monitor.close()
             self.monitor = None
-        if self._keyboard is not None:
-            self._keyboard.close()
-            self._keyboard = None
+        for line in (self._keyboard, self.channel):
+            if line is not None:
+                line.close()
+        self._keyboard = self.channel = None
         if self._lifeline is not None:
             with ignored(_log, f"guest {self.name}: killing QEMU", BrokenPipeError):  # it has ended by itself
                 os.write(self._lifeline, b"\n")  # the watcher kills QEMU
@@ -528,9 +583,9 @@ class Machine:
             _log.info("guest %s: QEMU ended with status %d: %s", self.name, status, self._qemu_log() or "no output")
 
     def _launch(
-        self, command: list[str], memory: Path, disks: list[Path], keyboard: socket.socket | None = None
+        self, command: list[str], memory: Path, disks: list[Path], files: Collection[int]
     ) -> StartFailure | None:
-        """Start QEMU; None if its monitor answers. Its end of the serial line is closed here."""
+        """Start QEMU, which inherits some files; None if its monitor answers."""
         ours, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         with (self.folder / "qemu.log").open("wb") as log:
@@ -539,12 +594,10 @@ class Machine:
                 stdin=theirs.fileno(),
                 stdout=lifeline,
                 stderr=log,
-                pass_fds=[keyboard.fileno()] if keyboard else [],
+                pass_fds=tuple(files),
                 start_new_session=True,  # a ctrl-C is for the harness, which ends the guest in its own way
             )
         theirs.close()
-        if keyboard:
-            keyboard.close()
         os.close(lifeline)
         try:
             self.monitor = Monitor(ours)
@@ -642,15 +695,17 @@ class Machine:
             raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(done.stderr.split())}")
         return overlay
 
-    def _arguments(self, by_kvm: bool, port: int, console: str, keyboard: socket.socket | None = None) -> list[str]:
+    def _arguments(self, by_kvm: bool, port: int, console: str, files: _Files) -> list[str]:
         if self.recording:
             if not self.recording.template:
                 self.recording.template = self._hardware(False, PORT_MARK, f"file:{CONSOLE_MARK}")
-            return [*self.recording.command(port, console), *self._monitored()]
-        command = self._hardware(by_kvm, str(port), "chardev:serial" if keyboard else f"file:{console}")
-        if keyboard:
-            command += ["-chardev", f"socket,id=serial,fd={keyboard.fileno()},logfile={_escaped(Path(console))}"]
-        return [*command, *self._monitored()]
+            return [*self.recording.command(port, console), *self._monitored(files)]
+        command = self._hardware(by_kvm, str(port), "chardev:serial" if files.keyboard else f"file:{console}")
+        if files.keyboard:
+            command += ["-chardev", f"socket,id=serial,fd={files.keyboard},logfile={_escaped(Path(console))}"]
+        if self.guest.channels:
+            command += ["-chardev", f"socket,id=channel,fd={files.channel}", "-serial", "chardev:channel"]
+        return [*command, *self._monitored(files)]
 
     def _hardware(self, by_kvm: bool, port: str, serial: str) -> list[str]:
         """QEMU's arguments that make the machine, as of `arguments`."""
@@ -662,13 +717,20 @@ class Machine:
             command += drive_arguments("data", _image(2), interface, recorded, ",index=1")
         return command
 
-    def _monitored(self) -> list[str]:
+    def _monitored(self, files: _Files) -> list[str]:
         """What connects QEMU with us, and keeps it from the host."""
         command = ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
         if self.guest.disk:
             command += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
         if self.guest.data_interface:
             command += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
+        if interface := self.guest.exchange_interface:
+            index = conf.EXCHANGE_INDEX
+            # QEMU's lock is for its own kind; it may not find it free, as the file is open twice.
+            drive = "file.driver=file,file.filename=/dev/fdset/4,file.locking=off,format=raw,cache=unsafe"
+            command += ["-drive", f"{drive},if={interface},index={index}"]
+            for number in files.exchange:
+                command += ["-add-fd", f"set=4,fd={number}"]
         return [*command, *_confinement(self.name, self.guest)]
 
 
@@ -809,6 +871,15 @@ def _drop_all(line: socket.socket) -> None:
     with ignored(_log, "reading a serial line", OSError):  # it was closed here
         while line.recv(65536):
             pass
+
+
+def _own_number(file: IO[bytes] | socket.socket, stack: ExitStack) -> int:
+    """The number of a copy of a file, which the stack closes. The file itself is closed. The shell that starts QEMU has
+    files of its own under the numbers below 10."""
+    with file:
+        number = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)
+    stack.callback(os.close, number)
+    return number
 
 
 def free_port() -> int:

@@ -15,7 +15,6 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +23,9 @@ from harness.cache import Cache, digest
 from harness.errors import GuestError, HarnessError
 from harness.guest import boot, ciphers, datadisk
 from harness.guest.bootfiles import BootFiles
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine, Saved
-from harness.guest.shell import LARGE, Agent, Shell
+from harness.guest.shell import LARGE, Shell
 from harness.log import ignored
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ RESTORES = 3
 KEPT = 4
 #: The same for all guests together, of which many may be descriptions that nobody boots any more.
 KEPT_IN_ALL = 24
+#: Fresh guests that get what they lack by the exchange disk, before one is saved with all of it.
+_LIKE_THAT = 2
 _KIND = "machines"
 _log = logging.getLogger(__name__)
 #: What is told, with their number, when a guest boots after boots that failed.
@@ -67,53 +69,6 @@ until [ -e "$folder/proof" ]; do kill -0 {keeper} || break; sleep 0.1 2>/dev/nul
 cat "$folder/proof"
 rm -f "$folder/prove" "$folder/proof"
 """
-
-
-#: Bytes of programs that lie in a guest at a time; a root disk may have no more than a few hundred MB free.
-PROGRAMS = 150 << 20
-
-
-@dataclass
-class Guest:
-    """A guest that answers: its machine, a connection to it, and the paths of files it has been given."""
-
-    machine: Machine
-    shell: Shell
-    files: set[str]
-    #: The folders of programs and their sizes, the one that was used last at the end.
-    programs: dict[str, int] = field(default_factory=dict)
-
-    def put(self, source: Path, target: str) -> str:
-        """Copy a file into the guest, once. Returns the target. Raises GuestError."""
-        if target not in self.files:
-            self.shell.put(source.read_bytes(), target)
-            self.files.add(target)
-        return target
-
-    def ship(self, agent: Agent, program: Path, target: str) -> str:
-        """Copy a program into a folder of its own in the guest, once, and unpack there the files.tar that may lie
-        beside it. Programs that were not used for long make room for it.
-
-        Returns:
-            The target.
-
-        Raises:
-            GuestError: it cannot be put there.
-        """
-        folder = str(Path(target).parent)
-        if (known := self.programs.pop(folder, None)) is None:
-            archive = program.with_name("files.tar")
-            data = archive.read_bytes() if archive.is_file() else b""
-            known = program.stat().st_size + len(data)
-            while self.programs and sum(self.programs.values()) + known > PROGRAMS:
-                oldest = next(iter(self.programs))
-                self.shell.run(f"rm -rf {shlex.quote(oldest)}")
-                del self.programs[oldest]
-            agent.put(program.read_bytes(), target)
-            if data:
-                self.shell.unpack(data, folder)
-        self.programs[folder] = known
-        return target
 
 
 class Pool:
@@ -148,9 +103,11 @@ class Pool:
         failed_boots: int = 0,
     ) -> None:
         self._agent, self._by_disk = agent, guest.data_interface is not None
+        self._by_exchange = guest.exchange_interface is not None
         self._screens = screens
         self._name, self._guest, self._contents = name, guest, dict(contents)
         self._cache, self._trouble = cache, trouble
+        self._fresh_since_held = _LIKE_THAT  # so many guests were restored since other contents are to be held
         self._ways = files.ways()  # the one to try next comes first
         self._failures = 0
         self.failed_boots = failed_boots
@@ -228,13 +185,19 @@ class Pool:
         self._fill(guest, contents, say)
         return guest
 
+    def wake(self, guest: Guest) -> None:
+        """Have a fresh guest go on that was paused. Raises GuestError."""
+        guest.machine.resume()
+        guest.run(self._guest.set_clock.format(seconds=int(time.time())), what="setting the clock")
+
     def hold(self, contents: Mapping[str, Path]) -> None:
         """Have fresh guests hold other files from now on; the arguments are those of the pool."""
-        self._contents = dict(contents)
+        if dict(contents) != self._contents:
+            self._contents, self._fresh_since_held = dict(contents), 0
 
     def restores(self, target: str) -> bool:
         """Whether fresh guests are restored, and hold a file."""
-        return self._failures < RESTORES and target in self._contents
+        return self._failures < RESTORES and target in self._contents and self._fresh_since_held >= _LIKE_THAT
 
     def prepare(self, folder: Path, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """Boot and save a guest, if none of this description is saved yet, and end it. Raises as `fresh` does."""
@@ -278,25 +241,42 @@ class Pool:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
             raise
-        choice = ciphers.known(machine, self._cache)
-        shell = boot.connect(machine, pair=choice.pair if choice else None)
-        if choice and choice.client:
-            shell.client = boot.client(machine)
+        guest = self._guest_of(machine, files=set(stored["contents"]))
         clock = self._guest.set_clock.format(seconds=int(time.time()))
-        command = PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=stored["keeper"])
-        _, out, err = shell.run(command, what="the proof of a restore")
-        if out.decode(errors="replace").strip() != stored["word"]:
-            shell.close()
-            raise GuestError(f"guest {self._name}: it was not restored: {err.decode(errors='replace').strip()}")
+        if stored["keeper"] is None:
+            guest.go_on()
+            assert guest.agent is not None
+            word, why = guest.agent.recall(), "its agent holds another word"
+            guest.run(clock, what="setting the clock")
+        else:
+            command = PROOF.format(folder=shlex.quote(self._guest.folder), clock=clock, keeper=stored["keeper"])
+            _, out, err = guest.shell.run(command, what="the proof of a restore")
+            word, why = out.decode(errors="replace").strip(), err.decode(errors="replace").strip()
+        if word != stored["word"]:
+            guest.close()
+            raise GuestError(f"guest {self._name}: it was not restored: {why}")
         self._failures = 0
-        return Guest(machine, shell, set(stored["contents"]))
+        return guest
+
+    def _guest_of(self, machine: Machine, shell: Shell | None = None, files: set[str] | None = None) -> Guest:
+        """A guest of a machine that runs."""
+
+        def connect() -> Shell:
+            choice = ciphers.known(machine, self._cache)
+            shell = boot.connect(machine, pair=choice.pair if choice else None)
+            if choice and choice.client:
+                shell.client = boot.client(machine)
+            return shell
+
+        no_exchange = self._go_without_exchange if self._by_exchange and self._agent else None
+        return Guest(machine, connect, shell, files, self._agent, no_exchange)
 
     def _boot(self, machine: Machine, contents: Mapping[str, Path], say: Callable[[str], None]) -> Guest:
         say("booting")
         data = self._data(machine, contents)
         try:
             machine.start(data=data)
-            guest = Guest(machine, boot.wait(machine), set())
+            guest = self._guest_of(machine, boot.wait(machine))
         except boot.StoodStill:
             self.failed_boots += 1
             self._ways = sorted(self._ways, key=lambda way: way == machine.files)
@@ -332,6 +312,13 @@ class Pool:
             self._by_disk = False
             self._trouble(f"{error}; files come through SSH from now on, which takes longer")
 
+    def _go_without_exchange(self, error: Exception) -> None:
+        """Have no guest try its exchange disk from now on, and that be known once."""
+        _log.info("guest %s: its exchange disk is of no use: %s", self._name, error, exc_info=True)
+        if self._by_exchange:
+            self._by_exchange = False
+            self._trouble(f"{error}; files come through SSH from now on, which takes longer")
+
     def _fill(self, guest: Guest, contents: Mapping[str, Path], say: Callable[[str], None]) -> None:
         if guest.machine.data and not guest.files:
             say(f"reading its data disk, {sum(source.stat().st_size for source in contents.values()) / 1e6:.1f} MB")
@@ -347,7 +334,10 @@ class Pool:
             self._choose_cipher(guest, say)
         for target, source in lacking.items():
             say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
-            guest.put(source, target)
+            guest.shell.put(source.read_bytes(), target)  # into its own disk: it may be saved
+            guest.files.add(target)
+        if self._agent in guest.files and not guest.serves:
+            guest.serve()
 
     def _choose_cipher(self, guest: Guest, say: Callable[[str], None]) -> None:
         """Have large files sent the cheapest way; the first guest of an image tells which that is."""
@@ -365,9 +355,13 @@ class Pool:
         all_contents = self._contents
         wanted = set(all_contents)
         kept = self._kept(base)
+        if not booted and self._by_exchange and self._fresh_since_held < _LIKE_THAT:
+            self._fresh_since_held += 1
+            if some := [(len(contents & wanted), folder) for folder, contents in kept if self._agent in contents]:
+                return max(some)[1]
         if enough := [(len(contents), folder) for folder, contents in kept if wanted <= contents]:
             if booted:
-                booted.shell.close()
+                booted.close()
                 machine.stop()
             return min(enough)[1]  # the less it holds, the sooner it is restored
         # Else the one that lacks least is given the rest; by disk, one that has not mounted its disk yet gets all.
@@ -392,17 +386,13 @@ class Pool:
             say("saving")
             word = secrets.token_hex(16)
             try:
-                keeper, stdin = KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
-                status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
-                if not out.strip().isdigit():
-                    why = err.decode(errors="replace").strip() or f"status {status}"
-                    raise GuestError(f"guest {self._name}: the process that proves a restore cannot be started: {why}")
-                guest.shell.close()
+                keeper = self._leave_word(guest, word)
+                guest.close()
                 machine.save(staging)
             except GuestError as error:
                 raise _CannotSave(str(error)) from error
             sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
-            record = {"base": base, "word": word, "keeper": int(out), "contents": sorted(guest.files), "sizes": sizes}
+            record = {"base": base, "word": word, "keeper": keeper, "contents": sorted(guest.files), "sizes": sizes}
             (staging / "saved.json").write_text(json.dumps(record))
 
         try:
@@ -413,6 +403,26 @@ class Pool:
             return self.saved_machine(machine, say, error.guest)
         self._prune(base, folder)
         return folder
+
+    def _leave_word(self, guest: Guest, word: str) -> int | None:
+        """Have a guest hold a word in its memory.
+
+        Returns:
+            The process that holds it; None if the agent does, which serves.
+
+        Raises:
+            GuestError: nothing holds it.
+        """
+        if guest.agent and guest.serves:
+            guest.agent.remember(word)
+            guest.run("sync", what="sync")
+            return None
+        keeper, stdin = KEEPER.format(folder=shlex.quote(self._guest.folder)), f"{word}\n".encode()
+        status, out, err = guest.shell.run(keeper, stdin=stdin, what="what will prove a restore")
+        if not out.strip().isdigit():
+            why = err.decode(errors="replace").strip() or f"status {status}"
+            raise GuestError(f"guest {self._name}: the process that proves a restore cannot be started: {why}")
+        return int(out)
 
     def _prune(self, base: str, newest: Path) -> None:
         """Remove the saved machines that were not used for longest, if there are too many. The one just made stays."""

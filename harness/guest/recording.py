@@ -108,7 +108,8 @@ def recorded_guest(name: str, configuration: conf.Configuration, program: str) -
         ToolMissing: QEMU does not tell its version.
     """
     guest = configuration.guest(name)
-    changes: dict[str, object] = {}
+    # What this machine does beside the log, no replay knows of.
+    changes: dict[str, object] = {"channel": "", "data_disk": guest.data_disk.model_copy(update={"unmount": ""})}
     if guest.record.nic:
         changes["nic"] = guest.record.nic
     if guest.record.interface and guest.disk:

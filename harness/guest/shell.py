@@ -1,4 +1,4 @@
-"""The way into a guest: one SSH connection, files put there with `cat`, and the agent that runs commands.
+"""The way into a guest by SSH: one connection, commands, and files put there with `cat`.
 
 Everything has a deadline, which is put off while bytes move, and whatever goes wrong is a GuestError. While it waits it
 asks a watch, which raises one as soon as there is no more use in waiting. Needs a POSIX shell, cat, chmod, mkdir and mv
@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from paramiko.compress import ZlibCompressor, ZlibDecompressor
 
 from harness import clock
 from harness.errors import GuestError
+from harness.guest.line import Connection
 from harness.guest.openssh import Client
 
 _log = logging.getLogger(__name__)
@@ -253,10 +254,10 @@ class Shell:
         if status:
             raise GuestError(f"unpacking in {folder}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
-    def agent(self, path: str) -> Agent:
-        """Start the agent that was put at a path."""
-        with _as_guest_error("the agent"):
-            return Agent(self._begin(f"exec {shlex.quote(path)}", clock.QUIET), self._watch)
+    def line(self, argv: Sequence[str]) -> Connection:
+        """Start a program and have its standard input and output as a line."""
+        with _as_guest_error(argv[0]):
+            return Connection(self._begin(f"exec {shlex.join(argv)}", clock.QUIET))
 
     def _begin(self, command: str, timeout: float) -> paramiko.Channel:
         channel = self._transport.open_session(timeout=timeout)
@@ -283,102 +284,6 @@ class Shell:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
-
-
-@dataclass(frozen=True)
-class Message:
-    """What the agent says; see agent.c for the types."""
-
-    type: str
-    data: bytes
-
-
-class Agent:
-    """The agent's end of the line. Every method raises GuestError when the line is dead.
-
-    Attributes:
-        heard: when anything came of it last, by clock.time().
-        listener: called with each message as it comes.
-    """
-
-    def __init__(self, channel: paramiko.Channel, watch: Watch = lambda: None) -> None:
-        self._channel, self._watch = channel, watch
-        self._buffer = bytearray()
-        self._keep = 0
-        self.heard = clock.time()
-        self.listener: Callable[[Message], None] = lambda message: None
-
-    def keep(self, size: int) -> None:
-        """Have so many bytes of each output stream kept of the commands from now on."""
-        if size != self._keep:
-            self.send("L", str(size).encode())
-            self._keep = size
-
-    def send(self, type_: str, data: bytes = b"") -> None:
-        """Send one message."""
-        message = memoryview(type_.encode() + len(data).to_bytes(4, "big") + data)
-        deadline = clock.Deadline()
-        with _as_guest_error("the agent"):
-            self._channel.settimeout(_TICK)
-            while message:
-                try:
-                    sent = self._channel.send(bytes(message[:_PIECE]))
-                except TimeoutError as error:
-                    self._watch()
-                    if deadline.passed(len(message)):
-                        raise TimeoutError(f"it accepted nothing for {deadline.quiet:.0f} s") from error
-                    continue
-                if not sent:
-                    raise GuestError("the agent: the connection was closed")
-                message = message[sent:]
-
-    def put(self, data: bytes, path: str) -> None:
-        """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
-        process is started. When it comes back the file is there, so that a command's time begins with the command.
-        """
-        begun = clock.time()
-        for at in range(0, len(data), _PIECE):
-            self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
-        self.send("W", path.encode() + b"\0")
-        deadline = clock.Deadline()
-        while (answer := self.receive(clock.time() + _TICK)) is None:
-            # What is on its way yet is at most what the guest's SSH server takes before it says that it was read.
-            if deadline.passed(self._window()):
-                raise GuestError(f"upload of {path}: no progress for {deadline.quiet:.0f} s")
-        if answer.type == "F":
-            raise GuestError(f"upload of {answer.data.decode(errors='replace')}")
-        if answer.type != "W":
-            raise GuestError(f"the agent sent an invalid message: {answer.type!r} {answer.data[:100]!r}")
-        _log.debug("upload of %s by the agent: %d bytes in %.2f s", path, len(data), clock.time() - begun)
-
-    def receive(self, deadline: float) -> Message | None:
-        """The next message, or None when clock.time() reaches the deadline first."""
-        while True:
-            if len(self._buffer) >= 5:
-                size = int.from_bytes(self._buffer[1:5], "big")
-                if len(self._buffer) >= 5 + size:
-                    message = Message(chr(self._buffer[0]), bytes(self._buffer[5 : 5 + size]))
-                    del self._buffer[: 5 + size]
-                    self.listener(message)
-                    return message
-            left = deadline - clock.time()
-            if left <= 0:
-                return None
-            with _as_guest_error("the agent"):
-                self._channel.settimeout(min(left, _TICK))
-                try:
-                    data = self._channel.recv(65536)
-                except TimeoutError:
-                    self._watch()
-                    continue
-                if not data:
-                    raise GuestError("the agent: the connection was closed")
-                self._buffer += data
-                self.heard = clock.time()
-
-    def _window(self) -> int:
-        """How many bytes the guest takes before it must say that it has read some: it changes while they are read."""
-        return self._channel.out_window_size
 
 
 def _wait(

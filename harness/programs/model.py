@@ -62,10 +62,15 @@ class Expectation:
         terms += [f"stderr ~ {json.dumps(self.stderr_pattern)}"] * bool(self.stderr_pattern)
         terms += [f"output ~ {json.dumps(self.output_pattern)}"] * bool(self.output_pattern)
         if self.stdout is not None:
-            terms.append(f"stdout of {len(self.stdout.splitlines())} lines" if self.stdout else "no output")
+            terms.append(f"stdout of {_lines(self.stdout)}" if self.stdout else "no output")
         if self.output is not None:
-            terms.append(f"output of {len(self.output.splitlines())} lines")
+            terms.append(f"output of {_lines(self.output)}")
         return ", ".join(terms)
+
+
+def _lines(text: bytes) -> str:
+    number = len(text.splitlines())
+    return f"{number} line{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)

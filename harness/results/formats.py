@@ -107,7 +107,7 @@ def _bounded(whole: Iterable[str], largest: int) -> str:
 
 def _markdown(matrix: Matrix, unfinished: str, cycles: Sequence[LifeCycle], work: Path | None) -> Iterator[str]:
     totals = matrix.totals()
-    head = f"{totals.cells[CellVerdict.PASS]} of {len(matrix.cells)} cells pass"
+    head = f"{totals.cells[CellVerdict.PASS]} of {render_count(len(matrix.cells), 'cell')} pass"
     yield f"## {head}, {render_count(totals.surprises, 'surprise')}"
     yield ""
     if unfinished:

@@ -70,7 +70,7 @@
     head.append(link);
   });
   const widest = rows.reduce((most, row) => Math.max(most, row.label.length), 8);
-  map.style.setProperty("--names", Math.min(60, widest + 3) + "ch");
+  map.style.setProperty("--names", Math.min(100, widest + 3) + "ch");
   byId("filter").hidden = false;
   map.hidden = false;
   byId("map-note").remove();

@@ -218,7 +218,8 @@ def plan_of(sources: Sequence[Source], work: Path) -> RunPlan:
     )
     plan = {
         **first,
-        "kind": "merge",
+        # What the workers of one pytest made is pytest's, whose choice of cells no request tells.
+        "kind": "pytest" if all(origin.run.plan.run_kind == "pytest" for origin in sources) else "merge",
         "planned": None,
         **({"shard": shard} if shard else {}),
         **{key: _names(part[key] for part in [*wholes, *plans]) for key in ("guests", "programs")},

@@ -311,7 +311,7 @@
     lines.append(head);
     if (index.trials[cell]) {
       const parts = partsOf(cell).flatMap(([kind, number]) => [", ", make("span", "verdict " + kind, sign(kind), number + " " + kind)]);
-      head.append(" " + index.passed[cell] + " of " + index.trials[cell] + " trials passed", ...parts, "; ",
+      head.append(" " + index.passed[cell] + " of " + index.trials[cell] + (index.trials[cell] === 1 ? " trial" : " trials") + " passed", ...parts, "; ",
         make("span", "soft", "the chance of a pass is " + percent(cell).text + " (95 %, Wilson)"));
       lines.append(interval(cell));
     }

@@ -38,6 +38,7 @@ class StoredRequest(_Stored):
     """
 
     selection: list[str] = []
+    only: str = ""
     guests: list[str] = []
     variants: list[str] = []
     trials: int = 1
@@ -50,9 +51,9 @@ class StoredRequest(_Stored):
     times: list[tuple[str, str, str, float]] = []
     traced: list[str] = []
     baseline: str = ""
-    until: str = ""
     seed: int | None = None
     design: StoredDesign | None = None
+    full_timeout: bool = False
 
 
 class StoredShard(_Stored):
@@ -160,11 +161,6 @@ class RunPlan(_Stored):
     def until_sure(self) -> bool:
         """Whether the run went on until its comparisons were decided."""
         return self.request is not None and self.request.until_sure
-
-    @property
-    def is_open_ended(self) -> bool:
-        """Whether it has the trials that were planned only at most."""
-        return self.request is not None and (self.request.until_sure or bool(self.request.until))
 
     @property
     def run_kind(self) -> str:

@@ -13,7 +13,7 @@ from harness.results.store import Run, Store
 from harness.trial.execute import NOT_RUN
 from harness.trial.observe import Observation
 from harness.trial.record import Trial
-from harness.trial.verdict import judge, suspended
+from harness.trial.verdict import judge, still, suspended
 
 
 def rejudge_run(store: Store, stored_run: Run) -> list[tuple[Trial, Trial]]:
@@ -52,6 +52,7 @@ def _observed(trial: Trial) -> Observation:
     return Observation(
         trial.exit_status, None, trial.seconds, trial.stdout, trial.stderr, trial.stdout_total, trial.stderr_total,
         timed_out=trial.verdict == "hang", suspended=suspended(trial.reason),
+        still=still(trial.reason),
     )  # fmt: skip
 
 

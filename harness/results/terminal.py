@@ -12,7 +12,7 @@ from pathlib import Path
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE
@@ -49,8 +49,34 @@ from harness.trial.record import Trial, Verdict
 
 #: How many of the troubles of a guest are told in full.
 TOLD = 3
+#: The columns of what is no terminal: of tables, and of sentences, which somebody may read there all the same.
+_UNBOUNDED, _TEXT = 100_000, 80
 #: The most lines of a changed text that are shown.
 _DIFF_LINES = 12
+
+
+def screen() -> Console:
+    """Standard output. Where it is no terminal it is as wide as any table: what reads a pipe has no columns."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
+
+
+def print_grid(console: Console, grid: Table) -> None:
+    """Print a table; where it may be as wide as it likes, without blanks behind its lines."""
+    if console.width != _UNBOUNDED:
+        console.print(grid)
+        return
+    with console.capture() as capture:
+        console.print(grid)
+    for line in capture.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def plain_table(*heads: str | Text) -> Table:
+    """A table without lines, nothing of which is cut off: where there is no room, texts are folded."""
+    return Table(*(Column(head, overflow="fold") for head in heads), box=None)
 
 
 def table(matrix: Matrix, columns: Sequence[int] | None = None, ascii_only: bool = False) -> Table:
@@ -99,9 +125,7 @@ def print_table(
     """
     ascii_only = console.options.ascii_only
     print_cells(matrix, console, unfinished)
-    if causes := group_causes(matrix, errors=False):
-        _heading(console, "Not passed")
-        _print_causes(console, causes, work, ascii_only)
+    _print_not_passed(matrix, console, work, ascii_only)
     _print_expectations(console, matrix, ascii_only)
     _print_differences(console, matrix, ascii_only)
     _print_troubles(console, matrix, work, ascii_only)
@@ -112,7 +136,7 @@ def print_cells(matrix: Matrix, console: Console, unfinished: str = "") -> None:
     """Print the table and its legend alone. Arguments are those of `print_table`."""
     ascii_only = console.options.ascii_only
     for columns in column_groups(matrix, console.width, ascii_only):
-        console.print(table(matrix, columns, ascii_only))
+        print_grid(console, table(matrix, columns, ascii_only))
         console.print()
     if unfinished:
         _copied(console, unfinished, ascii_only)
@@ -249,7 +273,7 @@ def print_life_cycles(cycles: Sequence[LifeCycle], console: Console) -> None:
             counts.add_column(_lines(ascii_only, column.name, verdicts), justify="right", overflow="fold")
         for name, numbers in cycle.rows():
             counts.add_row(name, *numbers)
-        console.print(counts)
+        print_grid(console, counts)
         for column in cycle.columns.values():
             console.print(Text(_printable(column.name, ascii_only), "bold"))
             for line in column.findings():
@@ -341,7 +365,7 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
         line.append("" if verdict == seen[-1] else "   ")
     line.append("\nk/n: k of n trials passed.")
     if totals.cells[CellVerdict.FLAKY]:
-        line.append(f" {_sign('flaky', ascii_only)} k/n, signs and numbers: how many came to what else.")
+        line.append(f" Behind {_sign('flaky', ascii_only)} k/n: how many came to what else.")
     if totals.surprises:
         line.append(" ?: a surprise.")
     if totals.known:
@@ -360,7 +384,8 @@ def _heading(console: Console, title: str) -> None:
 
 def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> None:
     """Print hostile text, wrapped, each line indented and none padded."""
-    for line in Text(_printable(text, ascii_only)).wrap(console, max(console.width - indent, 1)):
+    width = _TEXT if console.width == _UNBOUNDED else console.width
+    for line in Text(_printable(text, ascii_only)).wrap(console, max(width - indent, 1)):
         line.rstrip()
         console.print(" " * indent, line, sep="", soft_wrap=True)
 
@@ -368,6 +393,12 @@ def _line(console: Console, text: str, ascii_only: bool, indent: int = 4) -> Non
 def _copied(console: Console, text: str, ascii_only: bool) -> None:
     """Print hostile text, never wrapped, so that it can be copied."""
     console.print(Text(_printable(text, ascii_only)), soft_wrap=True)
+
+
+def _print_not_passed(matrix: Matrix, console: Console, work: Path | None, ascii_only: bool) -> None:
+    if causes := group_causes(matrix, errors=False):
+        _heading(console, "Not passed")
+        _print_causes(console, causes, work, ascii_only)
 
 
 def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, ascii_only: bool) -> None:
@@ -417,13 +448,15 @@ def _print_differences(console: Console, matrix: Matrix, ascii_only: bool) -> No
         _line(console, doubtful, ascii_only, indent=0)
 
 
-def print_attribution(matrix: Matrix, console: Console) -> None:
-    """Print how many trials of each combination passed, and what the failures follow."""
+def print_attribution(matrix: Matrix, console: Console, work: Path | None = None) -> None:
+    """Print how many trials of each combination passed, how the others ended, and what the failures follow.
+
+    Args:
+        work: the work directory, which commands that are shown need.
+    """
     ascii_only = console.options.ascii_only
-    for columns in column_groups(matrix, console.width, ascii_only):
-        console.print(table(matrix, columns, ascii_only))
-        console.print()
-    console.print(_legend(matrix, ascii_only))
+    print_cells(matrix, console)
+    _print_not_passed(matrix, console, work, ascii_only)
     _print_answer(console, answer(matrix), ascii_only)
 
 

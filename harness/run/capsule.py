@@ -22,7 +22,7 @@ import jinja2
 
 from harness import conf, host
 from harness.cache import file_digest
-from harness.errors import GuestError, HarnessError
+from harness.errors import GuestError, HarnessError, ProgramError
 from harness.files import written_whole
 from harness.guest import boot, machine
 from harness.guest.bootfiles import BootFiles
@@ -90,6 +90,8 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     spec = resolved.cells()[0]
     prepared = prepare_run(resolved, report)
     check_same(run, prepared.plan, f"trial {number} cannot be packed", whole=False)
+    for output in prepared.artifacts[resolved.guests[trial.guest].toolchain].broken.values():
+        raise ProgramError(f"trial {number} cannot be packed: {output}")
     say = partial(report.step, f"capsule of trial {number}")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as new, written_whole(target) as part:

@@ -16,6 +16,7 @@ import yaml
 
 from harness.errors import ConfigError, StoreError
 from harness.results.store import Store
+from harness.results.text import render_count
 from harness.run.shards import AROUND, RESTORE, Shard, Times
 
 #: Who reads a plan: GitHub's `strategy: matrix`, GitLab's child pipelines, or any other program.
@@ -53,13 +54,18 @@ def shard_jobs(shards: Sequence[Shard], command: Sequence[str]) -> list[ShardJob
     return [
         ShardJob(
             place := f"{number}/{len(shards)}",
-            f"{place}: {', '.join(sorted({guest for guest, _ in shard.blocks}))}, {len(shard.blocks)} programs",
+            f"{place}: {_described(shard)}",
             round(shard.seconds),
             shlex.join([*command, "--shard", place]),
         )
         for number, shard in enumerate(shards, start=1)
         if shard.blocks
     ]
+
+
+def _described(shard: Shard) -> str:
+    guests = sorted({guest for guest, _ in shard.blocks})
+    return ", ".join([*guests, render_count(len(shard.blocks), "program")])
 
 
 def render(jobs: Sequence[ShardJob], format_: Format) -> str:

@@ -43,7 +43,8 @@ from harness.guest.bootfiles import BootFiles
 from harness.images.image import manifest_digest
 from harness.log import ignored
 from harness.programs.model import Program, TrialSpec
-from harness.progress import Reporter
+from harness.progress import Reporter, Verbosity
+from harness.results.text import render_count
 from harness.run.job import Executor, RunContext
 from harness.run.workers import WorkerPool
 from harness.trial.execute import GuestSetup, Outcome, infra_error
@@ -171,7 +172,8 @@ class Cluster(Executor):
                 threads = self.client.nthreads()
                 if threads != before:
                     before = threads
-                    text = f"{len(threads)} workers, {sum(threads.values())} guests at a time"
+                    workers, guests = render_count(len(threads), "worker"), render_count(sum(threads.values()), "guest")
+                    text = f"{workers}, {guests} at a time"
                     self._report.step("cluster", text if threads else "waiting for workers")
 
     def _take_back(self, keys: list[str]) -> list[TrialSpec]:
@@ -426,7 +428,7 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
         files = {name: self._files(each) for name, each in context.files.items()}
         self._guests = {name: self._setup(setup) for name, setup in context.guests.items()}
         local = replace(context, files=files, guests=self._guests, work=self._work, cache=self._cache)
-        pool = WorkerPool(local, Reporter(partial(self._say, "step")))
+        pool = WorkerPool(local, Reporter(partial(self._say, "step"), Verbosity.VERBOSE))
         threading.Thread(target=self._listen, args=(pool,), daemon=True).start()
         return pool
 

@@ -11,35 +11,37 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from harness import conf, log
+from harness import conf, host, log
 from harness.errors import ConfigError, StoreError, ToolMissing
+from harness.escapes import one_line
 from harness.guest import dry_start
 from harness.locks import lock
-from harness.programs.model import TrialSpec
+from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
+from harness.results.expected import Entry, excuse
 from harness.results.listing import lock_file
 from harness.results.store import Run, Store
 from harness.results.text import render_count
-from harness.run.job import ATTEMPTS, Batch, Executor, RunContext, RunHooks
+from harness.run.expectations import known_failures
+from harness.run.job import ATTEMPTS, Batch, Executor, Expected, RunContext, RunHooks
 from harness.run.manifest import check_origin, check_repeated, check_same
 from harness.run.prepare import PreparedRun, prepare_run, run_context
 from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
 from harness.run.rounds import attribution_rounds, check_decidable, rounds
-from harness.run.until import Catcher, until_batch
+from harness.run.spares import QEMU
 from harness.run.workers import WorkerPool
 from harness.trial.execute import Inspect, Outcome
 from harness.trial.record import Trial, Verdict
-
-#: MiB that QEMU takes besides the guest's memory.
-_QEMU = 200
 
 
 def run_request(
@@ -48,7 +50,6 @@ def run_request(
     resume: int | None = None,
     hooks: RunHooks | None = None,
     scheduler: str | None = None,
-    catcher: Catcher | None = None,
 ) -> tuple[Store, Run]:
     """Run all trials of a request, with everything that they need.
 
@@ -57,7 +58,6 @@ def run_request(
             more trials of each cell, the run is extended.
         hooks: how a caller in another thread takes part. Such a run cannot be resumed.
         scheduler: that of the cluster which runs the trials (harness/run/cluster.py); None means this machine.
-        catcher: looks at the trial that the request waits for. Only on this machine.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -66,7 +66,7 @@ def run_request(
     with log.of_run() as log_to, ExitStack() as stack:
         if resume is not None:
             stack.enter_context(locked_run(request.work, resume))
-        return _run_request(request, report, resume, hooks, scheduler, log_to, stack, catcher)
+        return _run_request(request, report, resume, hooks, scheduler, log_to, stack)
 
 
 def _run_request(
@@ -77,7 +77,6 @@ def _run_request(
     scheduler: str | None,
     log_to: Callable[[Path], None],
     stack: ExitStack,
-    catcher: Catcher | None,
 ) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
@@ -118,13 +117,10 @@ def _run_request(
         if resolved.traced:
             counting = Batch({name: partial(resolved.traced_trials, name) for name in resolved.guests})
             batches = chain([counting], batches)
-    elif request.until:
-        caught = catcher.caught.is_set if catcher else lambda: False
-        batches = [until_batch(resolved, partial(store.ended, number), report, caught)]
     else:
         batches = [Batch({name: partial(resolved.trials, name) for name in resolved.guests})]
     resumed = resume is not None
-    conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler, catcher)
+    conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler)
     store.finish(number)
     return store, store.run(number)
 
@@ -139,7 +135,6 @@ def conduct(
     resume: bool = False,
     hooks: RunHooks | None = None,
     scheduler: str | None = None,
-    catcher: Catcher | None = None,
 ) -> None:
     """Run the trials of a run that is in the store, and locked (`locked_run`).
 
@@ -156,14 +151,15 @@ def conduct(
     while prepared.troubles:  # once, if more than one run is made with it
         store.event(number, *prepared.troubles.pop(0))
     context = run_context(resolved, prepared, folder / "cores" if request.cores else None)
-    workers = _workers(request, resolved.guests)
+    workers = guests_at_once(request, resolved.guests)
     executor: Executor
     if scheduler is None:
-        executor = WorkerPool(context, report, catcher.inspect if catcher else None)
+        executor = WorkerPool(context, report)
     else:
         executor, workers = _cluster_executor(context, report, scheduler, workers)
-    attended = catcher.busy.is_set if catcher else lambda: False
-    conductor = Conductor(executor, store, number, report, workers, hooks, attended)
+    known = known_failures(resolved.configuration)
+    is_surprise = partial(_is_surprise, known) if hooks is None else lambda trial: False
+    conductor = Conductor(executor, store, number, report, workers, hooks, is_surprise)
     try:
         conductor.conduct(make_batches(executor, conductor.interrupted), resume)
     finally:
@@ -237,11 +233,10 @@ def run_interactive(request: Request, report: Reporter, inspect: Inspect) -> Tri
         return WorkerPool(context, report).run_interactive(spec, inspect)
 
 
-def _workers(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, int]:
+def guests_at_once(request: Request, guests: Mapping[str, conf.Guest]) -> dict[str, int]:
     """How many guests of each name run side by side: what cores and memory allow, or --workers, shared out."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    largest = max(guest.memory for guest in guests.values()) + _QEMU
-    workers = request.jobs or max(1, min(os.cpu_count() or 1, available // largest))
+    largest = max(guest.memory for guest in guests.values()) + QEMU
+    workers = request.jobs or max(1, min(os.cpu_count() or 1, host.available_memory() // largest))
     return {name: max(1, workers // len(guests)) for name in guests}
 
 
@@ -254,6 +249,14 @@ def locked_run(work: Path, number: int) -> Iterator[None]:
         except BlockingIOError as error:
             raise StoreError(f"run {number} is in use by another harness") from error
         yield
+
+
+def _is_surprise(known: Sequence[Entry], trial: Trial) -> bool:
+    """Whether a trial went wrong in a way that none of the known failures knows of. An error is a guest's trouble."""
+    if trial.verdict in (Verdict.PASS, Verdict.ERROR):
+        return False
+    entries = [entry for entry in known if entry.about(*trial.cell)]
+    return excuse(entries, trial.verdict, trial.signature, date.today()) is None
 
 
 class Interrupted(Exception):
@@ -275,7 +278,7 @@ class Conductor:
     Args:
         run: the number of the run.
         workers: how many trials on each guest are handed out at a time.
-        attended: whether the user is at work in a guest. A ctrl-C is for that then.
+        is_surprise: whether the user is told at once what came of a trial.
     """
 
     def __init__(
@@ -286,15 +289,19 @@ class Conductor:
         report: Reporter,
         workers: Mapping[str, int],
         hooks: RunHooks | None = None,
-        attended: Callable[[], bool] = lambda: False,
+        is_surprise: Callable[[Trial], bool] = lambda trial: False,
     ) -> None:
         self._executor, self._store, self._run, self._report = executor, store, run, report
-        self._workers, self._hooks, self._attended = workers, hooks, attended
+        self._workers, self._hooks, self._is_surprise = workers, hooks, is_surprise
         self._attempts: dict[TrialSpec, int] = {}  # those that are handed out
         self._waiting: dict[str, Iterator[tuple[TrialSpec, int]]] = {}  # each with the attempts so far
+        self._early: Counter[str] = Counter()  # trials that were handed out before another one was stored, by guest
         self._interrupts = 0
+        self._answered = False  # the user was told that an interrupt was heard
         self._done = self._total = 0
-        self._expected: Callable[[], int] | None = None
+        self._expected: Callable[[], Expected] | None = None
+        self._verdicts: Counter[Verdict] = Counter()
+        self._told: set[tuple[CellKey, Verdict, str]] = set()  # the surprises that were told
 
     def interrupted(self) -> bool:
         """Whether the user has interrupted the run."""
@@ -310,6 +317,9 @@ class Conductor:
             Interrupted: the user stopped it.
             HarnessError: it cannot go on.
         """
+        if resume:
+            judged = self._store.verdict_counts().get(self._run, {})
+            self._verdicts.update({verdict: judged[verdict] for verdict in judged if verdict is not Verdict.ERROR})
         with self._interruptible():
             try:
                 for batch in batches:
@@ -318,6 +328,7 @@ class Conductor:
                         break
                 else:
                     self._total = self._done
+                    self._count()
             finally:
                 self._executor.stop()
             for outcome in self._executor.rest():
@@ -342,6 +353,12 @@ class Conductor:
             for _ in range(workers[name]):
                 self._hand_out(waiting)
         self._executor.start({name: number for name, number in workers.items() if self._awaits(name)})
+        left = None
+        if batch.expected:
+            expected = batch.expected()
+            self._total, left = self._done + expected.trials, expected.seconds
+        if self._attempts:
+            self._count(left, begins=True)
         while self._attempts and self._interrupts < 2:
             self._take(self._next())
 
@@ -367,11 +384,14 @@ class Conductor:
             else:
                 yield spec, attempts
 
-    def _hand_out(self, waiting: Iterator[tuple[TrialSpec, int]]) -> None:
-        if not self._interrupts and (pair := next(waiting, None)):
-            spec, attempts = pair
-            self._attempts[spec] = attempts + 1
-            self._executor.put(spec)
+    def _hand_out(self, waiting: Iterator[tuple[TrialSpec, int]]) -> bool:
+        """Hand out the next trial, if there is one and the run goes on, and tell whether that was so."""
+        if self._interrupts or not (pair := next(waiting, None)):
+            return False
+        spec, attempts = pair
+        self._attempts[spec] = attempts + 1
+        self._executor.put(spec)
+        return True
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.trouble is not None:
@@ -380,6 +400,9 @@ class Conductor:
             raise outcome.failure
         if self._interrupts:
             self._take_back()
+        # Whoever chooses trials by those that are stored is not asked before.
+        if outcome.one_more and not self._expected and self._hand_out(self._waiting[outcome.one_more]):
+            self._early[outcome.one_more] += 1
         if outcome.spec is None or outcome.trial is None:
             return
         spec = outcome.spec
@@ -393,17 +416,45 @@ class Conductor:
         self._done += 1
         if self._hooks:
             self._hooks.finished(trial)
+        left = None
         if self._expected:
-            self._total = self._done + self._expected()
-        self._report.count("trials", self._done, self._total, f"{trial.verdict} {spec.program.name} ({spec.variant})")
-        self._hand_out(self._waiting[spec.guest])
+            expected = self._expected()
+            self._total, left = self._done + expected.trials, expected.seconds
+        self._tell(trial, left)
+        if outcome.taken_over and self._early[spec.guest]:
+            self._early[spec.guest] -= 1
+        else:
+            self._hand_out(self._waiting[spec.guest])
+
+    def _tell(self, trial: Trial, left: float | None) -> None:
+        """Have it shown how far the run is, and what came of a trial if it is a surprise: each end of a cell once.
+
+        Args:
+            left: about how many seconds the rest takes; None if that follows from what the trials took.
+        """
+        self._verdicts[trial.verdict] += 1
+        title = trial.signature or trial.reason
+        key = trial.cell, trial.verdict, title
+        if self._is_surprise(trial) and key not in self._told:
+            self._told.add(key)
+            where = f"{trial.program}, {trial.guest}, {trial.variant}"
+            self._report.note(trial.verdict, one_line(f"{where}: {title} (trial {trial.id})"))
+        self._count(left)
+
+    def _count(self, left: float | None = None, begins: bool = False) -> None:
+        counts = ", ".join(f"{self._verdicts[verdict]} {verdict}" for verdict in Verdict if self._verdicts[verdict])
+        self._report.count("trials", self._done, self._total, counts, left, begins)
 
     def _take_back(self) -> None:
         """After a ctrl-C: leave only the trials that run."""
         for spec in self._executor.drain():
             del self._attempts[spec]
         left = len(self._attempts)
-        self._report.step("trials", f"interrupted; waiting for {left} that run, ctrl-C again ends them")
+        if left and not self._answered:
+            running = f"the {render_count(left, 'trial')} that {'runs' if left == 1 else 'run'}"
+            again = "it" if left == 1 else "them"
+            self._report.note("interrupted", f"waiting for {running}; ctrl-C again ends {again}", answer=True)
+        self._answered = True
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -417,8 +468,6 @@ class Conductor:
             return
 
         def interrupt(number: int, frame: object) -> None:
-            if self._attended():
-                return
             self._interrupts += 1
             self._executor.results.put(Outcome())
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from harness import conf
 from harness.cache import Cache
@@ -18,6 +18,13 @@ from harness.trial.execute import GuestSetup, Outcome, TrialOptions
 from harness.trial.record import Trial
 
 
+class Expected(NamedTuple):
+    """About how many more trials there will be, and how many seconds they and what they wait for take."""
+
+    trials: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Batch:
     """Trials that run side by side; the next batch begins when all of them are stored.
@@ -25,13 +32,13 @@ class Batch:
     Attributes:
         trials: by guest, what gives its trials in their order, anew at each call.
         further: how many more the batches to come may ask for, at most.
-        expected: asked now and then how many more trials there will be, about. Then trials are taken one by one, each
-            when one before it is stored, and end when they like; all guests there may be run them.
+        expected: asked now and then what is still to come. Then trials are taken one by one, each when one before it is
+            stored, and end when they like; all guests there may be run them.
     """
 
     trials: Mapping[str, Callable[[], Iterable[TrialSpec]]]
     further: int = 0
-    expected: Callable[[], int] | None = None
+    expected: Callable[[], Expected] | None = None
 
 
 @dataclass(frozen=True)

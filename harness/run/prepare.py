@@ -76,9 +76,7 @@ def prepare_run(
     go = not all(program.is_c for program in resolved.programs)
     tools = {guest.toolchain: toolchain.find(guest.toolchain, configuration, go) for guest in resolved.guests.values()}
     inputs = input_texts(resolved)
-    files = {
-        name: find_boot_files(name, configuration, partial(report.step, f"image {name}")) for name in resolved.guests
-    }
+    files = {name: _boot_files(name, configuration, report) for name in resolved.guests}
     for name in booted:
         dry_start.check(name, configuration, files[name])
     with booting_meanwhile(booted, files, request.work, cache, report) as meanwhile:
@@ -128,6 +126,7 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
     """What the workers of a run share. `cores` is the folder for core files, None if none are wanted."""
     request = resolved.request
     command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    command += [*["--cores"] * request.cores, *["--full-timeout"] * request.full_timeout]
     return RunContext(
         guests=guest_setups(resolved, prepared),
         files=prepared.files,
@@ -135,7 +134,7 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
         work=request.work,
         cache=Cache(paths.cache_dir()),
         isolation=request.isolation,
-        options=TrialOptions(cores, (*command, *["--cores"] * request.cores)),
+        options=TrialOptions(cores, request.full_timeout, tuple(command)),
         failed_boots=prepared.failed_boots,
     )
 
@@ -181,13 +180,13 @@ def booting_meanwhile(
         try:
             with guest_folder(work) as folder:
                 pool.prepare(folder, say, given_up.is_set)
-            say(READY)
+            say("saved", over=True)
         except HarnessError as error:
             if given_up.is_set():
                 _log.info("guest %s was given up: %s", name, error)
                 return
             tell(error.whole() if isinstance(error, GuestError) else str(error))
-            say("not saved")
+            say("not saved", over=True)
         finally:
             failed_boots[name] = pool.failed_boots
 
@@ -202,6 +201,13 @@ def booting_meanwhile(
     finally:
         for thread in threads:
             thread.join()
+
+
+def _boot_files(name: str, configuration: conf.Configuration, report: Reporter) -> BootFiles:
+    """What a guest boots from; its image is built if it is not there."""
+    files = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
+    report.step(f"image {name}", READY)
+    return files
 
 
 @contextmanager
@@ -231,7 +237,7 @@ def fresh_guest(
         else:
             guest = pool.fresh(folder, say)
         try:
-            guest.shell.close()
+            guest.close()
             say(READY)
             yield guest.machine
         finally:
@@ -241,6 +247,6 @@ def fresh_guest(
 def bootable_files(name: str, configuration: conf.Configuration, report: Reporter) -> BootFiles:
     """What a guest boots from, which QEMU was found to take. Raises what `dry_start.check` and `find_boot_files` do."""
     dry_start.check(name, configuration)
-    files = find_boot_files(name, configuration, partial(report.step, f"image {name}"))
+    files = _boot_files(name, configuration, report)
     dry_start.check(name, configuration, files)
     return files

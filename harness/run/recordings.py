@@ -25,12 +25,12 @@ from harness.cache import Cache, file_digest
 from harness.errors import GuestError, HarnessError, StoreError
 from harness.guest import qemu
 from harness.guest import replay as replays
+from harness.guest.agent import Message
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, find_qemu, qemu_version
 from harness.guest.pool import Pool
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Replayed
-from harness.guest.shell import Message
 from harness.guest.workspace import SCREENS, guest_folder
 from harness.locks import lock
 from harness.programs.model import TrialSpec
@@ -43,7 +43,7 @@ from harness.run.prepare import guest_setups, prepare_run
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.trial import diagnostics
-from harness.trial.execute import PING, Execution, GuestSetup, Scene, TrialOptions, infra_error
+from harness.trial.execute import PING, Execution, GuestSetup, TrialOptions, infra_error
 from harness.trial.observe import NOTHING, GuestLost, observe
 from harness.trial.record import Trial, Verdict
 
@@ -210,8 +210,9 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
     stack.enter_context(lock(lock_file(request.work, run)))
     log_to(request.work / "runs" / str(run))
     setup = replace(guest_setups(resolved, prepared)[name], config=guest)
+    options = TrialOptions(full_timeout=request.full_timeout)
     maker = _Maker(
-        request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name)
+        request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name), options
     )
     outcomes: Counter[str] = Counter()
     unfaithful: list[str] = []
@@ -279,8 +280,10 @@ class _Maker:
         variants: dict[str, conf.Variant],
         report: Reporter,
         trouble: Callable[[str], None],
+        options: TrialOptions,
     ) -> None:
         self._work, self._setup, self._files, self._variants = work, setup, files, variants
+        self._options = options
         self._say = partial(report.step, f"guest {setup.name}")
         artifacts = setup.artifacts
         names = list(dict.fromkeys([*artifacts.libgos, *artifacts.preloads]))
@@ -299,7 +302,8 @@ class _Maker:
         begun = clock.time()
         try:
             guest = self._pool.boot(machine, self._say)
-            agent = guest.shell.agent(guest.put(setup.artifacts.agent, setup.artifacts.agent_target(setup.config)))
+            guest.put(setup.artifacts.agent, guest.agent_path)
+            agent = guest.attach()
             observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
 
             def note(message: Message) -> None:
@@ -310,12 +314,11 @@ class _Maker:
 
             agent.listener = note
 
-            def inspect(scene: Scene) -> None:
+            def inspect(machine: Machine, text: str) -> None:
                 nonlocal event
-                if "end" not in moments:  # a program that hung is looked at when it has been killed, too
-                    moments["end"], event = scene.machine.icount(), scene.text
+                moments["end"], event = machine.icount(), text
 
-            execution = Execution(setup, guest, agent, self._variants, TrialOptions(), self._say)
+            execution = Execution(setup, guest, agent, self._variants, self._options, self._say)
             running = execution.begin(spec)
             moments["begin"] = machine.icount()
             self._say(f"{spec.program.name} ({spec.variant}), recorded")

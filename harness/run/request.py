@@ -30,7 +30,10 @@ class Request:
         times: what the jobs are cut by.
         seed: of all trials; None means that each has its number within its cell.
         design: of an experiment of all combinations of guests, libgos and libpthreads; `trials` is the most then.
+        only: the name of the one program, of those selected, that is run; '' means all of them. It is named as beside
+            the others, which may have the same name.
         repeats: the number of a stored trial that is made again, with what it was made of or not at all.
+        full_timeout: give a program that hangs all of its time, even if it is certain that it hangs.
         baseline: GUEST/VARIANT that the others are compared with; '' means a Linux guest, and `pristine`.
         traced: selects programs of which each libgo's threads are counted as well, in one trial more.
         kind: what makes the run, for `harness list` (harness/results/plan.py, run_kind).
@@ -51,10 +54,11 @@ class Request:
     traced: tuple[str, ...] = ()
     seed: int | None = None
     design: Design | None = None
+    only: str = ""
     repeats: int | None = None
     baseline: str = ""
     kind: str = "run"
-    until: str = ""
+    full_timeout: bool = False
 
 
 def traced_request(request: Request) -> Request:
@@ -145,6 +149,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         raise StoreError(f"run {run.id} was made by an older version, which did not store how to resume it")
     return Request(
         selection=tuple(stored.selection),
+        only=stored.only,
         guests=tuple(stored.guests),
         variants=tuple(stored.variants),
         trials=stored.trials,
@@ -158,7 +163,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         times=Times.from_json(stored.times),
         traced=tuple(stored.traced),
         baseline=stored.baseline,
-        until=stored.until,
+        full_timeout=stored.full_timeout,
         seed=stored.seed,
         design=Design(stored.design.libgos, stored.design.libpthreads) if stored.design else None,
     )

@@ -118,6 +118,7 @@ def resolve(request: Request) -> ResolvedRequest:
     configuration = load_configuration(request.conf_files, request.work)
     listings = gcc_listings(request.guests, configuration)
     chosen = select_programs(request.selection, listings)
+    chosen = [program for program in chosen if request.only in ("", program.name)]
     usual = configuration.usual
     if all(program.is_c for program in chosen):  # a libgo makes no difference to them
         usual = usual[:1]
@@ -146,13 +147,16 @@ def _traced_programs(
     selection: Sequence[str], programs: Sequence[Program], listings: Mapping[str, Listing]
 ) -> tuple[Program, ...]:
     """The programs of a run of which threads are counted. Raises ConfigError if the run does not have one."""
-    names = {program.name for program in programs}
-    chosen = select_programs(selection, listings)
-    for missing in (program.name for program in chosen if program.name not in names):
-        raise ConfigError(f"--trace {missing}: is not among the programs of this run")
-    for name in (program.name for program in chosen if program.is_c):
-        raise ConfigError(f"--trace {name}: is a C program, and has no libgo whose threads are counted")
-    return tuple(chosen)
+    in_run = {(program.from_gcc and program.name, program.source): program for program in programs}
+    traced = []
+    for chosen in select_programs(selection, listings):
+        program = in_run.get((chosen.from_gcc and chosen.name, chosen.source))
+        if program is None:
+            raise ConfigError(f"--trace {chosen.name}: is not among the programs of this run")
+        if program.is_c:
+            raise ConfigError(f"--trace {program.name}: is a C program, and has no libgo whose threads are counted")
+        traced.append(program)
+    return tuple(traced)
 
 
 def _shard_of(resolved: ResolvedRequest, number: int, jobs: int) -> ResolvedRequest:
@@ -177,11 +181,8 @@ def _shard_of(resolved: ResolvedRequest, number: int, jobs: int) -> ResolvedRequ
     return replace(resolved, guests=guests, programs=programs, part=part, whole=whole)
 
 
-def repeat_request(store: Store, number: int, work: Path, trials: int = 1, until: str = "") -> Request:
+def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Request:
     """The request that makes a trial's cell again, as the run was made that the trial is of.
-
-    Args:
-        trials, until: as of Request.
 
     Raises:
         StoreError: there is no such trial, or its run does not tell how it was made.
@@ -190,14 +191,14 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1, until
     run, trial = store.trial(number)
     request = request_of_run(run, work)
     listings = gcc_listings(request.guests, load_configuration(request.conf_files, work))
-    names = [each.word for each in select_programs(request.selection, listings) if each.name == trial.program]
-    if not names:
+    chosen = [each for each in select_programs(request.selection, listings) if each.name == trial.program]
+    if not chosen:
         raise ProgramError(f"{trial.program}, which trial {number} ran, is not there any more")
     request = replace(
         request,
-        selection=(names[0],),
+        selection=(trial.program,) if chosen[0].from_gcc else request.selection,
+        only=trial.program,
         trials=trials,
-        until=until,
         until_sure=False,
         shard=None,
         traced=(),

@@ -11,6 +11,7 @@ from harness.programs.model import CellKey, TrialSpec
 from harness.progress import Reporter
 from harness.results import sequential
 from harness.results.attribution import control_first, find_effects, is_decided
+from harness.results.text import render_count
 from harness.run.job import Batch
 from harness.run.resolve import ResolvedRequest
 
@@ -67,7 +68,8 @@ def rounds(
         if not wanted:
             return
         wanted |= controls
-        report.step("rounds", f"{done + 1} of at most {most}, {len(still)} of {len(pairs)} comparisons undecided")
+        undecided_now = f"{len(still)} of {render_count(len(pairs), 'comparison')} undecided"
+        report.step("rounds", f"{done + 1} of at most {most}, {undecided_now}")
         yield _round([cell for cell in cells if cell.cell in wanted], done, most)
 
 
@@ -92,7 +94,8 @@ def attribution_rounds(
         if is_decided(effects, done):
             return
         unsure = sum(effect.seen and not effect.claimed for effect in effects)
-        report.step("rounds", f"{done + 1} of at most {most}, {unsure} of {len(effects)} effects seen and not sure")
+        open_effects = f"{unsure} of {render_count(len(effects), 'effect')} seen and not sure"
+        report.step("rounds", f"{done + 1} of at most {most}, {open_effects}")
         yield _round(cells, done, most)
 
 

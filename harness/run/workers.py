@@ -9,20 +9,23 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import GuestError
-from harness.guest.pool import Guest, Pool
-from harness.guest.shell import Agent
-from harness.guest.workspace import SCREENS, guest_folder
+from harness.guest.agent import Agent
+from harness.guest.fresh import Guest
+from harness.guest.pool import Pool
+from harness.guest.workspace import SCREENS
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
 from harness.run.job import ATTEMPTS, Executor, RunContext
+from harness.run.spares import Spares, room_for
 from harness.trial import diagnostics
-from harness.trial.execute import PING, Execution, Inspect, Outcome, RunningTrial, infra_error
+from harness.trial.execute import PING, Execution, Inspect, Outcome, RunningTrial, infra_error, program_places
 from harness.trial.observe import NOTHING, GuestLost, observe
 from harness.trial.record import Trial, Verdict
 
@@ -32,21 +35,20 @@ _log = logging.getLogger(__name__)
 class WorkerPool(Executor):
     """The threads of a run.
 
-    Args:
-        inspect: looks at each trial, in its thread.
-
     Attributes:
         results: the outcomes that they report.
     """
 
-    def __init__(self, context: RunContext, report: Reporter, inspect: Inspect | None = None) -> None:
-        self._context, self._report, self._inspect = context, report, inspect
+    def __init__(self, context: RunContext, report: Reporter) -> None:
+        self._context, self._report = context, report
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._started: Counter[str] = Counter()
         self._todo: dict[str, queue.Queue[TrialSpec]] = {name: queue.Queue() for name in context.guests}
         self.results: queue.SimpleQueue[Outcome] = queue.SimpleQueue()  # a signal's handler may put to it
         self._pools = {name: self._pool(name) for name in context.guests}
+        self._spares = Spares(context.work, self._stop.is_set)
+        self._spoilt: Counter[str] = Counter()  # guests that a trial has spoilt, by name
 
     def start(self, guests: Mapping[str, int]) -> None:
         """Have so many guests of each name."""
@@ -84,22 +86,19 @@ class WorkerPool(Executor):
             GuestError: the guest is in trouble.
         """
         say = partial(self._report.step, f"guest {spec.guest}")
-        with guest_folder(self._context.work) as folder:
-            guest = self._pools[spec.guest].fresh(folder, say)
-            try:
-                execution = self._execution(spec.guest, guest, self._agent(spec.guest, guest), f"guest {spec.guest}")
-                say(f"{spec.program.name} ({spec.variant})")
-                outcome = execution.run(execution.begin(spec), inspect)
-                assert outcome.trial is not None
-                return outcome.trial
-            finally:
-                guest.machine.stop()
+        with self._spares.guest(spec.guest, self._pools[spec.guest], say) as guest:
+            execution = self._execution(spec.guest, guest, self._agent(spec.guest, guest), say)
+            say(f"{spec.program.name} ({spec.variant})")
+            outcome = execution.run(execution.begin(spec), inspect)
+            assert outcome.trial is not None
+            return outcome.trial
 
     def stop(self) -> None:
         """End all guests, and what they do."""
         self._stop.set()
-        for thread in self._threads:
+        for thread in self._threads:  # some may be added meanwhile
             thread.join()
+        self._spares.end()
 
     def _pool(self, name: str) -> Pool:
         setup, context = self._context.guests[name], self._context
@@ -120,59 +119,82 @@ class WorkerPool(Executor):
         setup = self._context.guests[name]
         return setup.artifacts.contents(setup.config, variants)
 
-    def _execution(self, name: str, guest: Guest, agent: Agent, label: str) -> Execution:
+    def _execution(
+        self,
+        name: str,
+        guest: Guest,
+        agent: Agent,
+        say: Callable[[str], None],
+        at_limit: Callable[[], None] = lambda: None,
+    ) -> Execution:
         context = self._context
-        say = partial(self._report.step, label)
-        return Execution(context.guests[name], guest, agent, context.variants, context.options, say)
+        return Execution(context.guests[name], guest, agent, context.variants, context.options, say, at_limit)
 
     def _report_trouble(self, name: str, text: str) -> None:
         """Have a guest's trouble shown, logged and stored."""
         _log.warning("guest %s: %s", name, text)
-        self._report.step(f"guest {name}", f"trouble: {text.splitlines()[0]}")
+        self._report.note(f"guest {name}", f"trouble: {text.splitlines()[0]}")
         self.results.put(Outcome(trouble=(name, text)))
 
     def _work(self, name: str, label: str) -> None:
-        """Serve with one fresh guest after the other until the run stops."""
+        """Serve with one fresh guest after the other until the run stops, or until another thread has taken over."""
         failures = 0  # guests in a row that were of no use
         spec: TrialSpec | None = None  # the trial to begin with
-        say = partial(self._report.step, label)
+        place = _Place(label)
         try:
-            while not self._stop.is_set() and failures < ATTEMPTS:
-                with guest_folder(self._context.work) as folder:
-                    guest = None
-                    try:
-                        guest = self._pools[name].fresh(folder, say, self._stop.is_set)
+            while not self._stop.is_set() and failures < ATTEMPTS and not place.taken_over:
+                try:
+                    with self._spares.guest(name, self._pools[name], partial(self._say, place)) as guest:
                         agent = self._agent(name, guest)
                         failures = 0
-                        spec = self._serve(label, guest, self._execution(name, guest, agent, label), name, spec)
-                    except _TrialLost:
-                        spec = None
-                    except GuestError as error:
-                        failures += 1
-                        last = error
-                        if not self._stop.is_set():
-                            self._report_trouble(name, error.whole())
-                    finally:
-                        if guest:
-                            guest.machine.stop()
+                        take_over = partial(self._take_over, name, place)
+                        execution = self._execution(name, guest, agent, partial(self._say, place), take_over)
+                        spec = self._serve(place, guest, execution, name, spec)
+                        self._report.doing(place.label, "ending")
+                except _TrialLost:
+                    spec = None
+                except GuestError as error:
+                    failures += 1
+                    last = error
+                    if not self._stop.is_set():
+                        self._report_trouble(name, error.whole())
+                finally:
+                    self._report.gone(place.label)
             if failures >= ATTEMPTS:
                 text = f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {last.whole()}"
                 self.results.put(Outcome(failure=GuestError(text)))
         except BaseException as error:
             self.results.put(Outcome(failure=error))
 
+    def _say(self, place: _Place, text: str) -> None:
+        self._report.step(place.label, text)
+
+    def _take_over(self, name: str, place: _Place) -> None:
+        """Have another thread go on in the place of one whose guest is spoilt, and is examined yet."""
+        self._spoilt[name] += 1
+        if self._stop.is_set() or place.taken_over or not room_for(self._context.guests[name].config.memory):
+            return
+        place.taken_over, label = True, place.label
+        place.label = f"{label}, spoilt"
+        thread = threading.Thread(target=self._work, args=(name, label), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        self.results.put(Outcome(one_more=name))
+
     def _agent(self, name: str, guest: Guest) -> Agent:
         """The agent in a fresh guest, which has run a command already. A guest that runs one and then fails is no
         reason to give up on guests. Raises GuestError."""
         setup = self._context.guests[name]
+        guest.upcoming = program_places(setup)
         if self._context.options.cores:
-            guest.shell.run(setup.config.os.core_setup)
-        agent = guest.shell.agent(guest.put(setup.artifacts.agent, setup.artifacts.agent_target(setup.config)))
+            guest.run(setup.config.os.core_setup)
+        guest.put(setup.artifacts.agent, guest.agent_path)
+        agent = guest.attach()
         observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
         return agent
 
     def _serve(
-        self, label: str, guest: Guest, execution: Execution, name: str, first: TrialSpec | None
+        self, place: _Place, guest: Guest, execution: Execution, name: str, first: TrialSpec | None
     ) -> TrialSpec | None:
         """Run trials in a guest until another guest is due.
 
@@ -186,7 +208,7 @@ class WorkerPool(Executor):
             _TrialLost: the guest is in trouble that cost a trial.
             GuestError: it is in trouble otherwise.
         """
-        self._report.step(label, READY)
+        self._report.step(place.label, READY)
         before: TrialSpec | None = None
         while not self._stop.is_set():
             spec = first or self._next(name)
@@ -196,21 +218,26 @@ class WorkerPool(Executor):
             if before and (self._due(before, spec) or self._lacks(name, guest, spec)):
                 return spec
             running = execution.begin(spec)
-            self._report.doing(label, f"{spec.program.name} ({spec.variant})")
+            self._report.doing(place.label, f"{spec.program.name} ({spec.variant})")
+            if self._spoilt[name] or self._context.isolation != "on-trouble":
+                self._spares.prepare(name, self._pools[name], self._context.guests[name].config.memory)
             try:
-                outcome = execution.run(running, self._inspect)
+                outcome = execution.run(running)
             except GuestError as error:
                 if self._stop.is_set():
                     raise
-                self._lose(name, guest, running, error)
-            self.results.put(outcome)
-            self._report.doing(label, READY)
+                self._lose(name, guest, running, error, place.taken_over)
+            self.results.put(replace(outcome, taken_over=place.taken_over))
             if outcome.trial and outcome.trial.verdict in (Verdict.CRASH, Verdict.HANG):
+                self._spoilt[name] += 1
                 return None
+            if place.taken_over:
+                return None
+            self._report.doing(place.label, "waiting for a trial")
             before = spec
         return None
 
-    def _lose(self, name: str, guest: Guest, running: RunningTrial, error: GuestError) -> NoReturn:
+    def _lose(self, name: str, guest: Guest, running: RunningTrial, error: GuestError, taken_over: bool) -> NoReturn:
         """Report a trial that its guest's trouble cost. Raises _TrialLost."""
         spec = running.spec
         reason = guest.machine.trouble() or str(error)
@@ -221,7 +248,7 @@ class WorkerPool(Executor):
         self._report_trouble(name, failure.whole())
         observation = error.observation if isinstance(error, GuestLost) else NOTHING
         trial = infra_error(spec, reason, running.started, self._context.options.command, observation)
-        self.results.put(Outcome(spec, trial, attachments))
+        self.results.put(Outcome(spec, trial, attachments, taken_over=taken_over))
         raise _TrialLost(reason) from error
 
     def _next(self, name: str) -> TrialSpec | None:
@@ -238,9 +265,24 @@ class WorkerPool(Executor):
 
     def _lacks(self, name: str, guest: Guest, spec: TrialSpec) -> bool:
         """Whether a guest lacks a trial's library, and a fresh one comes with it sooner than this one is given it."""
+        if guest.takes_files_at_once():
+            return False
         setup = self._context.guests[name]
         libraries = setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c)
         return any(library not in guest.files and self._pools[name].restores(library) for library in libraries)
+
+
+@dataclass
+class _Place:
+    """A thread's place among those that serve with guests.
+
+    Attributes:
+        label: what its guest is called.
+        taken_over: whether another thread has taken the place, so that this one ends after its trial.
+    """
+
+    label: str
+    taken_over: bool = False
 
 
 class _TrialLost(GuestError):

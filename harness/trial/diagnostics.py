@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from harness import clock
 from harness.errors import GuestError
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine
-from harness.guest.shell import Shell
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 PREFIX = "dossier/"
 #: The part that is a picture, PNG.
 SCREEN = f"{PREFIX}screen.png"
+#: The part that shows that a program could not run any more, if it was stopped before its limit.
+STILLNESS = f"{PREFIX}stillness"
 #: Bytes kept of each part, half from its beginning and half from its end, and of a picture, which is whole or missing.
 LARGEST, PICTURE = 64 << 10, 256 << 10
 #: Seconds for the guest's own tools: all of them, and each while it prints nothing, for one may wait for a process that
@@ -69,7 +71,7 @@ def whole_console(machine: Machine, mark: int) -> dict[str, bytes]:
     return {f"{PREFIX}console-whole": data for data in parts.values()}
 
 
-def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]:
+def inside(guest: Guest, looks: Mapping[str, str], pid: int) -> dict[str, bytes]:
     """What the guest's own tools tell of a process.
 
     Args:
@@ -78,7 +80,7 @@ def inside(shell: Shell, looks: Mapping[str, str], pid: int) -> dict[str, bytes]
     """
     deadline = clock.time() + TOTAL
     return {
-        f"{PREFIX}{name}": _look(shell, command.replace("{pid}", str(pid)), deadline) for name, command in looks.items()
+        f"{PREFIX}{name}": _look(guest, command.replace("{pid}", str(pid)), deadline) for name, command in looks.items()
     }
 
 
@@ -106,13 +108,13 @@ def _missing(error: Exception) -> bytes:
     return f"could not be had: {error}\n".encode(errors="backslashreplace")
 
 
-def _look(shell: Shell, command: str, deadline: float) -> bytes:
+def _look(guest: Guest, command: str, deadline: float) -> bytes:
     """What a command prints, or why there is nothing."""
     left = deadline - clock.time()
     if left <= 0:
         return f"no time was left of {TOTAL:.0f} s\n".encode()
     try:
-        status, out, err = shell.run(command, min(EACH, left), limit=left)
+        status, out, err = guest.run(command, min(EACH, left), limit=left)
     except GuestError as error:
         return _missing(error)
     if status == 127:  # POSIX, Shell Command Language, 2.8.2

@@ -9,7 +9,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness import conf
 from harness.build.artifacts import Artifacts
@@ -17,16 +17,15 @@ from harness.build.command import first_error
 from harness.clock import now
 from harness.conf.system import OperatingSystem
 from harness.errors import GuestError, ProgramError
+from harness.guest.agent import Agent
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine
-from harness.guest.pool import Guest
-from harness.guest.shell import Agent
-from harness.guest.transfer import login
 from harness.programs.gotags import Target
 from harness.programs.model import Expectation, TrialSpec
 from harness.trial import cores, diagnostics, lifetrace
-from harness.trial.debugger import HungProgram
 from harness.trial.observe import KEEP, NOTHING, GuestLost, Observation, observe
 from harness.trial.record import Trial, Verdict
+from harness.trial.stillness import HangDetector
 from harness.trial.verdict import Judgement, judge, signal_name
 
 _log = logging.getLogger(__name__)
@@ -40,6 +39,8 @@ PRINTED = 16 << 20
 NOT_RUN = ("does not compile: ", "printing a program: ")
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
+#: Called with the machine as a trial left it, a program that hangs still in it, and with a sentence about that.
+Inspect = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -65,33 +66,13 @@ class TrialOptions:
 
     Attributes:
         cores: the folder for core files, or None if none are wanted.
+        full_timeout: whether a program that hangs is given all of its time, even if it is certain that it hangs.
         command: what the command that runs a trial again needs besides the trial's own cell.
     """
 
     cores: Path | None = None
+    full_timeout: bool = False
     command: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A guest as a trial left it, or at its time limit, when the program has not ended.
-
-    Attributes:
-        verdict: what the trial came to, or comes to if the program has not ended.
-        title: its signature; '' if it has none, or the program must end before it is known.
-        hung: the program, if it has not ended.
-        text: sentences about all that.
-    """
-
-    machine: Machine
-    verdict: Verdict
-    title: str
-    hung: HungProgram | None
-    text: str
-
-
-#: Whoever looks at a trial at its time limit, if it reaches that, and again when it has ended. The guest waits.
-Inspect = Callable[[Scene], None]
 
 
 @dataclass(frozen=True)
@@ -103,12 +84,17 @@ class Outcome:
         trial: what came of it, as the first attempt; whoever stores it knows which attempt it was.
         attachments: what was collected of it, by name.
         trouble: the guest and what happened to it.
+        one_more: the guest on which one more trial can run before this one is reported, as its guest is spoilt and
+            another one takes its place.
+        taken_over: whether that was so of this trial.
     """
 
     spec: TrialSpec | None = None
     trial: Trial | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     trouble: tuple[str, str] | None = None
+    one_more: str = ""
+    taken_over: bool = False
     failure: BaseException | None = None
 
 
@@ -153,6 +139,7 @@ class Execution:
         agent: the agent in the guest.
         variants: the variants by name, as the configuration describes them.
         say: told what is going on, in a word or two.
+        spoilt: called when a trial has reached its limit, and is examined from then on.
     """
 
     def __init__(
@@ -163,7 +150,9 @@ class Execution:
         variants: Mapping[str, conf.Variant],
         options: TrialOptions,
         say: Callable[[str], None],
+        spoilt: Callable[[], None] = lambda: None,
     ) -> None:
+        self._spoilt = spoilt
         self._setup, self._guest, self._agent = setup, guest, agent
         self._variants, self._options, self._say = variants, options, say
 
@@ -176,7 +165,7 @@ class Execution:
 
         Args:
             running: the trial; what is collected of it is added to it, whatever happens.
-            inspect: called at the time limit, before the program is killed, and after its end.
+            inspect: called with the machine before the program is killed, or after it has ended.
 
         Raises:
             GuestError: the guest is in trouble; that says nothing of the program.
@@ -215,13 +204,13 @@ class Execution:
             running.attachments |= diagnostics.console(self._guest.machine, running.mark)
         if self._options.cores and judgement.verdict is Verdict.CRASH:
             judgement = self._with_core(judgement, spec, process, program)
-        if inspect:
+        if inspect and not observation.timed_out:
             text = f"{spec.program.name} has ended: {judgement.verdict}, {judgement.reason}. {process.command}"
-            inspect(Scene(self._guest.machine, judgement.verdict, judgement.signature, None, text))
+            inspect(self._guest.machine, text)
         if (
             variant.trace and not spec.program.is_c
         ):  # The library writes no file that is there already, so it goes at once.
-            _, data, _ = self._guest.shell.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
+            _, data, _ = self._guest.run(f"cat {shlex.quote(trace)}; rm -f {shlex.quote(trace)}")
             running.attachments[LIFETRACE] = data
         return self._outcome(running, observation, signal, judgement)
 
@@ -235,8 +224,7 @@ class Execution:
     ) -> _Process:
         """Run a program to its end, or to its time limit. `keep` is how many bytes of each stream are kept."""
         spec, guest, config = running.spec, self._guest, self._setup.config
-        name = cores.executable(spec.program.source.stem)
-        executable = f"{config.folder}/bin/{program.parent.name}/{name}"
+        executable = _place(config, program, spec.program.source.stem)
         argv = [guest.ship(self._agent, program, executable), *spec.program.args]
         folder = str(Path(executable).parent / ("test" if spec.program.build.package else ""))
         if self._options.cores:
@@ -244,39 +232,35 @@ class Execution:
         command_line = shlex.join(["env", *(f"{key}={value}" for key, value in environment.items()), *argv])
         command = f"It was started so: cd {shlex.quote(folder)} && {command_line}"
 
+        detector = self._hang_detector(spec.program.timeout)
+
         def at_limit(pid: int) -> str:
+            self._spoilt()
             self._say("collecting diagnostics")
+            if detector and detector.evidence:
+                running.attachments[diagnostics.STILLNESS] = diagnostics.bounded(detector.evidence.encode())
             running.attachments.update(diagnostics.outside(guest.machine, running.mark))
             state = _suspended(guest, config.os, pid)
-            running.attachments.update(diagnostics.inside(guest.shell, config.os.probes, pid))
+            running.attachments.update(diagnostics.inside(guest, config.os.probes, pid))
             if inspect:
-                event = f"crashed and was suspended (state {state})" if state else "reached its time limit"
+                event = f"crashed and was suspended (state {state})" if state else _event(detector)
                 text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
-                verdict = Verdict.CRASH if state else Verdict.HANG
-                inspect(Scene(guest.machine, verdict, "", self._hung(spec, program, pid), text))
+                inspect(guest.machine, text)
             return state
 
-        observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep)
+        observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep, detector)
         try:
             guest.machine.check()  # what a program did while the kernel died says nothing of the program
         except GuestError as error:
             raise GuestLost(error, observation) from error
         return _Process(observation, executable, folder, command)
 
-    def _hung(self, spec: TrialSpec, program: Path, pid: int) -> HungProgram:
-        """A program that has not ended. `program` is its file here, `pid` its process in the guest."""
-        setup = self._setup
-        return HungProgram(
-            name=spec.program.name,
-            guest=spec.guest,
-            ssh=login(self._guest.machine),
-            folder=setup.config.folder,
-            gdbserver=setup.config.gdbserver,
-            pid=pid,
-            executable=program,
-            libraries=setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c),
-            sources=spec.program.source.absolute().parent,
-        )
+    def _hang_detector(self, limit: float) -> HangDetector | None:
+        """What looks whether a program hangs before its limit; None where that is not wanted, or cannot be proved."""
+        looks, machine = self._setup.config.os.stillness, self._setup.triple.partition("-")[0]
+        if looks is None or self._options.full_timeout:
+            return None
+        return HangDetector(lambda: looks(machine, limit), self._guest.machine.processor_time)
 
     def _with_core(self, judgement: Judgement, spec: TrialSpec, process: _Process, program: Path) -> Judgement:
         """The judgement on a crash, which says where its core file is, or why there is none."""
@@ -296,6 +280,17 @@ class Execution:
     def _outcome(self, running: RunningTrial, observation: Observation, signal: str, judgement: Judgement) -> Outcome:
         trial = _trial(running.spec, running.started, self._options.command, observation, signal, judgement)
         return Outcome(running.spec, trial, running.attachments)
+
+
+def program_places(setup: GuestSetup) -> dict[str, Path]:
+    """The programs that were built, by where they lie in a guest; a name ends like its source (programs/select.py)."""
+    programs = setup.artifacts.programs.copy()  # a bisect adds some meanwhile
+    return {_place(setup.config, path, PurePosixPath(name).name): path for (_, name), path in programs.items()}
+
+
+def _place(config: conf.Guest, program: Path, stem: str) -> str:
+    """Where a program lies in a guest, in a folder of its own, which is named as the cache's."""
+    return f"{config.folder}/bin/{program.parent.name}/{cores.executable(stem)}"
 
 
 def program_environment(setup: GuestSetup, spec: TrialSpec, variant: conf.Variant, with_cores: bool) -> dict[str, str]:
@@ -358,12 +353,17 @@ def _trial(
     )
 
 
+def _event(detector: HangDetector | None) -> str:
+    """What has become of a program that is still there."""
+    return "cannot run any more" if detector and detector.evidence else "reached its time limit"
+
+
 def _suspended(guest: Guest, system: OperatingSystem, pid: int) -> str:
     """The state of a program whose crash its guest suspended, or ''. A guest that does not say is no trouble yet."""
     if not system.crashed:
         return ""
     try:
-        _, out, _ = guest.shell.run(system.listing, LISTING)
+        _, out, _ = guest.run(system.listing, LISTING)
     except GuestError as error:
         _log.warning("guest %s: its processes cannot be listed: %s", guest.machine.name, error)
         return ""
@@ -382,7 +382,7 @@ def _check_guest(guest: Guest, files: Sequence[str]) -> None:
     names = [shlex.quote(file) for file in files]
     look = f'for file in {" ".join(names)}; do [ -s "$file" ] || {{ echo "$file is gone" >&2; exit 1; }}; done'
     try:
-        status, _, err = guest.shell.run(f"{look}; cat {names[-1]} >{names[-1]}.copy && rm -f {names[-1]}.copy", PING)
+        status, _, err = guest.run(f"{look}; cat {names[-1]} >{names[-1]}.copy && rm -f {names[-1]}.copy", PING)
     except GuestError as error:
         raise GuestError(f"the guest itself hangs: {str(error).rpartition(': ')[2]}") from error
     if status:

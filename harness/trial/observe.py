@@ -9,7 +9,8 @@ from math import inf
 
 from harness import clock
 from harness.errors import GuestError
-from harness.guest.shell import Agent
+from harness.guest.agent import Agent
+from harness.trial.stillness import HangDetector
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Observation:
         signal: the signal's number in the guest, or None.
         seconds: from the request to the report of the end, by the host's clock.
         stdout, stderr: the first bytes of each, KEEP unless more were asked for; the totals count all.
-        timed_out: it was stopped at its limit.
+        timed_out: it was stopped at its limit, or before it (`still`).
+        still: how it was seen, before its limit, that nothing of it could run any more, or ''; it was stopped then.
         suspended: its state in the guest's list of processes, if that says that it had crashed and been suspended.
     """
 
@@ -45,6 +47,7 @@ class Observation:
     stderr_total: int
     timed_out: bool
     suspended: str = ""
+    still: str = ""
 
 
 #: What is seen of a program that was not run.
@@ -71,6 +74,7 @@ def observe(
     limit: float,
     at_limit: Callable[[int], str] = lambda pid: "",
     keep: int = KEEP,
+    detector: HangDetector | None = None,
 ) -> Observation:
     """Run a command in a guest, to its end or its limit.
 
@@ -84,6 +88,7 @@ def observe(
             its time, which does not count, and gives the program's state if it crashed and was suspended; such a one is
             killed at once, as it would not answer SIGQUIT.
         keep: bytes kept of each output stream.
+        detector: looks whether the program can still run. Once that is ruled out, it is treated as at its limit.
 
     Raises:
         GuestLost: the guest stopped answering.
@@ -93,7 +98,7 @@ def observe(
     begun = clock.time()
     agent.keep(keep)
     agent.send("R", b"".join(word.encode() + b"\0" for word in arguments))
-    out, err, timed_out, state = bytearray(), bytearray(), False, ""
+    out, err, timed_out, state, still = bytearray(), bytearray(), False, "", ""
 
     def observation(how: bytes = b"", number: int = 0, out_dropped: int = 0, err_dropped: int = 0) -> Observation:
         return Observation(
@@ -106,15 +111,25 @@ def observe(
             stderr_total=len(err) + err_dropped,
             timed_out=timed_out,
             suspended=state,
+            still=still,
         )
 
+    line, ordered, touched = agent.line, agent.ordered, False
     deadline, order = begun + limit, "P"  # what is sent next, and when
     wait, last = limit, 0.0  # seconds without a word after which it is, and until when words put it off
     while True:
+        looking = detector if detector and not (timed_out or still) else None
+        until = min(deadline, looking.due) if looking else deadline
         try:
-            message = agent.receive(deadline)
+            message = agent.receive(until)
+            if looking and message is None and until < deadline:
+                looking.act(agent)
+                continue
         except GuestError as error:
             raise GuestLost(error, observation()) from error
+        if agent.ordered != ordered:  # a dead connection had not brought the command
+            begun, ordered, timed_out = agent.ordered, agent.ordered, False
+            deadline, order, wait, last = begun + limit, "P", limit, 0.0
         if message is None:
             if (later := min(agent.heard + wait, last)) > deadline:
                 deadline = later
@@ -131,20 +146,26 @@ def observe(
             order = "K" if order == "Q" else ""
         elif message.type == "P":
             (pid,) = _numbers(message.data.split(), 1)
-            paused = clock.time()
+            paused, touched = clock.time(), True
             state = at_limit(pid)
             begun += clock.time() - paused
             wait, last = 0.0, 0.0
             deadline, order = clock.time(), "K" if state else "Q"
-        elif message.type == "O":
-            out += message.data
-        elif message.type == "E":
-            err += message.data
+        elif message.type in "OE":
+            (out if message.type == "O" else err).extend(message.data)
+            if looking:
+                looking.disturb()
+        elif message.type == "G":
+            if looking and (proof := looking.take(agent, message.data)):
+                still = f"seen after {clock.time() - begun:.1f} s (limit {limit:g} s): {proof.summary}"
+                deadline = clock.time()
         elif message.type == "F":
             raise GuestError(f"the program could not be started: {message.data.decode(errors='replace')}")
         elif message.type == "X":
             how, *rest = message.data.split() or [b""]
             number, out_dropped, err_dropped = _numbers(rest, 3)
+            if not touched and agent.line is not line:  # it had ended in time; a dead connection did not tell
+                timed_out = False
             _log.debug("%s: %s %d after %.2f s", argv[0], how.decode(), number, clock.time() - begun)
             return observation(how, number, out_dropped, err_dropped)
 

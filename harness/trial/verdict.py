@@ -14,6 +14,7 @@ from harness.trial.record import Verdict
 from harness.trial.signature import of_crash, of_hang
 
 _LATE = "it did not end within its time limit"
+_STILL = "nothing in it can run any more"
 _SUSPENDED = "it crashed, and the crash server suspended it"
 
 
@@ -54,7 +55,8 @@ def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
         reason = f"{_SUSPENDED} (state {seen.suspended})"
         return Judgement(Verdict.CRASH, reason, of_crash(stderr, "suspended by the crash server"))
     if seen.timed_out:
-        return Judgement(Verdict.HANG, _LATE, of_hang(stderr, signal))
+        reason = f"{_STILL}, {seen.still}" if seen.still else _LATE
+        return Judgement(Verdict.HANG, reason, of_hang(stderr, signal))
     wrong = _difference(seen, expected, signal)
     if not wrong:
         return Judgement(Verdict.PASS, "as expected")
@@ -66,6 +68,12 @@ def _judge(seen: Observation, expected: Expectation, signal: str) -> Judgement:
 def suspended(reason: str) -> str:
     """The state of a suspended program, from the reason of an earlier verdict; '' if it was not suspended."""
     match = re.match(rf"{_SUSPENDED} \(state (.*?)\)", reason)
+    return match[1] if match else ""
+
+
+def still(reason: str) -> str:
+    """How a hang was seen before its limit, from the reason of an earlier verdict; '' if its limit was waited for."""
+    match = re.match(rf"{_STILL}, (seen after [^;]*)", reason)
     return match[1] if match else ""
 
 

@@ -153,15 +153,15 @@ def test_a_second_ctrl_c_waits_for_no_trial(tmp_path):
     work = tmp_path / "w"
     suite = faults.write(tmp_path / "s", {"waits": Fault("time.Sleep(time.Hour)", (), limit=3600)})
     with (tmp_path / "log").open("w") as log:
-        process = start("run", suite, "--variant", "pristine", "--work", work, output=log)
+        process = start("run", suite, "--variant", "pristine", "--verbose", "--work", work, output=log)
     until(lambda: "guest linux-i386 1: ready" in (tmp_path / "log").read_text())
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    until(lambda: "waiting for 1 that run" in (tmp_path / "log").read_text())
+    until(lambda: "waiting for the 1 trial that runs" in (tmp_path / "log").read_text())
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert "interrupted: 0 of 1 trials of run 1 are stored" in (tmp_path / "log").read_text()
+    assert "interrupted: 0 of 1 trial of run 1 are stored" in (tmp_path / "log").read_text()
     assert not left_behind(work)
 
 

@@ -16,6 +16,7 @@ from harness.progress import Reporter
 from harness.results.load import load_life_cycles
 from harness.results.store import Store
 from harness.run.prepare import fresh_guest
+from harness.trial import stillness
 
 PROGRAMS = {
     "nil": ("crash", "", "func main() {\n\tvar f func()\n\tf()\n}\n"),
@@ -90,6 +91,46 @@ def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_p
             assert len(trace.samples) > 10
     (page,) = (tmp_path / "work").glob("runs/*/report.html")
     assert page.read_text().count('class="curve"') == 8
+
+
+INCLUDES = "".join(f"#include <{name}.h>\n" for name in ("netinet/in", "signal", "stdio", "sys/socket", "unistd"))
+LOOKALIKES = {
+    "alarm": "signal(SIGALRM, on); alarm(3); pause();",
+    "child-writes": "pipe(p); if (!fork()) { sleep(3); write(p[1], p, 1); _exit(0); } read(p[0], p, 1);",
+    "child-signals": "signal(SIGUSR1, on); if (!fork()) { sleep(3); kill(getppid(), SIGUSR1); _exit(0); } pause();",
+    "network": "struct sockaddr_in a = {AF_INET, htons(7777)}; int s = socket(AF_INET, SOCK_STREAM, 0);"
+    " bind(s, (void *)&a, sizeof a); listen(s, 1); if (!fork()) { sleep(3); s = socket(AF_INET, SOCK_STREAM, 0);"
+    " connect(s, (void *)&a, sizeof a); sleep(9); } accept(s, 0, 0);",
+}
+
+
+def test_a_hang_is_seen_early_and_what_looks_like_one_is_not(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(stillness, "SILENCE", 0.5)  # so that programs of 3 s are looked at, again and again
+    monkeypatch.setattr(stillness, "PULSE", 0.25)
+    monkeypatch.setattr(stillness, "AGAIN", 0.25)
+    for name, body in LOOKALIKES.items():
+        text = f"// run\n{INCLUDES}static void on(int s) {{}}\nint main(void)\n{{\nint p[2] = {{0}};\n{body}\n"
+        write(f"demo/{name}.c", f'{text}puts("done");\nreturn 0;\n}}\n')
+        write(f"demo/{name}.out", "done\n")
+    imports = 'import (\n\t"os"\n\t"os/signal"\n\t"sync"\n)\n\n'
+    body = "\tsignal.Notify(make(chan os.Signal, 1), os.Interrupt)\n\tvar m sync.Mutex\n\tm.Lock()\n\tm.Lock()\n"
+    write("demo/hangs.go", f"// run\n\npackage main\n\n{imports}func main() {{\n{body}}}\n")
+    words = ["run", str(tmp_path / "demo"), "--variant", "pristine", "--work", str(tmp_path / "work")]
+    done = CliRunner().invoke(main, words)
+    store = Store(tmp_path / "work" / "results.sqlite")
+    trials = {trial.program.removeprefix("demo/"): trial for trial in store.trials(1)}
+    assert {name: trial.verdict for name, trial in trials.items() if name != "hangs"} == dict.fromkeys(
+        LOOKALIKES, "pass"
+    )
+    hang = trials["hangs"]
+    assert (hang.verdict, hang.signature) == ("hang", "hang: semacquire in sync.Mutex.Lock < main.main"), done.output
+    assert re.fullmatch(
+        r"nothing in it can run any more, seen after \d+\.\d s \(limit 60 s\): \d threads sleep: \d without a limit, "
+        r"1 beyond the limit",
+        hang.reason,
+    )
+    collected = store.collected(hang.id)
+    assert b"beyond the trial's" in collected["dossier/stillness"] and b"hangs" in collected["dossier/threads"]
 
 
 @pytest.mark.parametrize(

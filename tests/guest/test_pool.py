@@ -133,7 +133,7 @@ def test_files_come_by_disk_from_the_boot_on(guest_of, with_agent, write, cache)
     assert said[1].startswith("reading its data disk, 12.6 MB")
     assert by_disk(first, with_agent) == set(with_agent)
     assert "/tmp/harness/data ext2 ro," in ask(first, "cat /proc/mounts")
-    assert observe(first.shell.agent(AGENT), ["/bin/sh", "-c", "echo up"], {}, "/", 30.0).stdout == b"up\n"
+    assert observe(first.attach(), ["/bin/sh", "-c", "echo up"], {}, "/", 30.0).stdout == b"up\n"
     second, said, _ = guest_of(with_agent, AGENT, **changes)
     assert said == ["restoring"]
     ask(second, "echo 3 >/proc/sys/vm/drop_caches")  # so that it reads the disk itself
@@ -142,6 +142,44 @@ def test_files_come_by_disk_from_the_boot_on(guest_of, with_agent, write, cache)
     shutil.rmtree(folder)
     ask(second, "echo 3 >/proc/sys/vm/drop_caches")
     assert by_disk(second, with_agent) == set(with_agent), "others may remove the saved machine meanwhile"
+
+
+def test_a_running_guest_gets_files_by_the_exchange_disk_and_does_without_its_network(guest_of, with_agent, tmp_path):
+    guest, _, trouble = guest_of(with_agent, AGENT)
+    agent = guest.attach()
+    assert guest.serves and agent.by_channel, "it was restored without an SSH connection"
+    files = {f"/tmp/harness/new/{name}": tmp_path / name for name in ("one", "two", "three", "four")}
+    for file in files.values():
+        file.write_bytes(os.urandom(3 << 20))
+    (one, first), (two, second), (three, third), (four, fourth) = files.items()
+    guest.put(first, one)
+    guest.put(second, two)  # what is on the disk is replaced while the guest runs
+    for target in (one, two):
+        _, out, _ = guest.run(f"sha256sum {target}; readlink {target}")
+        assert out.split()[0].decode() == file_digest(files[target]) and b"/exchange/" in out
+    in_use = ["/bin/sh", "-c", f"setsid sleep 1000 <{one} >/dev/null 2>&1 & sleep 1"]
+    observe(agent, in_use, {}, "/", 30.0)
+    guest.put(third, three)  # the disk cannot be unmounted
+    assert guest.run(f"readlink {three} || sha256sum {three}")[1].split()[0].decode() == file_digest(third)
+    assert guest.run("kill $(pidof sleep) && while pidof sleep; do :; done")[0] == 0
+    guest.put(fourth, four)
+    assert b"/exchange/" in guest.run(f"readlink {four}")[1] and guest.run(f"cmp {one} {one}")[0] == 0
+    program = tmp_path / "program" / "name"
+    program.parent.mkdir()
+    program.write_bytes(b"#!/bin/sh\necho program\n" + b"#" * 100_000)
+    path = guest.ship(agent, program, "/tmp/harness/bin/program/name")
+    assert observe(agent, [path], {}, "/", 30.0).stdout == b"program\n"
+    assert guest.shell.run("echo network")[1] == b"network\n"
+    agent.put(bytes(100_000), "/tmp/by-connection")
+    assert not agent.by_channel
+
+    def diagnostics(pid):
+        return guest.run(f"cat /proc/{pid}/comm")[1].decode().strip()
+
+    dies = ["/bin/sh", "-c", "echo before; ip link set eth0 down; echo after; exec sleep 1000"]
+    seen = observe(agent, dies, {}, "/", 5.0, diagnostics)
+    assert (seen.stdout, seen.suspended, seen.signal, agent.by_channel) == (b"before\nafter\n", "sleep", 9, True)
+    assert not trouble
 
 
 def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(guest_of, with_agent, write):

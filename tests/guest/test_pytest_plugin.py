@@ -219,5 +219,6 @@ def test_a_session_with_a_guest(pytester, demo):
             "  other*2/2*",
             "The workers made runs 1 and 2; merged, they are run 3.",
             "Trials are in *; `*harness show 3 --work */mine` shows them. *",
+            "All runs: */mine/index.html",
         ]
     )

@@ -73,7 +73,7 @@ def test_what_another_process_uses_stays_until_it_is_killed(root):
     try:
         (used,) = [entry for entry in entries(root) if entry.name == "used"]
         assert used.users == (process.pid,) and used.used > time.time() - 900
-        assert "2 entries in use, which stay" in prune("--size", "0")
+        assert "2 entries in use, and left" in prune("--size", "0")
         assert names(root) == {"libgo/used", "programs/new"}
     finally:
         process.kill()
@@ -111,6 +111,14 @@ def test_a_process_that_cannot_note_what_it_uses_keeps_everything(root):
     process.kill()
     process.wait()
     assert "2 entries removed" in prune("--size", "0")
+
+
+def test_what_cannot_be_removed_is_told(root):
+    for name in "abc":
+        put(root, f"libgo/{name}")
+    (root / "locks" / "libgo-b.lock").mkdir(parents=True)  # as little to be written as on a disk that is read-only
+    assert "libgo/b cannot be removed" in prune("--size", "0", status=2)
+    assert names(root) == {"libgo/b"}
 
 
 def test_what_is_being_made_and_what_a_killed_one_left(root):

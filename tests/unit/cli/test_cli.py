@@ -34,18 +34,6 @@ def call(*words, **env):
         (("run", "none.go"), "none.go: cannot be read: No such file or directory"),
         (("run", "--conf", "none.yaml"), "none.yaml: cannot be read"),
         (("shell", "hurd"), "no guest named hurd"),
-        (("shell", "linux-i386", "--put", "none:/x"), "--put none:/x: there is no such file or folder here"),
-        (("shell", "linux-i386", "--get", "/"), "--get /: name the file or folder to make here"),
-        (("shell", "linux-i386", "--get", "/x:/none/x"), "--get /x:/none/x: there is no folder /none here"),
-        (("shell", "linux-i386", "--print", "--", "ls"), "--print boots nothing; leave out"),
-        (("rerun", "1", "--until", "hagn("), "'hagn(' is neither a verdict"),
-        (("rerun", "1", "--shell", "--gdb"), "--shell and --gdb do not go together"),
-        (("rerun", "1", "--until", "crash", "--gdb"), "--gdb goes with --until hang"),
-        (("rerun", "1", "--until", "kills guest", "--shell"), "a guest that has died has no shell"),
-        (("rerun", "1", "--gdb", "--script", "none"), "--script none: there is no such file"),
-        (("rerun", "1", "--shell", "--trials", "2"), "leave out --trials and --html"),
-        (("rerun", "1", "--until", "hang", "--record"), "--record goes with --trials alone"),
-        (("gdb",), "no shell is open beside a program that hangs"),
         (("guest", "show", "linux-i368"), "no guest named linux-i368; did you mean linux-i386?"),
         (("image", "show", "linux-i368"), "did you mean linux-i386?"),
         (("build", "no-thread-destructio"), "did you mean no-thread-destruction?"),
@@ -314,6 +302,16 @@ def test_a_run_is_judged_again_by_what_was_expected_then(tmp_path):
     assert "Run 1: 0 trials changed" in call("rejudge", str(run), "--work", str(tmp_path)).output
 
 
+def test_a_hang_that_was_seen_early_stays_one_when_it_is_judged_again(tmp_path):
+    store, run = stored(tmp_path, {"expectations": {"s/p": Expectation().to_json()}})
+    reason = "nothing in it can run any more, seen after 3.4 s (limit 60 s): 2 threads sleep without a limit"
+    end = (None, "SIGQUIT", 3.5, b"", b"", 0, 0, "t", "harness run s/p")
+    store.add(run, Trial(0, "g", "pristine", "s/p", 5, 1, "hang", reason, "old", *end))
+    assert call("rejudge", str(run), "--work", str(tmp_path)).exit_code == 0
+    again = list(store.trials(run))[-1]
+    assert (again.verdict, again.reason, again.signature) == ("hang", reason, "hang: no goroutine dump")
+
+
 def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path, write):
     source = write("s/p.go", "// run\n// expect: exit 2\n\npackage main\n")
     store, run = stored(tmp_path / "a", {}, f"harness run {source} --guest g")
@@ -325,6 +323,15 @@ def test_a_run_of_before_is_judged_by_its_programs_files_or_not_at_all(tmp_path,
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
     assert "what was expected of s/p is not stored with the run" in result.output and "gone.go" in result.output
     assert list(store.trials(run)) == before
+
+
+def test_a_folder_is_shown_as_a_suite_is(write, tmp_path):
+    text = "// run\n\n// It waits.\n\npackage main\n\nfunc main() {}\n"
+    for name, program in (("mine/a", text), ("mine/x/y/b", text), ("mine/z/y/b", text), ("mine/c", text[7:])):
+        write(f"{name}.go", program)
+    result = call("suite", "show", str(tmp_path / "mine"))
+    assert f"{tmp_path}/mine: 3 programs\n\nmine/a: expects exit 0\n  It waits.\n\nx/y/b: " in result.output
+    assert f"not run, for want of `// run` as the first comment: {tmp_path}/mine/c.go" in result.output
 
 
 def test_suites_say_what_they_and_their_programs_are_for():

@@ -103,7 +103,7 @@ def test_those_of_a_run_in_a_terminal(work):
         assert check(note, work) == name and f" {run} --work" in note
     shown = in_text(call("open", 1, "--work", work))
     assert [check(command, work) for command in shown] == ["rerun", "rerun", "rerun", "run", "capsule"]
-    assert "run threads/lock-ring --guest" in shown[2], "no path of this installation"
+    assert "run threads/lock-ring --guest" in shown[3], "no path of this installation"
 
 
 def test_those_of_long_output_and_of_known_deaths(work, write):

@@ -242,6 +242,33 @@ def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, message,
     assert (guest.data_interface, guest.mounts("/f")) == (interface, mounts)
 
 
+@pytest.mark.parametrize(
+    ("message", "interface", "mounts", "channels"),
+    [
+        ("system: linux, disk: {file: d}", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ("/dev/ttyS1",)),
+        ("system: linux, disk: {file: d}, machine: microvm", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ()),
+        ("system: linux, disk: {file: d}, channel: ''", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ()),
+        ("system: linux, disk: {file: d}, channel: /dev/x", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ("/dev/x",)),
+        (
+            "system: hurd, disk: {file: d, interface: ide}",
+            "ide",
+            [f"settrans -a /f /hurd/ext2fs --readonly /dev/{name}" for name in ("hd3", "wd2")],
+            ("/dev/com1",),
+        ),
+        ("system: linux, disk: {file: d}, data_disk: {mount: mount /dev/vdb}", None, [], ("/dev/ttyS1",)),
+        ("system: linux, disk: {file: d}, data_disk: {unmount: ''}", None, ["mount -t ext2 -o ro /dev/vdc /f"], None),
+        ("system: linux, disk: {file: d}, qemu_args: [-drive, 'file=x,index=3']", None, None, None),
+        ("system: posix, disk: {file: d}", None, [], ()),
+        ("system: linux, kernel: ./k", None, [], None),
+    ],
+)
+def test_the_exchange_disk_and_the_channel(write, message, interface, mounts, channels):
+    guest = conf.load([write("h.yaml", f"guests:\n  h: {{toolchain: linux-i386, {message}}}\n")]).guest("h")
+    assert guest.exchange_interface == interface
+    assert mounts is None or guest.exchange_mounts("/f") == mounts
+    assert channels is None or guest.channels == channels
+
+
 @given(st.floats(0.001, 1e6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)]))
 def test_times(number, unit):
     text, factor = f"{number:.4f}{unit[0]}", unit[1]

@@ -1,6 +1,9 @@
 """The agent, compiled and run for real, behind a pipe instead of SSH (which the guest test crosses)."""
 
+import contextlib
 import os
+import random
+import re
 import select
 import signal
 import stat
@@ -13,52 +16,64 @@ from pathlib import Path
 import pytest
 
 import harness.trial.observe
+from harness.conf.stillness import Look, Stillness
 from harness.conf.system import LINUX
 from harness.errors import GuestError
-from harness.guest.shell import Agent
+from harness.guest import agent as agent_module
+from harness.guest.agent import Agent
+from harness.guest.line import Line
+from harness.trial import stillness
 from harness.trial.observe import observe
+from harness.trial.stillness import HangDetector
 from tests.faults import until
 
 
-class Pipe:
-    """What Agent needs of a channel, over a process's pipes."""
+class Files(Line):
+    """A line over two files: a process's pipes, or a terminal that plays the serial port.
 
-    def __init__(self, process):
-        self.process, self.timeout, self.out_window_size = process, None, 0
+    Attributes:
+        cut: whether it is as a network that has died: what is sent arrives nowhere, and nothing comes.
+        garble: what is done to what comes.
+    """
 
-    def settimeout(self, seconds):
-        self.timeout = seconds
+    def __init__(self, to, come, packets=False):
+        self.to, self.come, self.packets, self.cut, self.garble = to, come, packets, False, lambda data: data
+        self.sent = 0
 
-    def send(self, data):
-        if not select.select([], [self.process.stdin], [], self.timeout)[1]:
+    def send(self, data, timeout):
+        if self.cut:
+            return len(data)
+        if not select.select([], [self.to], [], timeout)[1]:
             raise TimeoutError
-        return os.write(self.process.stdin.fileno(), data[: select.PIPE_BUF])
+        self.sent += 1
+        return os.write(self.to, data[: select.PIPE_BUF])
 
-    def recv(self, size):
-        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
+    def receive(self, timeout):
+        if self.cut or not select.select([self.come], [], [], timeout)[0]:
+            time.sleep(timeout if self.cut else 0)
             raise TimeoutError
-        return os.read(self.process.stdout.fileno(), size)
+        return self.garble(os.read(self.come, 65536))
 
+    def taken(self):
+        return 0
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory, tools):
-    out = tmp_path_factory.mktemp("agent") / "agent"
-    source = Path(harness.__file__).parent / "guest" / "agent.c"
-    subprocess.run([tools.gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", out, source], check=True)
-    return out
+    def close(self):
+        pass
 
 
 @pytest.fixture
-def agent(program):
+def agent(agent_program):
     def as_a_server_in_the_background():
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
 
     process = subprocess.Popen(
-        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
+        [agent_program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_a_server_in_the_background
     )
-    yield Agent(Pipe(process))
+    line = Files(process.stdin.fileno(), process.stdout.fileno())
+    line.process = process
+    yield Agent(line)
     process.stdin.close()
     process.wait(timeout=60)  # it leaves when its input ends
 
@@ -67,16 +82,18 @@ def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
     return observe(agent, ["/bin/sh", "-c", script], env, "/", limit, at_limit)
 
 
-def test_checksums_are_those_of_zlib(program, tmp_path):
+def test_checksums_are_those_of_zlib(agent_program, tmp_path):
     files = {tmp_path / name: data for name, data in (("empty", b""), ("large", os.urandom((3 << 20) + 5)))}
     for file, data in files.items():
         file.write_bytes(data)
-    done = subprocess.run([program, *files], capture_output=True, text=True, check=True)
+    done = subprocess.run([agent_program, "sum", *files], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
     assert done.stderr == "...", "so that one sees it go on"
-    gone = subprocess.run([program, *files, tmp_path / "gone"], capture_output=True, text=True, check=False)
+    gone = subprocess.run(
+        [agent_program, "sum", *files, tmp_path / "gone"], capture_output=True, text=True, check=False
+    )
     assert gone.returncode == 1 and f"{tmp_path}/gone: No such file or directory" in gone.stderr
-    folder = subprocess.run([program, tmp_path], capture_output=True, text=True, check=False)
+    folder = subprocess.run([agent_program, "sum", tmp_path], capture_output=True, text=True, check=False)
     assert folder.returncode == 1 and "Is a directory" in folder.stderr
 
 
@@ -169,6 +186,92 @@ def test_a_file_on_a_full_disk_is_not_there_in_part(agent, tmp_path):
     assert not (tmp_path / "full").exists()
 
 
+def read(agent, *paths):
+    """What the agent tells of files, while a command runs: the last piece of each by its mark, and its last word."""
+    agent.send("R", b"/\0000\0sleep\x001000\0")
+    agent.send("G", b"".join(str(path).encode() + b"\0" for path in paths))
+    files, parts = [], {}
+    while (message := agent.receive(time.monotonic() + 60)) and len(message.data) > 1:
+        assert message.type == "G"
+        name, _, piece = message.data[1:].partition(b"\0")
+        parts[name] = parts.get(name, b"") + piece
+        if message.data[:1] == b".":
+            files.append((name.decode(), parts.pop(name)))
+    agent.send("K")
+    assert agent.receive(time.monotonic() + 60).type == "X"
+    return files, parts, message.data
+
+
+def test_files_are_read_by_their_paths(agent, tmp_path):
+    contents = {"a/one": b"1", "a/two": b"", "b/one": os.urandom(50_000), "b/.hidden": b"h", "a*/one": b"star"}
+    for name, data in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "b" / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "b" / "pipe")
+    files, parts, end = read(agent, tmp_path / "b/one", tmp_path / "*/one", tmp_path / "a*/one", tmp_path / "b/*")
+    names = [Path(name).relative_to(tmp_path).as_posix() for name, _ in files]
+    assert names[0] == "b/one" and sorted(names[1:4]) == ["a*/one", "a/one", "b/one"] and names[4] == "a*/one"
+    assert sorted(names[5:]) == ["b/link", "b/one", "b/pipe"]
+    links = {str(tmp_path / "b/link"): b"nowhere", str(tmp_path / "b/pipe"): b""}
+    assert all(data == (links[name] if name in links else Path(name).read_bytes()) for name, data in files)
+    assert (parts, end) == ({}, b"")
+    assert read(agent, tmp_path / "gone", tmp_path / "gone/*", tmp_path / "a/one/*") == ([], {}, b"")
+    stat = read(agent, "/proc/self/*/nothing", "/proc/self/stat")[0][0][1]
+    assert stat.startswith(b"%d (agent) R" % agent.line.process.pid)
+
+
+def test_what_cannot_be_read_to_its_end_has_no_end(agent, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert read(agent, tmp_path / "folder", "/proc/self/mem") == ([], {}, b"")
+    assert read(agent, f"/{'x' * 600}/*")[2] == b"!"
+
+
+def test_a_command_that_has_ended_is_not_looked_at(agent):
+    assert sh(agent, "exit 0").exit_status == 0
+    agent.send("G", b"/proc/self/stat\0")
+    assert sh(agent, "exit 3").exit_status == 3
+
+
+def test_a_program_that_cannot_run_any_more_is_stopped_as_at_its_limit(agent, monkeypatch):
+    monkeypatch.setattr(stillness, "SILENCE", 0.1)
+    monkeypatch.setattr(stillness, "PULSE", 0.1)
+    seen = []
+
+    def looks():
+        reading = yield Look(("/proc/self/stat",))
+        seen.extend(reading.files)
+        return Stillness("it sleeps", "evidence")
+
+    detector = HangDetector(looks, lambda: 0.0)
+    asked = []
+    script = "trap 'echo asked; exit 5' QUIT; echo begun; while :; do sleep 0.1; done"
+    result = observe(
+        agent, ["/bin/sh", "-c", script], {}, "/", 600.0, lambda pid: asked.append(pid) or "", detector=detector
+    )
+    assert (result.timed_out, result.exit_status, result.stdout) == (True, 5, b"begun\nasked\n")
+    assert re.fullmatch(r"seen after \d+\.\d s \(limit 600 s\): it sleeps", result.still)
+    assert len(asked) == 1 and seen[0][0] == "/proc/self/stat"
+
+
+def test_a_doubt_leaves_a_program_its_time(agent, monkeypatch):
+    monkeypatch.setattr(stillness, "SILENCE", 0.1)
+    monkeypatch.setattr(stillness, "PULSE", 0.1)
+    monkeypatch.setattr(stillness, "AGAIN", 0.0)
+    seen = []
+
+    def looks():
+        seen.append((yield Look(("/proc/self/stat", "/proc/self/maps"))))
+        return "in doubt"
+
+    result = observe(
+        agent, ["/bin/sh", "-c", "sleep 2; exit 3"], {}, "/", 60, detector=HangDetector(looks, lambda: 0.0)
+    )
+    assert (result.exit_status, result.still, result.timed_out) == (3, "", False)
+    assert len(seen) > 1 and all(len(reading.files) == 2 for reading in seen)
+    assert sh(agent, "exit 4").exit_status == 4
+
+
 def test_what_cannot_be_started(agent):
     with pytest.raises(GuestError, match="No such file"):
         observe(agent, ["/none"], {}, "/", 5)
@@ -193,3 +296,161 @@ def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
             return True
 
     until(ended)
+
+
+@pytest.fixture
+def served(agent_program, tmp_path):
+    """An agent that serves: the line that its channel is, and a way to get a connection to it."""
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [agent_program, "serve", os.ttyname(theirs), tmp_path / "socket"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    relays = []
+
+    def connect():
+        relays.append(
+            subprocess.Popen(
+                [agent_program, "relay", tmp_path / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        )
+        line = Files(relays[-1].stdin.fileno(), relays[-1].stdout.fileno())
+        line.relay = relays[-1].pid
+        return line
+
+    yield Files(ours, ours, packets=True), connect
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(done.stdout), signal.SIGKILL)  # a session of its own
+    for relay in relays:
+        relay.kill()
+        relay.communicate()
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_an_agent_serves_by_a_serial_port(served, tmp_path):
+    channel, _ = served
+    agent = Agent(channel)
+    result = sh(agent, "head -c 300000 /dev/zero; echo err >&2; exit 3")
+    assert (result.exit_status, result.stdout, result.stderr) == (3, bytes(300000), b"err\n")
+    agent.put(b"#!/bin/sh\nexit 7\n" + b"#" * 5000, str(tmp_path / "program"))
+    assert observe(agent, [str(tmp_path / "program")], {}, "/", 20.0).exit_status == 7
+
+
+def test_who_comes_later_goes_on_with_the_same_agent(served):
+    """As after a restore: another harness, another conversation, the same memory."""
+    channel, _ = served
+    Agent(channel).remember("a word")
+    sh(Agent(channel), "echo earlier")
+    os.write(channel.to, b"\xa5D\x07\xc0half a packet")
+    assert Agent(channel).recall() == "a word"
+    assert sh(Agent(channel), "echo later").stdout == b"later\n"
+
+
+def test_a_shell_command_runs_beside_the_program(served):
+    channel, connect = served
+    agent = Agent(channel, connect=connect)
+
+    def at_limit(pid):
+        status, out, err = agent.run(f"cat /proc/{pid}/cmdline; echo beside >&2; exit 5")
+        assert (status, out[:8], err) == (5, b"/bin/sh\0", b"beside\n")
+        assert agent.run("kill -9 $$")[0] == 128 + 9
+        with pytest.raises(GuestError, match="no progress for 0 s"):
+            agent.run("sleep 1000", quiet=0.3)
+        return "T"  # to be killed at once
+
+    result = sh(agent, "echo before; sleep 1000", 0.5, at_limit)
+    assert (result.stdout, result.signal, result.timed_out) == (b"before\n", 9, True)
+    assert agent.run("exit 4")[0] == 4
+
+
+def test_much_output_comes_by_a_connection(served):
+    channel, connect = served
+    agent = Agent(channel, connect=connect)
+    assert sh(agent, "echo little").stdout == b"little\n" and agent.by_channel
+    result = sh(agent, "i=0; while [ $i -lt 40000 ]; do echo $i; i=$((i + 1)); done")
+    assert result.stdout == b"".join(b"%d\n" % number for number in range(40000)), "whole, and in its order"
+    assert not agent.by_channel
+
+
+def test_a_network_that_dies_mid_trial_costs_nothing(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))  # by a connection
+    assert not agent.by_channel
+
+    def at_limit(pid):
+        assert agent.run("echo diagnostics")[1] == b"diagnostics\n"
+        return "T"
+
+    lines[0].cut = True
+    result = sh(agent, "echo seen; exec sleep 1000", 1.0, at_limit)
+    assert (result.stdout, result.signal, agent.by_channel) == (b"seen\n", 9, True)
+    assert sh(agent, "exit 3").exit_status == 3
+
+
+def test_a_program_that_ends_when_the_network_has_died_is_not_taken_for_one_that_hangs(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    result = sh(agent, f"kill -STOP {lines[0].relay}; echo done", 0.5)
+    assert (result.stdout, result.exit_status, result.timed_out) == (b"done\n", 0, False)
+
+
+def test_a_program_that_a_dead_network_did_not_bring_is_run_all_the_same(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_module, "SILENT", 1.0)
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    os.kill(lines[0].relay, signal.SIGSTOP)
+    result = sh(agent, "sleep 0.3; echo done", 0.8)
+    assert (result.stdout, result.exit_status, result.timed_out) == (b"done\n", 0, False)
+    assert result.seconds < 0.8
+
+
+def test_a_connection_that_ends_mid_trial_costs_nothing(served, tmp_path):
+    channel, connect = served
+    lines = []
+    agent = Agent(channel, connect=lambda: lines.append(connect()) or lines[-1])
+    agent.put(bytes(100_000), str(tmp_path / "large"))
+    result = sh(agent, f"echo one; sleep 0.3; kill -9 {lines[0].relay}; echo two; exit 5")
+    assert (result.stdout, result.exit_status, agent.by_channel) == (b"one\ntwo\n", 5, True)
+
+
+@pytest.mark.parametrize("lose", [0.02, 0.3])
+def test_what_a_serial_port_loses_is_sent_again(served, monkeypatch, lose):
+    monkeypatch.setattr(agent_module, "_AGAIN", 0.2)
+    channel, _ = served
+    agent = Agent(channel)
+    chance = random.Random(lose)
+
+    def garble(data):
+        return bytes(byte for byte in data if chance.random() > lose / 5000)
+
+    channel.garble = garble
+    sent = channel.send
+
+    def send(data, timeout):
+        return sent(data, timeout) if chance.random() > lose else len(data)
+
+    monkeypatch.setattr(channel, "send", send)
+    result = sh(agent, "i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i + 1)); done; exit 9")
+    assert (result.stdout, result.exit_status) == (b"".join(b"%d\n" % number for number in range(1000)), 9)
+
+
+def test_an_agent_that_is_killed_is_told_of(served):
+    channel, _ = served
+    agent = Agent(channel)
+    with pytest.raises(GuestError, match="has ended: signal 9"):
+        sh(agent, "kill -9 $PPID; exec sleep 1000")
+
+
+def test_where_there_is_no_such_device_nobody_serves(agent_program, tmp_path):
+    done = subprocess.run(
+        [agent_program, "serve", tmp_path / "none", tmp_path / "socket"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/none: No such file or directory\n")

@@ -97,7 +97,7 @@ def test_the_text_of_an_expectation():
     text = 'signal SEGV, stdout ~ "a", stderr ~ "b", output ~ "c"'
     whole = replace(parse_expectation(Expectation(), text), stdout=b"", output=b"one\ntwo\n")
     assert str(whole) == f"{text.replace('SEGV', 'SIGSEGV')}, no output, output of 2 lines"
-    assert str(Expectation(exit_status=3, stdout=b"a\n")) == "exit 3, stdout of 1 lines"
+    assert str(Expectation(exit_status=3, stdout=b"a\n")) == "exit 3, stdout of 1 line"
 
 
 def test_programs_that_fit_no_target(write):

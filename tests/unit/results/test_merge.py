@@ -278,12 +278,12 @@ def test_the_command(tmp_path):
     result = call(f"{first}#1", second / "results.sqlite", work=work)
     assert result.exit_code == 0 and "✔ 1/1" in result.stdout and (work / "runs" / "1" / "report.html").is_file()
     result = call(1, first, work=work)
-    assert result.exit_code == 0 and "1 trials were there twice, and count once" in result.stderr
+    assert result.exit_code == 0 and "1 trial was there twice, and counts once" in result.stderr
     result = call(first, work=work)
     assert result.exit_code == 3 and "shard 2/2 is not there or has not finished" in result.stderr
     bad = made(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
     result = call(f"{first}#1", second, bad, work=work)
-    assert result.exit_code == 1 and "1 trials were made again, and count" in result.stderr
+    assert result.exit_code == 1 and "1 trial was made again, and counts" in result.stderr
 
 
 @pytest.mark.parametrize(

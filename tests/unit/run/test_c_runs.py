@@ -18,7 +18,7 @@ from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import capsule
 from harness.run.manifest import check_same, describe, input_texts
-from harness.run.prepare import PreparedRun
+from harness.run.prepare import PreparedRun, run_context
 from harness.run.request import Request, request_of_run
 from harness.run.resolve import repeat_request, resolve
 from harness.trial.record import Trial
@@ -65,6 +65,22 @@ def test_a_c_program_has_no_threads_of_go_s_to_trace(demo, ask):
 def test_the_seed_of_a_run_is_that_of_its_trials(demo, ask, seed, seeds):
     resolved = resolve(ask(demo, variants=("perturb",), seed=seed))
     assert [spec.own_seed for spec in resolved.trials("linux-i386")] == seeds
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_whether_limits_are_waited_for_is_kept_and_told(demo, ask, tmp_path, full):
+    resolved = resolve(ask(demo / "c.c", full_timeout=full))
+    prepared = PreparedRun({}, {"linux-i386": artifacts_of(tmp_path, {})}, {}, plan_of(resolved), {})
+    options = run_context(resolved, prepared, None).options
+    assert (options.full_timeout, "--full-timeout" in options.command) == (full, full)
+    store = Store(tmp_path / "work/results.sqlite")
+    run = store.run(store.begin(plan_of(resolved)))
+    assert request_of_run(run, tmp_path / "work").full_timeout == full
+    store.add(run.id, replace(TRIAL, command="harness run demo/c.c"), {})
+    assert repeat_request(store, 1, tmp_path / "work").full_timeout == full
+    old = run.plan.to_json()
+    del old["request"]["full_timeout"]
+    assert not request_of_run(replace(run, plan=RunPlan.model_validate(old)), tmp_path / "work").full_timeout
 
 
 def artifacts_of(tmp_path, preloads):

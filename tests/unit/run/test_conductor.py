@@ -119,6 +119,34 @@ def test_a_guest_gets_its_next_trial_when_its_last_one_is_stored(tmp_path, guest
     assert max(behind) == guests - 1
 
 
+def test_a_trial_begins_while_one_that_reached_its_limit_is_examined(tmp_path):
+    """One guest: its first trial is at its limit, a second one is made meanwhile, and only then the first is stored."""
+    store = Store(tmp_path / "results.sqlite")
+
+    class AtLimit(InstantExecutor):
+        def __init__(self):
+            super().__init__()
+            self.put_so_far, self.examined = [], None
+
+        def put(self, spec):
+            self.put_so_far.append(spec.number)
+            if self.examined is None:
+                self.examined = replace(outcome(spec, Verdict.HANG), taken_over=True)
+                self.results.put(Outcome(one_more="g"))
+                return
+            self.results.put(outcome(spec, Verdict.PASS))
+            if len(self.put_so_far) == 3:
+                self.results.put(self.examined)
+
+    specs = [TrialSpec("g", VARIANT, Program("s/p", Path("p.go")), number) for number in range(1, 6)]
+    executor = AtLimit()
+    with Reporter() as report:
+        conductor = Conductor(executor, store, store.begin(RunPlan()), report, {"g": 1})
+        conductor.conduct([Batch({"g": lambda: specs})], False)
+    assert executor.put_so_far == [1, 2, 3, 4, 5]
+    assert [trial.number for trial in store.trials(1)] == [2, 3, 1, 4, 5]
+
+
 class Scripted(InstantExecutor):
     """Outcomes by cell and number alone; the harness is killed at one of the trials."""
 

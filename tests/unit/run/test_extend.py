@@ -242,3 +242,11 @@ def test_a_merged_run_is_extended_like_any_other(tmp_path):
     assert run.plan.run_kind == "merge" and run.plan.resumable and run.plan.extended == [3]
     assert all(sorted(made) == list(range(1, 10)) for made in numbers(store).values()) and len(numbers(store)) == 4
     assert Store(tmp_path / "a" / "results.sqlite").run(1).plan.trials == 3
+
+
+def test_what_the_workers_of_pytest_made_stays_pytest_s(tmp_path):
+    for name in "ab":
+        conductor.run_request(request(tmp_path / name, kind="pytest"), Reporter())
+    merge.merge([merge.source(str(tmp_path / name), tmp_path) for name in "ab"], tmp_path)
+    with pytest.raises(StoreError, match="was made by pytest, which chose its trials; it cannot be extended"):
+        extended_request(tmp_path, 1, 9)

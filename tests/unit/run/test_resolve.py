@@ -6,10 +6,13 @@ from harness import conf
 from harness.build import worktree
 from harness.build.variants import build_variants, new_variant
 from harness.conf.load import BASELINE
+from harness.errors import StoreError
 from harness.progress import Reporter
-from harness.run.manifest import describe, input_texts
+from harness.results.store import Store
+from harness.run.manifest import check_repeated, describe, input_texts
 from harness.run.request import Request
-from harness.run.resolve import resolve
+from harness.run.resolve import repeat_request, resolve
+from tests.runs import trials
 
 #: A function of the runtime's that gccgo compiles, and a text in it that lands in the library.
 FILE, TEXT = "libgo/go/runtime/proc.go", "all goroutines are asleep - deadlock!"
@@ -75,3 +78,31 @@ def test_each_work_tree_is_read_once_for_all_variants_that_it_is_in(mine, tmp_pa
     request = Request((program,), ("linux-i386",), ("mine",), 1, None, (), tmp_path / "work", traced=(program,))
     assert list(resolve(request).variants) == ["mine", "mine+trace"]
     assert reads == [tree]
+
+
+OK = "// run\n\npackage main\n\nfunc main() {}\n"
+
+
+def test_programs_told_apart_by_their_paths_are_traced_and_repeated(tmp_path, write):
+    """Beside others of its name a program has a longer one than alone."""
+    chosen = [str(write(f"{place}/s/a.go", OK)) for place in ("x", "y")]
+
+    def request(*selection, **more):
+        return Request(selection, ("linux-i386",), ("pristine",), 1, None, (), tmp_path / "work", **more)
+
+    resolved = resolve(request(*chosen, traced=(chosen[1],)))
+    assert [program.name for program in resolved.programs] == ["x/s/a", "y/s/a"]
+    assert [program.name for program in resolved.traced] == ["y/s/a"]
+
+    def plan(resolved):
+        return describe(resolved, {}, {}, {}, input_texts(resolved), boot_here=False)
+
+    store = Store(tmp_path / "work/results.sqlite")
+    run = store.begin(plan(resolved))
+    trial = store.add(run, next(trials(["y/s/a"], ["linux-i386"], ["pristine"], 1)))
+    again = repeat_request(store, trial, tmp_path / "work")
+    assert [program.name for program in resolve(again).programs] == ["y/s/a"]
+    check_repeated(again, plan(resolve(again)), store)
+    write("y/s/a.go", OK + "// edited\n")
+    with pytest.raises(StoreError, match=r"cannot be made again: source of y/s/a has changed since the run was made"):
+        check_repeated(again, plan(resolve(again)), store)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.programs.model import Expectation
 from harness.trial.observe import Observation
-from harness.trial.verdict import judge, signal_name, suspended
+from harness.trial.verdict import judge, signal_name, still, suspended
 
 LINUX, HURD = {10: "SIGUSR1", 11: "SIGSEGV"}, {10: "SIGBUS", 11: "SIGSEGV"}
 
@@ -107,6 +107,19 @@ def test_a_suspended_crash_is_no_hang():
     assert (suspended(f"{result.reason}; core: x"), suspended("exit status 2")) == ("THuo", "")
     said = seen(timed_out=True, stderr=b"x.c:1: f: Assertion `y' failed.\n")
     assert judge(replace(said, suspended="T"), Expectation(), "").signature == "x.c: f: Assertion `y' failed."
+
+
+@pytest.mark.parametrize("expected", [Expectation(), Expectation(gcc=True), Expectation(tests=True)])
+def test_a_hang_that_was_seen_early_is_the_same_hang(expected):
+    dump = b"SIGQUIT: quit\n\ngoroutine 1 [semacquire]:\nsync.Mutex.Lock\n\t./m.go:81\nmain.main\n\t./p.go:18\n"
+    late = seen(2, stderr=dump.replace(b"semacquire", b"semacquire, 1 minutes"), timed_out=True)
+    early = replace(seen(2, stderr=dump, timed_out=True), still="seen after 3.4 s (limit 60 s): 5 threads sleep")
+    judgements = [judge(each, expected, "") for each in (late, early)]
+    assert len({(each.verdict, each.signature) for each in judgements}) == 1
+    reason = judgements[1].reason
+    assert reason.startswith("nothing in it can run any more, seen after 3.4 s (limit 60 s): 5 threads sleep")
+    assert [still(each.reason) for each in judgements] == ["", early.still], "so that it can be judged again"
+    assert judge(replace(early, timed_out=False, exit_status=0), Expectation(), "").verdict == "pass"
 
 
 def test_a_signal_is_named_by_the_guest():

@@ -1,0 +1,141 @@
+"""The exchange disk: a disk that a guest has from its boot on, on which this machine puts files while the guest runs.
+
+The guest mounts its file system, read-only, between two changes, and unmounts it before the next; so it reads what is
+there. Files are used from where they lie. Through SSH the same takes a guest without KVM ten times as long. Knows
+nothing of what the files are, and of guests only as something that runs commands.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from harness.cache import digest
+from harness.errors import GuestError, ImageError
+from harness.guest.datadisk import BLOCK, SIZE, checksum
+from harness.host import run
+
+#: Inodes of the file system: files, and a folder for each.
+_INODES = 8192
+#: Bytes that are left free, for the file system's own tables.
+_RESERVE = 64 << 20
+
+#: Runs a command in the guest: exit status, standard output, standard error. Raises GuestError.
+Run = Callable[[str], tuple[int, bytes, bytes]]
+
+
+class InUse(GuestError):
+    """The disk cannot be unmounted: something that a program has left behind uses it. What is on it stays of use."""
+
+
+class Exchange:
+    """A guest's exchange disk.
+
+    Args:
+        image: the file that is the disk.
+        creator: the operating system that the file system is made for, as `mke2fs -o` names it.
+        mounts: the shell commands that may mount it; they are tried in turn.
+        unmount: the shell command that unmounts it, and fails if something on it is in use.
+        folder: where it is seen in the guest.
+
+    Attributes:
+        usable: whether what was brought can be read.
+    """
+
+    def __init__(self, image: Path, creator: str, mounts: Sequence[str], unmount: str, folder: str) -> None:
+        self._image, self._creator = image, creator
+        self._mounts, self._unmount, self._folder = mounts, unmount, folder
+        self._files: set[str] = set()
+        self._size = 0
+        self.usable = False
+
+    def holds(self, target: str) -> bool:
+        """Whether a file is on the disk, by the path in the guest that may lead there."""
+        return target in self._files
+
+    def place(self, target: str) -> str:
+        """Where a file is seen in the guest, if it is on the disk."""
+        return f"{self._folder}/{_place(target)}"
+
+    def bring(self, guest: Run, files: Mapping[str, Path]) -> None:
+        """Put files on the disk, and have the guest mount it.
+
+        Args:
+            guest: runs a command in the guest.
+            files: the files of this machine, by absolute paths in the guest that may lead there.
+
+        Raises:
+            InUse: the guest does not unmount it.
+            GuestError: the guest does not mount it.
+            ImageError, ToolMissing: the file system cannot be made, or has no room.
+            OSError: a file cannot be read.
+        """
+        if self.usable:
+            status, _, err = guest(self._unmount)
+            if status:
+                raise InUse(f"the exchange disk is in use: {_words(status, err)}")
+            self.usable = False
+        self._write({target: source for target, source in files.items() if target not in self._files})
+        sign = shlex.quote(self.place(next(iter(files))))
+        tries = " || ".join(f"{{ {command}\n}} && [ -e {sign} ]" for command in self._mounts)
+        _run(guest, f"mkdir -p {shlex.quote(self._folder)} && {{ {tries}\n}}", "mounting the exchange disk")
+        self.usable = True
+
+    def link(self, guest: Run, files: Mapping[str, Path], agent: str) -> None:
+        """See that files on the disk are whole, and have the guest find them at their paths.
+
+        Args:
+            agent: the agent's path in the guest, which reads them (agent.c).
+
+        Raises:
+            GuestError: one is not what was put there.
+        """
+        places = {target: self.place(target) for target in files}
+        out = _run(guest, shlex.join([agent, "sum", *places.values()]), "reading the exchange disk")
+        for (target, source), line in zip(files.items(), [*out.splitlines(), *[""] * len(files)], strict=False):
+            if line.split() != checksum(source):
+                raise GuestError(f"the exchange disk: {target} is not what was put on it")
+        parents = dict.fromkeys(str(PurePosixPath(target).parent) for target in files)
+        links = [shlex.join(["ln", "-sf", place, target]) for target, place in places.items()]
+        _run(
+            guest, " && ".join([shlex.join(["mkdir", "-p", *parents]), *links]), "linking what is on the exchange disk"
+        )
+
+    def _write(self, files: Mapping[str, Path]) -> None:
+        """Add files to the file system, which is made first if there is none."""
+        size = sum(source.stat().st_size for source in files.values())
+        if self._size + size > SIZE - _RESERVE or 2 * (len(self._files) + len(files)) > _INODES - 100:
+            raise ImageError(f"the exchange disk: {(self._size + size) >> 20} MiB of files do not fit")
+        if not self._files:
+            arguments = ["-q", "-F", "-t", "ext2", "-o", self._creator, "-b", str(BLOCK), "-m", "0", "-N", str(_INODES)]
+            arguments += ["-E", "root_owner=0:0,nodiscard"]
+            run("mke2fs", *arguments, self._image, str(SIZE // BLOCK), what="the exchange disk")
+        commands = []
+        for target, source in files.items():
+            place = PurePosixPath(_place(target))
+            commands += [f"mkdir {place.parent}", f"cd {place.parent}", f'write "{source}" "{place.name}"']
+            commands += [f'set_inode_field "{place.name}" mode 0100755', "cd /"]
+        with tempfile.NamedTemporaryFile("w", suffix=".debugfs") as script:
+            script.write("".join(f"{command}\n" for command in commands))
+            script.flush()
+            run("debugfs", "-w", "-f", script.name, self._image, what="the exchange disk")
+        self._files |= set(files)
+        self._size += size
+
+
+def _place(target: str) -> str:
+    """Where a file lies on the disk: debugfs makes files in a folder that it has entered, so that each gets one."""
+    return f"{digest(target)}/{PurePosixPath(target).name}"
+
+
+def _run(guest: Run, command: str, what: str) -> str:
+    status, out, err = guest(command)
+    if status:
+        raise GuestError(f"{what}: {_words(status, err)}")
+    return out.decode(errors="replace")
+
+
+def _words(status: int, err: bytes) -> str:
+    return " ".join(err.decode(errors="replace").split()) or f"status {status}"
