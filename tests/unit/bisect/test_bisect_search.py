@@ -166,6 +166,23 @@ def test_the_question_is_what_differs_most():
     assert fixed.question == Question(verdict="pass") and fixed.answer.alternatives == (frozenset({1}),)
 
 
+@pytest.mark.parametrize(("units", "culprit"), [(16, 5), (60, 33)])
+def test_how_many_builds_are_left_is_near(units, culprit):
+    course = Course(Case(units))
+    told = []  # the builds so far, and how many are said to be left
+
+    def outcome(subset, number):
+        told.append((len(course.built), course.builds_to_go()))
+        return CRASH if culprit in subset else PASS
+
+    assert play(course, outcome).answer.alternatives == (frozenset({culprit}),)
+    assert told[0] == (2, units.bit_length())
+    for built, left in told:
+        truth = len(course.built) - built
+        assert truth / 3 - 2 <= left <= 3 * truth + 3, (built, left, truth)
+    assert course.builds_to_go() == 0
+
+
 def test_another_crash_neither_counts_nor_diverts():
     rng = random.Random(5)
     other = ("crash", "fatal error: another one")

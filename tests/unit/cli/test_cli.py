@@ -369,3 +369,62 @@ def test_a_guest_is_shown_with_where_each_field_is_written(tmp_path):
     assert conf.load([again]).guest("mine") == conf.load([mine]).guest("mine")
     rows = call("guest", "list", "--conf", str(mine), COLUMNS="500").output.splitlines()
     assert [row.split() for row in rows if str(mine) in row] == [["mine", "linux", "linux-i386", "99", f"{mine}:2"]]
+
+
+def run_with_output(work):
+    """A run of one trial whose output is no text, and of which only the beginning was kept."""
+    store = Store(work / "results.sqlite")
+    plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
+    run = store.begin(RunPlan.model_validate(plan))
+    end = (1, "", 0.1, b"\xff\x00\x1b[2J\r\n", b"err\n", 9000, 4, "t", "harness run s/p")
+    trial = Trial(0, "g", "pristine", "s/p", 1, 1, "fail", "line 1 of stdout is '\\xff'", "", *end)
+    store.add(run, trial, {"dossier/threads": b"\xfe", "dossier/screen.png": b"\x89PNG"})
+
+
+@pytest.mark.parametrize(
+    ("part", "data"),
+    [
+        ("stdout", b"\xff\x00\x1b[2J\r\n"),
+        ("stderr", b"err\n"),
+        ("dossier/threads", b"\xfe"),
+        ("threads", b"\xfe"),
+        ("dossier/screen.png", b"\x89PNG"),
+    ],
+)
+def test_a_part_of_a_trial_is_printed_byte_for_byte(tmp_path, part, data):
+    run_with_output(tmp_path)
+    result = call("open", "1", "--raw", part, "--work", str(tmp_path))
+    assert (result.exit_code, result.stdout_bytes) == (0, data)
+    note = "harness: 9,000 bytes were written, of which the first 8 are kept\n"
+    assert result.stderr == (note if part == "stdout" else "")
+
+
+def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
+    run_with_output(tmp_path)
+    for name in ("stdin", ""):
+        result = call("open", "1", "--raw", name, "--work", str(tmp_path))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "it has stdout, stderr, dossier/threads, dossier/screen.png" in result.stderr
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown", "junit", "html", "json"])
+def test_no_invalid_byte_becomes_a_replacement_character(tmp_path, format_):
+    run_with_output(tmp_path)
+    shown = call("show", "1", "--format", format_, "--work", str(tmp_path)).stdout_bytes.decode()
+    shown += call("open", "1", "--work", str(tmp_path)).stdout_bytes.decode()
+    assert "\\xff" in shown and "\ufffd" not in shown
+    assert not set(shown) & set("\x00\x1b\r")
+
+
+def test_a_table_in_a_pipe_is_never_cut(tmp_path):
+    for words in (("variant", "list"), ("suite", "list"), ("image", "list")):
+        narrow, wide = (call(*words, COLUMNS=width, HARNESS_WORK=str(tmp_path)).output for width in ("30", "400"))
+        assert narrow == wide and "\u2026" not in narrow
+        assert not any(line.endswith(" ") for line in narrow.splitlines())
+
+
+def test_quiet_and_verbose_exclude_each_other(tmp_path):
+    result = call("run", "threads", "--quiet", "--verbose", HARNESS_WORK=str(tmp_path))
+    assert result.exit_code == 2 and "--quiet and --verbose exclude each other" in result.output
+    for name in ("run", "trace", "rerun", "attribute", "build", "shell", "capsule", "replay"):
+        assert {"quiet", "verbose", "debug"} <= {parameter.name for parameter in main.commands[name].params}, name

@@ -27,6 +27,12 @@ def seen(exit_status=0, signal=None, stdout=b"", stderr=b"", timed_out=False):
             "line 2 of stdout is 'two', expected '2'",
         ),
         (seen(stdout=b"one\n"), Expectation(stdout=b"one\ntwo\n"), "fail", "stdout has 1 line, expected 2"),
+        (
+            seen(stdout=b"a \xff\x1b\n"),
+            Expectation(stdout=b"a \xfe\n"),
+            "fail",
+            r"line 1 of stdout is 'a \xff\x1b', expected 'a \xfe'",
+        ),
         (seen(stdout=b"one"), Expectation(stdout=b"one\n"), "fail", "stdout differs in white space at line ends"),
         (seen(stdout=b"x"), Expectation(stdout=b""), "fail", "stdout has 1 line, expected 0"),
         (seen(None, 11), Expectation(), "crash", "ended by SIGSEGV, expected exit status 0"),
