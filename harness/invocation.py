@@ -93,16 +93,16 @@ def _without_work(words: Iterable[str]) -> Iterator[str]:
 def program() -> list[str]:
     """The words by which the user's shell starts the harness: its name if it is found by that, else as it was started,
     or as the script beside this Python."""
-    return [_program(sys.argv[0], os.environ.get("PATH", ""), Path.cwd())]
+    return [_program(sys.argv[0], os.environ.get("PATH", ""))]
 
 
 @functools.cache  # a report has thousands of commands
-def _program(started: str, path: str, here: Path) -> str:
+def _program(started: str, path: str) -> str:
     script = Path(started) if Path(started).name == _NAME else Path(sys.executable).with_name(_NAME)
     known = shutil.which(_NAME, path=path)
     if not script.is_file() or (known and os.path.samefile(known, script)):
         return _NAME
-    return str(script.relative_to(here) if script.is_relative_to(here) else script)
+    return str(script)
 
 
 def _short(word: str) -> str:
