@@ -41,7 +41,7 @@ class HangDetector:
 
     def __init__(self, start: Callable[[], Looks], work: Callable[[], float]) -> None:
         self._start, self._work = start, work
-        self._begun = self._silent = self._sampled = clock.time()
+        self._begun = self._silent = self._sampled = self._asked = clock.time()
         self._worked = work()
         self._earliest = 0.0
         self._looks: Looks | None = None
@@ -80,11 +80,13 @@ class HangDetector:
             if data[:1] == b".":
                 self._files.append((file, self._parts.pop(file).decode(errors="backslashreplace")))
             return None
-        self.due = clock.time() + PULSE
+        now = clock.time()
+        self.due = now + PULSE
+        _log.debug("a look took %.2f s: %d bytes", now - self._asked, sum(len(text) for _, text in self._files))
         if self._looks is None or self._stale:
             return None
         try:
-            look = self._looks.send(Reading(self._files, not data, clock.time() - self._begun))
+            look = self._looks.send(Reading(self._files, not data, now - self._begun))
         except StopIteration as end:
             if isinstance(end.value, Stillness):
                 self.evidence = end.value.evidence
@@ -100,5 +102,5 @@ class HangDetector:
 
     def _send(self, agent: Agent, look: Look) -> None:
         self._files, self._parts, self._next = [], {}, None
-        self.due = inf  # until the agent has answered
+        self._asked, self.due = clock.time(), inf  # until the agent has answered
         agent.send("G", b"".join(path.encode() + b"\0" for path in look.paths))
