@@ -1,5 +1,7 @@
 """Known failures that no cell can be about: typing errors are told, what lies outside of a selection is not."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness import conf
@@ -35,6 +37,7 @@ def unmatched(write, entry, selection, listings=None):
         ("program: a", "`program: a` matches nothing: it is not SUITE/PROGRAM; did you mean demo/a?"),
         ("program: demoo/a", "`program: demoo/a` matches nothing: there is no suite demoo; did you mean demo/a?"),
         ("program: thread/x", "`program: thread/x` matches nothing: there is no suite thread; did you mean threads/x?"),
+        ("program: 'no*/zzzz'", ""),
         ("program: demoo/zzzz", ""),  # it may be of a folder of that name
         ("program: other/a", ""),
         ("program: threads/lock-rign", ""),  # threads is outside of the selection
@@ -56,8 +59,11 @@ def test_what_is_told_of_an_entry(write, tmp_path, entry, sentence):
 
 def test_suites_are_known_whole(write):
     assert "threads/lock-ring?" in unmatched(write, "program: threads/lock-rign", ["threads/lock-*", "gc"])
-    listings = {"gcc-go": lambda: [program for program in select_programs(["gc"])]}
+    programs = [replace(each, name=f"gcc-go/{each.source.stem}", from_gcc=True) for each in select_programs(["gc"])]
+    listings = {"gcc-go": lambda: programs}
     assert unmatched(write, "program: gcc-go/none", ["gc"], listings) == ""
+    assert "gcc-go has no such program" in unmatched(write, "program: gcc-go/none", ["gcc-go/off"], listings)
+    assert unmatched(write, "program: gcc-go/finalizer-once", ["gcc-go/off"], listings) == ""
     assert {name.partition("/")[0] for name in own_programs()} >= {"threads", "pthreads", "gc"}
 
 
