@@ -31,6 +31,9 @@ from harness.build.artifacts import Artifacts
 from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
 from harness.guest import datadisk
+from harness.guest.machine import find_qemu
+from harness.guest.recording import recorded_guest
+from harness.guest.workspace import guest_folder
 from harness.programs.header import read_program
 from harness.programs.model import Program, TrialSpec
 from harness.progress import READY, Reporter
@@ -40,6 +43,7 @@ from harness.results.matrix import Matrix
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run.job import RunContext
+from harness.run.recordings import Maker, RecordedTrial, check
 from harness.run.workers import WorkerPool
 from harness.trial.execute import GuestSetup, TrialOptions
 from harness.trial.record import Trial, Verdict
@@ -568,6 +572,64 @@ def report_of_many() -> Bench:
     return bench
 
 
+#: Prints how many seconds the guest has run.
+_UPTIME = """package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	text, _ := os.ReadFile("/proc/uptime")
+	fmt.Print(string(text))
+}
+"""
+
+
+def recorded_machines() -> Bench:
+    """A machine that is recorded against the same that is not, and its replay."""
+    bench = Bench(
+        "recordings",
+        f"Time of a boot, of a trial that ends at once, and of the machine's end, {LONG_TURNS} times in turn. A second"
+        " of the guest is one of its own clock.",
+    )
+    sizes, guest_seconds = [], []
+    with open_setting() as setting:
+        source = setting.folder / "uptime.go"
+        source.write_text(_UPTIME)
+        program = read_program(source)
+        config = recorded_guest(GUEST, setting.configuration, find_qemu(GUEST, setting.guest))
+        names = setting.configuration.signal_names(GUEST)
+        setup = GuestSetup(GUEST, config, setting.tools.triple, names, setting.build([program]))
+        variants = {name: variant.config for name, variant in setting.variants.items()}
+        maker = Maker(setting.folder, setup, setting.files, variants, setting.report, setting.progress, TrialOptions())
+        spec = TrialSpec(GUEST, VARIANT, program, 1)
+        for _ in range(LONG_TURNS):
+            with guest_folder(setting.folder) as folder:
+                bench.measure("plain", partial(maker.make, spec, folder, recorded=False))
+            with guest_folder(setting.folder) as folder:
+                begun = time.monotonic()
+                made = maker.make(spec, folder)
+                bench.note("record", time.monotonic() - begun)
+                if made.stored is None:
+                    sys.exit(f"bench: the recording is not whole: {made.trial.reason}")
+                recorded = RecordedTrial(folder, made.stored)
+                checked = check(recorded, setting.folder, setting.report)
+                if checked.differences:
+                    sys.exit(f"bench: the replay is not what was recorded: {'; '.join(checked.differences)}")
+                bench.note("replay", checked.seconds)
+                sizes.append(recorded.log.stat().st_size)
+                guest_seconds.append(float(made.trial.stdout.split()[0]))
+    bench.row("plain")
+    bench.ratio("record", "plain", 4.0)
+    rates = [size / seconds / 1e6 for size, seconds in zip(sizes, guest_seconds, strict=True)]
+    bench.ratio("replay", "record", 2.0)
+    size = f"{statistics.median(sizes) / 1e6:.1f} MB of log, {statistics.median(rates):.2g} MB"
+    bench.row("replay", note=f"{size} for a second of the guest's")
+    return bench
+
+
 PARTS = {
     "trial": trial_overhead,
     "hangs": hangs,
@@ -575,6 +637,7 @@ PARTS = {
     "exchange": files_while_running,
     "disk": files_by_disk,
     "guests": guests_side_by_side,
+    "recordings": recorded_machines,
     "dejagnu": against_dejagnu,
     "libgo": libgo_builds,
     "bisect": simulated_bisects,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -10,13 +11,16 @@ import click
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import NUMBER, WORK, progress_options
-from harness.cli.output import open_store, reporter, write_report
-from harness.errors import GuestError
+from harness.cli.output import open_store, reporter, write_bytes, write_report
+from harness.errors import GuestError, HarnessError
 from harness.invocation import command_line
+from harness.progress import READY
 from harness.results.load import load_matrix
 from harness.results.store import Store
-from harness.run import recordings
+from harness.run import debugging, recordings
+from harness.run.recordings import Moment, RecordedTrial
 from harness.run.request import Request
+from harness.trial import diagnostics
 
 #: How often a trial is made at most until it comes to the same.
 MOST_RECORDED = 20
@@ -64,24 +68,100 @@ def _counted(count: int, noun: str) -> str:
 
 @click.command()
 @click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
+@click.argument("text", required=False)
+@click.option(
+    "--at",
+    metavar="MOMENT",
+    help="Stop there: `end`, a count of instructions, `output TEXT` or `console TEXT`.",
+)
+@click.option("--gdb", is_flag=True, help="Open gdb where the machine stops. [default: at the end]")
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Run the gdb commands of this file there; what they print goes into the report, too.",
+)
 @progress_options
 @WORK
-def replay(number: int, work: str | None) -> None:
-    """Replay a recorded trial.
+def replay(number: int, text: str | None, at: str | None, gdb: bool, script: Path | None, work: str | None) -> None:
+    """Replay a recorded trial, and open it in gdb at any moment.
 
     TRIAL is a trial that `harness rerun --record` has kept a recording of, or the one that it was made for. The machine
     runs again, instruction by instruction, without a network. Console, output and end are compared with what was
     recorded. Exit status: 0 they are the same, 2 the recording cannot be replayed here, 3 they are not.
+
+    \b
+    harness replay 1                                replay it and compare
+    harness replay 1 --gdb                          gdb where the program had ended, or still hung
+    harness replay 1 --at output 'about to' --gdb   gdb when that was printed
+    harness replay 1 --at 2500000000 --gdb          gdb after so many instructions
+    harness replay 1 --script backtraces.gdb        no questions asked
+
+    In gdb, inferior 1 is the program with all its threads, and inferior 2 the machine. The program's end is when it had
+    ended or, at its time limit, before it was touched.
     """
     folder = paths.work_dir(work)
+    moment = _moment(at, text)
     recorded = recordings.find(open_store(work), number, folder)
+    if gdb or script:
+        _open(recorded, moment, script, folder)
+    if at is not None:
+        raise HarnessError("--at says where --gdb or --script stops, and there is neither")
     stored = recorded.stored
     with reporter() as report:
         checked = recordings.check(recorded, folder, report)
-    click.echo(f"Trial {stored.trial}: {stored.program}, {stored.guest}, {stored.variant}: {stored.title}")
+    click.echo(_headline(recorded))
     if checked.differences:
         raise GuestError(f"the replay is not what was recorded: {'; '.join(checked.differences)}")
     click.echo(
         f"Replayed {checked.replayed.icount:,} instructions in {checked.seconds:.1f} s, recorded in "
         f"{stored.seconds:.1f} s: the same console, output and end."
     )
+
+
+def _headline(recorded: RecordedTrial) -> str:
+    stored = recorded.stored
+    return f"Trial {stored.trial}: {stored.program}, {stored.guest}, {stored.variant}: {stored.title}"
+
+
+def _moment(at: str | None, text: str | None) -> Moment:
+    """What --at says, its text perhaps in an argument of its own. Raises HarnessError."""
+    kind, _, rest = (at or "end").partition(" ")
+    if kind in ("output", "console"):
+        wanted = rest or text
+        if not wanted or (rest and text):
+            raise HarnessError(f"--at {kind} takes one text: --at {kind} 'about to'")
+        return Moment(text=wanted.encode(errors="surrogateescape"), console=kind == "console")
+    if text:
+        raise HarnessError(f"{text!r}: a text stands only after --at output or --at console")
+    if kind == "end" and not rest:
+        return Moment()
+    digits = (at or "").replace(",", "").replace("_", "")
+    if digits.isascii() and digits.isdigit():
+        return Moment(icount=int(digits))
+    raise HarnessError(f"--at {at!r} is neither end, output TEXT, console TEXT nor a count of instructions")
+
+
+def _open(recorded: RecordedTrial, moment: Moment, script: Path | None, work: Path) -> NoReturn:
+    """Stop a replay at a moment and run gdb there, with a script or by hand; end with its exit status."""
+    debugger = debugging.find_debugger()
+    with reporter() as report, recordings.replaying(recorded, work, paused=True, gdb=True) as machine:
+        reached = recordings.go_to(machine, recorded, moment, report)
+        report.step("gdb", "looking for the program")
+        opened = debugging.open_machine(machine, recorded)
+        report.step("gdb", READY)
+        with report.paused():
+            click.echo(f"{_headline(recorded)}\nStopped after {reached:,} of {recorded.stored.icount:,} instructions.")
+            click.echo(opened.text)
+            sys.stdout.flush()
+            if script is None:
+                sys.exit(debugging.debug(opened, debugger))
+            status, printed = debugging.run_script(opened, debugger, script)
+    write_bytes(printed)
+    store = Store(work / "results.sqlite")
+    name = f"{diagnostics.PREFIX}gdb-{script.stem}"
+    head = f"after {reached:,} instructions, {script.name}:\n{opened.text}\n\n".encode(errors="backslashreplace")
+    store.attach(recorded.stored.trial, name, diagnostics.bounded(head + printed))
+    run, _ = store.trial(recorded.stored.trial)
+    pages = write_report(store, run, load_matrix(store, run), work, None)
+    click.echo(f"It is {name} of trial {recorded.stored.trial}. JSON and HTML: {pages}")
+    sys.exit(status)

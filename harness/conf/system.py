@@ -26,6 +26,26 @@ class Process:
 
 
 @dataclass(frozen=True)
+class SavedRegisters:
+    """How a kernel keeps the registers of a thread that came from user mode, on the thread's stack or beside it.
+
+    Attributes:
+        word: bytes of each of them.
+        user: bytes of a word of the program: a kernel of 64 bits runs programs of 32 bits too.
+        order: their names, from the lowest address on; `?` is none of the program's.
+        cs, ss: the selectors of user mode, by which they are recognized.
+        at_end: how many bytes before the end of a page the last of them may end; None if anywhere.
+    """
+
+    word: int
+    user: int
+    order: str
+    cs: int
+    ss: int
+    at_end: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class OperatingSystem:
     """An operating system.
 
@@ -50,6 +70,8 @@ class OperatingSystem:
         channels: what a machine's second serial port may be called.
         halt: a shell command that ends the system in good order.
         halted: what the console says when the machine may be switched off, a regular expression.
+        saved_registers: how its kernels keep the registers of threads.
+        libraries: the files of its C library that programs have mapped.
     """
 
     signals: Mapping[int, str]
@@ -69,6 +91,8 @@ class OperatingSystem:
     channels: tuple[str, ...] = ()
     halt: str = ""
     halted: str = ""
+    saved_registers: tuple[SavedRegisters, ...] = ()
+    libraries: tuple[str, ...] = ()
 
     def environment(self, own: Mapping[str, str], cores: bool) -> dict[str, str]:
         """A guest's environment for programs, with what decides on their crashes.
@@ -151,6 +175,35 @@ done 2>/dev/null
 """
 _GDB = "gdb -batch -nx -p {pid} -ex 'thread apply all bt 50'"
 
+#: arch/x86/include/asm/ptrace.h, struct pt_regs; arch/x86/include/asm/segment.h for the selectors, and
+#: arch/x86/include/asm/thread_info.h, TOP_OF_KERNEL_STACK_PADDING, for what lies above them.
+_LINUX_32 = "bx cx dx si di bp ax ds es fs gs orig_ax ip cs flags sp ss"
+_LINUX_64 = "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss"
+_LINUX_SAVED = (
+    SavedRegisters(4, 4, _LINUX_32, cs=0x73, ss=0x7B, at_end=(0, 8, 16)),
+    SavedRegisters(8, 8, _LINUX_64, cs=0x33, ss=0x2B, at_end=(0,)),
+    SavedRegisters(8, 4, _LINUX_64, cs=0x23, ss=0x2B, at_end=(0,)),
+)
+#: i386/i386/thread.h of gnumach, struct i386_saved_state, and i386/i386/ldt.h for the selectors.
+_MACH_SAVED = (SavedRegisters(4, 4, "gs fs es ds di si bp ? bx dx cx ax ? ? ip cs flags sp ss", cs=0x17, ss=0x1F),)
+_LINUX_LIBRARIES = tuple(
+    f"/{folder}/{name}"
+    for folder in ("lib/i386-linux-gnu", "lib/x86_64-linux-gnu")
+    for name in ("libc.so.6", "libgcc_s.so.1", "ld-linux.so.2", "ld-linux-x86-64.so.2", "libpthread.so.0")
+)
+_HURD_LIBRARIES = tuple(
+    f"/lib/{folder}/{name}"
+    for folder in ("i386-gnu", "x86_64-gnu")
+    for name in (
+        "libc.so.0.3",
+        "libpthread.so.0.3",
+        "libgcc_s.so.1",
+        "ld.so.1",
+        "libmachuser.so.1",
+        "libhurduser.so.0.3",
+    )
+)
+
 #: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
 #: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
 LINUX = OperatingSystem(
@@ -176,6 +229,8 @@ LINUX = OperatingSystem(
     channels=("/dev/ttyS1",),
     halt="poweroff -f",
     halted=r"reboot: (Power down|System halted)",
+    saved_registers=_LINUX_SAVED,
+    libraries=_LINUX_LIBRARIES,
 )
 
 #: Signals: glibc's sysdeps/mach/hurd/bits/signum-arch.h, BSD numbers. The crash server is the node that CRASHSERVER
@@ -213,6 +268,8 @@ HURD = OperatingSystem(
     channels=("/dev/com1",),
     halt="halt",
     halted=r"now in tight loop",
+    saved_registers=_MACH_SAVED,
+    libraries=_HURD_LIBRARIES,
 )
 
 #: A system of which nothing is known beyond POSIX; its signals stand in the guest's description.

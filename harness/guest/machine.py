@@ -485,6 +485,12 @@ class Machine:
         """The registers of all processors, as QEMU prints them. Raises GuestError."""
         return self._running_monitor().registers()
 
+    def dump_memory(self, file: Path) -> None:
+        """Write the machine's memory to a file (QMP reference, dump-guest-memory). Raises GuestError, and OSError."""
+        with file.open("wb") as dump:
+            uri = self._running_monitor().give_file("dump", dump.fileno())
+            self._running_monitor().execute("dump-guest-memory", paging=False, protocol=uri)
+
     def screen(self) -> bytes:
         """What the screen shows, as PNG. Raises GuestError, and OSError if there is no room for it."""
         path = self.folder / "screen.png"

@@ -5,6 +5,7 @@ Moments are counts of instructions, since that is what QEMU's log counts. Knows 
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ from harness.guest.machine import Machine
 
 #: Seconds between two looks at a machine that is replayed.
 _LOOK = 0.005
+#: Bytes before the first packet in a file of packets, and what stands before each: times, and its length twice.
+_FILE_HEADER, _PACKET = 24, struct.Struct("<IIII")
+#: What the addresses of QEMU's own side of the network begin with (libslirp's src/slirp.c, special_ethaddr).
+_OF_QEMU = b"\x52\x55"
 #: Into how many parts the time is cut in which something is known to have happened.
 _PARTS = 200
 
@@ -73,7 +78,13 @@ def to_icount(machine: Machine, icount: int, progress: Callable[[int], None] = l
     return _until(machine, "paused", progress)
 
 
-def to_growth(machine: Machine, samples: list[Sample], console: int = 0, packets: int = 0) -> int:
+def to_growth(
+    machine: Machine,
+    samples: list[Sample],
+    console: int = 0,
+    packets: int = 0,
+    progress: Callable[[int], None] = lambda icount: None,
+) -> int:
     """Replay a machine that is paused to the moment when its console and its packets have so many bytes, a part of the
     time between two samples later at most.
 
@@ -87,7 +98,7 @@ def to_growth(machine: Machine, samples: list[Sample], console: int = 0, packets
         GuestError: it does not get there.
     """
     before, after = bracket(samples, console, packets)
-    icount = to_icount(machine, before)
+    icount = to_icount(machine, before, progress)
     step = max(1, (after - before) // _PARTS)
     while _size(machine.console.file) < console or _size(_packets(machine)) < packets:
         reached = to_icount(machine, icount + step)
@@ -106,6 +117,36 @@ def bracket(samples: list[Sample], console: int, packets: int) -> tuple[int, int
             return before, max(after, sample.icount)
         before = sample.icount
     return before, before
+
+
+def last_from_guest(packets: bytes, size: int) -> int:
+    """Where the last packet ends in which the guest sent something by TCP, among the first bytes of a recorded network.
+
+    Args:
+        packets: a file of tcpdump's format (pcap-savefile(5)), as QEMU writes it.
+        size: how many bytes of it count.
+    """
+    at, last = _FILE_HEADER, 0
+    while at + _PACKET.size <= min(size, len(packets)):
+        length = _PACKET.unpack_from(packets, at)[2]
+        frame = packets[at + _PACKET.size : at + _PACKET.size + length]
+        at += _PACKET.size + length
+        if (
+            at <= size
+            and not frame[6:12].startswith(_OF_QEMU)
+            and frame[12:14] == b"\x08\x00"
+            and _has_data(frame[14:])
+        ):
+            last = at
+    return last
+
+
+def _has_data(packet: bytes) -> bool:
+    """Whether a packet of IPv4 is one of TCP that has data (RFC 791, RFC 9293)."""
+    if len(packet) < 40 or packet[9] != 6:
+        return False
+    header = 4 * (packet[0] & 15)
+    return int.from_bytes(packet[2:4], "big") > header + 4 * (packet[header + 12] >> 4)
 
 
 def differences(machine: Machine, icount: int, recorded_icount: int, console: bytes) -> list[str]:

@@ -249,6 +249,11 @@ class Store:
             self.db.execute("INSERT INTO attachments VALUES (?, ?, ?)", (row.lastrowid, name, data))
         return int(row.lastrowid or 0)
 
+    def attach(self, trial: int, name: str, data: bytes) -> None:
+        """Add something that was collected of a trial of the store, in the place of what has its name."""
+        with self._writing():
+            self.db.execute("INSERT OR REPLACE INTO attachments VALUES (?, ?, ?)", (trial, name, data))
+
     def judge(self, trials: Iterable[Trial]) -> None:
         """Give trials of the store the verdict, reason and signature that they bear here: all of them or none."""
         with self._writing():

@@ -29,7 +29,9 @@ from harness.guest.bootfiles import BootFiles
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
 from harness.results.store import Store
+from harness.run import recordings
 from harness.run.manifest import check_same
+from harness.run.packed import add_recording
 from harness.run.prepare import PreparedRun, fresh_guest, guest_setups, prepare_run
 from harness.run.resolve import ResolvedRequest, repeat_request, resolve
 from harness.trial.diagnostics import PREFIX
@@ -51,6 +53,7 @@ if the guest or this machine is in trouble. PORT=N chooses another port of 127.0
 {image}
 
 program, {source}{libraries}: what was run, its source, and the libraries that it was run with
+recording/, if it is here: the trial recorded. ./run.sh --replay{replay_arguments} replays it, with the same QEMU
 observed/: what the trial wrote, and the diagnostics that were collected of it
 manifest.json: the trial, the guest's description, hashes, the environment, QEMU's version
 SHA256SUMS: the files that the guest boots from
@@ -96,10 +99,13 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as new, written_whole(target) as part:
             folder = Path(new)
-            boot_set = _named(trial.guest, resolved, prepared)
+            plain = boot_set = _named(trial.guest, resolved, prepared)
             if with_image:
                 boot_set = _image(trial.guest, boot_set, resolved, folder, report)
             _fill(folder, spec, trial, resolved, prepared, boot_set, store.collected(number), with_image)
+            if (recorded := recordings.search(store, number, work)) and not recordings.different(recorded):
+                say("packing its recording")
+                add_recording(folder, recorded, plain.names, with_image)
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
                 archive.add(folder, f"trial-{number}", filter=_nobody)
@@ -187,6 +193,7 @@ def _fill(
         reason=trial.reason,
         signature=trial.signature,
         arguments="" if with_image else " IMAGE_FOLDER PRIVATE_KEY",
+        replay_arguments="" if with_image else " IMAGE_FOLDER",
         qemu=command[0],
         limit=spec.program.timeout,
         image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),

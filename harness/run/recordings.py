@@ -51,8 +51,8 @@ _log = logging.getLogger(__name__)
 
 #: The folder of a run that holds its recordings, each in a folder of its trial's number, and what describes one there.
 FOLDER, RECORD = "recordings", "recording.json"
-#: The file of a recording that has what was on the data disk.
-DATA = "data.img"
+#: The file of a recording that has what was on the data disk, and the program's.
+DATA, PROGRAM = "data.img", "program"
 
 
 class StoredFile(BaseModel):
@@ -100,11 +100,13 @@ class StoredRecording(BaseModel):
         files: what the machine boots from, by what it is.
         disk: its disk, if it has one.
         data: whether it has a data disk.
+        system: its operating system's name.
         begin: how many instructions the machine had executed when the trial began.
         end: the same, when the program had ended or, at its time limit, was still there.
         icount: the same, when the machine was ended.
         seconds: how long it ran by the host's clock.
         event: what happened at `end`, in a sentence.
+        libraries: the paths in the guest of the libraries that came with the program.
         output: the program's output, in the order in which it came.
         samples: when, in instructions, the console and the packets grew in a replay.
     """
@@ -122,11 +124,13 @@ class StoredRecording(BaseModel):
     files: dict[str, StoredFile]
     disk: conf.Disk | None
     data: bool
+    system: str = "posix"
     begin: int
     end: int
     icount: int
     seconds: float
     event: str
+    libraries: list[str] = []
     output: list[Output] = []
     samples: list[tuple[int, int, int]] = []
 
@@ -142,6 +146,16 @@ class RecordedTrial:
     def console(self) -> Path:
         """What the console of the recorded machine said."""
         return self.folder / "console.log"
+
+    @property
+    def log(self) -> Path:
+        """QEMU's log."""
+        return Recording(self.folder).log
+
+    @property
+    def packets(self) -> Path:
+        """What went over its network."""
+        return Recording(self.folder).packets
 
     @property
     def size(self) -> int:
@@ -206,12 +220,14 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
         "recorded": f"until a trial comes to what trial {number} did; a recorded machine is emulated and slower",
     }
     store.keep(prepared.inputs)
-    run = store.begin(prepared.plan.with_changes({"resumable": False, "kind": "record", "facts": facts}))
+    run = store.begin(
+        prepared.plan.with_changes({"resumable": False, "kind": "record", "planned": len(specs), "facts": facts})
+    )
     stack.enter_context(lock(lock_file(request.work, run)))
     log_to(request.work / "runs" / str(run))
     setup = replace(guest_setups(resolved, prepared)[name], config=guest)
     options = TrialOptions(full_timeout=request.full_timeout)
-    maker = _Maker(
+    maker = Maker(
         request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name), options
     )
     outcomes: Counter[str] = Counter()
@@ -245,7 +261,8 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
 def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) -> RecordedTrial:
     """Move a recording from its machine's folder to its run's."""
     target = run_folder / FOLDER / str(stored.trial)
-    names = ["log", "packets.pcap", recorded.console.name, *([DATA] if stored.data else [])]
+    names = [recorded.log.name, recorded.packets.name, recorded.console.name, PROGRAM]
+    names += [DATA] if stored.data else [Path(library).name for library in stored.libraries]
     part = target.with_name(f".{target.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -261,7 +278,7 @@ def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) ->
 
 
 @dataclass(frozen=True)
-class _Made:
+class MadeTrial:
     """A trial that was made in a recorded machine, and its recording if that is whole."""
 
     trial: Trial
@@ -269,8 +286,8 @@ class _Made:
     stored: StoredRecording | None
 
 
-class _Maker:
-    """Makes trials in recorded machines, each in one of its own."""
+class Maker:
+    """Makes trials in machines that are recorded, each in one of its own."""
 
     def __init__(
         self,
@@ -291,10 +308,14 @@ class _Maker:
         cache, agent = Cache(paths.cache_dir()), artifacts.agent_target(setup.config)
         self._pool = Pool(setup.name, setup.config, files, contents, cache, trouble, work / SCREENS, agent)
 
-    def make(self, spec: TrialSpec, folder: Path) -> _Made:
-        """Make a trial in a machine in a folder, which then has its recording."""
+    def make(self, spec: TrialSpec, folder: Path, recorded: bool = True) -> MadeTrial:
+        """Make a trial in a machine in a folder, which then has its recording.
+
+        Args:
+            recorded: whether the machine is recorded; one that is not is the same otherwise, to be compared with.
+        """
         setup = self._setup
-        recording = Recording(folder)
+        recording = Recording(folder) if recorded else None
         machine = Machine(setup.name, setup.config, self._files, folder, self._work / SCREENS, recording=recording)
         moments: dict[str, int] = {}
         event = ""
@@ -307,7 +328,7 @@ class _Maker:
             observe(agent, ["/bin/sh", "-c", ":"], {}, "/", PING)
 
             def note(message: Message) -> None:
-                if message.type in ("O", "E"):
+                if recording and message.type in ("O", "E"):
                     stream = "stdout" if message.type == "O" else "stderr"
                     size = recording.packets.stat().st_size
                     output.append(Output(stream=stream, text=message.data.decode("latin-1"), packets=size))
@@ -316,11 +337,11 @@ class _Maker:
 
             def inspect(machine: Machine, text: str) -> None:
                 nonlocal event
-                moments["end"], event = machine.icount(), text
+                moments["end"], event = machine.icount() if recording else 0, text
 
             execution = Execution(setup, guest, agent, self._variants, self._options, self._say)
             running = execution.begin(spec)
-            moments["begin"] = machine.icount()
+            moments["begin"] = machine.icount() if recording else 0
             self._say(f"{spec.program.name} ({spec.variant}), recorded")
             attachments = running.attachments
             try:
@@ -334,10 +355,11 @@ class _Maker:
                 observation = error.observation if isinstance(error, GuestLost) else NOTHING
                 trial = infra_error(spec, reason, running.started, (), observation)
                 event = reason
-            stored = self._end(machine, spec, moments, event, output, clock.time() - begun)
-            return _Made(trial, dict(attachments), stored)
+            seconds = clock.time() - begun
+            stored = self._end(machine, spec, moments, event, output, seconds) if recording else None
+            return MadeTrial(trial, dict(attachments), stored)
         except GuestError as error:
-            return _Made(infra_error(spec, str(error), clock.now(), ()), {}, None)
+            return MadeTrial(infra_error(spec, str(error), clock.now(), ()), {}, None)
         finally:
             machine.stop()
 
@@ -374,13 +396,29 @@ class _Maker:
             files={what: StoredFile.of(path) for what, path in boots.items() if path},
             disk=guest.disk,
             data=guest.data_interface is not None,
+            system=guest.os_name,
             begin=moments.get("begin", 0),
             end=moments.get("end", icount),
             icount=icount,
             seconds=seconds,
             event=event,
+            libraries=self._keep_program(spec, machine.folder),
             output=output,
         )
+
+    def _keep_program(self, spec: TrialSpec, folder: Path) -> list[str]:
+        """Put a trial's program beside its recording, and its libraries if they are on no data disk.
+
+        Returns:
+            The libraries' paths in the guest.
+        """
+        setup = self._setup
+        shutil.copyfile(setup.artifacts.programs[spec.variant, spec.program.name], folder / PROGRAM)
+        libraries = setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c)
+        if setup.config.data_interface is None:
+            for library in libraries.values():
+                shutil.copyfile(library, folder / library.name)
+        return list(libraries)
 
 
 @dataclass(frozen=True)
@@ -482,6 +520,67 @@ def replaying(recorded: RecordedTrial, work: Path, paused: bool = False, gdb: bo
             yield machine
         finally:
             machine.stop()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a recording: its end, a count of instructions, or when a text was whole.
+
+    Attributes:
+        icount: the count; None for the end, or for a text.
+        text: in the program's output or on the console.
+        console: whether it is on the console.
+    """
+
+    icount: int | None = None
+    text: bytes | None = None
+    console: bool = False
+
+
+def go_to(machine: Machine, recorded: RecordedTrial, moment: Moment, report: Reporter) -> int:
+    """Replay a paused machine to a moment. Returns how many instructions it has executed there.
+
+    Raises:
+        HarnessError: there is no such moment.
+        GuestError: the machine does not get there.
+    """
+    stored = recorded.stored
+
+    def progress(icount: int) -> None:
+        report.doing("replay", f"{icount:,} instructions")
+
+    report.step("replay", f"{stored.program} ({stored.variant})")
+    if moment.text is None:
+        icount = stored.end if moment.icount is None else moment.icount
+        if icount > stored.icount:
+            raise HarnessError(f"the recording of trial {stored.trial} ends after {stored.icount:,} instructions")
+        reached = replays.to_icount(machine, icount, progress)
+    else:
+        samples = [replays.Sample(*sample) for sample in stored.samples]
+        shown = moment.text.decode(errors="backslashreplace")
+        if moment.console:
+            at = recorded.console.read_bytes().find(moment.text)
+            if at < 0:
+                raise HarnessError(f"the console of trial {stored.trial} never said {shown!r}")
+            reached = replays.to_growth(machine, samples, console=at + len(moment.text), progress=progress)
+        else:
+            size = _output_by(stored, moment.text)
+            if size is None:
+                raise HarnessError(f"the program of trial {stored.trial} never printed {shown!r}")
+            size = replays.last_from_guest(recorded.packets.read_bytes(), size)
+            reached = replays.to_growth(machine, samples, packets=size, progress=progress)
+    report.step("replay", READY)
+    return reached
+
+
+def _output_by(stored: StoredRecording, text: bytes) -> int | None:
+    """How many bytes of packets there were when a text was whole in one of a program's streams, if it ever was."""
+    streams: dict[str, bytes] = {}
+    for piece in stored.output:
+        streams[piece.stream] = streams.get(piece.stream, b"") + piece.text.encode("latin-1")
+        if text in streams[piece.stream]:
+            return piece.packets
+    return None
 
 
 def different(recorded: RecordedTrial) -> list[str]:

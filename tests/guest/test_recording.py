@@ -1,0 +1,150 @@
+"""Trials that are recorded and replayed, for real: a hang that is opened in gdb where it hangs, and one in five.
+
+What takes many minutes is marked: ten replays beside other work, moments, and a capsule.
+"""
+
+import os
+import re
+import subprocess
+import tarfile
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.app import main
+from harness.results.store import Store
+from harness.run import recordings
+from tests import hostile
+
+#: Hangs while the runtime does not see that it does, if a number from the system's random ones is below CHANCE of 256.
+HANGS = """// run
+// timeout: 3s
+
+package main
+
+import (
+	"os"
+	"sync"
+	"time"
+)
+
+var lock sync.Mutex
+
+func takeTwice() {
+	println("about to take it twice")
+	lock.Lock()
+	lock.Lock()
+}
+
+func turns() {
+	for {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func main() {
+	go turns()
+	dice := make([]byte, 1)
+	random, _ := os.Open("/dev/urandom")
+	random.Read(dice)
+	println("begun")
+	if int(dice[0]) < CHANCE {
+		takeTwice()
+	}
+}
+"""
+TITLE = "hang: semacquire in sync.Mutex.Lock < main.takeTwice"
+
+
+def harness(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def run(folder, chance, trials):
+    """Run the program until it hangs; the number of the trial that did."""
+    (folder / "demo").mkdir()
+    (folder / "demo" / "hangs.go").write_text(HANGS.replace("CHANCE", str(chance)))
+    harness("run", folder / "demo", "--variant", "pristine", "--trials", trials, "--work", folder / "work")
+    store = Store(folder / "work" / "results.sqlite")
+    return next(trial.id for trial in store.trials(1) if trial.signature == TITLE)
+
+
+def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
+    number = run(tmp_path, 256, 1)
+    work = tmp_path / "work"
+    refused = harness("replay", number, "--work", work)
+    assert refused.exit_code == 2 and f"`harness rerun {number} --record` records it" in refused.output
+    result = harness("rerun", number, "--record", "--trials", 3, "--work", work)
+    assert result.exit_code == 0, result.output
+    assert "as trial 2 of run 2: hang: semacquire" in result.output, result.output
+    assert "Replayed once in" in result.output
+    (listed,) = [line for line in harness("list", "--work", work).output.splitlines() if " record " in line]
+    assert " of at most 3 " in listed
+    kept = recordings.find(Store(work / "results.sqlite"), number, work)
+    assert str(kept.folder) in harness("open", number, "--work", work).output
+    assert not list((work / "guests").glob("[!.]*"))
+
+    script = tmp_path / "stacks.gdb"
+    script.write_text("thread apply all bt\ninfo inferiors\ninferior 2\ninfo registers eip rip\n")
+    result = harness("replay", number, "--script", script, "--work", work)
+    assert result.exit_code == 0, result.output
+    (stack,) = [part for part in re.split(r"^Thread ", result.output, flags=re.M) if "main.takeTwice" in part]
+    assert re.search(r"sync\.Mutex\.[lL]ock.*main\.takeTwice.*hangs\.go:\d+", stack, re.S), result.output
+    assert "main.main" in stack, stack
+    assert re.search(r"^[er]ip .*0x", result.output, re.M), "the machine itself"
+    kept_text = Store(work / "results.sqlite").collected(kept.stored.trial)["dossier/gdb-stacks"].decode()
+    assert "main.takeTwice" in kept_text
+    assert "dossier/gdb-stacks" in (work / "runs" / "2" / "report.html").read_text()
+
+
+@pytest.mark.demand
+def test_a_hang_of_one_in_five_replays_ten_times_beside_other_work(tmp_path):
+    number = run(tmp_path, 51, 40)
+    work = tmp_path / "work"
+    result = harness("rerun", number, "--record", "--trials", 40, "--work", work)
+    assert result.exit_code == 0, result.output
+    icount = re.search(r"^([\d,]+) instructions in", result.output, re.M)[1]
+    with hostile.busy():
+        for _ in range(10):
+            result = harness("replay", number, "--work", work)
+            assert result.exit_code == 0, result.output
+            assert f"Replayed {icount} instructions" in result.output
+
+    kept = recordings.find(Store(work / "results.sqlite"), number, work)
+    with (kept.folder / "log").open("r+b") as log:
+        log.seek(kept.stored.icount % 1000 + log.seek(0, os.SEEK_END) // 2)
+        log.write(bytes(64))
+    result = harness("replay", number, "--work", work)
+    assert result.exit_code == 3 and "the replay is not what was recorded: " in result.output
+
+
+@pytest.mark.demand
+def test_moments_and_a_capsule(tmp_path):
+    number = run(tmp_path, 256, 1)
+    work = tmp_path / "work"
+    assert harness("rerun", number, "--record", "--work", work).exit_code == 0
+    script = tmp_path / "where.gdb"
+    script.write_text("thread apply all bt\n")
+    words = ["replay", number, "--script", script, "--work", work]
+    stops = {}
+    for at in ("output begun", "output about to take it twice", "console Linux version", "end", "2000000000"):
+        result = harness(*words, "--at", at)
+        assert result.exit_code == 0, result.output
+        stops[at] = int(re.search(r"Stopped after ([\d,]+) of", result.output)[1].replace(",", ""))
+    assert stops["2000000000"] == 2_000_000_000
+    assert (
+        stops["console Linux version"] < stops["output begun"] <= stops["output about to take it twice"] < stops["end"]
+    )
+    assert "never printed 'nothing like it'" in harness(*words, "--at", "output nothing like it").output
+    assert harness(*words, "--at", "99999999999999").exit_code == 2
+
+    file = tmp_path / "c.tar.gz"
+    result = harness("capsule", number, "-o", file, "--image", "--work", work)
+    assert result.exit_code == 0, result.output
+    with tarfile.open(file) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / f"trial-{number}"
+    plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "console and network are the same" in done.stderr and "about to take it twice" in done.stderr
