@@ -501,7 +501,7 @@ def replaying(recorded: RecordedTrial, work: Path, paused: bool = False, gdb: bo
     if changes := different(recorded):
         raise HarnessError(f"trial {stored.trial} cannot be replayed: {'; '.join(changes)}")
     data = conf.DataDisk(interface="ide" if stored.data else None, mount="-" if stored.data else "")
-    guest = conf.Guest(toolchain="-", qemu=stored.qemu, disk=stored.disk, data_disk=data)
+    guest = conf.Guest(toolchain="-", qemu=stored.qemu, disk=stored.disk, data_disk=data, channel="")
     boots = BootFiles(
         disk=Path(stored.files["disk"].path) if stored.disk else None,
         kernel=None,

@@ -8,7 +8,7 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.guest import qemu
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine
+from harness.guest.machine import Machine, _Files
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Sample, bracket
 
@@ -60,12 +60,13 @@ def test_the_command_lines_of_a_recorded_machine(tmp_path):
     boots = BootFiles(tmp_path / "disk", None, "", None, (), tmp_path / "key", None)
     recording = Recording(tmp_path / "a,b")
     machine = Machine("linux-i386", guest, boots, tmp_path, recording=recording)
-    recorded = machine._arguments(False, 1234, str(tmp_path / "console.log"))
+    recorded = machine._arguments(False, 1234, str(tmp_path / "console.log"), _Files())
     assert "-no-shutdown" in recorded and f"rr=record,rrfile={tmp_path}/a,,b/log" in " ".join(recorded)
     assert any("hostfwd=tcp:127.0.0.1:1234-:22" in word for word in recorded)
     assert "driver=blkreplay,image=disk-file,cache=unsafe,if=virtio" in recorded
     assert "driver=blkreplay,image=data-file,cache=unsafe,if=virtio,index=1" in recorded
     assert not any("fdset" in word and "if=virtio" in word for word in recorded), "each disk goes by the recording"
+    assert not any("channel" in word for word in recorded), "what comes by a channel is not recorded"
     assert recording.template and not any("1234" in word for word in recording.template)
 
     replayed = Recording(tmp_path / "a,b", True, recording.template).command(0, str(tmp_path / "other" / "console"))
