@@ -7,11 +7,18 @@ import os
 import re
 import subprocess
 import tarfile
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from harness import conf
 from harness.cli.app import main
+from harness.guest import replay
+from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine, find_qemu
+from harness.guest.recording import Recording, recorded_guest
 from harness.results.store import Store
 from harness.run import recordings
 from tests import hostile
@@ -148,3 +155,36 @@ def test_moments_and_a_capsule(tmp_path):
     done = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "console and network are the same" in done.stderr and "about to take it twice" in done.stderr
+
+
+@pytest.mark.demand
+def test_gnu_mach_finds_its_ide_disks_when_it_is_recorded(gnumach, write, tmp_path):
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(64 << 20)
+    lines = "toolchain: linux-i386, qemu: qemu-system-i386, system: hurd, nic: e1000"
+    described = write("mach.yaml", f"guests:\n  mach: {{{lines}, disk: {{file: {disk}, interface: ide}}}}\n")
+    configuration = conf.load([described])
+    guest = recorded_guest("mach", configuration, find_qemu("mach", configuration.guest("mach")))
+    files = BootFiles(disk, gnumach, "console=com0 root=device:hd0", None, (), Path(os.devnull), None)
+    recording = Recording(tmp_path / "machine")
+    machine = Machine("mach", guest, files, recording.folder, recording=recording)
+    try:
+        machine.start()
+        while not machine.console.says("No bootstrap code"):  # its panic, for it has no servers
+            machine.console.poll()
+            machine.check_wanted()
+            time.sleep(0.1)
+        icount = machine.end_recording()
+    finally:
+        machine.stop()
+    console = machine.console.file.read_bytes()
+    assert b"hd0: QEMU HARDDISK" in console and b"hd1: QEMU HARDDISK" in console
+    again = Recording(recording.folder, True, recording.template)
+    machine = Machine("mach", guest, files, tmp_path / "again", recording=again)
+    try:
+        machine.start()
+        replayed = replay.to_end(machine)
+        assert replay.differences(machine, replayed.icount, icount, console) == []
+    finally:
+        machine.stop()

@@ -1,6 +1,5 @@
 """Guests in trouble, for real: kernels that panic at boot and in a trial, a crash's core, a halt and one that fails."""
 
-import gzip
 import re
 import shutil
 import subprocess
@@ -8,37 +7,13 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from harness import conf, host, paths
-from harness.cache import Cache
+from harness import conf, host
 from harness.cli.app import main
 from harness.errors import GuestError
 from harness.guest import boot
-from harness.images import debian
 from harness.progress import Reporter
 from harness.results.store import Store
 from harness.run.prepare import fresh_guest
-
-
-@pytest.fixture(scope="module")
-def gnumach():
-    """Debian's GNU Mach, from its i386 package, which the host's own architecture need not be."""
-
-    def make(folder):
-        apt = debian.Apt(folder / "apt", "i386")
-        names = host.run(
-            "apt-cache", "-c", apt.conf_file, "pkgnames", "gnumach-image-", what="the kernel's name"
-        ).split()
-        fitting = [name for name in names if re.fullmatch(r"gnumach-image-\d+\.\d+(-up)?-486", name)]
-        if not fitting:
-            pytest.skip("this release of Debian has no GNU Mach in its i386 archive, as Debian 12 has")
-        name = max(fitting)
-        (deb,) = apt.kernel([f"{name}:i386"])
-        host.run("dpkg-deb", "-x", deb, folder / "x", what="unpacking the kernel")
-        (packed,) = (folder / "x" / "boot").glob("gnumach-*.gz")
-        (folder / "gnumach").write_bytes(gzip.decompress(packed.read_bytes()))
-        shutil.rmtree(folder / "apt")
-
-    return Cache(paths.cache_dir()).make("test-kernels", "gnumach-486", make, 50) / "gnumach"
 
 
 def harness(*words):
