@@ -251,6 +251,7 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
                     stored = stored.model_copy(update={"samples": samples})
                     kept, took = _keep(recorded, stored, request.work / "runs" / str(run)), played.seconds
                     break
+                _log.warning("trial %d: not kept, its replay is not the same: %s", number_now, played.differences)
                 unfaithful += played.differences
         if failures >= ATTEMPTS:
             raise GuestError(f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {made.trial.reason}")
