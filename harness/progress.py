@@ -357,14 +357,14 @@ class Reporter:
     def _told(self, what: str, thing: _Thing, now: float) -> str:
         """What a line has on a thing; '' if it has nothing."""
         took = now - thing.since
-        if thing.over or (what.startswith(_MANY) and took < _LONG):
+        if thing.over or took < (_LONG if what.startswith(_MANY) else _SOON if thing.total is not None else 0.0):
             return ""
         thing.told = True
         to_go = thing.to_go(now)
         left = "" if to_go is None else f", about {as_clock(to_go)} to go"
         if thing.total is not None:
             return f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{left}{_after(thing.text)}"
-        return f"{what}: {thing.text}" + (f", for {as_clock(took)}" if took >= _LONG else "")
+        return f"{what} ({as_clock(took)}): {thing.text}" if took >= _LONG else f"{what}: {thing.text}"
 
     def _line(self, line: str, answer: bool = False) -> None:
         if self._verbosity is Verbosity.QUIET and not answer:

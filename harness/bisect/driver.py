@@ -251,6 +251,8 @@ class Driver:
         self._stopped = threading.Event()
         self._pool: WorkerPool | None = None
         self._found: tuple[Question, bool] | None = None  # what was told to be looked for, and that effects are graded
+        self._looked_for: tuple[Question | None, bool] | None = None  # the same, when it was estimated
+        self._left, self._left_at = 0.0, 0  # how many trials were left by estimate, and after how many
 
     def replay(self) -> None:
         """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
@@ -379,13 +381,23 @@ class Driver:
     def _expected(self) -> Expected:
         """About what is still to come: trials, side by side on the guests, and builds, for which trials wait."""
         costs = self._costs()
-        trials, builds = self.course.to_go(costs), self.course.builds_to_go()
+        trials, builds = self._smoothed(self.course.to_go(costs)), self.course.builds_to_go()
         seconds = trials * costs.trial / self._workers
         if self._building:
             took = time.monotonic() - self._building.begun
             seconds += max(costs.build - took, took / 4)
             builds -= 1
         return Expected(trials, seconds + max(builds, 0) * costs.build)
+
+    def _smoothed(self, left: int) -> int:
+        """How many trials are left, by what is said now and before: it leaps with the set that seems best to try."""
+        done, course = len(self.course.trials), self.course
+        if self._looked_for != (course.question, bool(course.rest)):
+            self._looked_for, self._left = (course.question, bool(course.rest)), float(left)
+        elif done > self._left_at:
+            self._left = 0.8 * (self._left - (done - self._left_at)) + 0.2 * left
+        self._left_at = done
+        return max(1, round(self._left))
 
     def _costs(self) -> Costs:
         trial = sum(self._times[-20:]) / len(self._times[-20:]) if self._times else 2 * _TRIAL
