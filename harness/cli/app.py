@@ -18,15 +18,16 @@ from harness.cli.classify import classify
 from harness.cli.completion import completion_
 from harness.cli.guest import doctor_, guest_, image
 from harness.cli.replay import replay
+from harness.cli.rerun import gdb, rerun
 from harness.cli.results import capsule_, compare, history, list_, open_, rejudge, show
-from harness.cli.run import rerun, run, trace
+from harness.cli.run import run, trace
 from harness.cli.shell import shell
 from harness.errors import GuestError, HarnessError
 
 #: The commands as the help shows them; others come last.
 _SECTIONS = {
     "Make and look at matrices": ("run", "trace", "list", "show", "compare", "history", "rejudge"),
-    "Open what did not pass": ("open", "rerun", "replay", "classify", "capsule", "bisect", "attribute"),
+    "Open what did not pass": ("open", "rerun", "gdb", "replay", "classify", "capsule", "bisect", "attribute"),
     "Programs and libgos": ("suite", "variant", "build"),
     "Guests": ("guest", "image", "shell"),
     "Several jobs": ("ci", "merge"),
@@ -130,6 +131,7 @@ for _command in (
     trace,
     rerun,
     replay,
+    gdb,
     attribute,
     show,
     compare,

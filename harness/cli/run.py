@@ -1,9 +1,8 @@
-"""Commands that make trials: run, trace, rerun."""
+"""Commands that make trials: run, trace."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,22 +34,17 @@ from harness.cli.options import (
     WholeNumber,
     progress_options,
 )
-from harness.cli.output import open_store, renew_index, reporter, show_attribution, show_run, write_report
-from harness.cli.replay import MOST_RECORDED, record_trial
-from harness.cli.shell import run_in
+from harness.cli.output import renew_index, reporter, show_attribution, show_run, write_report
 from harness.errors import HarnessError
-from harness.guest.machine import Machine
 from harness.invocation import command_line
 from harness.programs.select import describe_overlooked
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
 from harness.results.store import Run, Store
 from harness.run import ci
-from harness.run.conductor import Interrupted, run_interactive, run_request
+from harness.run.conductor import Interrupted, run_request
 from harness.run.request import Isolation, Request, extended_request, stored_request, traced_request
-from harness.run.resolve import repeat_request
 from harness.run.shards import Times
-from harness.trial.record import Verdict
 
 
 @click.command(cls=ResumingCommand)
@@ -262,55 +256,3 @@ def make_run(request: Request, resume: int | None = None, scheduler: str | None 
         look = command_line("show", number, work=request.work)
         click.echo(f"harness: {error}; `{go_on}` goes on, `{look}` shows them", err=True)
     sys.exit(130)
-
-
-@click.command()
-@click.argument("number", type=NUMBER, metavar="TRIAL", shell_complete=complete.trials)
-@click.option("--trials", type=COUNT, help="Trials to make; with --record, at most. [default: 1; 20]")
-@click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
-@click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
-@FULL_TIMEOUT
-@HTML
-@progress_options
-@WORK
-def rerun(
-    number: int,
-    trials: int | None,
-    record_: bool,
-    shell_: bool,
-    full_timeout: bool,
-    html: Path | None,
-    work: str | None,
-) -> None:
-    """Make a trial again.
-
-    Its program, libgo and guest are those of the trial, with the configuration that its run was made with. With --shell
-    one trial is made in a fresh guest. When the program has ended, or at its time limit while it still hangs, a shell
-    is opened there; all of it is gone when the shell ends, and nothing is stored. Exit status as of `harness run`.
-
-    With --record each trial is made in a machine that is recorded, from its boot on, until one comes to the same title.
-    Its recording is replayed once, compared, and kept for `harness replay`; those of the others are thrown away. Exit
-    status then: 0 a recording is kept, 1 none is.
-    """
-    store = open_store(work)
-    most = trials or (MOST_RECORDED if record_ else 1)
-    request = repeat_request(store, number, paths.work_dir(work), most)
-    request = replace(request, full_timeout=full_timeout or request.full_timeout)
-    if record_:
-        if shell_ or html:
-            raise HarnessError("--record takes no --shell and no --html: `harness replay` opens what was recorded")
-        record_trial(request, number)
-    if not shell_:
-        _run_and_show(request, None, html)
-    if most > 1 or html:
-        raise HarnessError("--shell makes one trial and no report; leave out --trials and --html")
-    with reporter() as report:
-
-        def inspect(machine: Machine, text: str) -> None:
-            with report.paused():
-                click.echo(f"{text}\nThe guest is gone when this shell ends.", err=True)
-                run_in(machine)
-
-        trial = run_interactive(request, report, inspect)
-    click.echo(f"{trial.verdict}: {trial.reason}", err=True)
-    sys.exit(int(trial.verdict is not Verdict.PASS))

@@ -18,7 +18,7 @@ from harness.cli.options import CONF, WORK, progress_options
 from harness.cli.output import load_work_configuration, reporter
 from harness.errors import HarnessError
 from harness.guest.machine import Machine, command_line, free_port, kvm_may_work
-from harness.guest.transfer import Transfer, ssh_command
+from harness.guest.transfer import Transfer, login, ssh_command
 from harness.run.prepare import bootable_files, fresh_guest
 
 
@@ -117,9 +117,7 @@ def print_by_hand(name: str, configuration: conf.Configuration) -> None:
 
 def transfer_to(machine: Machine) -> Transfer:
     """The way into a running guest."""
-    files = machine.files
-    ssh = ssh_command(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key)
-    return Transfer(machine.name, ssh, partial(click.echo, err=True))
+    return Transfer(machine.name, login(machine), partial(click.echo, err=True))
 
 
 def run_in(machine: Machine, command: Sequence[str] = ()) -> int:

@@ -165,6 +165,7 @@ class Record(Model):
 class Guest(Model):
     """A machine that can be booted.
 
+    `gdbserver` is the Debian package, NAME:ARCHITECTURE, of a gdbserver that runs in the guest, if there is one.
     `memory` is in MiB. `signals` are names by number, or a system's by its name; `system` names the operating system
     whose ways the guest has (harness/conf/system.py), by default the one that `signals` names. `channel` is the
     device that the second serial port is in the guest, by which the agent is reached; empty where there is to be none,
@@ -197,6 +198,7 @@ class Guest(Model):
     set_clock: Annotated[str, AfterValidator(_clock)] = "date -s @{seconds} >/dev/null"
     provides: list[str] = []
     record: Record = Record()
+    gdbserver: Annotated[str, Field(pattern=r"^([a-z0-9.+-]+:[a-z0-9]+)?$")] = ""
 
     @property
     def os_name(self) -> str:

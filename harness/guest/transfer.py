@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import GuestError, HarnessError, ToolMissing
 from harness.files import written_whole
+from harness.guest.machine import Machine
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,12 @@ def ssh_command(port: int | str, user: str, key: Path, host_key: str | None) -> 
         options.append("StrictHostKeyChecking=no")
     words = [word for option in options for word in ("-o", option)]
     return ["ssh", "-F", "none", *words, "-i", str(key), "-p", str(port), f"{user}@127.0.0.1"]
+
+
+def login(machine: Machine) -> list[str]:
+    """The command that logs in to a running guest, as of `ssh_command`."""
+    files = machine.files
+    return ssh_command(machine.port, machine.guest.ssh.user, files.ssh_key, files.host_key)
 
 
 class Transfer:
@@ -128,7 +135,7 @@ class Transfer:
             GuestError: the connection failed.
         """
         what, path = f"--get {remote}", shlex.quote(remote)
-        kind = self._ask(_KIND.format(path=path), what)
+        kind = self.ask(_KIND.format(path=path), what)
         if not kind:
             raise HarnessError(f"guest {self._name}: {what}: there is no such file")
         if kind == "other":
@@ -168,8 +175,8 @@ class Transfer:
             names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} others" if len(left_out) > 3 else "")
             self._note(f"{what}: left out what is neither file nor folder nor link: {names}")
 
-    def _ask(self, command: str, what: str) -> str:
-        """What a shell command prints."""
+    def ask(self, command: str, what: str) -> str:
+        """What a shell command prints, without white space around it. Raises as `get`."""
         with self._running(command, what) as process:
             assert process.stdout
             return process.stdout.read().decode(errors="replace").strip()

@@ -15,7 +15,9 @@ from harness.log import ignored
 
 _log = logging.getLogger(__name__)
 
-#: The folder in the work directory for screenshots of guests in trouble.
+#: The folder in the work directory for the folders of guests that run.
+MACHINES = "guests"
+#: The folder in the work directory for screenshots and consoles of guests in trouble.
 SCREENS = "screens"
 
 
@@ -26,7 +28,7 @@ def guest_folder(work: Path) -> Iterator[Path]:
     Raises:
         HarnessError: it cannot be made.
     """
-    parent = work / "guests"
+    parent = work / MACHINES
     with ExitStack() as stack:
         try:
             with lock(parent / ".lock"):

@@ -109,7 +109,7 @@ def _listed(run: Run, counts: Mapping[Verdict, int], work: Path) -> ListedRun:
         programs=plan.programs,
         trials=trials,
         planned=_planned(plan, trials if run.finished else None),
-        at_most=plan.until_sure or plan.run_kind == "record",
+        at_most=plan.is_open_ended or plan.run_kind == "record",
         verdicts={verdict: counts[verdict] for verdict in Verdict if verdict in counts},
         resume=resume_command(run, work) if state == "stopped" else None,
         command=repeated(str(command), work) if command else None,
@@ -123,7 +123,7 @@ def _planned(plan: RunPlan, made: int | None) -> int | None:
         return plan.planned
     if plan.run_kind in ("bisect", "pytest"):
         return None
-    if made is not None and not plan.until_sure:
+    if made is not None and not plan.is_open_ended:
         return made
     return plan.trials * len(plan.guests) * len(plan.variants) * len(plan.programs)
 

@@ -51,6 +51,7 @@ class StoredRequest(_Stored):
     times: list[tuple[str, str, str, float]] = []
     traced: list[str] = []
     baseline: str = ""
+    until: str = ""
     seed: int | None = None
     design: StoredDesign | None = None
     full_timeout: bool = False
@@ -161,6 +162,11 @@ class RunPlan(_Stored):
     def until_sure(self) -> bool:
         """Whether the run went on until its comparisons were decided."""
         return self.request is not None and self.request.until_sure
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether it has the trials that were planned only at most."""
+        return self.request is not None and (self.request.until_sure or bool(self.request.until))
 
     @property
     def run_kind(self) -> str:

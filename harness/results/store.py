@@ -67,6 +67,14 @@ class CellSeconds(NamedTuple):
     guests_lost: int
 
 
+class EndedTrials(NamedTuple):
+    """How many trials of a run ended in one way; `title` is the signature, or of an error the reason."""
+
+    verdict: str
+    title: str
+    number: int
+
+
 class KnownDeath(NamedTuple):
     """A cell in which a title was seen: how many trials of a run have it, and the first one's id."""
 
@@ -364,6 +372,14 @@ class Store:
                 )
             counts.setdefault(run, {})[Verdict(verdict)] = trials
         return counts
+
+    def ended(self, run: int) -> list[EndedTrials]:
+        """How the trials of a run ended, and how many in each way; each attempt is one."""
+        query = (
+            "SELECT verdict, CASE verdict WHEN 'error' THEN reason ELSE signature END AS title, count(*)"
+            " FROM trials WHERE run = ? GROUP BY verdict, title ORDER BY count(*) DESC"
+        )
+        return [EndedTrials(*row) for row in self._read(query, (run,))]
 
     def seconds(self) -> Iterator[CellSeconds]:
         """The times of each cell's trials in all runs."""

@@ -39,6 +39,7 @@ from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest, resolve
 from harness.run.rounds import attribution_rounds, check_decidable, rounds
 from harness.run.spares import QEMU
+from harness.run.until import Catcher, until_batch
 from harness.run.workers import WorkerPool
 from harness.trial.execute import Inspect, Outcome
 from harness.trial.record import Trial, Verdict
@@ -50,6 +51,7 @@ def run_request(
     resume: int | None = None,
     hooks: RunHooks | None = None,
     scheduler: str | None = None,
+    catcher: Catcher | None = None,
 ) -> tuple[Store, Run]:
     """Run all trials of a request, with everything that they need.
 
@@ -58,6 +60,7 @@ def run_request(
             more trials of each cell, the run is extended.
         hooks: how a caller in another thread takes part. Such a run cannot be resumed.
         scheduler: that of the cluster which runs the trials (harness/run/cluster.py); None means this machine.
+        catcher: looks at the trial that the request waits for. Only on this machine.
 
     Raises:
         HarnessError: bad input, before anything boots; or a guest that cannot be used, with all finished trials stored.
@@ -66,7 +69,7 @@ def run_request(
     with log.of_run() as log_to, ExitStack() as stack:
         if resume is not None:
             stack.enter_context(locked_run(request.work, resume))
-        return _run_request(request, report, resume, hooks, scheduler, log_to, stack)
+        return _run_request(request, report, resume, hooks, scheduler, log_to, stack, catcher)
 
 
 def _run_request(
@@ -77,6 +80,7 @@ def _run_request(
     scheduler: str | None,
     log_to: Callable[[Path], None],
     stack: ExitStack,
+    catcher: Catcher | None,
 ) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
@@ -117,10 +121,13 @@ def _run_request(
         if resolved.traced:
             counting = Batch({name: partial(resolved.traced_trials, name) for name in resolved.guests})
             batches = chain([counting], batches)
+    elif request.until:
+        caught = catcher.caught.is_set if catcher else lambda: False
+        batches = [until_batch(resolved, partial(store.ended, number), report, caught)]
     else:
         batches = [Batch({name: partial(resolved.trials, name) for name in resolved.guests})]
     resumed = resume is not None
-    conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler)
+    conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler, catcher)
     store.finish(number)
     return store, store.run(number)
 
@@ -135,6 +142,7 @@ def conduct(
     resume: bool = False,
     hooks: RunHooks | None = None,
     scheduler: str | None = None,
+    catcher: Catcher | None = None,
 ) -> None:
     """Run the trials of a run that is in the store, and locked (`locked_run`).
 
@@ -154,12 +162,13 @@ def conduct(
     workers = guests_at_once(request, resolved.guests)
     executor: Executor
     if scheduler is None:
-        executor = WorkerPool(context, report)
+        executor = WorkerPool(context, report, catcher.inspect if catcher else None)
     else:
         executor, workers = _cluster_executor(context, report, scheduler, workers)
     known = known_failures(resolved.configuration)
     is_surprise = partial(_is_surprise, known) if hooks is None else lambda trial: False
-    conductor = Conductor(executor, store, number, report, workers, hooks, is_surprise)
+    attended = catcher.busy.is_set if catcher else lambda: False
+    conductor = Conductor(executor, store, number, report, workers, hooks, is_surprise, attended)
     try:
         conductor.conduct(make_batches(executor, conductor.interrupted), resume)
     finally:
@@ -279,6 +288,7 @@ class Conductor:
         run: the number of the run.
         workers: how many trials on each guest are handed out at a time.
         is_surprise: whether the user is told at once what came of a trial.
+        attended: whether the user is at work in a guest. A ctrl-C is for that then.
     """
 
     def __init__(
@@ -290,9 +300,10 @@ class Conductor:
         workers: Mapping[str, int],
         hooks: RunHooks | None = None,
         is_surprise: Callable[[Trial], bool] = lambda trial: False,
+        attended: Callable[[], bool] = lambda: False,
     ) -> None:
         self._executor, self._store, self._run, self._report = executor, store, run, report
-        self._workers, self._hooks, self._is_surprise = workers, hooks, is_surprise
+        self._workers, self._hooks, self._is_surprise, self._attended = workers, hooks, is_surprise, attended
         self._attempts: dict[TrialSpec, int] = {}  # those that are handed out
         self._waiting: dict[str, Iterator[tuple[TrialSpec, int]]] = {}  # each with the attempts so far
         self._early: Counter[str] = Counter()  # trials that were handed out before another one was stored, by guest
@@ -468,6 +479,8 @@ class Conductor:
             return
 
         def interrupt(number: int, frame: object) -> None:
+            if self._attended():
+                return
             self._interrupts += 1
             self._executor.results.put(Outcome())
 

@@ -59,7 +59,7 @@ def describe(
     kernels = {name: file_digest(each.kernel) for name, each in files.items() if each.kernel}
     facts = {
         "command": given(),
-        "trials of each cell": f"at most {request.trials}" if request.until_sure else request.trials,
+        "trials of each cell": f"at most {request.trials}" if request.until_sure or request.until else request.trials,
         "libgo": {name: library.key for each in artifacts.values() for name, library in each.libgos.items()},
         "about": {name: resolved.variants[name].config.about for name in request.variants},
         "guest": {name: _hardware(guest) for name, guest in guests.items()},
@@ -115,6 +115,7 @@ def _stored_request(request: Request) -> dict[str, Any]:
         "times": request.times.to_json() if request.shard else [],
         "traced": list(request.traced),
         "baseline": request.baseline,
+        "until": request.until,
         "seed": request.seed,
         "full_timeout": request.full_timeout,
         "design": asdict(request.design) if request.design else None,
@@ -152,7 +153,8 @@ def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
         part: Input(hashlib.sha256(text).hexdigest()[:20], text) for part, text in {**sources, **variants}.items()
     }
     for name, guest in resolved.guests.items():
-        description = guest.model_dump(mode="json", exclude={"record"})  # which no ordinary trial depends on
+        # What no ordinary trial depends on is left out.
+        description = guest.model_dump(mode="json", exclude={"record", "gdbserver"})
         inputs[f"guest {name}"] = Input(digest(description), yaml.safe_dump(description, sort_keys=False).encode())
     return inputs
 

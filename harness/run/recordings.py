@@ -43,7 +43,7 @@ from harness.run.prepare import guest_setups, prepare_run
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.trial import diagnostics
-from harness.trial.execute import PING, Execution, GuestSetup, TrialOptions, infra_error
+from harness.trial.execute import PING, Execution, GuestSetup, Scene, TrialOptions, infra_error
 from harness.trial.observe import NOTHING, GuestLost, observe
 from harness.trial.record import Trial, Verdict
 
@@ -336,9 +336,10 @@ class Maker:
 
             agent.listener = note
 
-            def inspect(machine: Machine, text: str) -> None:
+            def inspect(scene: Scene) -> None:
                 nonlocal event
-                moments["end"], event = machine.icount() if recording else 0, text
+                if "end" not in moments:  # a program that hung is looked at when it has been killed, too
+                    moments["end"], event = scene.machine.icount() if recording else 0, scene.text
 
             execution = Execution(setup, guest, agent, self._variants, self._options, self._say)
             running = execution.begin(spec)

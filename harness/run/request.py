@@ -59,6 +59,7 @@ class Request:
     baseline: str = ""
     kind: str = "run"
     full_timeout: bool = False
+    until: str = ""
 
 
 def traced_request(request: Request) -> Request:
@@ -164,6 +165,7 @@ def request_of_run(run: Run, work: Path) -> Request:
         traced=tuple(stored.traced),
         baseline=stored.baseline,
         full_timeout=stored.full_timeout,
+        until=stored.until,
         seed=stored.seed,
         design=Design(stored.design.libgos, stored.design.libpthreads) if stored.design else None,
     )

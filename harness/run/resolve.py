@@ -181,8 +181,11 @@ def _shard_of(resolved: ResolvedRequest, number: int, jobs: int) -> ResolvedRequ
     return replace(resolved, guests=guests, programs=programs, part=part, whole=whole)
 
 
-def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Request:
+def repeat_request(store: Store, number: int, work: Path, trials: int = 1, until: str = "") -> Request:
     """The request that makes a trial's cell again, as the run was made that the trial is of.
+
+    Args:
+        trials, until: as of Request.
 
     Raises:
         StoreError: there is no such trial, or its run does not tell how it was made.
@@ -199,6 +202,7 @@ def repeat_request(store: Store, number: int, work: Path, trials: int = 1) -> Re
         selection=(trial.program,) if chosen[0].from_gcc else request.selection,
         only=trial.program,
         trials=trials,
+        until=until,
         until_sure=False,
         shard=None,
         traced=(),

@@ -35,12 +35,15 @@ _log = logging.getLogger(__name__)
 class WorkerPool(Executor):
     """The threads of a run.
 
+    Args:
+        inspect: looks at each trial, in its thread.
+
     Attributes:
         results: the outcomes that they report.
     """
 
-    def __init__(self, context: RunContext, report: Reporter) -> None:
-        self._context, self._report = context, report
+    def __init__(self, context: RunContext, report: Reporter, inspect: Inspect | None = None) -> None:
+        self._context, self._report, self._inspect = context, report, inspect
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._started: Counter[str] = Counter()
@@ -222,7 +225,7 @@ class WorkerPool(Executor):
             if self._spoilt[name] or self._context.isolation != "on-trouble":
                 self._spares.prepare(name, self._pools[name], self._context.guests[name].config.memory)
             try:
-                outcome = execution.run(running)
+                outcome = execution.run(running, self._inspect)
             except GuestError as error:
                 if self._stop.is_set():
                     raise

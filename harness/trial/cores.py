@@ -7,17 +7,16 @@ something that runs commands.
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness import host
 from harness.errors import GuestError
 from harness.files import written_whole
 from harness.guest.shell import Shell
 from harness.log import ignored
+from harness.trial import gdb
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +26,6 @@ LARGEST = 128 << 20
 GDB_SECONDS = 60.0
 #: Lowers no limit: where it may not be raised, it stays, and no core is found later.
 _START = 'rm -f core; ulimit -c unlimited 2>/dev/null; exec "$@"'
-#: A row of gdb's `info sharedlibrary` for one that it did not find.
-_MISSING = re.compile(r"^ +No +(/\S+)$", re.MULTILINE)
 #: What gdb says of a core that it was not built for.
 _UNREADABLE = ("not a core dump", "file format not recognized", "no core file handler recognizes format")
 
@@ -101,21 +98,21 @@ def _read(shell: Shell, path: str) -> bytes:
 
 def _stacks(shell: Shell, core: Path, program: Path, libraries: Sequence[Path]) -> str:
     """What gdb says of a core: the stacks of all threads; or why it says nothing."""
-    gdb = host.find("gdb-multiarch") or host.find("gdb")
-    if gdb is None:
+    program_of_gdb = gdb.find()
+    if program_of_gdb is None:
         return "no gdb on this machine; Debian's package gdb-multiarch reads cores of most systems\n"
     root = core.parent / "root"
     root.mkdir(exist_ok=True)
     folders = ":".join(str(path.parent) for path in libraries)
     # The core comes from a machine that is not trusted: gdb loads no scripts, and none of this machine's libraries.
-    command = [gdb, "-batch", "-nx", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
+    command = [program_of_gdb, "-batch", "-nx", *gdb.SAFE]
     command += ["-ex", f"set sysroot {root}", "-ex", f"set solib-search-path {folders}"]
     command += ["-ex", f"file {program}", "-ex", f"core-file {core}"]
     try:
         output = _gdb([*command, "-ex", "info sharedlibrary"])
         if any(sign in output for sign in _UNREADABLE):
-            return f"{gdb} cannot read cores of this system\n\n{output}"
-        for name in _MISSING.findall(output):
+            return f"{program_of_gdb} cannot read cores of this system\n\n{output}"
+        for name in gdb.missing_libraries(output):
             _library(shell, name, root)
         return _gdb([*command, "-ex", "thread apply all bt 100"])
     except subprocess.TimeoutExpired:

@@ -20,9 +20,11 @@ from harness.errors import GuestError, ProgramError
 from harness.guest.agent import Agent
 from harness.guest.fresh import Guest
 from harness.guest.machine import Machine
+from harness.guest.transfer import login
 from harness.programs.gotags import Target
 from harness.programs.model import Expectation, TrialSpec
 from harness.trial import cores, diagnostics, lifetrace
+from harness.trial.debugger import HungProgram
 from harness.trial.observe import KEEP, NOTHING, GuestLost, Observation, observe
 from harness.trial.record import Trial, Verdict
 from harness.trial.stillness import HangDetector
@@ -39,8 +41,6 @@ PRINTED = 16 << 20
 NOT_RUN = ("does not compile: ", "printing a program: ")
 #: The name under which a life-cycle trace is stored.
 LIFETRACE = "lifetrace"
-#: Called with the machine as a trial left it, a program that hangs still in it, and with a sentence about that.
-Inspect = Callable[[Machine, str], None]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,28 @@ class TrialOptions:
     cores: Path | None = None
     full_timeout: bool = False
     command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A guest as a trial left it, or at its time limit, when the program has not ended.
+
+    Attributes:
+        verdict: what the trial came to, or comes to if the program has not ended.
+        title: its signature; '' if it has none, or the program must end before it is known.
+        hung: the program, if it has not ended.
+        text: sentences about all that.
+    """
+
+    machine: Machine
+    verdict: Verdict
+    title: str
+    hung: HungProgram | None
+    text: str
+
+
+#: Whoever looks at a trial at its time limit, if it reaches that, and again when it has ended. The guest waits.
+Inspect = Callable[[Scene], None]
 
 
 @dataclass(frozen=True)
@@ -165,7 +187,7 @@ class Execution:
 
         Args:
             running: the trial; what is collected of it is added to it, whatever happens.
-            inspect: called with the machine before the program is killed, or after it has ended.
+            inspect: called at the time limit, before the program is killed, and after its end.
 
         Raises:
             GuestError: the guest is in trouble; that says nothing of the program.
@@ -204,9 +226,9 @@ class Execution:
             running.attachments |= diagnostics.console(self._guest.machine, running.mark)
         if self._options.cores and judgement.verdict is Verdict.CRASH:
             judgement = self._with_core(judgement, spec, process, program)
-        if inspect and not observation.timed_out:
+        if inspect:
             text = f"{spec.program.name} has ended: {judgement.verdict}, {judgement.reason}. {process.command}"
-            inspect(self._guest.machine, text)
+            inspect(Scene(self._guest.machine, judgement.verdict, judgement.signature, None, text))
         if (
             variant.trace and not spec.program.is_c
         ):  # The library writes no file that is there already, so it goes at once.
@@ -245,7 +267,8 @@ class Execution:
             if inspect:
                 event = f"crashed and was suspended (state {state})" if state else _event(detector)
                 text = f"{spec.program.name} {event}; it is there yet, as process {pid}. {command}"
-                inspect(guest.machine, text)
+                verdict = Verdict.CRASH if state else Verdict.HANG
+                inspect(Scene(guest.machine, verdict, "", self._hung(spec, program, pid), text))
             return state
 
         observation = observe(self._agent, argv, environment, folder, spec.program.timeout, at_limit, keep, detector)
@@ -261,6 +284,21 @@ class Execution:
         if looks is None or self._options.full_timeout:
             return None
         return HangDetector(lambda: looks(machine, limit), self._guest.machine.processor_time)
+
+    def _hung(self, spec: TrialSpec, program: Path, pid: int) -> HungProgram:
+        """A program that has not ended. `program` is its file here, `pid` its process in the guest."""
+        setup = self._setup
+        return HungProgram(
+            name=spec.program.name,
+            guest=spec.guest,
+            ssh=login(self._guest.machine),
+            folder=setup.config.folder,
+            gdbserver=setup.config.gdbserver,
+            pid=pid,
+            executable=program,
+            libraries=setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c),
+            sources=spec.program.source.absolute().parent,
+        )
 
     def _with_core(self, judgement: Judgement, spec: TrialSpec, process: _Process, program: Path) -> Judgement:
         """The judgement on a crash, which says where its core file is, or why there is none."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -102,6 +103,19 @@ def test_a_shell_where_a_program_hangs(work):
     assert f"{pid} (c-spins) R " in done.stdout and "MINE=sure\n" in done.stdout
     assert "hang: it did not end within its time limit" in done.stderr
     assert not list((work / "guests").glob("[!.]*")) and len(Store(work / "results.sqlite").runs()) == 1
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="takes a gdb, which the harness does without otherwise")
+def test_gdb_on_a_program_that_hangs(work, tmp_path):
+    script = tmp_path / "script.gdb"
+    script.write_text("thread apply all bt\ninfo sharedlibrary\n")
+    words = [Path(sys.executable).with_name("harness"), "rerun", "3", "--until", "hang", "--trials", "2", "--gdb"]
+    result = subprocess.run([*words, "--script", script, "--work", work], capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    assert re.search(r"^#0 .*main\.main \(\) at .*c-spins\.go:\d", result.stdout, re.MULTILINE), result.stdout
+    assert "in runtime.sysmon () at " in result.stdout and re.search(r"Yes +\S+/libgo\.so", result.stdout)
+    assert "hang: 1 of 1 trial\n" in result.stdout, "it went on after gdb, and was judged"
+    assert not list((work / "guests").glob("[!.]*"))
 
 
 def test_a_command_and_files_in_a_guest_and_the_command_that_boots_it(work, tmp_path):

@@ -73,7 +73,7 @@ def no_guests(monkeypatch, made_of):
         plan |= {"expected": [], "expectations": {}}
         return PreparedRun({}, {}, {}, RunPlan.model_validate({**plan, **made_of}), {})
 
-    def worker_pool(context, report):
+    def worker_pool(context, report, inspect=None):
         executors.append(Executor(context, report, fails=0.9 if len(executors) > 1 else 0.0))
         return executors[-1]
 
