@@ -50,6 +50,10 @@ a POSIX shell. Standard output and standard error are the program's own; what ru
 `run.sh:`. Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit:.0f} s, 125
 if the guest or this machine is in trouble. PORT=N chooses another port of 127.0.0.1 than 10022.
 
+    ./run.sh 20{arguments}
+
+runs it 20 times, each time in a guest that has just booted, and counts how it ended.
+
 {image}
 
 program, {source}{libraries}: what was run, its source, and the libraries that it was run with
