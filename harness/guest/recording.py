@@ -58,7 +58,7 @@ class Recording:
 
     @property
     def packets(self) -> Path:
-        """The packets of its network, in the format of tcpdump. A replay writes its own."""
+        """The packets that it sent, in the format of tcpdump. A replay writes its own."""
         return self.folder / "packets.pcap"
 
     def command(self, port: int, console: str) -> list[str]:
@@ -75,7 +75,8 @@ class Recording:
         mode = "replay" if self.replays else "record"
         # Without -no-shutdown QEMU would end where the log does, and nobody could see where that was.
         command += ["-no-shutdown", "-object", "filter-replay,id=recorded,netdev=net"]
-        command += ["-object", f"filter-dump,id=packets,netdev=net,file={_escaped(packets)}"]
+        # Of the network, what the guest sends: what is sent to it in its last moments reaches it or not.
+        command += ["-object", f"filter-dump,id=packets,netdev=net,queue=rx,file={_escaped(packets)}"]
         command += ["-icount", f"shift=auto,rr={mode},rrfile={_escaped(self.log)}"]
         return [*command, *(["-gdb", f"unix:{_escaped(self.gdb)},server=on,wait=off"] if self.gdb else [])]
 

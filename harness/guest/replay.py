@@ -19,8 +19,6 @@ from harness.guest.machine import Machine
 _LOOK = 0.005
 #: Bytes before the first packet in a file of packets, and what stands before each: times, and its length twice.
 _FILE_HEADER, _PACKET = 24, struct.Struct("<IIII")
-#: What the addresses of QEMU's own side of the network begin with (libslirp's src/slirp.c, special_ethaddr).
-_OF_QEMU = b"\x52\x55"
 #: Into how many parts the time is cut in which something is known to have happened.
 _PARTS = 200
 
@@ -119,31 +117,28 @@ def bracket(samples: list[Sample], console: int, packets: int) -> tuple[int, int
     return before, before
 
 
-def last_from_guest(packets: bytes, size: int) -> int:
-    """Where the last packet ends in which the guest sent something by TCP, among the first bytes of a recorded network.
+def last_data(packets: bytes, size: int) -> int:
+    """Where the last packet of TCP that has data ends, among the first bytes of what a guest sent.
 
     Args:
         packets: a file of tcpdump's format (pcap-savefile(5)), as QEMU writes it.
         size: how many bytes of it count.
     """
     at, last = _FILE_HEADER, 0
-    while at + _PACKET.size <= min(size, len(packets)):
-        length = _PACKET.unpack_from(packets, at)[2]
-        frame = packets[at + _PACKET.size : at + _PACKET.size + length]
-        at += _PACKET.size + length
-        if (
-            at <= size
-            and not frame[6:12].startswith(_OF_QEMU)
-            and frame[12:14] == b"\x08\x00"
-            and _has_data(frame[14:])
-        ):
+    while at + _PACKET.size <= len(packets):
+        start = at + _PACKET.size
+        at = start + _PACKET.unpack_from(packets, at)[2]
+        if at > size:
+            break
+        if _has_data(packets[start:at]):
             last = at
     return last
 
 
-def _has_data(packet: bytes) -> bool:
-    """Whether a packet of IPv4 is one of TCP that has data (RFC 791, RFC 9293)."""
-    if len(packet) < 40 or packet[9] != 6:
+def _has_data(frame: bytes) -> bool:
+    """Whether a frame of Ethernet is one of IPv4 and TCP that has data (RFC 894, RFC 791, RFC 9293)."""
+    packet = frame[14:]
+    if frame[12:14] != b"\x08\x00" or len(packet) < 40 or packet[9] != 6:
         return False
     header = 4 * (packet[0] & 15)
     return int.from_bytes(packet[2:4], "big") > header + 4 * (packet[header + 12] >> 4)
@@ -162,7 +157,7 @@ def differences(machine: Machine, icount: int, recorded_icount: int, console: by
         found.append(f"it ends after {icount:,} instructions, and not after {recorded_icount:,}")
     for name, data, recorded in (
         ("console", machine.console.file.read_bytes(), console),
-        ("network", _packets(machine).read_bytes(), machine.recording.packets.read_bytes()),
+        ("output to the network", _packets(machine).read_bytes(), machine.recording.packets.read_bytes()),
     ):
         if data != recorded:
             same = next((at for at, pair in enumerate(zip(data, recorded, strict=False)) if len(set(pair)) > 1), None)

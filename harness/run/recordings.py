@@ -154,7 +154,7 @@ class RecordedTrial:
 
     @property
     def packets(self) -> Path:
-        """What went over its network."""
+        """What it sent to its network."""
         return Recording(self.folder).packets
 
     @property
@@ -569,7 +569,7 @@ def go_to(machine: Machine, recorded: RecordedTrial, moment: Moment, report: Rep
             size = _output_by(stored, moment.text)
             if size is None:
                 raise HarnessError(f"the program of trial {stored.trial} never printed {shown!r}")
-            size = replays.last_from_guest(recorded.packets.read_bytes(), size)
+            size = replays.last_data(recorded.packets.read_bytes(), size)
             reached = replays.to_growth(machine, samples, packets=size, progress=progress)
     report.step("replay", READY)
     return reached

@@ -154,7 +154,7 @@ def test_moments_and_a_capsule(tmp_path):
     plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "console and network are the same" in done.stderr and "about to take it twice" in done.stderr
+    assert "console and packets are the same" in done.stderr and "about to take it twice" in done.stderr
 
 
 @pytest.mark.demand

@@ -1,6 +1,7 @@
 """What can be recorded, the command lines of machines that are recorded and replayed, and moments in a replay."""
 
 import shutil
+import struct
 
 import pytest
 
@@ -10,7 +11,7 @@ from harness.guest import qemu
 from harness.guest.bootfiles import BootFiles
 from harness.guest.machine import Machine, _Files
 from harness.guest.recording import Recording, recorded_guest
-from harness.guest.replay import Sample, bracket
+from harness.guest.replay import Sample, bracket, last_data
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_command_lines_of_a_recorded_machine(tmp_path):
 
     replayed = Recording(tmp_path / "a,b", True, recording.template).command(0, str(tmp_path / "other" / "console"))
     assert "rr=replay" in " ".join(replayed) and "hostfwd" not in " ".join(replayed)
-    assert f"filter-dump,id=packets,netdev=net,file={tmp_path}/other/packets.pcap" in replayed
+    assert f"filter-dump,id=packets,netdev=net,queue=rx,file={tmp_path}/other/packets.pcap" in replayed
     assert "@" not in " ".join(replayed)
 
 
@@ -81,3 +82,21 @@ def test_a_moment_lies_between_two_samples():
     assert bracket(samples, console=11, packets=0) == (200, 300)
     assert bracket(samples, console=0, packets=90) == (100, 300)
     assert bracket(samples, console=0, packets=91) == (300, 300), "what never came came last"
+
+
+def frame(kind, payload, protocol=6):
+    """A frame as a file of packets has it."""
+    packet = bytes([0x45, 0]) + struct.pack(">H", 40 + len(payload)) + bytes(5) + bytes([protocol]) + bytes(10)
+    data = bytes(12) + kind + packet + bytes(12) + b"\x50" + bytes(7) + payload
+    return struct.pack("<IIII", 1, 2, len(data), len(data)) + data
+
+
+def test_the_last_packet_with_data():
+    empty, data, other = frame(b"\x08\x00", b""), frame(b"\x08\x00", b"abc"), frame(b"\x86\xdd", b"abc")
+    packets = bytes(24) + data + empty + data + empty + other + frame(b"\x08\x00", b"abc", protocol=17)
+    first = 24 + len(data)
+    second = first + len(empty) + len(data)
+    assert last_data(packets, len(packets)) == second
+    assert last_data(packets, second - 1) == first and last_data(packets, first - 1) == 0
+    assert last_data(packets[:-5], len(packets)) == second, "a file that is cut off"
+    assert last_data(b"", 0) == 0
