@@ -268,7 +268,7 @@ class Agent:
                 while self._attached is None and not again.passed(self.heard):
                     self._pump(clock.time() + _TICK)
                 if deadline.passed(self.heard) or (self._attached is None and not self._line.packets):
-                    raise GuestError(f"the agent: no answer for {deadline.quiet:.0f} s")
+                    raise _NoAnswer(f"nothing came for {deadline.quiet:.0f} s")
             self._quiet = None
             obeyed, first = (int(number) for number in self._attached.split())
             if self._next == _NO_INDEX:
@@ -318,7 +318,7 @@ class Agent:
                 if self._acknowledged == self._packets.sequence:
                     return size
             if deadline.passed(self.heard):
-                raise _NoAnswer(f"no answer for {deadline.quiet:.0f} s")
+                raise _NoAnswer(f"nothing came for {deadline.quiet:.0f} s")
 
     def _pump(self, until: float) -> None:
         """Take what comes, if something does by that time."""
@@ -387,7 +387,7 @@ class _NoAnswer(GuestError):
     """A line on which nothing moves."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"the agent: {text}")
+        super().__init__(f"the agent does not answer: {text}")
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ def test_whatever_ends_a_harness_its_run_goes_on(slow):
             time.sleep(0.2)
         output, _ = process.communicate(timeout=60)
         if signal.SIGINT in ending:
-            assert process.returncode == 130 and "`harness run --resume 1` goes on" in output, output
+            assert process.returncode == 130 and "`harness run --resume 1 --work " in output, output
         else:
             assert process.returncode == -ending[0]
         until_nothing_is_left(work)

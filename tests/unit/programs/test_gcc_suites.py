@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from fnmatch import fnmatch
+from types import SimpleNamespace
 
 import pytest
 
 from harness import conf, paths
 from harness.build import gotest, patches
 from harness.errors import ConfigError, ProgramError
-from harness.guest import pool
+from harness.guest import fresh
 from harness.programs import gcc_suites, gotags
 from harness.programs.gcc_suites import Header
 from harness.programs.gotags import Target
@@ -163,14 +164,15 @@ class Recorder:
     def unpack(self, archive, folder):
         self.calls.append(f"unpack {folder}")
 
-    def run(self, command):
+    def run(self, command, *_, **__):
         self.calls.append(command)
 
 
 def test_programs_make_room_for_each_other(write, monkeypatch):
-    monkeypatch.setattr(pool, "PROGRAMS", 25)
+    monkeypatch.setattr(fresh, "PROGRAMS", 25)
     shell = Recorder()
-    guest = pool.Guest(None, shell, set())
+    machine = SimpleNamespace(guest=conf.load().guest("linux-i386"))
+    guest = fresh.Guest(machine, lambda: shell)
     for name in "abc":
         write(f"{name}/program", "x" * 10)
     write("b/files.tar", "y" * 2)
