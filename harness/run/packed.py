@@ -36,6 +36,9 @@ def add_recording(folder: Path, recorded: RecordedTrial, names: Mapping[str, Pat
     target.mkdir()
     for file in (recorded.log, recorded.packets, recorded.console, recorded.folder / RECORD):
         shutil.copyfile(file, target / file.name)
+    for stream in ("stdout", "stderr"):
+        text = "".join(piece.text for piece in stored.output if piece.stream == stream)
+        (target / stream).write_bytes(text.encode("latin-1"))
     places = {
         file.path: f"image/{name}"
         for name, path in names.items()
