@@ -361,6 +361,8 @@ def test_the_first_bad_commit(bisect, repository, tmp_path, monkeypatch):
 
 def test_a_graded_effect_is_told_step_by_step(bisect, repository, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    costs = driver.Driver._costs  # by how long builds take here, which the machine's load decides
+    monkeypatch.setattr(driver.Driver, "_costs", lambda self: replace(costs(self), build=2.0))
     world = World(["nothing"], grades={"// Change 2.": 0.3, "// Change 6.": 0.95})
     result = bisect(world, "git", repository, "good..master", "--program", PROGRAM, "--outcome", "crash")
     assert result.exit_code == 0, result.output
