@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 _LOAD, _NOTE = 1, 4
 _CORE = 4
+#: The most pieces of memory that a core file can have.
+MOST_PIECES = 65_000
 #: The kinds of sections that have symbols: all of them, and those for the dynamic linker.
 _SYMBOLS = (2, 11)
 #: The machine numbers of x86.

@@ -83,7 +83,7 @@ def open_machine(machine: Machine, recorded: RecordedTrial) -> OpenedMachine:
     words = [f"The program is not in the machine's memory at this moment ({machine.icount():,} instructions)."]
     threads: list[Thread] = []
     contents = {path: path.read_bytes() for path in files}
-    space = _space(ram, spaces, paging, recorded, contents[files[0]]) if paging else None
+    space = _space(ram, spaces, paging, recorded, contents[files[0]], values.get("CR3", 0)) if paging else None
     if paging and space:
         pages, threads = space.pages, list(space.threads)
         if values.get("CR3", 0) & ~0xFFF == space.root & ~0xFFF and (level := _LEVEL.search(text)) and level[1] == "3":
@@ -124,17 +124,26 @@ class _Space(NamedTuple):
     threads: list[Thread]
 
 
-def _space(ram: Memory, roots: set[int], paging: Paging, recorded: RecordedTrial, program: bytes) -> _Space | None:
-    """The program's address space among those that may be it: what looks like a table need not be one. It is the one
-    with threads, with most of the program at one place, and with the fewest pages."""
+def _space(
+    ram: Memory, roots: set[int], paging: Paging, recorded: RecordedTrial, program: bytes, current: int
+) -> _Space | None:
+    """The program's address space among those that may be it: what looks like a table need not be one. It has a thread,
+    or is the processor's, and the program at one place; of several, the one with most of it and the fewest pages.
+
+    Args:
+        current: the processor's CR3.
+    """
     layouts = SYSTEMS[recorded.stored.system].saved_registers
-    best: tuple[tuple[bool, int, int], _Space] | None = None
+    enough = min(2, len(memory.code_pages(program)))
+    best: tuple[tuple[int, int], _Space] | None = None
     for root in sorted(roots)[:_SPACES]:
-        if not (pages := ram.mapped(root, paging)):
+        pages = ram.mapped(root, paging)
+        known = memory.recognized(ram, pages, program)
+        if known < enough or len(_pieces_of(pages)) > elf.MOST_PIECES:
             continue
         threads = ram.saved_registers(pages, layouts, wide=paging is memory.LONG)
-        rank = bool(threads), memory.recognized(ram, pages, program), -len(pages)
-        if best is None or rank > best[0]:
+        rank = known, -len(pages)
+        if (threads or root & ~0xFFF == current & ~0xFFF) and (best is None or rank > best[0]):
             best = rank, _Space(root, pages, threads)
     return best[1] if best else None
 
@@ -242,13 +251,18 @@ def _goroutines(ram: Memory, pages: Mapping[int, int], mapped: Sequence[MappedFi
 
 def _pieces(ram: Memory, pages: Mapping[int, int]) -> list[tuple[int, bytes]]:
     """What is mapped, in pieces that are each without a gap."""
-    pieces: list[tuple[int, bytearray]] = []
-    for address, frame in sorted(pages.items()):
-        if pieces and pieces[-1][0] + len(pieces[-1][1]) == address:
-            pieces[-1][1].extend(ram.page(frame))
+    return [(piece[0], b"".join(ram.page(pages[address]) for address in piece)) for piece in _pieces_of(pages)]
+
+
+def _pieces_of(pages: Mapping[int, int]) -> list[list[int]]:
+    """The addresses of pages, those without a gap together."""
+    pieces: list[list[int]] = []
+    for address in sorted(pages):
+        if pieces and pieces[-1][-1] + PAGE == address:
+            pieces[-1].append(address)
         else:
-            pieces.append((address, bytearray(ram.page(frame))))
-    return [(address, bytes(data)) for address, data in pieces]
+            pieces.append([address])
+    return pieces
 
 
 def _kernel(recorded: RecordedTrial) -> list[str]:
