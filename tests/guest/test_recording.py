@@ -82,12 +82,12 @@ def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
     work = tmp_path / "work"
     refused = harness("replay", number, "--work", work)
     assert refused.exit_code == 2 and f"`harness rerun {number} --record` records it" in refused.output
-    result = harness("rerun", number, "--record", "--trials", 3, "--work", work)
+    result = harness("rerun", number, "--record", "--trials", 6, "--work", work)  # QEMU does not replay each recording
     assert result.exit_code == 0, result.output
-    assert "as trial 2 of run 2: hang: semacquire" in result.output, result.output
+    assert re.search(r"as trial \d of run 2: hang: semacquire", result.output), result.output
     assert "Replayed once in" in result.output
     (listed,) = [line for line in harness("list", "--work", work).output.splitlines() if " record " in line]
-    assert " of at most 3 " in listed
+    assert " of at most 6 " in listed
     kept = recordings.find(Store(work / "results.sqlite"), number, work)
     assert str(kept.folder) in harness("open", number, "--work", work).output
     assert not list((work / "guests").glob("[!.]*"))
