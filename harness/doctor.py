@@ -39,8 +39,9 @@ _PROGRAMS = {
     "patch": ["patch"],
     "xz-utils": ["xz"],
 }
-#: The same for the tests alone: the report is looked at in a browser, and GRUB boots disks that the tests make.
-_TEST_PROGRAMS = {"chromium": ["chromium"], "grub-pc-bin": ["grub-mkimage"]}
+#: The same for the tests alone: the report is looked at in a browser, GRUB boots disks that the tests make, and a
+#: guest's memory is compressed on any disk.
+_TEST_PROGRAMS = {"chromium": ["chromium"], "grub-pc-bin": ["grub-mkimage"], "zstd": ["zstd"]}
 #: The target of the control guest's toolchain.
 _TRIPLE = "i686-linux-gnu"
 #: That of its 64-bit twin's, which is asked for by tests only, and otherwise told of when the guest is used.
@@ -268,7 +269,7 @@ def root_command() -> tuple[list[str] | None, str]:
 
 def checks() -> list[Check]:
     """All that is looked at on this machine, in an order to read it in."""
-    return [*_hindrances(), check_kvm(), check_cache_size(), *check_orphans(), *check_environment()]
+    return [*_hindrances(), check_kvm(), check_zstd(), check_cache_size(), *check_orphans(), *check_environment()]
 
 
 def _hindrances(tests: bool = False) -> list[Check]:
@@ -317,6 +318,14 @@ def check_kvm() -> Check:
         text = f"KVM: a guest failed under it since this machine booted; to have it tried again: rm {record}"
         return Check("note", f"{text}. Guests run by emulation, several times slower")
     return Check("ok", "KVM runs a guest")
+
+
+def check_zstd() -> Check:
+    """Whether the memory of saved guests can be compressed."""
+    if host.find("zstd"):
+        return Check("ok", "zstd")
+    text = "zstd is not installed (Debian package zstd), so no saved guest is compressed"
+    return Check("note", f"{text}. That matters on a slow disk only")
 
 
 def check_cache() -> list[Check]:

@@ -1,11 +1,17 @@
-"""Files that are whole or not there: what is written goes beside its target first."""
+"""Files that are whole or not there: what is written goes beside its target first. And files that take no room for what
+is zero.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+#: Bytes that are read at a time; a piece of zeros is not written.
+_PIECE = 1 << 16
 
 
 @contextmanager
@@ -39,3 +45,29 @@ def write_page(path: Path, pieces: Iterable[str]) -> None:
         part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
     ):
         file.writelines(pieces)
+
+
+def copy_sparse(source: Path, target: Path) -> Path:
+    """Copy a file; what is zero in it takes no room in the copy. Returns the copy. Raises OSError."""
+    with source.open("rb") as file, target.open("wb") as out:
+        write_sparse(file, out)
+    return target
+
+
+def write_sparse(source: IO[bytes], out: IO[bytes], tell: Callable[[], object] = lambda: None) -> None:
+    """Write what is read from a file to another, which is empty; what is zero takes no room in it.
+
+    Args:
+        tell: called after each piece.
+
+    Raises:
+        OSError: one cannot be read or the other not be written.
+    """
+    zeros = bytes(_PIECE)
+    while piece := source.read(_PIECE):
+        if piece == zeros[: len(piece)]:
+            out.seek(len(piece), os.SEEK_CUR)
+        else:
+            out.write(piece)
+        tell()
+    out.truncate(out.tell())

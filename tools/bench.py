@@ -16,11 +16,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
@@ -30,9 +33,10 @@ from harness.build import libgo, source, toolchain
 from harness.build.artifacts import Artifacts
 from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
-from harness.guest import datadisk
-from harness.guest.machine import find_qemu
+from harness.guest import datadisk, saved_memory
+from harness.guest.machine import Machine, Saved, find_qemu
 from harness.guest.recording import recorded_guest
+from harness.guest.saved_memory import Figures, Form
 from harness.guest.workspace import guest_folder
 from harness.programs.header import read_program
 from harness.programs.model import Program, TrialSpec
@@ -59,6 +63,8 @@ OTHER = "no-thread-destruction"
 TURNS = 7
 #: The same for measurements that take minutes.
 LONG_TURNS = 3
+#: A hard disk, or a disk by network; and zstd as it was measured.
+_SLOW_DISK = Figures(read=60e6, ratio=2.0, expand=700e6)
 
 
 class Bench:
@@ -305,6 +311,85 @@ def restores() -> Bench:
     bench.row("first answer over SSH")
     bench.ratio("first answer by the channel", "first answer over SSH", 0.2)
     return bench
+
+
+def kept_memory() -> Bench:
+    """A restore by the forms that memory is kept in: compressed against plain, mapped-ram against a stream."""
+    bench = Bench(
+        "memory",
+        f"From the start of QEMU until the guest goes on, {TURNS} times in turn, its memory in none of this machine's."
+        f" Slow disk: the file comes by a pipe that gives {_SLOW_DISK.read / 1e6:.0f} MB/s, which stands in for one."
+        " Mapped-ram: where QEMU has it.",
+    )
+    # What makes a machine choose each form: what is measured of the disk before, and of the memory afterwards.
+    measured = {
+        Form.STREAM: (_SLOW_DISK, None),
+        Form.COMPRESSED: (_SLOW_DISK, _SLOW_DISK),
+        Form.MAPPED: (None, None),
+    }
+    with open_setting() as setting:
+        saved = {}
+        for form, (before, afterwards) in measured.items():
+            (setting.folder / form).mkdir()
+            with (
+                setting.fresh() as guest,
+                mock.patch.object(saved_memory, "measure_disk", return_value=before),
+                mock.patch.object(saved_memory, "measure", return_value=afterwards),
+            ):
+                guest.close()
+                saved[form] = guest.machine.save(setting.folder / form)
+        if saved[Form.MAPPED].kept.form is not Form.MAPPED:
+            del saved[Form.MAPPED]
+        for _ in range(TURNS):
+            for form, machine in saved.items():
+                bench.note(form, _restore(setting, machine))
+            for form in (Form.STREAM, Form.COMPRESSED):
+                with _slowly(saved[form].memory) as pipe:
+                    bench.note(f"{form}, slow disk", _restore(setting, replace(saved[form], memory=pipe)))
+        sizes = {form: machine.memory.stat().st_blocks * 512 / 1e6 for form, machine in saved.items()}
+    for form in (Form.STREAM, Form.COMPRESSED):
+        bench.row(form, note=f"{sizes[form]:.0f} MB on the disk")
+    if Form.MAPPED in saved:
+        bench.ratio(Form.MAPPED, Form.STREAM, 1.0)
+    bench.row(f"{Form.STREAM}, slow disk")
+    bench.ratio(f"{Form.COMPRESSED}, slow disk", f"{Form.STREAM}, slow disk", 1 / saved_memory.WORTH)
+    return bench
+
+
+def _restore(setting: Setting, saved: Saved) -> float:
+    """Restore a machine, and return the seconds that it took."""
+    with guest_folder(setting.folder) as folder:
+        if saved.memory.is_file():
+            with saved.memory.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        machine = Machine(GUEST, setting.guest, setting.files, folder)
+        begun = time.monotonic()
+        try:
+            machine.start(saved)
+            return time.monotonic() - begun
+        finally:
+            machine.stop()
+
+
+@contextmanager
+def _slowly(file: Path) -> Iterator[Path]:
+    """A named pipe that gives what a file holds, as fast as a slow disk."""
+    pipe = file.with_name("pipe")
+    os.mkfifo(pipe)
+
+    def feed() -> None:
+        with file.open("rb") as source, pipe.open("wb") as target:
+            begun, sent = time.monotonic(), 0
+            while piece := source.read(1 << 16):
+                sent += target.write(piece)
+                time.sleep(max(0.0, begun + sent / _SLOW_DISK.read - time.monotonic()))
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    yield pipe
+    feeder.join()
+    pipe.unlink()
 
 
 def files_by_disk() -> Bench:
@@ -634,6 +719,7 @@ PARTS = {
     "trial": trial_overhead,
     "hangs": hangs,
     "restore": restores,
+    "memory": kept_memory,
     "exchange": files_while_running,
     "disk": files_by_disk,
     "guests": guests_side_by_side,

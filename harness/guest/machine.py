@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,21 +31,23 @@ from typing import IO
 
 from harness import clock, conf, host, invocation, paths
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
-from harness.guest import datadisk, qemu
+from harness.files import copy_sparse
+from harness.guest import datadisk, qemu, saved_memory
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
 from harness.guest.recording import CONSOLE_MARK, PORT_MARK, Recording, drive_arguments
+from harness.guest.saved_memory import Expansion, Form, Memory
 from harness.log import ignored
 
 _log = logging.getLogger(__name__)
 
-#: QEMU gets the monitor's socket as file 3, the saved memory as file 5, the overlay as files 6 and 7, to write and to
-#: read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and once it has dropped root
-#: it could not do that by name. The shell waits for the end of the pipe that it got as standard output. (A plain shell
-#: can name the files 0 to 9 only, which is why the socket and the pipe come in as 0 and 1.) When the pipe ends without
-#: a word, the harness is gone, and nobody else would remove the machine's folder; the shell that sees QEMU end must not
-#: end the removal.
+#: QEMU gets the monitor's socket as file 3, the saved memory as file 5 (not if it is compressed), the overlay as files
+#: 6 and 7, to write and to read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and
+#: once it has dropped root it could not do that by name. The shell waits for the end of the pipe that it got as
+#: standard output. (A plain shell can name the files 0 to 9 only, which is why the socket and the pipe come in as 0 and
+#: 1.) When the pipe ends without a word, the harness is gone, and nobody else would remove the machine's folder; the
+#: shell that sees QEMU end must not end the removal.
 _WATCHED = """
 exec 3<&0 4<&1 </dev/null >&2
 memory=$1 overlay=$2 data=$3 folder=$4
@@ -60,6 +62,8 @@ status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: Where QEMU has file 5 as a file with a name.
+_MEMORY = "file:/dev/fdset/3"
 #: The file in a machine's folder that QEMU writes what the serial console says to.
 CONSOLE = "console.log"
 #: The file in a machine's folder that is its exchange disk; raw, as this machine writes to it while QEMU has it.
@@ -91,16 +95,18 @@ _ENDING = 5.0
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a machine was saved: its memory, its disk as an overlay of the guest's own, its data disk's contents."""
+    """Where a machine was saved: its memory, its disk as an overlay of the guest's own, its data disk's contents; and
+    how the memory is kept."""
 
     memory: Path
     disk: Path
     data: Path
+    kept: Memory
 
     @classmethod
-    def at(cls, folder: Path) -> Saved:
+    def at(cls, folder: Path, kept: Memory | None = None) -> Saved:
         """The files of a machine that was or is to be saved in a folder; not each has them all."""
-        return cls(folder / "memory", folder / "disk.qcow2", folder / "data.img")
+        return cls(folder / "memory", folder / "disk.qcow2", folder / "data.img", kept or Memory())
 
 
 @dataclass(frozen=True)
@@ -132,15 +138,18 @@ class _Files:
         keyboard: the end of the serial line of a guest that is maintained.
         channel: the end of the serial port by which the agent is reached.
         exchange: the exchange disk, to write and to read.
+        memory: the end of the pipe that compressed memory is read from.
     """
 
     keyboard: int | None = None
     channel: int | None = None
     exchange: tuple[int, ...] = ()
+    memory: int | None = None
 
     def all(self) -> list[int]:
         """All of them."""
-        return [number for number in (self.keyboard, self.channel, *self.exchange) if number is not None]
+        numbers = (self.keyboard, self.channel, *self.exchange, self.memory)
+        return [number for number in numbers if number is not None]
 
 
 class Machine:
@@ -186,14 +195,15 @@ class Machine:
         self.channel: socket.socket | None = None
         self._by_kvm = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._expansion: Expansion | None = None  # of the memory that it is restored from
         self._lifeline: int | None = None
 
     @property
     def identity(self) -> dict[str, object]:
         """What a saved machine depends on: the files it booted from, QEMU itself, its arguments, the processor, the
-        folder that holds what it was given, and how it is kept (5: the agent serves in it, 4: asked by a file, 3: with
-        what was on its data disk, 2: its disk lies over the guest's own, 1: perhaps over another saved one's). A
-        machine that runs has the accelerator that it really runs with."""
+        folder that holds what it was given, and how it is kept (6: its memory in one of several forms, 5: the agent
+        serves in it, 4: asked by a file, 3: with what was on its data disk, 2: its disk lies over the guest's own, 1:
+        perhaps over another saved one's). A machine that runs has the accelerator that it really runs with."""
         program = find_qemu(self.name, self.guest)
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -209,7 +219,7 @@ class Machine:
             "folder": self.guest.folder,
             "mounts": mounts,
             "channels": self.guest.channels,
-            "kept": 5,
+            "kept": 6,
         }
 
     def start(
@@ -242,22 +252,20 @@ class Machine:
         nothing = Path("/dev/null")
         self.data = saved.data if saved and saved.data.exists() else data
         disks = [self._overlay(saved, copy_disk) or nothing, self._data_overlay() or nothing]
-        incoming = ["-incoming", "fd:5"]
-        if qemu.at_hand(program).migrates_to_file:
-            incoming = ["-add-fd", "set=3,fd=5", "-incoming", "file:/dev/fdset/3"]
         self._by_kvm = kvm_may_work() and not emulated and self.recording is None
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = free_port()
             self.console.restart()
             with ExitStack() as stack:  # QEMU inherits these files, and has them from then on
-                files = self._open_files(stack)
+                files = self._open_files(stack, saved)
                 command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), files)]
-                command += incoming if saved else ["-S"] * paused
+                command += _incoming(program, saved.kept.form, files.memory) if saved else ["-S"] * paused
                 _log.info("guest %s: %s", self.name, shlex.join(command))
-                failure = self._launch(command, saved.memory if saved else nothing, disks, files.all())
+                stream = nothing if saved is None or files.memory is not None else saved.memory
+                failure = self._launch(command, stream, disks, files.all())
             if failure is None:
                 self._look_for_kvm()
-                return self._restored() if saved else None
+                return self._restore(saved.kept.form) if saved else None
             _log.info("guest %s: QEMU did not start: %s", self.name, failure)
             if _PORT_TAKEN not in failure.output:
                 break
@@ -265,9 +273,9 @@ class Machine:
         text = f"guest {self.name}: {self.guest.qemu} does not start: {failure}"
         raise GuestError(text, details=[self.boot_command()]) if saved or failure.passing else QemuRefusal(text)
 
-    def _open_files(self, stack: ExitStack) -> _Files:
+    def _open_files(self, stack: ExitStack, saved: Saved | None) -> _Files:
         """The files that QEMU gets by numbers of their own. They are closed here when the stack ends."""
-        keyboard = channel = None
+        keyboard = channel = stream = None
         exchange: tuple[int, ...] = ()
         if self._maintained:
             self._keyboard, far = socket.socketpair()
@@ -282,7 +290,10 @@ class Machine:
             with image.open("wb") as file:
                 file.truncate(datadisk.SIZE)
             exchange = (_own_number(image.open("r+b"), stack), _own_number(image.open("rb"), stack))
-        return _Files(keyboard, channel, exchange)
+        if saved and saved.kept.form is Form.COMPRESSED:
+            self._expansion = Expansion(saved.memory)
+            stream = _own_number(os.fdopen(self._expansion.pipe, "rb"), stack)
+        return _Files(keyboard, channel, exchange, stream)
 
     def type(self, data: bytes) -> None:
         """Type on the console of a guest that is maintained. Raises GuestError if QEMU does not take it."""
@@ -310,15 +321,11 @@ class Machine:
         saved = Saved.at(folder)
         self.monitor.execute("stop")
         self.monitor.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-        by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
-        with saved.memory.open("wb") as file:
-            if by_name:
-                uri = f"file:/dev/fdset/{self.monitor.give_fdset(file.fileno())}"
-            else:
-                uri = self.monitor.give_file("memory", file.fileno())
-        self.monitor.execute("migrate", uri=uri)
-        self._until("query-migrate", "completed", ("failed", "cancelled"), lambda: saved.memory.stat().st_size)
+        kept = self._save_memory(saved.memory)
         overlay = self.switch_off()
+        if kept.figures and kept.figures.worth_compressing and saved_memory.compress(saved.memory):
+            kept = kept.model_copy(update={"form": Form.COMPRESSED})
+        _log.info("guest %s: its memory is kept as %s: %s", self.name, kept.form, kept.figures or "it was not measured")
         if overlay:
             shutil.move(overlay, saved.disk)
         if self.data:  # its overlay is not kept: what is mounted for reading is not written to
@@ -326,8 +333,49 @@ class Machine:
                 os.link(self.data, saved.data)
             except OSError as error:  # the folders lie on different file systems
                 _log.info("guest %s: %s is copied, not linked: %s", self.name, self.data, error)
-                shutil.copyfile(self.data, saved.data)
-        return saved
+                copy_sparse(self.data, saved.data)
+        return replace(saved, kept=kept)
+
+    def _save_memory(self, file: Path) -> Memory:
+        """Save the memory of a machine that stands still; as a stream if it may be worth compressing. The choice comes
+        first: once QEMU has saved a machine it does not again before it has run, and it cannot run, as it does not get
+        its disks back (cont: `Failed to get "write" lock`)."""
+        assert self.monitor is not None
+        by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
+        capabilities = self.monitor.execute("query-migrate-capabilities")
+        if any(capability["capability"] == Form.MAPPED for capability in capabilities):
+            figures = saved_memory.measure_disk(file.parent)
+            if not (figures and figures.worth_compressing):
+                try:
+                    self._map_memory(True)
+                    self._migrate(file, by_name=True)
+                    return Memory(form=Form.MAPPED, figures=figures)
+                except GuestError as error:
+                    _log.info("guest %s: its memory cannot be saved as %s: %s", self.name, Form.MAPPED, error)
+                    self._map_memory(False)
+        self._migrate(file, by_name)
+        return Memory(figures=saved_memory.measure(file))
+
+    def _map_memory(self, state: bool) -> None:
+        """Have memory saved and restored page by page, or as a stream. Raises GuestError."""
+        assert self.monitor is not None
+        # Several channels (multifd) were measured too: no quicker with the memory of a guest.
+        capability = {"capability": Form.MAPPED.value, "state": state}
+        self.monitor.execute("migrate-set-capabilities", capabilities=[capability])
+
+    def _migrate(self, file: Path, by_name: bool) -> None:
+        """Save the memory into a file. Raises GuestError."""
+        assert self.monitor is not None
+        with file.open("wb") as target:
+            if by_name:
+                uri = f"file:/dev/fdset/{self.monitor.give_fdset(target.fileno())}"
+            else:
+                uri = self.monitor.give_file("memory", target.fileno())
+        self.monitor.execute("migrate", uri=uri)
+        # Of a file in which each page has its place the size may be known from the beginning.
+        self._until(
+            "query-migrate", "completed", ("failed", "cancelled"), lambda: (file.stat().st_size, file.stat().st_blocks)
+        )
 
     def switch_off(self) -> Path | None:
         """End QEMU, if the guest has not switched it off, so that the overlay is whole. Give it if there is a disk.
@@ -574,6 +622,9 @@ class Machine:
         if self.monitor is not None:
             self.monitor.close()
             self.monitor = None
+        if self._expansion is not None:
+            self._expansion.stop()
+            self._expansion = None
         for line in (self._keyboard, self.channel):
             if line is not None:
                 line.close()
@@ -622,16 +673,30 @@ class Machine:
             return (self.folder / "qemu.log").read_text(errors="replace").strip()
         return ""
 
-    def _restored(self) -> None:
-        """Wait until the memory is read, and let the guest go on: it was stopped when it was saved, and still is."""
-        bad = ("internal-error", "io-error", "guest-panicked", "shutdown")
-        self._until("query-status", "paused", bad, self._memory_read)
+    def _restore(self, form: Form) -> None:
+        """Have the memory read, and let the guest go on: it was stopped when it was saved, and still is."""
         assert self.monitor is not None
+        bad = ("internal-error", "io-error", "guest-panicked", "shutdown")
+        try:
+            if form is Form.MAPPED:
+                self._map_memory(True)
+                self.monitor.execute("migrate-incoming", uri=_MEMORY)
+            self._until("query-status", "paused", bad, self._memory_read)
+            if self._expansion is not None:  # its last word is whether all of it was right
+                self._expansion.wait()
+                self._expansion.stop()
+                self._expansion = None
+        except GuestError as error:
+            if self._expansion is not None and (failure := self._expansion.failure()):
+                raise GuestError(f"guest {self.name}: {failure}") from error
+            raise
         self.monitor.execute("cont")
 
     def _memory_read(self) -> str:
-        """Where QEMU is in the file that it reads its memory from, which it got as file 5 (proc(5), fdinfo)."""
-        return "".join(self._about_qemu("fdinfo/5"))
+        """How far QEMU is with the memory: where it is in the file that it got as file 5 (proc(5), fdinfo), or zstd is
+        in the compressed one, and how much memory it has (statm), as where a page lies may be read without moving."""
+        position = [self._expansion.position()] if self._expansion else self._about_qemu("fdinfo/5")
+        return "".join([*position, *self._about_qemu("statm")])
 
     def _about_qemu(self, name: str) -> list[str]:
         """What files below /proc/PID tell of QEMU, which is a child of the shell that started it; what is not told, as
@@ -670,7 +735,7 @@ class Machine:
         overlay = self.folder / "overlay.qcow2"
         if saved and copy_disk:
             try:
-                return Path(shutil.copyfile(saved.disk, overlay))
+                return copy_sparse(saved.disk, overlay)
             except OSError as error:
                 raise GuestError(f"guest {self.name}: copying {saved.disk}: {error.strerror}") from error
         base, form = (saved.disk, "qcow2") if saved else (self.files.disk, self.guest.disk.format)
@@ -738,6 +803,17 @@ class Machine:
             for number in files.exchange:
                 command += ["-add-fd", f"set=4,fd={number}"]
         return [*command, *_confinement(self.name, self.guest)]
+
+
+def _incoming(program: str, form: Form, pipe: int | None) -> list[str]:
+    """QEMU's options that make it wait for a memory in a form, which comes by a pipe, or as file 5."""
+    if pipe is not None:
+        return ["-incoming", f"fd:{pipe}"]
+    if form is Form.MAPPED:  # how it is to be read is told before it is read
+        return ["-add-fd", "set=3,fd=5", "-incoming", "defer"]
+    if qemu.at_hand(program).migrates_to_file:
+        return ["-add-fd", "set=3,fd=5", "-incoming", _MEMORY]
+    return ["-incoming", "fd:5"]
 
 
 def _image(fdset: int) -> str:

@@ -25,6 +25,7 @@ from harness.guest import boot, ciphers, datadisk
 from harness.guest.bootfiles import BootFiles
 from harness.guest.fresh import Guest
 from harness.guest.machine import Machine, Saved
+from harness.guest.saved_memory import Memory
 from harness.guest.shell import LARGE, Shell
 from harness.log import ignored
 
@@ -236,7 +237,8 @@ class Pool:
             except OSError as error:
                 raise GuestError(f"guest {self._name}: {folder}: {error.strerror}") from error
             data = self._data(machine, more) if more and not stored["contents"] else None
-            machine.start(Saved.at(folder), copy_disk=more is not None, data=data)
+            kept = Memory.model_validate(stored["memory"])
+            machine.start(Saved.at(folder, kept), copy_disk=more is not None, data=data)
         except GuestError as error:
             if not folder.exists():  # another run has removed it just now
                 raise _Removed(f"guest {self._name}: {folder} was removed") from error
@@ -388,12 +390,12 @@ class Pool:
             try:
                 keeper = self._leave_word(guest, word)
                 guest.close()
-                machine.save(staging)
+                kept = machine.save(staging).kept
             except GuestError as error:
                 raise _CannotSave(str(error)) from error
             sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
             record = {"base": base, "word": word, "keeper": keeper, "contents": sorted(guest.files), "sizes": sizes}
-            (staging / "saved.json").write_text(json.dumps(record))
+            (staging / "saved.json").write_text(json.dumps({**record, "memory": kept.model_dump(mode="json")}))
 
         try:
             about = f"{self._name}, with {len(wanted)} files"

@@ -25,11 +25,10 @@ from typing import IO, cast
 from uuid import UUID
 
 from harness.errors import ImageError
+from harness.files import write_sparse
 from harness.host import which
 
 SECTOR = 512
-#: Bytes read at once; a piece of so many zeros becomes a hole.
-_PIECE = 1 << 16
 #: How the archives begin that are unpacked, and what opens each: xz, gzip, bzip2.
 _PACKED = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
 #: Types in an MBR of partitions that hold further partitions, and of the one that stands for a whole GPT.
@@ -95,7 +94,7 @@ def unpack(source: Path, target: Path, most: int, progress: Callable[[str], None
             elif total > most:
                 raise ImageError(f"{source}: has {total >> 20} MiB, more than the {most >> 20} that the image may have")
             else:
-                _copy_sparse(raw, out, partial(tell, total))
+                write_sparse(raw, out, partial(tell, total))
     except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise ImageError(f"{source}: is damaged or no tar archive: {error}") from error
     except OSError as error:
@@ -115,20 +114,9 @@ def _unpack_tar(source: Path, expanded: IO[bytes], out: IO[bytes], most: int, te
                 )
             image = archive.extractfile(member)
             assert image is not None  # it is a regular file
-            _copy_sparse(image, out, partial(tell, total))
+            write_sparse(image, out, partial(tell, total))
     if not image:
         raise ImageError(f"{source}: contains no disk image")
-
-
-def _copy_sparse(source: IO[bytes], out: IO[bytes], tell: Callable[[], None]) -> None:
-    zeros = bytes(_PIECE)
-    while piece := source.read(_PIECE):
-        if piece == zeros[: len(piece)]:
-            out.seek(len(piece), os.SEEK_CUR)
-        else:
-            out.write(piece)
-        tell()
-    out.truncate(out.tell())
 
 
 def partitions(image: Path) -> list[Partition]:

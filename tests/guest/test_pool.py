@@ -23,8 +23,9 @@ from harness.cache import Cache, file_digest
 from harness.errors import GuestError
 from harness.guest import boot, datadisk
 from harness.guest import machine as machine_module
-from harness.guest.machine import Machine
+from harness.guest.machine import Machine, Saved
 from harness.guest.pool import FAILED_BOOTS, KEEPER, KEPT, KEPT_IN_ALL, PROOF, RESTORES, Pool
+from harness.guest.saved_memory import Figures, Form, Memory
 from harness.images.bootfiles import find_boot_files
 from harness.progress import Reporter
 from harness.run.prepare import booting_meanwhile
@@ -284,13 +285,24 @@ def test_what_keeps_the_word_answers_once_without_a_signal_and_in_a_folder_that_
     assert not gone.stdout, "nobody waits for one that is gone"
 
 
-def test_a_saved_machine_that_is_cut_off_is_made_again(guest_of, write, cache):
+def test_a_saved_machine_that_is_cut_off_is_made_again_on_a_slow_disk_compressed(
+    guest_of, write, cache, monkeypatch, tmp_path
+):
     contents = {"/tmp/harness/cut": write("one", "1")}
     guest_of(contents)
     memory = saved(cache, contents) / "memory"
-    memory.write_bytes(memory.read_bytes()[:-1])
-    _, steps, trouble = guest_of(contents)
+    os.truncate(memory, memory.stat().st_size - 1)
+    monkeypatch.setattr(Figures, "worth_compressing", True)
+    guest, steps, trouble = guest_of(contents)
     assert "saving" in steps and not trouble
+    assert ask(guest, "cat /tmp/harness/cut") == "1"
+    kept = Memory.model_validate(json.loads((memory.parent / "saved.json").read_text())["memory"])
+    assert kept.form is Form.COMPRESSED and kept.figures
+    os.truncate(memory, memory.stat().st_size - 100)
+    machine = Machine(NAME, guest.machine.guest, guest.machine.files, tmp_path / "spoilt")  # nobody looks at sizes
+    with pytest.raises(GuestError, match="its memory cannot be expanded: "):
+        machine.start(Saved.at(memory.parent, kept))
+    machine.stop()
 
 
 def test_saved_machines_may_be_removed_while_their_guests_run(guest_of, write, cache, monkeypatch):
