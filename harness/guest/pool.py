@@ -104,7 +104,7 @@ class Pool:
         failed_boots: int = 0,
     ) -> None:
         self._agent, self._by_disk = agent, guest.data_interface is not None
-        self._by_exchange = guest.exchange_interface is not None
+        self._by_exchange, self._by_channel = guest.exchange_interface is not None, True
         self._screens = screens
         self._name, self._guest, self._contents = name, guest, dict(contents)
         self._cache, self._trouble = cache, trouble
@@ -246,7 +246,13 @@ class Pool:
         guest = self._guest_of(machine, files=set(stored["contents"]))
         clock = self._guest.set_clock.format(seconds=int(time.time()))
         if stored["keeper"] is None:
-            guest.go_on()
+            try:
+                guest.go_on()
+            except GuestError as error:
+                machine.check()
+                self._go_without_channel(error)
+                self._remove(folder)  # another one is saved, to be reached through SSH
+                raise
             assert guest.agent is not None
             word, why = guest.agent.recall(), "its agent holds another word"
             guest.run(clock, what="setting the clock")
@@ -314,6 +320,12 @@ class Pool:
             self._by_disk = False
             self._trouble(f"{error}; files come through SSH from now on, which takes longer")
 
+    def _go_without_channel(self, error: GuestError) -> None:
+        """Have no agent serve from now on, and that be known once: in a restored guest it did not answer."""
+        if self._by_channel:
+            self._by_channel = False
+            self._trouble(f"{error}; guests are reached through SSH from now on, which takes longer")
+
     def _go_without_exchange(self, error: Exception) -> None:
         """Have no guest try its exchange disk from now on, and that be known once."""
         _log.info("guest %s: its exchange disk is of no use: %s", self._name, error, exc_info=True)
@@ -338,7 +350,7 @@ class Pool:
             say(f"receiving {Path(target).name}, {source.stat().st_size / 1e6:.1f} MB")
             guest.shell.put(source.read_bytes(), target)  # into its own disk: it may be saved
             guest.files.add(target)
-        if self._agent in guest.files and not guest.serves:
+        if self._agent in guest.files and self._by_channel and not guest.serves:
             guest.serve()
 
     def _choose_cipher(self, guest: Guest, say: Callable[[str], None]) -> None:

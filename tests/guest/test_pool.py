@@ -23,6 +23,7 @@ from harness.cache import Cache, file_digest
 from harness.errors import GuestError
 from harness.guest import boot, datadisk
 from harness.guest import machine as machine_module
+from harness.guest.fresh import Guest
 from harness.guest.machine import Machine, Saved
 from harness.guest.pool import FAILED_BOOTS, KEEPER, KEPT, KEPT_IN_ALL, PROOF, RESTORES, Pool
 from harness.guest.saved_memory import Figures, Form, Memory
@@ -181,6 +182,21 @@ def test_a_running_guest_gets_files_by_the_exchange_disk_and_does_without_its_ne
     seen = observe(agent, dies, {}, "/", 5.0, diagnostics)
     assert (seen.stdout, seen.suspended, seen.signal, agent.by_channel) == (b"before\nafter\n", "sleep", 9, True)
     assert not trouble
+
+
+def test_where_the_channel_does_not_survive_a_restore_guests_are_reached_through_ssh(guest_of, with_agent, monkeypatch):
+    def silent(guest, quiet=None):
+        """As `go_on` in a guest that was just started, and in a restored one as if its serial port were dead."""
+        if quiet is None:
+            raise GuestError("the agent does not answer: nothing came for 60 s")
+        go_on(guest, quiet)
+
+    go_on = Guest.go_on
+    monkeypatch.setattr(Guest, "go_on", silent)
+    guest, steps, trouble = guest_of(with_agent, AGENT, memory=536)
+    assert "the agent does not answer: nothing came for 60 s; guests are reached through SSH" in trouble[0]
+    assert len(trouble) == 2 and "restoring failed" in trouble[1] and steps.count("saving") == 2
+    assert not guest.serves and observe(guest.attach(), ["/bin/sh", "-c", "echo up"], {}, "/", 30.0).stdout == b"up\n"
 
 
 def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(guest_of, with_agent, write):
