@@ -352,7 +352,7 @@ class Machine:
                     return Memory(form=Form.MAPPED, figures=figures)
                 except GuestError as error:
                     _log.info("guest %s: its memory cannot be saved as %s: %s", self.name, Form.MAPPED, error)
-                    self._map_memory(False)
+            self._map_memory(False)  # it is on in a machine that was restored that way
         self._migrate(file, by_name)
         return Memory(figures=saved_memory.measure(file))
 
