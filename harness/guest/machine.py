@@ -62,6 +62,9 @@ status=$?
 kill $watcher 2>/dev/null
 exit $status
 """
+#: MiB of a guest's memory from which on it is kept page by page. Of 0.9 GB in use in 2 GiB a restore took 0.55 s, as a
+#: stream 0.70 s (QEMU 10.0, read from the disk); of 0.05 GB in 512 MiB 0.21 and 0.22 s, with QEMU 11.1 0.23 and 0.16 s.
+MAPPED_FROM = 2048
 #: Where QEMU has file 5 as a file with a name.
 _MEMORY = "file:/dev/fdset/3"
 #: The file in a machine's folder that QEMU writes what the serial console says to.
@@ -343,7 +346,8 @@ class Machine:
         assert self.monitor is not None
         by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
         capabilities = self.monitor.execute("query-migrate-capabilities")
-        if any(capability["capability"] == Form.MAPPED for capability in capabilities):
+        known = any(capability["capability"] == Form.MAPPED for capability in capabilities)
+        if known and self.guest.memory >= MAPPED_FROM:
             figures = saved_memory.measure_disk(file.parent)
             if not (figures and figures.worth_compressing):
                 try:
