@@ -61,7 +61,7 @@ def attribute(
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Find out what a failure follows: the guest, a change of libgo, or one of libpthread.
+    """Find out what a failure follows: the guest, libgo or libpthread.
 
     Runs the programs, and the C twins that make the same calls without Go, in all combinations of guests, libgos and
     libpthreads, one trial of each in a round, until each effect is certain or not visible at all. Says what the

@@ -62,9 +62,10 @@ def shell(
     conf_files: tuple[Path, ...],
     work: str | None,
 ) -> None:
-    """Open a shell in a fresh guest, which is gone when you leave, or run a command there.
+    """Open a shell in a fresh guest, or run a command there.
 
-    One word is a command for the guest's shell, as in -- 'ls | wc'; several are a program and its arguments.
+    The guest is gone when you leave it. One word is a command for the guest's shell, as in -- 'ls | wc'; several are a
+    program and its arguments.
     Exit status: the shell's or the command's, 128 + N if signal N ended it; 2 bad input, 3 trouble with the guest.
 
     \b

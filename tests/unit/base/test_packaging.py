@@ -44,7 +44,8 @@ def installed(wheel, tmp_path_factory):
     dependencies.write_text(sysconfig.get_path("purelib") + "\n")
 
     def run(*command):
-        env = {**os.environ, "HARNESS_WORK": str(home / "work")}
+        path = os.pathsep.join([str(home / "venv" / "bin"), os.environ["PATH"]])  # commands are shown by its name then
+        env = {**os.environ, "HARNESS_WORK": str(home / "work"), "PATH": path}
         done = subprocess.run(
             [home / "venv" / "bin" / command[0], *command[1:]], cwd=home, env=env, capture_output=True, text=True
         )
