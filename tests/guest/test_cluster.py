@@ -110,7 +110,7 @@ def test_a_cluster_of_this_machine_and_a_ctrl_c(started, tmp_path):
     until(lambda: passed(tmp_path))
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers' processes too
     out, _ = run.communicate(timeout=120)
-    assert run.returncode == 130 and "`harness run --resume 1` goes on" in out
+    assert run.returncode == 130 and "`harness run --resume 1 --work " in out
     assert 0 < len(passed(tmp_path)) < 6
     run = started("harness", "run", "--resume", "--work", str(tmp_path))  # and it goes on without a cluster
     out, _ = run.communicate(timeout=120)

@@ -291,7 +291,8 @@ def test_a_guest_that_cannot_be_had_ends_the_run_at_once(slow, write, monkeypatc
     work, words = slow
     monkeypatch.setattr(harness.guest.pool, "RESTORES", 1)
     monkeypatch.setattr(harness.run.workers, "ATTEMPTS", 1)
-    mine = write("mine.yaml", "guests:\n  linux-i386: {ssh: {host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA}}\n")
+    key = "host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"
+    mine = write("mine.yaml", f"guests:\n  linux-i386: {{channel: '', ssh: {{{key}}}}}\n")
     done = run(*words(1)[1:], "--conf", mine)
     assert done.exit_code == 3 and "SSH: the guest shows another host key" in done.output, done.output
     assert stored(work) == 0 and not left_behind(work)

@@ -71,6 +71,7 @@ def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
             guest.shell.put(data, "/tmp/one more/it's")
             check('"/tmp/one more/it\'s"', data)
             assert guest.shell.client == client, "it was not sent again the other way"
+        guest.agent_path = AGENT
         agent = guest.attach()
         assert observe(agent, ["/bin/sh", "-c", "kill -USR1 $$"], {}, "/", 60.0).signal == 10
         agent.put(large[: 1 << 20], "/tmp/programs/one")
