@@ -293,7 +293,10 @@ class Agent:
         deadline = clock.Deadline()
         while message:
             try:
-                message = message[self._line.send(bytes(message[:_PIECE]), _TICK) :]
+                sent = self._line.send(bytes(message[:_PIECE]), _TICK)
+                if not sent:
+                    raise EOFError("the connection was closed")
+                message = message[sent:]
             except TimeoutError as error:
                 self._watch()
                 if deadline.passed(len(message)):
@@ -337,7 +340,8 @@ class Agent:
     def _parse(self) -> bool:
         """Take the first message out of the buffer, if it is there whole."""
         buffer = self._buffer
-        if self._line.packets and (at := buffer.find(_MARK)):  # what was cut off when another line was taken
+        if self._line.packets and buffer and buffer[0] != _MARK:  # what was cut off when another line was taken
+            at = buffer.find(_MARK)
             del buffer[: at if at > 0 else len(buffer)]
             self._lost = True
         if len(buffer) < _HEAD:

@@ -336,6 +336,16 @@ def test_an_agent_serves_by_a_serial_port(served, tmp_path):
     assert observe(agent, [str(tmp_path / "program")], {}, "/", 20.0).exit_status == 7
 
 
+def test_where_nothing_is_lost_nothing_is_asked_for_again(served, monkeypatch):
+    channel, _ = served
+    agent = Agent(channel)
+    attach, attached = Agent._attach, []
+    monkeypatch.setattr(Agent, "_attach", lambda self, quiet=None: attached.append(attach(self, quiet)))
+    for number in range(20):
+        assert sh(agent, f"head -c {number * 50_000} /dev/zero").stdout_total == number * 50_000
+    assert not attached
+
+
 def test_who_comes_later_goes_on_with_the_same_agent(served):
     """As after a restore: another harness, another conversation, the same memory."""
     channel, _ = served
