@@ -10,7 +10,7 @@ import shlex
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.errors import GuestError, ImageError
@@ -25,6 +25,11 @@ SIZE = (2 << 30) - (1 << 20)
 BLOCK = 4096
 #: Inodes that ext2 keeps for itself (ext2_fs.h, EXT2_GOOD_OLD_FIRST_INO), and some for folders.
 _INODES = 64
+#: What errors call the disk.
+_NAME = "the data disk"
+
+#: Runs a command in a guest: exit status, standard output, standard error. Raises GuestError.
+Run = Callable[[str], tuple[int, bytes, bytes]]
 
 
 def make(files: Mapping[str, Path], target: Path, creator: str) -> None:
@@ -75,26 +80,66 @@ def bring(shell: Shell, mounts: Sequence[str], folder: str, files: Mapping[str, 
     Raises:
         GuestError: no command mounts it, or a file is not what it should be; the guest has none of them then.
     """
+
+    def run(command: str) -> tuple[int, bytes, bytes]:
+        return shell.run(command, what=_NAME)
+
     places = {path: f"{folder}{path}" for path in files}
-    tries = " || ".join(f"{{ {command}\n}} && [ -x {shlex.quote(places[agent])} ]" for command in mounts)
-    _run(shell, f"mkdir -p {shlex.quote(folder)} && {{ {tries}\n}}", "mounting the data disk")
-    out = _run(shell, shlex.join([places[agent], "sum", *places.values()]), "reading the data disk")
+    mount(run, mounts, folder, places[agent], _NAME)
+    link(run, files, places, places[agent], _NAME)
+
+
+def mount(run: Run, mounts: Sequence[str], folder: str, sign: str, disk: str) -> None:
+    """Mount a disk in a guest.
+
+    Args:
+        run: runs a command in the guest.
+        mounts: the commands that may mount it, at `folder`; they are tried in turn.
+        sign: the path at which an executable file is seen once it is mounted.
+        disk: what an error calls it.
+
+    Raises:
+        GuestError: no command mounts it.
+    """
+    tries = " || ".join(f"{{ {command}\n}} && [ -x {shlex.quote(sign)} ]" for command in mounts)
+    _run(run, f"mkdir -p {shlex.quote(folder)} && {{ {tries}\n}}", f"mounting {disk}")
+
+
+def link(run: Run, files: Mapping[str, Path], places: Mapping[str, str], agent: str, disk: str) -> None:
+    """See that the files on a disk are whole, and have a guest find them at their paths.
+
+    Args:
+        run: runs a command in the guest.
+        files: the files of this machine, by their paths in the guest.
+        places: where they are seen on the disk, by the same.
+        agent: where the agent is found, which reads them (agent.c).
+        disk: what an error calls it.
+
+    Raises:
+        GuestError: a file is not what it should be.
+    """
+    out = _run(run, shlex.join([agent, "sum", *places.values()]), f"reading {disk}")
     for (path, source), line in zip(files.items(), [*out.splitlines(), *[""] * len(files)], strict=False):
-        if line.split() != checksum(source):
-            raise GuestError(f"the data disk: {path} is not what was put on it")
-    links = [f"ln -sf {shlex.quote(place)} {shlex.quote(path)}" for path, place in places.items()]
-    parents = dict.fromkeys(shlex.quote(str(PurePosixPath(path).parent)) for path in files)
-    _run(shell, f"mkdir -p {' '.join(parents)} && {' && '.join(links)}", "linking what is on the data disk")
+        if line.split() != _checksum(source):
+            raise GuestError(f"{disk}: {path} is not what was put on it")
+    parents = dict.fromkeys(str(PurePosixPath(path).parent) for path in files)
+    links = [shlex.join(["ln", "-sf", place, path]) for path, place in places.items()]
+    _run(run, " && ".join([shlex.join(["mkdir", "-p", *parents]), *links]), f"linking what is on {disk}")
 
 
-def _run(shell: Shell, command: str, what: str) -> str:
-    status, out, err = shell.run(command, what=what)
+def failure(status: int, err: bytes) -> str:
+    """Why a command failed in a guest, in a line."""
+    return " ".join(err.decode(errors="replace").split()) or f"status {status}"
+
+
+def _run(run: Run, command: str, what: str) -> str:
+    status, out, err = run(command)
     if status:
-        raise GuestError(f"{what}: {' '.join(err.decode(errors='replace').split()) or f'status {status}'}")
+        raise GuestError(f"{what}: {failure(status, err)}")
     return out.decode(errors="replace")
 
 
-def checksum(file: Path) -> list[str]:
+def _checksum(file: Path) -> list[str]:
     """What the agent prints of a file, word by word."""
     crc = size = 0
     with file.open("rb") as data:

@@ -7,14 +7,13 @@ nothing of what the files are, and of guests only as something that runs command
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.cache import digest
 from harness.errors import GuestError, ImageError
-from harness.guest.datadisk import BLOCK, SIZE, checksum
+from harness.guest.datadisk import BLOCK, SIZE, Run, failure, link, mount
 from harness.host import run
 
 #: Inodes of the file system: files, and a folder for each.
@@ -22,8 +21,8 @@ _INODES = 8192
 #: Bytes that are left free, for the file system's own tables.
 _RESERVE = 64 << 20
 
-#: Runs a command in the guest: exit status, standard output, standard error. Raises GuestError.
-Run = Callable[[str], tuple[int, bytes, bytes]]
+#: What errors call the disk.
+_NAME = "the exchange disk"
 
 
 class InUse(GuestError):
@@ -75,12 +74,10 @@ class Exchange:
         if self.usable:
             status, _, err = guest(self._unmount)
             if status:
-                raise InUse(f"the exchange disk is in use: {_words(status, err)}")
+                raise InUse(f"the exchange disk is in use: {failure(status, err)}")
             self.usable = False
         self._write({target: source for target, source in files.items() if target not in self._files})
-        sign = shlex.quote(self.place(next(iter(files))))
-        tries = " || ".join(f"{{ {command}\n}} && [ -e {sign} ]" for command in self._mounts)
-        _run(guest, f"mkdir -p {shlex.quote(self._folder)} && {{ {tries}\n}}", "mounting the exchange disk")
+        mount(guest, self._mounts, self._folder, self.place(next(iter(files))), _NAME)
         self.usable = True
 
     def link(self, guest: Run, files: Mapping[str, Path], agent: str) -> None:
@@ -92,16 +89,7 @@ class Exchange:
         Raises:
             GuestError: one is not what was put there.
         """
-        places = {target: self.place(target) for target in files}
-        out = _run(guest, shlex.join([agent, "sum", *places.values()]), "reading the exchange disk")
-        for (target, source), line in zip(files.items(), [*out.splitlines(), *[""] * len(files)], strict=False):
-            if line.split() != checksum(source):
-                raise GuestError(f"the exchange disk: {target} is not what was put on it")
-        parents = dict.fromkeys(str(PurePosixPath(target).parent) for target in files)
-        links = [shlex.join(["ln", "-sf", place, target]) for target, place in places.items()]
-        _run(
-            guest, " && ".join([shlex.join(["mkdir", "-p", *parents]), *links]), "linking what is on the exchange disk"
-        )
+        link(guest, files, {target: self.place(target) for target in files}, agent, _NAME)
 
     def _write(self, files: Mapping[str, Path]) -> None:
         """Add files to the file system, which is made first if there is none."""
@@ -111,7 +99,7 @@ class Exchange:
         if not self._files:
             arguments = ["-q", "-F", "-t", "ext2", "-o", self._creator, "-b", str(BLOCK), "-m", "0", "-N", str(_INODES)]
             arguments += ["-E", "root_owner=0:0,nodiscard"]
-            run("mke2fs", *arguments, self._image, str(SIZE // BLOCK), what="the exchange disk")
+            run("mke2fs", *arguments, self._image, str(SIZE // BLOCK), what=_NAME)
         commands = []
         for target, source in files.items():
             place = PurePosixPath(_place(target))
@@ -120,7 +108,7 @@ class Exchange:
         with tempfile.NamedTemporaryFile("w", suffix=".debugfs") as script:
             script.write("".join(f"{command}\n" for command in commands))
             script.flush()
-            run("debugfs", "-w", "-f", script.name, self._image, what="the exchange disk")
+            run("debugfs", "-w", "-f", script.name, self._image, what=_NAME)
         self._files |= set(files)
         self._size += size
 
@@ -128,14 +116,3 @@ class Exchange:
 def _place(target: str) -> str:
     """Where a file lies on the disk: debugfs makes files in a folder that it has entered, so that each gets one."""
     return f"{digest(target)}/{PurePosixPath(target).name}"
-
-
-def _run(guest: Run, command: str, what: str) -> str:
-    status, out, err = guest(command)
-    if status:
-        raise GuestError(f"{what}: {_words(status, err)}")
-    return out.decode(errors="replace")
-
-
-def _words(status: int, err: bytes) -> str:
-    return " ".join(err.decode(errors="replace").split()) or f"status {status}"
