@@ -17,6 +17,7 @@ from rich.console import Console
 from harness import cache_space, conf, paths
 from harness.cache_space import KINDS, Entry, render_size
 from harness.cli import complete
+from harness.cli.options import FORMAT
 from harness.cli.output import print_text
 from harness.conf.naming import nearest
 from harness.errors import ConfigError
@@ -72,14 +73,7 @@ def cache() -> None:
 @cache.command("list")
 @_KINDS
 @click.option("--all", "whole", is_flag=True, help="Give entries below 1 MiB a row of their own too.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For a terminal or a pipe, or other programs.",
-)
+@FORMAT
 def cache_list(kinds: tuple[str, ...], whole: bool, format_: str) -> None:
     """List what the cache holds, what was not used for longest first.
 

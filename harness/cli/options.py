@@ -90,6 +90,14 @@ GUESTS = click.option(
     shell_complete=complete.guests,
     help="A guest; repeatable.",
 )
+FORMAT = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For a terminal or a pipe, or other programs.",
+)
 VARIANTS = click.option(
     "--variant",
     "variants",

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness import paths
 from harness.cli import complete
-from harness.cli.options import BASELINE, NUMBER, WORK, progress_options
+from harness.cli.options import BASELINE, FORMAT, NUMBER, WORK, progress_options
 from harness.cli.output import (
     open_store,
     print_text,
@@ -169,14 +169,7 @@ def _earlier(work: Path, compared: tuple[str, str], key: CellKey, title: str) ->
 
 @click.command()
 @click.argument("selection", nargs=-1, metavar="[SUITE|SUITE/PROGRAM]...", shell_complete=complete.selection)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For a terminal, or other programs.",
-)
+@FORMAT
 @WORK
 def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
     """Show what all runs say of each cell.
@@ -309,14 +302,7 @@ def rejudge(number: int, work: str | None) -> None:
 
 
 @click.command("list")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For a terminal or a pipe, or other programs.",
-)
+@FORMAT
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of --format json, and list no runs.")
 @WORK
 def list_(format_: str, schema: bool, work: str | None) -> None:

@@ -125,13 +125,20 @@ static char word[256];
 static size_t word_size;
 static uint32_t crc_table[256];
 
+/* What runs ends with the agent.  */
 static void
-leave (int status)
+kill_commands (void)
 {
   if (command.child > 0)
     kill (-command.child, SIGKILL);
   if (beside.child > 0)
     kill (-beside.child, SIGKILL);
+}
+
+static void
+leave (int status)
+{
+  kill_commands ();
   exit (status);
 }
 
@@ -309,10 +316,7 @@ pass_on (struct line *line)
 static void
 on_end (int signal)
 {
-  if (command.child > 0)
-    kill (-command.child, SIGKILL);
-  if (beside.child > 0)
-    kill (-beside.child, SIGKILL);
+  kill_commands ();
   _exit (128 + signal);
 }
 

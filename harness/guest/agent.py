@@ -136,8 +136,6 @@ class Agent:
         process is started. When it comes back the file is there, so that a command's time begins with the command.
         """
         begun = clock.time()
-        if len(data) > MUCH_TO_SEND:
-            self._use_connection()
         for at in range(0, len(data), _PIECE):
             self.send("W", path.encode() + b"\0" + data[at : at + _PIECE])
         self.send("W", path.encode() + b"\0")

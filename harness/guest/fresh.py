@@ -41,6 +41,7 @@ class Guest:
 
     Attributes:
         agent: the conversation with its agent, if that was started.
+        serves: whether that is by the channel.
         programs: the folders of programs and their sizes, the one that was used last at the end.
         upcoming: the programs that trials may want, by their paths in the guest.
     """
@@ -59,7 +60,7 @@ class Guest:
         self.programs: dict[str, int] = {}
         self.upcoming: Mapping[str, Path] = {}
         self._connect, self._shell, self._no_exchange = connect, shell, no_exchange
-        self._serves = False
+        self.serves = False
         self._linked = False  # whether anything leads to the exchange disk
         self._exchange: Exchange | None = None
         if machine.guest.exchange_interface and no_exchange:
@@ -80,16 +81,11 @@ class Guest:
             self._shell.close()
             self._shell = None
 
-    @property
-    def serves(self) -> bool:
-        """Whether its agent serves by the channel."""
-        return self._serves
-
     def run(
         self, command: str, quiet: float | None = None, what: str = "", limit: float | None = None
     ) -> tuple[int, bytes, bytes]:
         """Run a shell command, by the agent where it serves, else through SSH; see Shell.run."""
-        if self.agent and self._serves:
+        if self.agent and self.serves:
             return self.agent.run(command, quiet, what, limit)
         return self.shell.run(command, quiet, what=what, limit=limit)
 
@@ -115,7 +111,7 @@ class Guest:
         """
         assert self.machine.channel is not None
         self.agent = Agent(SerialPort(self.machine.channel), self.machine.check, self._relay, quiet)
-        self._serves = True
+        self.serves = True
 
     def attach(self) -> Agent:
         """The conversation with the agent, which it has been given; started through SSH if it does not serve."""

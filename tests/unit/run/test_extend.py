@@ -1,7 +1,6 @@
 """A run that is extended: its cells get more trials and lose none, all else stays as it was, and what is claimed of it
 allows for the results having been seen."""
 
-import queue
 import random
 
 import pytest
@@ -20,35 +19,24 @@ from harness.run import conductor
 from harness.run.prepare import PreparedRun
 from harness.run.request import Request, extended_request, stored_request
 from harness.trial.record import Verdict
-from tests.unit.run.test_conductor import outcome
+from tests.unit.run.test_conductor import InstantExecutor, outcome
 
 VARIANTS = ("pristine", "no-sysmon")
 NAMES = ("threads/lock-ring", "threads/lock-nested")
 
 
-class Executor:
+class Executor(InstantExecutor):
     """Stands in for guests: all trials pass, but those of one variant fail with a chance of its own."""
 
     def __init__(self, context, report, fails=0.0):
-        self.results, self.specs = queue.SimpleQueue(), []
+        super().__init__()
+        self.specs = []
         self.fails, self.dice = fails, random.Random(1)
 
     def put(self, spec):
         self.specs.append(spec)
         wrong = spec.variant != "pristine" and self.dice.random() < self.fails
         self.results.put(outcome(spec, Verdict.FAIL if wrong else Verdict.PASS))
-
-    def start(self, guests):
-        pass
-
-    def stop(self):
-        pass
-
-    def drain(self):
-        return []
-
-    def rest(self):
-        return iter(())
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A trial made again until it comes to an outcome: it ends there, counts what there was, and is looked at once."""
 
-import queue
 import signal
 import threading
 from dataclasses import replace
@@ -20,7 +19,7 @@ from harness.run.job import Batch
 from harness.run.until import Catcher, Tally, Wanted, until_batch
 from harness.trial.execute import Scene
 from harness.trial.record import Verdict
-from tests.unit.run.test_conductor import outcome
+from tests.unit.run.test_conductor import InstantExecutor, outcome
 
 GUEST = "g"
 DEADLOCK, NIL = "hang: chan receive in main.f", "panic: assignment to entry in nil map in main.f"
@@ -69,11 +68,12 @@ def test_a_tally_counts_what_came_of_the_trials():
     assert str(Tally.of(Wanted.parse("hang"), [])) == "hang: 0 of 0 trials"
 
 
-class Executor:
+class Executor(InstantExecutor):
     """Stands in for guests: trials pass, but for those with the numbers given."""
 
     def __init__(self, others):
-        self.results, self.others, self.count = queue.SimpleQueue(), others, 0
+        super().__init__()
+        self.others = others
 
     def put(self, spec):
         self.count += 1
@@ -81,18 +81,6 @@ class Executor:
         if made.trial.verdict == Verdict.CRASH:
             made = replace(made, trial=replace(made.trial, signature=NIL))
         self.results.put(made)
-
-    def start(self, guests):
-        pass
-
-    def stop(self):
-        pass
-
-    def drain(self):
-        return []
-
-    def rest(self):
-        return iter(())
 
 
 def conduct(folder, until, others, most=100, guests=1, resume=False, executor=None):
