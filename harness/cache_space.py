@@ -275,11 +275,11 @@ def _users(root: Path, tidy: bool = False) -> dict[str, tuple[int, ...]]:
 def entries(root: Path, kinds: Collection[str] | None = None) -> list[Entry]:
     """All entries of a cache, or those of some kinds, the one that was not used for longest first."""
     users = _users(root)
-    found = []
+    listed = []
     for folder in _kind_folders(root):
         if kinds is None or folder.name in kinds:
-            found += [entry for path in _paths(folder) if (entry := _entry(root, path, users))]
-    return sorted(found, key=lambda entry: (entry.used, entry.kind, entry.name))
+            listed += [entry for path in _paths(folder) if (entry := _entry(root, path, users))]
+    return sorted(listed, key=lambda entry: (entry.used, entry.kind, entry.name))
 
 
 def _kind_folders(root: Path) -> list[Path]:

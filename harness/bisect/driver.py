@@ -250,7 +250,8 @@ class Driver:
         self._builder = ThreadPoolExecutor(1)
         self._stopped = threading.Event()
         self._pool: WorkerPool | None = None
-        self._found: tuple[Question, bool] | None = None  # what was told to be looked for, and that effects are graded
+        # What was told to be looked for, and whether that effects are graded.
+        self._told_question: tuple[Question, bool] | None = None
         self._looked_for: tuple[Question | None, bool] | None = None  # the same, when it was estimated
         self._left, self._left_at = 0.0, 0  # how many trials were left by estimate, and after how many
 
@@ -294,13 +295,13 @@ class Driver:
                 raise KeyboardInterrupt
             if not self.course.result and self._wanted is not None:
                 self._build(self._wanted)
-                told = time.monotonic()
+                estimated = time.monotonic()
                 while self._building and not self._building.future.done():
                     if interrupted():
                         raise KeyboardInterrupt
                     time.sleep(0.1)
-                    if time.monotonic() - told > 1:
-                        told, expected = time.monotonic(), self._expected()
+                    if time.monotonic() - estimated > 1:
+                        estimated, expected = time.monotonic(), self._expected()
                         self._report.expect("trials", len(self.course.trials) + expected.trials, expected.seconds)
                 self._collect()
 
@@ -467,9 +468,9 @@ class Driver:
         if repetitions:
             calibrated = f"about {render_count(repetitions, 'trial')} {verb} a build"
         phase = "effects are graded; " if course.rest else ""
-        found = (course.question, bool(course.rest))
-        if found != self._found:
-            self._found = found
+        question = (course.question, bool(course.rest))
+        if question != self._told_question:
+            self._told_question = question
             self._report.note("bisect", f"{phase}looking for {one_line(str(course.question))}; {calibrated}")
         self._report.step("bisect", f"{effort}; {calibrated}; {phase}{one_line(str(course.question))}: {suspects}")
         self._report.shares([(units[unit].name, blame[unit], units[unit].about) for unit in order[:_BARS]])

@@ -132,11 +132,11 @@ def unfinished_note(stored_run: Run, matrix: Matrix, work: Path) -> str:
         return ""
     count = sum(cell.trials for cell in matrix.cells)
     most = render_count(stored_run.plan.trials * len(matrix.cells), "trial")
-    made = render_count(count, "trial") if stored_run.plan.bisect else f"{count} of at most {most}"
+    trials = render_count(count, "trial") if stored_run.plan.bisect else f"{count} of at most {most}"
     command = resume_command(stored_run, work)
     if command is None:
         return f"Not finished, with {render_count(count, 'trial')} made."
-    return f"Not finished, with {made} made; `{command}` goes on with it."
+    return f"Not finished, with {trials} made; `{command}` goes on with it."
 
 
 def print_text(text: str) -> None:

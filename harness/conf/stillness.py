@@ -494,13 +494,13 @@ def _check_no_timer_of_process(reading: Reading, living: Sequence[int]) -> None:
 
 def _check_nobody_is_traced(reading: Reading, others: Sequence[int]) -> None:
     """The family traces no process outside, whose fate would end its waiting for a child."""
-    told = set()
+    read_processes = set()
     for name, text in reading.files:
         if match := re.fullmatch(r"/proc/(\d+)/task/\d+/status", name):
             if _Status.read(text).tracer:
                 raise _DoubtError(f"process {match[1]} is traced")
-            told.add(int(match[1]))
-    if missing := set(others) - told:
+            read_processes.add(int(match[1]))
+    if missing := set(others) - read_processes:
         raise _DoubtError(f"processes are gone: {missing}")
 
 

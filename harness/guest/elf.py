@@ -47,7 +47,7 @@ def segments(data: bytes) -> list[Segment]:
     word = word_size(data)
     if not word:
         return []
-    found = []
+    loaded = []
     try:
         if word == 4:
             at, size, count = (*struct.unpack_from("<I", data, 28), *struct.unpack_from("<HH", data, 42))
@@ -59,18 +59,18 @@ def segments(data: bytes) -> list[Segment]:
             else:
                 kind, flags, offset, address, physical, length, _, _ = struct.unpack_from("<IIQQQQQQ", data, place)
             if kind == _LOAD:
-                found.append(Segment(offset, address, physical, length, bool(flags & 1)))
+                loaded.append(Segment(offset, address, physical, length, bool(flags & 1)))
     except struct.error:
         return []
-    return found
+    return loaded
 
 
 def symbols(data: bytes, names: Container[str]) -> dict[str, tuple[int, int]]:
     """The symbols of an ELF file that have some names: the address and the size in bytes of each."""
     word = word_size(data)
-    found: dict[str, tuple[int, int]] = {}
+    places: dict[str, tuple[int, int]] = {}
     if not word:
-        return found
+        return places
     try:
         if word == 4:
             at, size, count = (*struct.unpack_from("<I", data, 32), *struct.unpack_from("<HH", data, 46))
@@ -89,10 +89,10 @@ def symbols(data: bytes, names: Container[str]) -> dict[str, tuple[int, int]]:
                     start = strings[4] + name
                     text = data[start : data.index(b"\0", start)].decode(errors="replace")
                     if text in names and value:
-                        found[text] = value, length
+                        places[text] = value, length
     except (struct.error, IndexError, ValueError):
         return {}
-    return found
+    return places
 
 
 def core(word: int, threads: Mapping[int, dict[str, int]], memory: Iterable[tuple[int, bytes]]) -> bytes:

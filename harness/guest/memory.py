@@ -107,8 +107,8 @@ class Memory:
             return set()
         heads = self._bytes[: self._frames * PAGE].reshape(-1, PAGE)[:, 64:72].copy().view(np.uint64)[:, 0]
         wanted = np.array(sorted({int.from_bytes(page[64:72], "little") for page in pages}), np.uint64)
-        found = np.flatnonzero(np.isin(heads, wanted))
-        return {int(frame) for frame in found if self.page(int(frame)) in pages}
+        frames = np.flatnonzero(np.isin(heads, wanted))
+        return {int(frame) for frame in frames if self.page(int(frame)) in pages}
 
     def _pieces(self, word: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """The memory as words of so many bytes, in pieces, each with the number of its first word."""

@@ -152,9 +152,9 @@ def differences(machine: Machine, icount: int, recorded_icount: int, console: by
         recorded_icount, console: what was recorded.
     """
     assert machine.recording is not None
-    found = []
+    differing = []
     if icount != recorded_icount:
-        found.append(f"it ends after {icount:,} instructions, and not after {recorded_icount:,}")
+        differing.append(f"it ends after {icount:,} instructions, and not after {recorded_icount:,}")
     for name, data, recorded in (
         ("console", machine.console.file.read_bytes(), console),
         ("output to the network", _packets(machine).read_bytes(), machine.recording.packets.read_bytes()),
@@ -162,8 +162,8 @@ def differences(machine: Machine, icount: int, recorded_icount: int, console: by
         if data != recorded:
             same = next((at for at, pair in enumerate(zip(data, recorded, strict=False)) if len(set(pair)) > 1), None)
             same = min(len(data), len(recorded)) if same is None else same
-            found.append(f"its {name} differs from byte {same:,} on, of {len(recorded):,}")
-    return found
+            differing.append(f"its {name} differs from byte {same:,} on, of {len(recorded):,}")
+    return differing
 
 
 def _until(machine: Machine, wanted: str, look: Callable[[int], None]) -> int:

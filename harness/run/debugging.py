@@ -218,7 +218,7 @@ def _vdso(ram: Memory, pages: Mapping[int, int], pointers: Collection[int], fold
     Args:
         pointers: where threads are; one that none is in is not needed.
     """
-    found = []
+    libraries = []
     for address, frame in pages.items():
         if not any(address <= pointer < address + _VDSO for pointer in pointers) or not elf.word_size(ram.page(frame)):
             continue
@@ -228,8 +228,8 @@ def _vdso(ram: Memory, pages: Mapping[int, int], pointers: Collection[int], fold
         if elf.symbols(data, _OF_VDSO):
             target = folder / f"vdso-{address:x}.so"
             target.write_bytes(data)
-            found.append(MappedFile(target, address))
-    return found
+            libraries.append(MappedFile(target, address))
+    return libraries
 
 
 def _goroutines(ram: Memory, pages: Mapping[int, int], mapped: Sequence[MappedFile], word: int) -> list[Goroutine]:

@@ -235,14 +235,14 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
     kept, took, failures = None, 0.0, 0
     for place, spec in enumerate(specs, start=1):
         with guest_folder(request.work) as folder:
-            made = maker.make(spec, folder)
-            number_now = store.add(run, made.trial, made.attachments)
-            came_to = outcome(made.trial)
+            attempt = maker.make(spec, folder)
+            number_now = store.add(run, attempt.trial, attempt.attachments)
+            came_to = outcome(attempt.trial)
             outcomes[came_to] += 1
             report.count("trials", place, len(specs), came_to)
-            failures = failures + 1 if made.trial.verdict is Verdict.ERROR else 0
-            if came_to == wanted and made.stored is not None:
-                stored = made.stored.model_copy(update={"trial": number_now, "of": number, "title": wanted})
+            failures = failures + 1 if attempt.trial.verdict is Verdict.ERROR else 0
+            if came_to == wanted and attempt.stored is not None:
+                stored = attempt.stored.model_copy(update={"trial": number_now, "of": number, "title": wanted})
                 recorded = RecordedTrial(folder, stored)
                 (folder / RECORD).write_text(stored.model_dump_json())
                 played = check(recorded, request.work, report)
@@ -254,7 +254,7 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
                 _log.warning("trial %d: not kept, its replay is not the same: %s", number_now, played.differences)
                 unfaithful += played.differences
         if failures >= ATTEMPTS:
-            raise GuestError(f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {made.trial.reason}")
+            raise GuestError(f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {attempt.trial.reason}")
     store.finish(run)
     return Tries(store.run(run), wanted, kept, took, outcomes, unfaithful)
 
@@ -483,9 +483,9 @@ def check(recorded: RecordedTrial, work: Path, report: Reporter) -> Check:
             replayed = replays.to_end(machine, progress)
         except GuestError as error:
             return Check(Replayed(0, []), [str(error)], clock.time() - begun)
-        found = replays.differences(machine, replayed.icount, stored.icount, recorded.console.read_bytes())
+        differing = replays.differences(machine, replayed.icount, stored.icount, recorded.console.read_bytes())
     report.step("replay", READY)
-    return Check(replayed, found, clock.time() - begun)
+    return Check(replayed, differing, clock.time() - begun)
 
 
 @contextmanager
@@ -588,11 +588,11 @@ def _output_by(stored: StoredRecording, text: bytes) -> int | None:
 def different(recorded: RecordedTrial) -> list[str]:
     """What a recorded machine needs and is not what it was, in a sentence each."""
     stored = recorded.stored
-    found = [words for file in stored.files.values() if (words := file.differs())]
+    changes = [words for file in stored.files.values() if (words := file.differs())]
     try:
         version = qemu.at_hand(stored.qemu).version
     except (HarnessError, OSError) as error:
-        return [*found, f"it needs {stored.version}: {error}"]
+        return [*changes, f"it needs {stored.version}: {error}"]
     if version != stored.version:
-        found.append(f"it was recorded by {stored.version}, and {stored.qemu} is {version}")
-    return found
+        changes.append(f"it was recorded by {stored.version}, and {stored.qemu} is {version}")
+    return changes

@@ -58,7 +58,7 @@ def parked(read: Reader, symbols: Mapping[str, tuple[int, int]], word: int) -> l
     array, count = struct.unpack(form.format(2), head)
     table = read(array, min(count, _MOST) * word)
     start, size = symbols[SAVER]
-    found = []
+    goroutines = []
     for (address,) in struct.iter_unpack(form.format(1), table[: len(table) // word * word]):
         data = read(address, _SIZE)
         at_status, at_number = _PLACES[word]
@@ -72,5 +72,5 @@ def parked(read: Reader, symbols: Mapping[str, tuple[int, int]], word: int) -> l
             continue
         registers = {name: words[at - before] for name, before in layout.items() if at >= before}
         if len(registers) == len(layout) and read(registers["sp"], word):
-            found.append(Goroutine(number, state, registers | {"ip": words[at]}))
-    return sorted(found)
+            goroutines.append(Goroutine(number, state, registers | {"ip": words[at]}))
+    return sorted(goroutines)
