@@ -14,6 +14,8 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tenacity
+
 from harness.clock import now
 from harness.errors import StoreError
 from harness.invocation import command_line
@@ -98,8 +100,10 @@ def _open(path: Path) -> sqlite3.Connection:
     """Open a database, and make what it lacks of its tables. Raises StoreError or sqlite3.Error."""
     db = sqlite3.connect(path, timeout=60)
     try:
-        if _version(db, path) != VERSION:
-            db.execute("PRAGMA journal_mode=WAL")
+        if _version_now(db, path) != VERSION:
+            for attempt in _while_busy():
+                with attempt:
+                    db.execute("PRAGMA journal_mode=WAL")
             with db:
                 db.execute("BEGIN IMMEDIATE")  # another process may be making the tables
                 version = _version(db, path)
@@ -118,6 +122,22 @@ def _open(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _while_busy() -> tenacity.Retrying:
+    """Attempts while another process has the database: SQLite does not wait where two that wait could wait for each
+    other, as when both change the journal of a new one (SQLite manual, sqlite3_busy_handler)."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_busy),
+        wait=tenacity.wait_random(0.01, 0.1),
+        stop=tenacity.stop_after_delay(60),
+        reraise=True,
+    )
+
+
+def _is_busy(error: BaseException) -> bool:
+    # Its low byte is the error, the others say which kind of it (SQLite manual, result codes).
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _open_as_it_is(path: Path) -> sqlite3.Connection:
     """Open a database for reading beside which nothing can be written. Raises StoreError or sqlite3.Error."""
     log = path.with_name(f"{path.name}-wal")
@@ -125,7 +145,7 @@ def _open_as_it_is(path: Path) -> sqlite3.Connection:
     still = "" if log.is_file() and log.stat().st_size else "&immutable=1"
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
     try:
-        if _version(db, path) != VERSION:
+        if _version_now(db, path) != VERSION:
             raise StoreError(f"{path} was written by an older version and must be upgraded, but it is read-only")
     except BaseException:
         db.close()
@@ -141,6 +161,13 @@ def _trial(row: Sequence[Any]) -> Trial:
     except ValueError as error:
         text = f"the results cannot be read: trial {trial.id} has the unknown verdict {trial.verdict!r}"
         raise StoreError(text) from error
+
+
+def _version_now(db: sqlite3.Connection, path: Path) -> int:
+    """The version, read in one transaction: another process may be making the tables."""
+    with db:
+        db.execute("BEGIN")
+        return _version(db, path)
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
@@ -176,7 +203,7 @@ class Store:
             try:
                 self.db = _open(path)
             except sqlite3.OperationalError as error:
-                if not path.is_file() or error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                if not path.is_file() or _is_busy(error):
                     raise
                 self.db = _open_as_it_is(path)
         except (sqlite3.Error, OSError) as error:

@@ -32,12 +32,17 @@ def block(kind, begins=""):
 def ran(tmp_path_factory):
     """Every command of the README, run in its order in one work directory."""
     work = tmp_path_factory.mktemp("readme")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "HARNESS_WORK": str(work)}
+    folders = os.environ["PATH"].split(os.pathsep)
+    paths_of = {  # a new user, who types `make`, has no harness in the PATH
+        "make": [folder for folder in folders if not Path(folder, "harness").is_file()],
+        "harness": [str(Path(sys.executable).parent), *folders],
+    }
+    paths_of["pytest"] = paths_of["harness"]
     done = {}
     for words in COMMANDS:
         if words[0] == "make" and words[1] == "test":
             continue  # this is it
+        environment = {**os.environ, "PATH": os.pathsep.join(paths_of[words[0]]), "HARNESS_WORK": str(work)}
         done[" ".join(words)] = subprocess.run(
             words, cwd=paths.DATA, env=environment, capture_output=True, text=True, check=False
         )
@@ -68,7 +73,7 @@ def test_the_picture_is_what_make_matrix_prints(ran):
     assert not [line for line in table.splitlines() if line.rstrip() not in lines]
     # Paragraphs are wrapped, a duration is the machine's, and how many threads end is the scheduler's affair.
     expected, seen = (
-        re.sub(r"about [\dmhins ]+|\b(49|50)\b", "N", " ".join(text.split())) for text in (answer, printed)
+        re.sub(r"about [\dmhins ]+|\b\d+ (?=torn|ended)", "N ", " ".join(text.split())) for text in (answer, printed)
     )
     assert expected in seen
 
