@@ -313,9 +313,9 @@ def _qemu() -> list[Check]:
 def check_kvm() -> Check:
     if problem := kvm.problem():
         return Check("note", f"KVM: {problem}. Guests run by emulation, several times slower")
-    record = paths.cache_dir() / "kvm-fails"  # written by harness/guest/machine.py
-    if record.is_file() and record.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text():
-        text = f"KVM: a guest failed under it since this machine booted; to have it tried again: rm {record}"
+    if kvm.failed():
+        again = f"to have it tried again: rm {kvm.failure_record()}"
+        text = f"KVM: a guest failed under it since this machine booted; {again}"
         return Check("note", f"{text}. Guests run by emulation, several times slower")
     return Check("ok", "KVM runs a guest")
 

@@ -10,10 +10,10 @@ import re
 import time
 from pathlib import Path
 
-from harness import clock
+from harness import clock, kvm
 from harness.errors import GuestError
 from harness.guest.console import FATAL_AT_BOOT
-from harness.guest.machine import Machine, remember_that_kvm_fails
+from harness.guest.machine import Machine
 from harness.guest.openssh import Client
 from harness.guest.shell import Pair, Shell, WrongHostKey
 from harness.log import ignored
@@ -107,7 +107,7 @@ def _without_silent_kvm(machine: Machine) -> Shell | None:
     if not machine.restart_if_kvm_is_silent():
         return None
     shell = wait(machine)
-    remember_that_kvm_fails()
+    kvm.remember_failure()
     return shell
 
 

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness import conf, host
+from harness import conf, host, kvm
 from harness.conf.model import Regex, Seconds
 from harness.errors import GuestError
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import FATAL_AT_BOOT
-from harness.guest.machine import Machine, remember_that_kvm_fails
+from harness.guest.machine import Machine
 from harness.guest.terminal import Terminal
 
 _log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def _log_in(wanted: Install, machine: Machine, progress: Callable[[str], None]) 
                 continue
             raise
         if silent:
-            remember_that_kvm_fails()
+            kvm.remember_failure()
         return terminal
 
 

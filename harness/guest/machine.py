@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from harness import clock, conf, host, invocation, paths
+from harness import clock, conf, host, invocation, kvm
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
 from harness.files import copy_sparse
 from harness.guest import datadisk, qemu, saved_memory
@@ -211,7 +211,7 @@ class Machine:
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
-        by_kvm = self._by_kvm if self.alive() else kvm_may_work()
+        by_kvm = self._by_kvm if self.alive() else kvm.may_work()
         command_line = self._arguments(by_kvm, port=0, console="console", files=_Files())
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
@@ -255,7 +255,7 @@ class Machine:
         nothing = Path("/dev/null")
         self.data = saved.data if saved and saved.data.exists() else data
         disks = [self._overlay(saved, copy_disk) or nothing, self._data_overlay() or nothing]
-        self._by_kvm = kvm_may_work() and not emulated and self.recording is None
+        self._by_kvm = kvm.may_work() and not emulated and self.recording is None
         for _ in range(5):  # another process may take the port between our look and QEMU's
             self.port = free_port()
             self.console.restart()
@@ -590,7 +590,7 @@ class Machine:
         reset = not self.alive() and not self.console.last_lines()
         if not (reset or "KVM internal error" in log or "kvm run failed" in log):
             return False
-        remember_that_kvm_fails()
+        kvm.remember_failure()
         self.stop()
         self.start(data=self.data)
         return True
@@ -614,7 +614,7 @@ class Machine:
             with ignored(_log, f"guest {self.name}: asking for KVM", GuestError):  # who waits for the guest will see it
                 self._by_kvm = bool(self.monitor.execute("query-kvm")["enabled"])
             if not self._by_kvm:
-                remember_that_kvm_fails()
+                kvm.remember_failure()
 
     def stop(self) -> None:
         """End QEMU at once and drop the overlay. A guest's disk is never written back."""
@@ -919,31 +919,6 @@ def _errors(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if "warning: " not in line] or lines
     return "; ".join(re.sub(r"^qemu[-\w]*: ", "", line) for line in errors)
-
-
-def kvm_failure_record() -> Path:
-    """The file that remembers that KVM did not run a guest, until the host boots again."""
-    return paths.cache_dir() / "kvm-fails"
-
-
-def remember_that_kvm_fails() -> None:
-    """Have no guest run by KVM any more, until the host boots again."""
-    kvm_failure_record().parent.mkdir(parents=True, exist_ok=True)
-    kvm_failure_record().write_text(boot_id())
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text()
-
-
-def kvm_may_work() -> bool:
-    """Whether KVM is there and has not failed since the host booted."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR))
-    except OSError as error:
-        _log.debug("KVM is not used: %s", error)
-        return False
-    return not (kvm_failure_record().is_file() and kvm_failure_record().read_text() == boot_id())
 
 
 def _processor() -> str:

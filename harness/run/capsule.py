@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jinja2
 
-from harness import conf, host
+from harness import conf, host, kvm
 from harness.cache import file_digest
 from harness.errors import GuestError, HarnessError, ProgramError
 from harness.files import written_whole
@@ -153,7 +153,7 @@ def _fill(
         path.write_bytes(data)
     sums = {name: file_digest(file) for name, file in boot_set.names.items()}
     (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
-    by_kvm = machine.kvm_may_work()
+    by_kvm = kvm.may_work()
     arguments = machine.arguments(
         trial.guest, guest, boot_set.files, boot_set.drive, by_kvm, "@PORT@", "file:console.log"
     )

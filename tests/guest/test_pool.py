@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import clock, conf
+from harness import clock, conf, kvm
 from harness.build import program, toolchain
 from harness.build.artifacts import AGENT_SOURCE
 from harness.cache import Cache, file_digest
 from harness.errors import GuestError
 from harness.guest import boot, datadisk
-from harness.guest import machine as machine_module
 from harness.guest.fresh import Guest
 from harness.guest.machine import Machine, Saved
 from harness.guest.pool import FAILED_BOOTS, KEEPER, KEPT, KEPT_IN_ALL, PROOF, RESTORES, Pool
@@ -394,8 +393,8 @@ def test_a_machine_saved_with_another_folder_is_another(tmp_path):
 def kvm_unknown(tmp_path, monkeypatch):
     """A host that does not know yet whether its KVM works, and has a /dev/kvm, real or not."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    known = machine_module.kvm_failure_record()
-    monkeypatch.setattr(machine_module, "kvm_may_work", lambda: not known.exists())
+    known = kvm.failure_record()
+    monkeypatch.setattr(kvm, "may_work", lambda: not known.exists())
     return known
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import doctor, packages, paths
+from harness import doctor, kvm, packages, paths
 from harness.cli.app import main
-from harness.guest import machine
 
 
 @pytest.fixture
@@ -112,9 +111,8 @@ def test_kvm_under_which_a_guest_failed_is_not_called_good(own, monkeypatch):
     """The probe is taken to say yes, which it does not on every machine."""
     monkeypatch.setattr(doctor.kvm, "problem", lambda: "")
     assert doctor.check_kvm().state == "ok"
-    machine.kvm_failure_record().parent.mkdir(parents=True)
-    machine.kvm_failure_record().write_text(machine.boot_id())
-    assert doctor.check_kvm().state == "note" and f"rm {machine.kvm_failure_record()}" in doctor.check_kvm().text
+    kvm.remember_failure()
+    assert doctor.check_kvm().state == "note" and f"rm {kvm.failure_record()}" in doctor.check_kvm().text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")

@@ -144,7 +144,7 @@ def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_
 def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):
     """The machine is a stand-in: by KVM it says nothing, by emulation it is ready at once."""
     remembered, emulated = [], []
-    monkeypatch.setattr(boot, "remember_that_kvm_fails", lambda: remembered.append(1))
+    monkeypatch.setattr(boot.kvm, "remember_failure", lambda: remembered.append(1))
     monkeypatch.setattr(boot, "_probe", lambda machine, limit: ("shell", ""))
     description = {"toolchain": "t", "ready": {"console": "ready", "timeout": "500ms"}}
     machine = SimpleNamespace(

@@ -69,7 +69,7 @@ GUEST = {
 def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """An image without its SSH server, a recipe that lacks only its commands, and where the server can be had."""
     source = image.build("linux-i386", lambda text: None)
-    monkeypatch.setattr("harness.guest.machine.kvm_may_work", lambda: False)  # under a bad one GRUB may hang
+    monkeypatch.setattr("harness.kvm.may_work", lambda: False)  # under a bad one GRUB may hang
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     system = grubdisk.make(tmp_path / "control.img", source.folder / "root.img")
     served = tmp_path / "served"

@@ -469,7 +469,7 @@ def gnumach(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     release: Release, tmp_path: Path, gnumach: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.guest.machine.kvm_may_work", lambda: False)  # a bad one ends QEMU without a word
+    monkeypatch.setattr("harness.kvm.may_work", lambda: False)  # a bad one ends QEMU without a word
     image.fetch("hurd", say_nothing, file=make_image(tmp_path, gnumach))
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     configuration = conf.load([tmp_path / "my.yaml"])
@@ -494,7 +494,7 @@ def test_gnu_mach_is_booted_by_grub_from_the_disk_where_qemu_cannot(
     release: Release, tmp_path: Path, gnumach: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way of 64-bit images: the disk's boot sector is run. Mach panics, since there is no Hurd."""
-    monkeypatch.setattr("harness.guest.machine.kvm_may_work", lambda: False)
+    monkeypatch.setattr("harness.kvm.may_work", lambda: False)
     root = tmp_path / "root"
     (root / "boot/grub").mkdir(parents=True)
     (root / "usr/sbin").mkdir(parents=True)
