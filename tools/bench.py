@@ -35,7 +35,8 @@ from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
 from harness.guest import datadisk, saved_memory
 from harness.guest import machine as machines
-from harness.guest.machine import Machine, Saved, find_qemu
+from harness.guest.machine import Machine, Saved
+from harness.guest.qemu_command import find_qemu
 from harness.guest.recording import recorded_guest
 from harness.guest.saved_memory import Figures, Form
 from harness.guest.workspace import guest_folder

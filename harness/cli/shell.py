@@ -17,7 +17,8 @@ from harness.cli import complete
 from harness.cli.options import CONF, WORK, progress_options
 from harness.cli.output import load_work_configuration, reporter
 from harness.errors import HarnessError
-from harness.guest.machine import Machine, command_line, free_port
+from harness.guest.machine import Machine, free_port
+from harness.guest.qemu_command import user_command
 from harness.guest.transfer import Transfer, login, ssh_command
 from harness.run.prepare import bootable_files, fresh_guest
 
@@ -109,7 +110,7 @@ def print_by_hand(name: str, configuration: conf.Configuration) -> None:
         disk = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", guest.disk.format, "-b", str(files.disk)]
         lines += ['cd "$(mktemp -d)"', shlex.join([*disk, "overlay.qcow2"])]
     drive = "file=overlay.qcow2,format=qcow2"
-    lines.append(shlex.join(command_line(name, guest, files, drive, kvm.may_work(), port)))
+    lines.append(shlex.join(user_command(name, guest, files, drive, kvm.may_work(), port)))
     ready = f"its console says `{guest.ready.console}`" if guest.ready.console else "it has booted"
     lines.append(f"# Log in from another terminal when {ready}.")
     lines.append(shlex.join(ssh_command(port, guest.ssh.user, files.ssh_key, files.host_key)))

@@ -19,7 +19,8 @@ from harness.cache import Cache, digest
 from harness.errors import GuestError, QemuRefusal
 from harness.guest import qemu
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, find_qemu
+from harness.guest.machine import Machine
+from harness.guest.qemu_command import find_qemu
 
 _KIND = "dry-starts"
 #: Bytes of the empty disk that stands in for one that is not there yet.

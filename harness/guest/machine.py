@@ -29,14 +29,22 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from harness import clock, conf, host, invocation, kvm
+from harness import clock, conf, kvm
 from harness.errors import BOOT_COMMAND, WHOLE_CONSOLE, GuestError, ImageError, QemuRefusal, ToolMissing
 from harness.files import copy_sparse
 from harness.guest import datadisk, qemu, saved_memory
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
 from harness.guest.monitor import Monitor
-from harness.guest.recording import CONSOLE_MARK, PORT_MARK, Recording, drive_arguments
+from harness.guest.qemu_command import (
+    MEMORY_URI,
+    InheritedFiles,
+    MachineDescription,
+    find_qemu,
+    incoming_arguments,
+    user_command,
+)
+from harness.guest.recording import Recording
 from harness.guest.saved_memory import Expansion, Form, Memory
 from harness.log import ignored
 
@@ -65,8 +73,6 @@ exit $status
 #: MiB of a guest's memory from which on it is kept page by page. Of 0.9 GB in use in 2 GiB a restore took 0.55 s, as a
 #: stream 0.70 s (QEMU 10.0, read from the disk); of 0.05 GB in 512 MiB 0.21 and 0.22 s, with QEMU 11.1 0.23 and 0.16 s.
 MAPPED_FROM = 2048
-#: Where QEMU has file 5 as a file with a name.
-_MEMORY = "file:/dev/fdset/3"
 #: The file in a machine's folder that QEMU writes what the serial console says to.
 CONSOLE = "console.log"
 #: The file in a machine's folder that is its exchange disk; raw, as this machine writes to it while QEMU has it.
@@ -132,29 +138,6 @@ class StartFailure:
         return f"it was ended by {name}" + (f": {self.output}" if self.output else "")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The numbers of the files that QEMU inherits besides those of _WATCHED; none where it is only asked for its
-    arguments.
-
-    Attributes:
-        keyboard: the end of the serial line of a guest that is maintained.
-        channel: the end of the serial port by which the agent is reached.
-        exchange: the exchange disk, to write and to read.
-        memory: the end of the pipe that compressed memory is read from.
-    """
-
-    keyboard: int | None = None
-    channel: int | None = None
-    exchange: tuple[int, ...] = ()
-    memory: int | None = None
-
-    def all(self) -> list[int]:
-        """All of them."""
-        numbers = (self.keyboard, self.channel, *self.exchange, self.memory)
-        return [number for number in numbers if number is not None]
-
-
 class Machine:
     """One boot, or one restore, of a guest.
 
@@ -186,14 +169,14 @@ class Machine:
         maintained: bool = False,
         recording: Recording | None = None,
     ) -> None:
-        self.recording = recording
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
         self.console = Console(folder / CONSOLE)
         self._screens, self.stopped = screens, stopped
         self.port = 0
         self.data: Path | None = None
         self.monitor: Monitor | None = None
-        self._maintained = maintained
+        self.recording = recording
+        self._description = MachineDescription(name, guest, files, maintained, recording)
         self._keyboard: socket.socket | None = None  # our end of the serial line of a guest that is maintained
         self.channel: socket.socket | None = None
         self._by_kvm = False
@@ -212,12 +195,12 @@ class Machine:
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
         by_kvm = self._by_kvm if self.alive() else kvm.may_work()
-        command_line = self._arguments(by_kvm, port=0, console="console", files=_Files())
+        arguments = self._description.arguments(by_kvm, port=0, console="console", inherited=InheritedFiles())
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
         return {
             "files": stats,
-            "arguments": command_line,
+            "arguments": arguments,
             "processor": processor,
             "folder": self.guest.folder,
             "mounts": mounts,
@@ -260,12 +243,13 @@ class Machine:
             self.port = free_port()
             self.console.restart()
             with ExitStack() as stack:  # QEMU inherits these files, and has them from then on
-                files = self._open_files(stack, saved)
-                command = [program, *self._arguments(self._by_kvm, self.port, str(self.console.file), files)]
-                command += _incoming(program, saved.kept.form, files.memory) if saved else ["-S"] * paused
+                inherited = self._open_files(stack, saved)
+                arguments = self._description.arguments(self._by_kvm, self.port, str(self.console.file), inherited)
+                command = [program, *arguments]
+                command += incoming_arguments(program, saved.kept.form, inherited.memory) if saved else ["-S"] * paused
                 _log.info("guest %s: %s", self.name, shlex.join(command))
-                stream = nothing if saved is None or files.memory is not None else saved.memory
-                failure = self._launch(command, stream, disks, files.all())
+                stream = nothing if saved is None or inherited.memory is not None else saved.memory
+                failure = self._launch(command, stream, disks, inherited.all())
             if failure is None:
                 self._look_for_kvm()
                 return self._restore(saved.kept.form) if saved else None
@@ -276,11 +260,11 @@ class Machine:
         text = f"guest {self.name}: {self.guest.qemu} does not start: {failure}"
         raise GuestError(text, details=[self.boot_command()]) if saved or failure.passing else QemuRefusal(text)
 
-    def _open_files(self, stack: ExitStack, saved: Saved | None) -> _Files:
+    def _open_files(self, stack: ExitStack, saved: Saved | None) -> InheritedFiles:
         """The files that QEMU gets by numbers of their own. They are closed here when the stack ends."""
         keyboard = channel = stream = None
         exchange: tuple[int, ...] = ()
-        if self._maintained:
+        if self._description.maintained:
             self._keyboard, far = socket.socketpair()
             # What comes out of ours is dropped: the console's log has it too.
             threading.Thread(target=_drop_all, args=(self._keyboard,), daemon=True).start()
@@ -296,7 +280,7 @@ class Machine:
         if saved and saved.kept.form is Form.COMPRESSED:
             self._expansion = Expansion(saved.memory)
             stream = _own_number(os.fdopen(self._expansion.pipe, "rb"), stack)
-        return _Files(keyboard, channel, exchange, stream)
+        return InheritedFiles(keyboard, channel, exchange, stream)
 
     def type(self, data: bytes) -> None:
         """Type on the console of a guest that is maintained. Raises GuestError if QEMU does not take it."""
@@ -529,8 +513,8 @@ class Machine:
         """A line that shows the command with which a user boots the same guest, its console on his terminal."""
         disk = ""
         if self.files.disk and self.guest.disk:
-            disk = f"file={_escaped(self.files.disk)},format={self.guest.disk.format},snapshot=on"
-        words = command_line(self.name, self.guest, self.files, disk, self._by_kvm, self.port)
+            disk = f"file={qemu.escaped(self.files.disk)},format={self.guest.disk.format},snapshot=on"
+        words = user_command(self.name, self.guest, self.files, disk, self._by_kvm, self.port)
         return f"{BOOT_COMMAND}{shlex.join(words)}"
 
     def registers(self) -> str:
@@ -684,7 +668,7 @@ class Machine:
         try:
             if form is Form.MAPPED:
                 self._map_memory(True)
-                self.monitor.execute("migrate-incoming", uri=_MEMORY)
+                self.monitor.execute("migrate-incoming", uri=MEMORY_URI)
             self._until("query-status", "paused", bad, self._memory_read)
             if self._expansion is not None:  # its last word is whether all of it was right
                 self._expansion.wait()
@@ -769,149 +753,6 @@ class Machine:
             disk = base[-1] if base else overlay
             raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(done.stderr.split())}")
         return overlay
-
-    def _arguments(self, by_kvm: bool, port: int, console: str, files: _Files) -> list[str]:
-        if self.recording:
-            if not self.recording.template:
-                self.recording.template = self._hardware(False, PORT_MARK, f"file:{CONSOLE_MARK}")
-            return [*self.recording.command(port, console), *self._monitored(files)]
-        command = self._hardware(by_kvm, str(port), "chardev:serial" if files.keyboard else f"file:{console}")
-        if files.keyboard:
-            command += ["-chardev", f"socket,id=serial,fd={files.keyboard},logfile={_escaped(Path(console))}"]
-        if self.guest.channels:
-            command += ["-chardev", f"socket,id=channel,fd={files.channel}", "-serial", "chardev:channel"]
-        return [*command, *self._monitored(files)]
-
-    def _hardware(self, by_kvm: bool, port: str, serial: str) -> list[str]:
-        """QEMU's arguments that make the machine, as of `arguments`."""
-        recorded = self.recording is not None
-        command = arguments(
-            self.name, self.guest, self.files, _image(1), by_kvm, port, serial, self._maintained, recorded
-        )
-        if interface := self.guest.data_interface:
-            command += drive_arguments("data", _image(2), interface, recorded, ",index=1")
-        return command
-
-    def _monitored(self, files: _Files) -> list[str]:
-        """What connects QEMU with us, and keeps it from the host."""
-        command = ["-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control"]
-        if self.guest.disk:
-            command += ["-add-fd", "set=1,fd=6", "-add-fd", "set=1,fd=7"]
-        if self.guest.data_interface:
-            command += ["-add-fd", "set=2,fd=8", "-add-fd", "set=2,fd=9"]
-        if interface := self.guest.exchange_interface:
-            index = conf.EXCHANGE_INDEX
-            # QEMU's lock is for its own kind; it may not find it free, as the file is open twice.
-            drive = "file.driver=file,file.filename=/dev/fdset/4,file.locking=off,format=raw,cache=unsafe"
-            command += ["-drive", f"{drive},if={interface},index={index}"]
-            for number in files.exchange:
-                command += ["-add-fd", f"set=4,fd={number}"]
-        return [*command, *_confinement(self.name, self.guest)]
-
-
-def _incoming(program: str, form: Form, pipe: int | None) -> list[str]:
-    """QEMU's options that make it wait for a memory in a form, which comes by a pipe, or as file 5."""
-    if pipe is not None:
-        return ["-incoming", f"fd:{pipe}"]
-    if form is Form.MAPPED:  # how it is to be read is told before it is read
-        return ["-add-fd", "set=3,fd=5", "-incoming", "defer"]
-    if qemu.at_hand(program).migrates_to_file:
-        return ["-add-fd", "set=3,fd=5", "-incoming", _MEMORY]
-    return ["-incoming", "fd:5"]
-
-
-def _image(fdset: int) -> str:
-    """The options of -drive for an overlay that QEMU has as a set of open files."""
-    return f"file=/dev/fdset/{fdset},format=qcow2,cache=unsafe"
-
-
-def find_qemu(name: str, guest: conf.Guest) -> str:
-    """The path of a guest's QEMU. Raises ToolMissing if it, or the qemu-img that a disk needs, is not installed."""
-    for program in [guest.qemu, "qemu-img"] if guest.disk or guest.data_interface else [guest.qemu]:
-        if host.find(program) is None:
-            raise ToolMissing(
-                f"guest {name}: no {program} on this machine; `{invocation.command_line('doctor')}` says what to do"
-            )
-    return str(host.find(guest.qemu))
-
-
-def qemu_version(name: str, guest: conf.Guest) -> str:
-    """The first line of what a guest's QEMU says of its version. Raises ToolMissing as `find_qemu` does."""
-    return qemu.at_hand(find_qemu(name, guest)).version
-
-
-def arguments(
-    name: str,
-    guest: conf.Guest,
-    files: BootFiles,
-    drive: str,
-    by_kvm: bool,
-    port: str,
-    serial: str,
-    online: bool = False,
-    recorded: bool = False,
-) -> list[str]:
-    """QEMU's arguments that make a guest's machine: its hardware, what it boots from, how it is reached.
-
-    Args:
-        drive: the options of -drive that say where the disk is, for a guest that has one.
-        port: of 127.0.0.1, which leads to the guest's SSH server.
-        serial: what the serial console is connected to (QEMU manual, -serial).
-        online: whether the guest may reach the network; it then cannot be reached.
-        recorded: whether its disk is one that QEMU can record.
-    """
-    command = ["-name", name, "-machine", f"{guest.machine},accel={'kvm:tcg' if by_kvm else 'tcg'}"]
-    command += ["-m", str(guest.memory), "-smp", str(guest.cpus), "-nodefaults", "-display", "none", "-vga", "std"]
-    command += ["-no-reboot", "-no-user-config", "-serial", serial]
-    if guest.cpu:
-        command += ["-cpu", guest.cpu]
-    if files.kernel:
-        command += ["-kernel", str(files.kernel), "-append", files.append]
-    if files.initrd:
-        command += ["-initrd", str(files.initrd)]
-    elif files.modules:
-        # QEMU parts modules at commas; one inside is written twice (QEMU manual, -initrd).
-        parts = [f"{path} {args}".strip().replace(",", ",,") for path, args in files.modules]
-        command += ["-initrd", ",".join(parts)]
-    if guest.disk:
-        command += drive_arguments("disk", drive, guest.disk.interface, recorded)
-    reach = "restrict=off" if online else f"restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{guest.ssh.port}"
-    command += ["-netdev", f"user,id=net,{reach}", "-device", f"{guest.nic},netdev=net"]
-    return [*command, *guest.qemu_args]
-
-
-def command_line(name: str, guest: conf.Guest, files: BootFiles, disk: str, by_kvm: bool, port: int | str) -> list[str]:
-    """The command with which a user boots a guest: all that makes the machine, with its console on his terminal, and
-    nothing that only the harness can use.
-
-    Args:
-        disk: the options of -drive that say where the disk is, for a guest that has one.
-        port: of 127.0.0.1, which leads to the guest's SSH server.
-
-    Raises:
-        ToolMissing: QEMU is not installed, or it cannot drop root and root asks.
-    """
-    command = [find_qemu(name, guest), *arguments(name, guest, files, disk, by_kvm, str(port), "mon:stdio")]
-    if interface := guest.data_interface:  # a disk of zeros stands in for the one that brings the harness's files
-        command += ["-drive", f"driver=null-co,size={datadisk.SIZE},read-zeroes=on,if={interface},index=1"]
-    return [*command, *_confinement(name, guest)]
-
-
-def _confinement(name: str, guest: conf.Guest) -> list[str]:
-    """The options that keep a guest's machine from the host. Raises ToolMissing if QEMU cannot drop root, and is to."""
-    program = find_qemu(name, guest)
-    known, root = qemu.at_hand(program), os.geteuid() == 0
-    if root and not known.drop_root:
-        raise ToolMissing(
-            f"guest {name}: {program} cannot drop root, neither by -run-with user= nor by -runas; run the "
-            "harness as an ordinary user"
-        )
-    return known.confinement(root)
-
-
-def _escaped(path: Path) -> str:
-    """A path as a value among QEMU's options, where a comma is written twice."""
-    return str(path).replace(",", ",,")
 
 
 def _errors(log: str) -> str:

@@ -65,6 +65,11 @@ class Qemu:
         return [*sandbox, *(self.drop_root if root else ())]
 
 
+def escaped(value: str | Path) -> str:
+    """A value among QEMU's options, where a comma is written twice (QEMU manual)."""
+    return str(value).replace(",", ",,")
+
+
 def identity(program: str) -> tuple[str, int, int]:
     """What tells one QEMU from another: its real path, its size in bytes and its time of change in ns."""
     path = Path(program).resolve()

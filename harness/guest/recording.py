@@ -76,9 +76,9 @@ class Recording:
         # Without -no-shutdown QEMU would end where the log does, and nobody could see where that was.
         command += ["-no-shutdown", "-object", "filter-replay,id=recorded,netdev=net"]
         # Of the network, what the guest sends: what is sent to it in its last moments reaches it or not.
-        command += ["-object", f"filter-dump,id=packets,netdev=net,queue=rx,file={_escaped(packets)}"]
-        command += ["-icount", f"shift=auto,rr={mode},rrfile={_escaped(self.log)}"]
-        return [*command, *(["-gdb", f"unix:{_escaped(self.gdb)},server=on,wait=off"] if self.gdb else [])]
+        command += ["-object", f"filter-dump,id=packets,netdev=net,queue=rx,file={qemu.escaped(packets)}"]
+        command += ["-icount", f"shift=auto,rr={mode},rrfile={qemu.escaped(self.log)}"]
+        return [*command, *(["-gdb", f"unix:{qemu.escaped(self.gdb)},server=on,wait=off"] if self.gdb else [])]
 
 
 def drive_arguments(name: str, drive: str, interface: str, recorded: bool, index: str = "") -> list[str]:
@@ -148,8 +148,3 @@ def _obstacles(guest: conf.Guest, version: tuple[int, int] | None) -> list[tuple
         elif place and guest.qemu_args[place - 1].lstrip("-") == "device" and _DEVICE.match(word):
             obstacles.append((("qemu_args", place), f"the device {word.split(',')[0]} cannot be recorded"))
     return obstacles
-
-
-def _escaped(path: Path | None) -> str:
-    """A path in an option of QEMU, where a comma is written twice."""
-    return str(path).replace(",", ",,")

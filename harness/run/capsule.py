@@ -24,8 +24,9 @@ from harness import conf, host, kvm
 from harness.cache import file_digest
 from harness.errors import GuestError, HarnessError, ProgramError
 from harness.files import written_whole
-from harness.guest import boot, machine
+from harness.guest import boot
 from harness.guest.bootfiles import BootFiles
+from harness.guest.qemu_command import hardware_arguments, qemu_version
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
 from harness.results.store import Store
@@ -154,7 +155,7 @@ def _fill(
     sums = {name: file_digest(file) for name, file in boot_set.names.items()}
     (folder / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
     by_kvm = kvm.may_work()
-    arguments = machine.arguments(
+    arguments = hardware_arguments(
         trial.guest, guest, boot_set.files, boot_set.drive, by_kvm, "@PORT@", "file:console.log"
     )
     command = [Path(guest.qemu).name, *arguments]
@@ -186,7 +187,7 @@ def _fill(
         "image": sums,
         "sha256": hashes,
         "environment": environment,
-        "qemu": machine.qemu_version(trial.guest, guest),
+        "qemu": qemu_version(trial.guest, guest),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     readme = _README.format(

@@ -20,7 +20,8 @@ from harness.cache import Cache, digest, file_digest
 from harness.errors import StoreError
 from harness.guest import ciphers
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, qemu_version
+from harness.guest.machine import Machine
+from harness.guest.qemu_command import qemu_version
 from harness.images import image
 from harness.invocation import given
 from harness.programs.model import Program

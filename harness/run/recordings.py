@@ -27,8 +27,9 @@ from harness.guest import qemu
 from harness.guest import replay as replays
 from harness.guest.agent import Message
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, find_qemu, qemu_version
+from harness.guest.machine import Machine
 from harness.guest.pool import Pool
+from harness.guest.qemu_command import find_qemu, qemu_version
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Replayed
 from harness.guest.workspace import SCREENS, guest_folder

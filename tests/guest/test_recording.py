@@ -17,7 +17,8 @@ from harness import conf
 from harness.cli.app import main
 from harness.guest import replay
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, find_qemu
+from harness.guest.machine import Machine
+from harness.guest.qemu_command import find_qemu
 from harness.guest.recording import Recording, recorded_guest
 from harness.results.store import Store
 from harness.run import recordings

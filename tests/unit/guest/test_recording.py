@@ -9,7 +9,7 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.guest import qemu
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, _Files
+from harness.guest.qemu_command import InheritedFiles, MachineDescription
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Sample, bracket, last_data
 
@@ -60,8 +60,8 @@ def test_the_command_lines_of_a_recorded_machine(tmp_path):
     guest = recorded_guest("linux-i386", configuration, str(shutil.which("qemu-system-x86_64")))
     boots = BootFiles(tmp_path / "disk", None, "", None, (), tmp_path / "key", None)
     recording = Recording(tmp_path / "a,b")
-    machine = Machine("linux-i386", guest, boots, tmp_path, recording=recording)
-    recorded = machine._arguments(False, 1234, str(tmp_path / "console.log"), _Files())
+    description = MachineDescription("linux-i386", guest, boots, recording=recording)
+    recorded = description.arguments(False, 1234, str(tmp_path / "console.log"), InheritedFiles())
     assert "-no-shutdown" in recorded and f"rr=record,rrfile={tmp_path}/a,,b/log" in " ".join(recorded)
     assert any("hostfwd=tcp:127.0.0.1:1234-:22" in word for word in recorded)
     assert "driver=blkreplay,image=disk-file,cache=unsafe,if=virtio" in recorded
