@@ -181,7 +181,7 @@ def start(*words: object, before: str = "", output: IO[str] | None = None) -> su
     return process
 
 
-def until(what: Callable[[], T], seconds: float = 120.0) -> T:
+def until(what: Callable[[], T], seconds: float = 600.0) -> T:
     """Wait for something, and give it; the limit is there only so that a failure does not hang."""
     end = time.monotonic() + seconds
     while not (found := what()):
@@ -191,8 +191,8 @@ def until(what: Callable[[], T], seconds: float = 120.0) -> T:
 
 
 def until_nothing_is_left(work: Path) -> None:
-    """Wait until nothing of a work directory's runs is left behind; what is left after 20 s is shown."""
-    end = time.monotonic() + 20
+    """Wait until nothing of a work directory's runs is left behind; what is left after two minutes is shown."""
+    end = time.monotonic() + 120
     while left := left_behind(work):
         assert time.monotonic() < end, left
         time.sleep(0.05)

@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_loses_nothing(started, scheduler, tmp_path):
     until(lambda: sum(passed(work).values()) >= 4)
     guests = list(scratch[0].glob("*/*/harness/guests/[!.]*"))
     kill(workers[0])
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 0, out
     assert passed(work) == {(program, number): 1 for program in SELECTION for number in range(1, 6)}
     store = Store(work / "results.sqlite")
@@ -109,11 +109,11 @@ def test_a_cluster_of_this_machine_and_a_ctrl_c(started, tmp_path):
     run = started("harness", *words, "--scheduler")
     until(lambda: passed(tmp_path))
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers' processes too
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 130 and "`harness run --resume 1 --work " in out
     assert 0 < len(passed(tmp_path)) < 6
     run = started("harness", "run", "--resume", "--work", str(tmp_path))  # and it goes on without a cluster
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 0 and "6/6" in out
     assert passed(tmp_path) == {(SELECTION[0], number): 1 for number in range(1, 7)}
 
@@ -169,7 +169,7 @@ def test_workers_that_cannot_have_guests_are_told_of_before_anything_is_built(st
         client.wait_for_workers(1)
     words = [*without_qemu(write), scheduler, "--work", str(tmp_path / "work")]
     run = started("harness", *words, XDG_CACHE_HOME=str(tmp_path / "cache"))
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 2, out
     assert "no worker can start the guests; tcp://127.0.0.1:" in out and "no qemu-system-none on this machine" in out
     assert not (tmp_path / "cache" / "harness" / "images").exists() and not (tmp_path / "work").exists()
@@ -181,7 +181,7 @@ def test_a_worker_that_cannot_have_guests_leaves(started, scheduler, tmp_path, w
         if "waiting for workers" in line:
             break
     worker(started, scheduler, tmp_path / "w")
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 3 and "no worker is left" in out and "no qemu-system-none on this machine" in out
 
 

@@ -62,7 +62,7 @@ def preloaded(libraries, write, tmp_path):
         if not program.exists():
             compile_with(["gcc"], ["-o", program, write("program.c", text)])
         env |= {"LD_PRELOAD": str(libraries[name])} if name else {}
-        return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=60)
+        return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=600)
 
     return run
 

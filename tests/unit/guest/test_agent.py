@@ -75,7 +75,7 @@ def agent(agent_program):
     line.process = process
     yield Agent(line)
     process.stdin.close()
-    process.wait(timeout=60)  # it leaves when its input ends
+    process.wait(timeout=600)  # it leaves when its input ends
 
 
 def sh(agent, script, limit=20.0, at_limit=lambda pid: "", **env):
