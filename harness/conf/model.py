@@ -43,6 +43,14 @@ def _mount(value: str) -> str:
     return value
 
 
+def _unmount(value: str) -> str:
+    try:
+        value.format(folder="")
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"{value!r}: its only field is {{folder}}, and a plain brace is written twice") from error
+    return value
+
+
 def _host_key(value: str) -> str:
     from paramiko import Transport  # here, since it takes longer than all else and few files have such a key
 
@@ -60,6 +68,12 @@ def _host_key(value: str) -> str:
 def _absolute(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError(f"{value!r} is not an absolute path")
+    return value
+
+
+def _device(value: str) -> str:
+    if value and not value.startswith("/"):
+        raise ValueError(f"{value!r} is neither an absolute path, such as /dev/ttyS1, nor empty")
     return value
 
 
@@ -112,7 +126,7 @@ class DataDisk(Model):
 
     interface: Literal["virtio", "ide", "scsi"] | None = None
     mount: Annotated[str, AfterValidator(_mount)] | None = None
-    unmount: Annotated[str, AfterValidator(_mount)] | None = None
+    unmount: Annotated[str, AfterValidator(_unmount)] | None = None
 
 
 #: The place of the exchange disk among the drives of its interface; the one before is where QEMU has a -cdrom.
@@ -187,7 +201,7 @@ class Guest(Model):
     initrd: FileName | None = None
     modules: list[Module] = []
     qemu_args: list[str] = []
-    channel: str | None = None
+    channel: Annotated[str, AfterValidator(_device)] | None = None
     ssh: Ssh = Ssh()
     ready: Ready = Ready()
     halt: Halt = Halt()
@@ -233,7 +247,7 @@ class Guest(Model):
     def exchange_unmount(self, folder: str) -> str:
         """The shell command that unmounts the exchange disk; empty where none is known."""
         command = self.os.unmount if self.data_disk.unmount is None else self.data_disk.unmount
-        return command.format(folder=folder, device="")
+        return command.format(folder=folder)
 
     @property
     def exchange_interface(self) -> str | None:

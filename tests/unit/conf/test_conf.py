@@ -47,6 +47,14 @@ HURD = (paths.DATA / "docs/hurd.md").read_text()
         ("guests:\n  linux-i386:\n    data_disk: {interface: usb}\n", ":3: guests.linux-i386.data_disk.interface: "),
         ("guests:\n  linux-i386:\n    data_disk: {mounts: x}\n", "unknown key; did you mean mount?"),
         (
+            "guests:\n  linux-i386:\n    data_disk: {unmount: 'umount {device}'}\n",
+            ":3: guests.linux-i386.data_disk.unmount: 'umount {device}': its only field is {folder}, and a plain brace",
+        ),
+        (
+            "guests:\n  linux-i386:\n    channel: ttyS1\n",
+            ":3: guests.linux-i386.channel: 'ttyS1' is neither an absolute path, such as /dev/ttyS1, nor empty",
+        ),
+        (
             "guests:\n  linux-i386:\n    ssh: {host_key: foo bar}\n",
             ":3: guests.linux-i386.ssh.host_key: 'foo bar' is not TYPE BASE64, as in ssh_host_*_key.pub; known types: ",
         ),
