@@ -31,6 +31,8 @@ _LATER = 0.1
 _NS = 1_000_000_000
 #: Ticks per second of the times in /proc/PID/stat (USER_HZ; x86's include/asm/param.h).
 _TICKS = 100
+#: Where the memory of a program of 32 bits ends.
+_NARROW = 1 << 32
 #: In the flags of /proc/PID/stat: a kernel thread (PF_KTHREAD, linux/sched.h).
 _KERNEL_THREAD = 0x00200000
 
@@ -401,8 +403,8 @@ def _call(thread: _Thread, machine: str) -> tuple[_Call, list[int]]:
     A program of 32 bits has its own numbers of calls, on a kernel of 64 bits too. Its addresses are all below 4 GiB.
     """
     number, *words = thread.call.split()
-    *args, stack, instruction = [int(word, 16) for word in words]
-    narrow = max(stack, instruction) < 1 << 32
+    *args, _, _ = [int(word, 16) for word in words]
+    narrow = _is_narrow(thread)
     call = (_CALLS_32 if narrow else _CALLS_64).get(int(number))
     if call is None or (not narrow and machine != "x86_64"):
         raise _DoubtError(f"thread {thread.tid} sleeps in system call {number}")
@@ -413,6 +415,11 @@ def _call(thread: _Thread, machine: str) -> tuple[_Call, list[int]]:
     if call.clocked and args[0] not in _CLOCKS:
         raise _DoubtError(f"thread {thread.tid} sleeps by clock {args[0]}")
     return call, args
+
+
+def _is_narrow(thread: _Thread) -> bool:
+    """Whether a thread's stack and instruction lie below 4 GiB, as in a program of 32 bits."""
+    return max(int(word, 16) for word in thread.call.split()[-2:]) < _NARROW
 
 
 def _has_limit(call: _Call, args: Sequence[int]) -> bool:
@@ -467,18 +474,23 @@ def _check_memory(
     """No memory is shared with others, and so no futex; the kernel writes to none (asynchronous I/O maps its rings)."""
     files = dict(reading.files)
     private: dict[int, list[range]] = {}
+    wide = set()
     for pid, tid in speakers.items():
         text = files.get(f"/proc/{pid}/task/{tid}/maps", "")
         lines = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][ps]) [0-9a-f]+ \S+ (\d+)(?: +(.*))?$", text, re.M)
         if not text.endswith("\n") or len(lines) != text.count("\n") or "[stack]" not in text:
             raise _DoubtError(f"the memory of process {pid} cannot be read")
         for begin, end, access, inode, path in lines:
+            if int(end, 16) > _NARROW:
+                wide.add(pid)
             plain = path.startswith("/") and not path.startswith(("/dev", "/[")) and not path.endswith("(deleted)")
             if access[3] == "s" and (access[1] == "w" or not plain):
                 raise _DoubtError(f"process {pid} shares memory: {path or inode}")
             if access[3] == "p" and inode == "0":
                 private.setdefault(pid, []).append(range(int(begin, 16), int(end, 16)))
     for thread, (call, args) in calls.items():
+        if thread.pid in wide and _is_narrow(thread):  # its call was taken for one of a program of 32 bits
+            raise _DoubtError(f"thread {thread.tid} of a program of 64 bits runs below 4 GiB")
         shared = call is _FUTEX and not args[1] & _FUTEX_PRIVATE
         if shared and not any(args[0] in memory for memory in private.get(thread.pid, [])):
             raise _DoubtError(f"thread {thread.tid} waits for a futex that may be shared")

@@ -142,6 +142,7 @@ CASES = [
     (2, f"{OWN}maps", r"rw-p(.*\[stack\])", r"rw-s\1", "shares memory"),
     (2, f"{OWN}maps", r"r--p(.*)\n", "r--s 00000000 00:0e 77 anon_inode:[io_uring]\n", "shares memory"),
     (2, f"{OWN}maps", r"\[stack\]", "", "cannot be read"),
+    (2, f"{OWN}maps", "^", "7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0\n", "of 64 bits runs below 4 GiB"),
     (2, r"/proc/\d+/timers", "^", "ID: 0\n", "has timers"),
     (2, f"{OWN}fd/0", "/dev/null", "/dev/ttyS0", "has /dev/ttyS0 open"),
     (2, f"{OWN}fd/1", r"pipe:\[\d+\]", "socket:[77]", "has socket"),
