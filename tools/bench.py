@@ -33,8 +33,7 @@ from harness.build import libgo, source, toolchain
 from harness.build.artifacts import Artifacts
 from harness.build.variants import build_variants, read_variants
 from harness.cache import Cache
-from harness.guest import datadisk, saved_memory
-from harness.guest import machine as machines
+from harness.guest import datadisk, migration, saved_memory
 from harness.guest.machine import Machine, Saved
 from harness.guest.qemu_command import find_qemu
 from harness.guest.recording import recorded_guest
@@ -337,7 +336,7 @@ def kept_memory() -> Bench:
                 setting.fresh() as guest,
                 mock.patch.object(saved_memory, "measure_disk", return_value=before),
                 mock.patch.object(saved_memory, "measure", return_value=afterwards),
-                mock.patch.object(machines, "MAPPED_FROM", 0),
+                mock.patch.object(migration, "MAPPED_FROM", 0),
             ):
                 guest.close()
                 saved[form] = guest.machine.save(setting.folder / form)
@@ -353,7 +352,7 @@ def kept_memory() -> Bench:
     for form in (Form.STREAM, Form.COMPRESSED):
         bench.row(form, note=f"{sizes[form]:.0f} MB on the disk")
     if Form.MAPPED in saved:
-        note = f"{sizes[Form.MAPPED]:.0f} MB on the disk; used from {machines.MAPPED_FROM} MiB on"
+        note = f"{sizes[Form.MAPPED]:.0f} MB on the disk; used from {migration.MAPPED_FROM} MiB on"
         bench.row(Form.MAPPED, note=note)
     bench.row(f"{Form.STREAM}, slow disk")
     bench.ratio(f"{Form.COMPRESSED}, slow disk", f"{Form.STREAM}, slow disk", 1 / saved_memory.WORTH)

@@ -69,7 +69,7 @@ def wait(machine: Machine) -> Shell:
 
     def guest_time() -> float:
         """The seconds that the guest had: a busy machine may keep QEMU waiting for a processor."""
-        return clock.time() - machine.waited()
+        return clock.time() - machine.process.waited()
 
     deadline = guest_time() + ready.timeout
     why = "its console has not said so" if ready.console else "no answer over SSH"

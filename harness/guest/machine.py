@@ -1,22 +1,19 @@
 """A guest's machine: one QEMU process on a disk overlay of its own, with its serial console in a file, which is read.
 
-A machine is booted, or restored from where another was saved: QEMU's migration, to a file and from it. Saved memory and
-the saved disk are only read by the machines restored from them, so that any number can share them. The guest cannot
-reach out (restrict=on), is reached only on 127.0.0.1, and QEMU runs in its own sandbox. The machine dies with the
-harness: a shell holds the other end of a pipe and kills QEMU when the harness is gone, however it went. Knows nothing
-of what runs inside.
+A machine is booted, or restored from where another was saved. Saved memory and the saved disk are only read by the
+machines restored from them, so that any number can share them. The guest cannot reach out (restrict=on), is reached
+only on 127.0.0.1, and QEMU runs in its own sandbox. The machine dies with the harness. QEMU's command line is made in
+`qemu_command`, its process kept in `process`, its memory saved and restored in `migration`. Knows nothing of what runs
+inside.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
-import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -35,9 +32,10 @@ from harness.files import copy_sparse
 from harness.guest import datadisk, qemu, saved_memory
 from harness.guest.bootfiles import BootFiles
 from harness.guest.console import CRASHES, FATAL, Console, Kind
+from harness.guest.migration import Migration
 from harness.guest.monitor import Monitor
+from harness.guest.process import QemuProcess
 from harness.guest.qemu_command import (
-    MEMORY_URI,
     InheritedFiles,
     MachineDescription,
     find_qemu,
@@ -50,29 +48,6 @@ from harness.log import ignored
 
 _log = logging.getLogger(__name__)
 
-#: QEMU gets the monitor's socket as file 3, the saved memory as file 5 (not if it is compressed), the overlay as files
-#: 6 and 7, to write and to read, and that of the data disk as files 8 and 9: it opens a disk again when it saves, and
-#: once it has dropped root it could not do that by name. The shell waits for the end of the pipe that it got as
-#: standard output. (A plain shell can name the files 0 to 9 only, which is why the socket and the pipe come in as 0 and
-#: 1.) When the pipe ends without a word, the harness is gone, and nobody else would remove the machine's folder; the
-#: shell that sees QEMU end must not end the removal.
-_WATCHED = """
-exec 3<&0 4<&1 </dev/null >&2
-memory=$1 overlay=$2 data=$3 folder=$4
-shift 4
-"$@" 4<&- 5<"$memory" 6<>"$overlay" 7<"$overlay" 8<>"$data" 9<"$data" &
-qemu=$!
-exec 3<&-
-(read -r line <&4 || gone=yes; trap '' TERM; kill -9 $qemu; [ -z "$gone" ] || rm -rf -- "$folder") 2>/dev/null &
-watcher=$!
-wait $qemu
-status=$?
-kill $watcher 2>/dev/null
-exit $status
-"""
-#: MiB of a guest's memory from which on it is kept page by page. Of 0.9 GB in use in 2 GiB a restore took 0.55 s, as a
-#: stream 0.70 s (QEMU 10.0, read from the disk); of 0.05 GB in 512 MiB 0.21 and 0.22 s, with QEMU 11.1 0.23 and 0.16 s.
-MAPPED_FROM = 2048
 #: The file in a machine's folder that QEMU writes what the serial console says to.
 CONSOLE = "console.log"
 #: The file in a machine's folder that is its exchange disk; raw, as this machine writes to it while QEMU has it.
@@ -84,22 +59,8 @@ _STOPPED = {
     "guest-panicked": "QEMU stopped it: its kernel panicked",
     "shutdown": "QEMU ended",  # as it would have, if it did not record the guest
 }
-#: What QEMU says when another start may go well: the port was taken meanwhile, or the host is short of something.
-_PORT_TAKEN = "host forwarding"
-_SHORTAGES = (
-    errno.ENOMEM,
-    errno.EAGAIN,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EADDRINUSE,
-)
-_PASSING = re.compile("|".join([_PORT_TAKEN, *(re.escape(os.strerror(number)) for number in _SHORTAGES)]))
 #: Screenshots that are kept, and consoles; a run with a guest in trouble may make one of each in every trial.
 _SCREENS = 100
-#: Seconds that a QEMU whose monitor does not answer may take to end.
-_ENDING = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,26 +77,6 @@ class Saved:
     def at(cls, folder: Path, kept: Memory | None = None) -> Saved:
         """The files of a machine that was or is to be saved in a folder; not each has them all."""
         return cls(folder / "memory", folder / "disk.qcow2", folder / "data.img", kept or Memory())
-
-
-@dataclass(frozen=True)
-class StartFailure:
-    """A QEMU that did not start: what it said, and its exit status as a shell tells it, None if it did not end."""
-
-    output: str
-    status: int | None
-
-    @property
-    def passing(self) -> bool:
-        """Whether another start may go well. Who sends SIGKILL is the kernel when memory is short, or a user."""
-        return self.status in (None, 128 + signal.SIGKILL) or bool(_PASSING.search(self.output))
-
-    def __str__(self) -> str:
-        if self.status is None or self.status <= 128:
-            return self.output or f"it ended with status {self.status} and said nothing"
-        number = self.status - 128
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return f"it was ended by {name}" + (f": {self.output}" if self.output else "")
 
 
 class Machine:
@@ -156,6 +97,7 @@ class Machine:
         data: the file system on its data disk, if there is one.
         channel: this end of the serial port by which the agent is reached; None for a guest that has none.
         console: what the serial console says.
+        process: its QEMU.
     """
 
     def __init__(
@@ -170,6 +112,7 @@ class Machine:
         recording: Recording | None = None,
     ) -> None:
         self.name, self.guest, self.files, self.folder = name, guest, files, folder
+        self.process = QemuProcess(name, folder)
         self.console = Console(folder / CONSOLE)
         self._screens, self.stopped = screens, stopped
         self.port = 0
@@ -180,9 +123,7 @@ class Machine:
         self._keyboard: socket.socket | None = None  # our end of the serial line of a guest that is maintained
         self.channel: socket.socket | None = None
         self._by_kvm = False
-        self._process: subprocess.Popen[bytes] | None = None
         self._expansion: Expansion | None = None  # of the memory that it is restored from
-        self._lifeline: int | None = None
 
     @property
     def identity(self) -> dict[str, object]:
@@ -194,7 +135,7 @@ class Machine:
         files = [path for path in self.files.all() if path is not None]
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         stats.append(qemu.identity(program))
-        by_kvm = self._by_kvm if self.alive() else kvm.may_work()
+        by_kvm = self._by_kvm if self.process.alive() else kvm.may_work()
         arguments = self._description.arguments(by_kvm, port=0, console="console", inherited=InheritedFiles())
         processor = _processor() if by_kvm else "emulated"
         mounts = [self.guest.os.creator, *self.guest.mounts("")]
@@ -249,14 +190,16 @@ class Machine:
                 command += incoming_arguments(program, saved.kept.form, inherited.memory) if saved else ["-S"] * paused
                 _log.info("guest %s: %s", self.name, shlex.join(command))
                 stream = nothing if saved is None or inherited.memory is not None else saved.memory
-                failure = self._launch(command, stream, disks, inherited.all())
-            if failure is None:
+                started = self.process.start(command, stream, disks, inherited.all())
+            if isinstance(started, Monitor):
+                self.monitor = started
                 self._look_for_kvm()
                 return self._restore(saved.kept.form) if saved else None
+            failure = started
+            self._end()
             _log.info("guest %s: QEMU did not start: %s", self.name, failure)
-            if _PORT_TAKEN not in failure.output:
+            if not failure.port_taken:
                 break
-        assert failure is not None
         text = f"guest {self.name}: {self.guest.qemu} does not start: {failure}"
         raise GuestError(text, details=[self.boot_command()]) if saved or failure.passing else QemuRefusal(text)
 
@@ -304,11 +247,11 @@ class Machine:
         Raises:
             GuestError: QEMU cannot save it, or nothing was written for clock.QUIET.
         """
-        assert self.monitor is not None and self._process is not None
+        assert self.monitor is not None
         saved = Saved.at(folder)
         self.monitor.execute("stop")
-        self.monitor.execute("migrate-set-parameters", max_bandwidth=1 << 40)
-        kept = self._save_memory(saved.memory)
+        by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
+        kept = Migration(self.name, self.process, self.monitor).save(saved.memory, self.guest.memory, by_name)
         overlay = self.switch_off()
         if kept.figures and kept.figures.worth_compressing and saved_memory.compress(saved.memory):
             kept = kept.model_copy(update={"form": Form.COMPRESSED})
@@ -323,48 +266,6 @@ class Machine:
                 copy_sparse(self.data, saved.data)
         return replace(saved, kept=kept)
 
-    def _save_memory(self, file: Path) -> Memory:
-        """Save the memory of a machine that stands still; as a stream if it may be worth compressing. The choice comes
-        first: once QEMU has saved a machine it does not again before it has run, and it cannot run, as it does not get
-        its disks back (cont: `Failed to get "write" lock`)."""
-        assert self.monitor is not None
-        by_name = qemu.at_hand(find_qemu(self.name, self.guest)).migrates_to_file
-        capabilities = self.monitor.execute("query-migrate-capabilities")
-        known = any(capability["capability"] == Form.MAPPED for capability in capabilities)
-        if known and self.guest.memory >= MAPPED_FROM:
-            figures = saved_memory.measure_disk(file.parent)
-            if not (figures and figures.worth_compressing):
-                try:
-                    self._map_memory(True)
-                    self._migrate(file, by_name=True)
-                    return Memory(form=Form.MAPPED, figures=figures)
-                except GuestError as error:
-                    _log.info("guest %s: its memory cannot be saved as %s: %s", self.name, Form.MAPPED, error)
-            self._map_memory(False)  # it is on in a machine that was restored that way
-        self._migrate(file, by_name)
-        return Memory(figures=saved_memory.measure(file))
-
-    def _map_memory(self, state: bool) -> None:
-        """Have memory saved and restored page by page, or as a stream. Raises GuestError."""
-        assert self.monitor is not None
-        # Several channels (multifd) were measured too: no quicker with the memory of a guest.
-        capability = {"capability": Form.MAPPED.value, "state": state}
-        self.monitor.execute("migrate-set-capabilities", capabilities=[capability])
-
-    def _migrate(self, file: Path, by_name: bool) -> None:
-        """Save the memory into a file. Raises GuestError."""
-        assert self.monitor is not None
-        with file.open("wb") as target:
-            if by_name:
-                uri = f"file:/dev/fdset/{self.monitor.give_fdset(target.fileno())}"
-            else:
-                uri = self.monitor.give_file("memory", target.fileno())
-        self.monitor.execute("migrate", uri=uri)
-        # Of a file in which each page has its place the size may be known from the beginning.
-        self._until(
-            "query-migrate", "completed", ("failed", "cancelled"), lambda: (file.stat().st_size, file.stat().st_blocks)
-        )
-
     def switch_off(self) -> Path | None:
         """End QEMU, if the guest has not switched it off, so that the overlay is whole. Give it if there is a disk.
 
@@ -373,11 +274,11 @@ class Machine:
         Raises:
             GuestError: QEMU does not end, was killed, or ended for another reason; the overlay is dropped.
         """
-        assert self._process is not None and self.monitor is not None
+        assert self.monitor is not None
         try:
             with ignored(_log, f"guest {self.name}: ending QEMU", GuestError):  # it may have ended by itself
                 self.monitor.execute("quit")
-            status = self._process.wait(clock.QUIET)
+            status = self.process.wait(clock.QUIET)
             reason = self.monitor.ended()
         except subprocess.TimeoutExpired as error:
             self.stop()
@@ -420,7 +321,7 @@ class Machine:
             GuestError: it does not halt.
         """
         deadline = clock.Deadline(timeout)
-        while self.alive() and not (sign and self.console.says(sign)):
+        while self.process.alive() and not (sign and self.console.says(sign)):
             if deadline.passed(self.console.heard):
                 raise self.failure(f"`{command}` did not halt it within {timeout:.0f} s")
             time.sleep(0.1)
@@ -430,27 +331,18 @@ class Machine:
         _log.info("guest %s: halted", self.name)
         return self.switch_off()
 
-    @property
-    def pid(self) -> int | None:
-        """The process of the shell that started QEMU and ends with it; None if it has ended."""
-        return self._process.pid if self._process else None
-
-    def alive(self) -> bool:
-        """Whether QEMU is running."""
-        return self._process is not None and self._process.poll() is None
-
     def trouble(self, fatal: Collection[Kind] = FATAL) -> str:
         """What the console, or QEMU's end, says of a guest that is past help, in a few words; '' if nothing does."""
         for event in self.console.poll():
             if event.kind in fatal:
                 return str(event)
-        if not self.alive():
+        if not self.process.alive():
             return "QEMU ended"
         try:
             status = self.monitor.execute("query-status")["status"] if self.monitor else ""
         except GuestError as error:
             _log.info("guest %s: its monitor does not answer: %s", self.name, error)
-            return "QEMU ended" if self._ends() else str(error)
+            return "QEMU ended" if self.process.ends() else str(error)
         return _STOPPED.get(status, "")
 
     def activity(self) -> tuple[int, int]:
@@ -462,25 +354,6 @@ class Machine:
             disks = self._running_monitor().execute("query-blockstats")
             return position, sum(disk["stats"]["rd_bytes"] for disk in disks)
         return position, 0
-
-    def waited(self) -> float:
-        """The seconds that QEMU waited for a processor of this machine, that thread of it that did so most: the second
-        number of schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst)."""
-        rows = [text.split() for text in self._about_qemu("task/*/schedstat")]
-        return max((int(row[1]) for row in rows if len(row) == 3), default=0) / 1e9
-
-    def processor_time(self) -> float:
-        """The processor seconds that QEMU has taken, all its threads: fields 14 and 15 of stat (proc(5)). 0 if that is
-        not told."""
-        rows = [text.rpartition(") ")[2].split() for text in self._about_qemu("stat")]
-        return sum(int(ticks) for row in rows for ticks in row[11:13]) / os.sysconf("SC_CLK_TCK")
-
-    def _ends(self) -> bool:
-        """Whether QEMU ends now that its monitor is gone: the monitor goes a moment before the process does."""
-        assert self._process is not None
-        with ignored(_log, f"guest {self.name}: waiting for QEMU's end", subprocess.TimeoutExpired):
-            self._process.wait(_ENDING)
-        return not self.alive()
 
     def check_wanted(self) -> None:
         """Raise GuestError if the guest is not wanted any more."""
@@ -536,7 +409,7 @@ class Machine:
 
     def _running_monitor(self) -> Monitor:
         """The monitor of a QEMU that runs. Raises GuestError."""
-        if self.monitor is None or not self.alive():
+        if self.monitor is None or not self.process.alive():
             raise GuestError(f"guest {self.name}: QEMU ended")
         return self.monitor
 
@@ -570,8 +443,8 @@ class Machine:
         """
         if not self._by_kvm:
             return False
-        log = self._qemu_log()
-        reset = not self.alive() and not self.console.last_lines()
+        log = self.process.log()
+        reset = not self.process.alive() and not self.console.last_lines()
         if not (reset or "KVM internal error" in log or "kvm run failed" in log):
             return False
         kvm.remember_failure()
@@ -617,105 +490,15 @@ class Machine:
             if line is not None:
                 line.close()
         self._keyboard = self.channel = None
-        if self._lifeline is not None:
-            with ignored(_log, f"guest {self.name}: killing QEMU", BrokenPipeError):  # it has ended by itself
-                os.write(self._lifeline, b"\n")  # the watcher kills QEMU
-            os.close(self._lifeline)
-            self._lifeline = None
-        if self._process is not None:
-            status = self._process.wait()
-            self._process = None
-            _log.info("guest %s: QEMU ended with status %d: %s", self.name, status, self._qemu_log() or "no output")
-
-    def _launch(
-        self, command: list[str], memory: Path, disks: list[Path], files: Collection[int]
-    ) -> StartFailure | None:
-        """Start QEMU, which inherits some files; None if its monitor answers."""
-        ours, theirs = socket.socketpair()
-        lifeline, self._lifeline = os.pipe()
-        with (self.folder / "qemu.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                ["sh", "-c", _WATCHED, "sh", str(memory), *map(str, disks), str(self.folder), *command],
-                stdin=theirs.fileno(),
-                stdout=lifeline,
-                stderr=log,
-                pass_fds=tuple(files),
-                start_new_session=True,  # a ctrl-C is for the harness, which ends the guest in its own way
-            )
-        theirs.close()
-        os.close(lifeline)
-        try:
-            self.monitor = Monitor(ours)
-        except GuestError as error:
-            ours.close()
-            status = None
-            with ignored(_log, f"guest {self.name}: waiting for QEMU's end", subprocess.TimeoutExpired):
-                status = self._process.wait(_ENDING)
-            self._end()
-            return StartFailure(_errors(self._qemu_log()) or str(error), status)
-        return None
-
-    def _qemu_log(self) -> str:
-        """What QEMU wrote to standard error since it was started; '' if its folder is gone."""
-        with ignored(_log, f"guest {self.name}: reading QEMU's log", OSError):
-            return (self.folder / "qemu.log").read_text(errors="replace").strip()
-        return ""
+        self.process.end()
 
     def _restore(self, form: Form) -> None:
-        """Have the memory read, and let the guest go on: it was stopped when it was saved, and still is."""
+        """Have saved memory read, and the guest go on. Raises GuestError."""
         assert self.monitor is not None
-        bad = ("internal-error", "io-error", "guest-panicked", "shutdown")
-        try:
-            if form is Form.MAPPED:
-                self._map_memory(True)
-                self.monitor.execute("migrate-incoming", uri=MEMORY_URI)
-            self._until("query-status", "paused", bad, self._memory_read)
-            if self._expansion is not None:  # its last word is whether all of it was right
-                self._expansion.wait()
-                self._expansion.stop()
-                self._expansion = None
-        except GuestError as error:
-            if self._expansion is not None and (failure := self._expansion.failure()):
-                raise GuestError(f"guest {self.name}: {failure}") from error
-            raise
-        self.monitor.execute("cont")
-
-    def _memory_read(self) -> str:
-        """How far QEMU is with the memory: where it is in the file that it got as file 5 (proc(5), fdinfo), or zstd is
-        in the compressed one, and how much memory it has (statm), as where a page lies may be read without moving."""
-        position = [self._expansion.position()] if self._expansion else self._about_qemu("fdinfo/5")
-        return "".join([*position, *self._about_qemu("statm")])
-
-    def _about_qemu(self, name: str) -> list[str]:
-        """What files below /proc/PID tell of QEMU, which is a child of the shell that started it; what is not told, as
-        of a QEMU that ends or by a kernel that does not know it, is left out."""
-        if self._process is None:
-            return []
-        texts = []
-        reading = f"guest {self.name}: reading {name} of QEMU"
-        with ignored(_log, reading, OSError):
-            pid = self._process.pid
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                for file in Path(f"/proc/{child}").glob(name):
-                    with ignored(_log, reading, OSError):
-                        texts.append(file.read_text())
-        return texts
-
-    def _until(self, question: str, good: str, bad: tuple[str, ...], progress: Callable[[], object]) -> None:
-        """Ask QEMU again and again until its status is the good one, for as long as there is progress."""
-        assert self.monitor is not None
-        deadline = clock.Deadline()
-        status = ""
-        while not deadline.passed(progress()) and status not in bad:
-            try:
-                answer = self.monitor.execute(question)
-            except GuestError as error:
-                raise GuestError(f"guest {self.name}: {' '.join(self._qemu_log().split()) or error}") from error
-            status = answer.get("status", "")
-            if status == good:
-                return
-            time.sleep(0.02)
-        raise GuestError(f"guest {self.name}: {question} says {answer.get('error-desc') or status}")
+        Migration(self.name, self.process, self.monitor).restore(form, self._expansion)
+        if self._expansion is not None:
+            self._expansion.stop()
+            self._expansion = None
 
     def _overlay(self, saved: Saved | None, copy_disk: bool) -> Path | None:
         if self.files.disk is None or self.guest.disk is None:
@@ -755,13 +538,6 @@ class Machine:
         return overlay
 
 
-def _errors(log: str) -> str:
-    """QEMU's errors without its warnings and its name before them, in one line."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if "warning: " not in line] or lines
-    return "; ".join(re.sub(r"^qemu[-\w]*: ", "", line) for line in errors)
-
-
 def _processor() -> str:
     """What the host's processor calls itself: a machine saved under KVM goes on with no other."""
     text = Path("/proc/cpuinfo").read_text()
@@ -785,6 +561,7 @@ def _own_number(file: IO[bytes] | socket.socket, stack: ExitStack) -> int:
 
 
 def free_port() -> int:
+    """A port of 127.0.0.1 that nobody had a moment ago."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

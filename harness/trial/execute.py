@@ -283,7 +283,7 @@ class Execution:
         looks, machine = self._setup.config.os.stillness, self._setup.triple.partition("-")[0]
         if looks is None or self._options.full_timeout:
             return None
-        return HangDetector(lambda: looks(machine, limit), self._guest.machine.processor_time)
+        return HangDetector(lambda: looks(machine, limit), self._guest.machine.process.processor_time)
 
     def _hung(self, spec: TrialSpec, program: Path, pid: int) -> HungProgram:
         """A program that has not ended. `program` is its file here, `pid` its process in the guest."""

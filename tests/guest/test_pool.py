@@ -523,7 +523,7 @@ def test_a_machine_is_gone_when_it_was_saved(tmp_path):
     (tmp_path / "saved").mkdir()
     machine.start()
     saved = machine.save(tmp_path / "saved")
-    assert not machine.alive()
+    assert not machine.process.alive()
     assert saved.memory.stat().st_size > 1 << 20 and saved.disk.is_file()
     assert not Path(tmp_path / "m" / "overlay.qcow2").exists()
 
@@ -538,7 +538,7 @@ def test_a_monitor_that_broke_off_is_the_guest_s_trouble(tmp_path):
         tmp_path,
     )
     machine.start()
-    shell = machine.pid
+    shell = machine.process.pid
     (qemu,) = [int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split() if "qemu" in
                Path(f"/proc/{pid}/comm").read_text()]  # fmt: skip
     try:

@@ -143,4 +143,4 @@ def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_pat
             assert overlay.exists()
             with pytest.raises(GuestError, match=said):
                 boot.halt(machine, boot.connect(machine, 30))
-            assert not overlay.exists() and not machine.alive()
+            assert not overlay.exists() and not machine.process.alive()

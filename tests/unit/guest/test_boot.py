@@ -62,7 +62,7 @@ def guest(tmp_path, monkeypatch):
             guest=SimpleNamespace(ready=conf.Guest.model_validate({"toolchain": "t", "ready": ready}).ready),
             console=console,
             activity=lambda: (console.mark(), read(clock.now)),
-            waited=lambda: waited(clock.now),
+            process=SimpleNamespace(waited=lambda: waited(clock.now)),
             check_wanted=lambda: None,
             restart_if_kvm_fails=lambda: False,
             restart_if_kvm_is_silent=lambda: False,
@@ -153,7 +153,7 @@ def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):
         check_wanted=lambda: None,
         trouble=lambda kinds: "",
         failure=GuestError,
-        waited=lambda: 0.0,
+        process=SimpleNamespace(waited=lambda: 0.0),
         activity=lambda: (0, 0),
         restart_if_kvm_is_silent=lambda: not emulated and (emulated.append(1) or True),
     )

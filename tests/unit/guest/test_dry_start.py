@@ -15,7 +15,8 @@ from harness.cli.app import main
 from harness.errors import ConfigError, GuestError, QemuRefusal, ToolMissing
 from harness.guest import dry_start
 from harness.guest.bootfiles import BootFiles
-from harness.guest.machine import Machine, StartFailure
+from harness.guest.machine import Machine
+from harness.guest.process import StartFailure
 from harness.images.image import ssh_key
 
 REAL = 'exec qemu-system-x86_64 "$@"\n'
@@ -181,4 +182,4 @@ def test_what_a_start_raises(described, before_qemu, tmp_path, says, kind, text)
     with pytest.raises(kind) as caught:
         machine.start()
     assert type(caught.value) is kind and text in str(caught.value) and "warning" not in str(caught.value)
-    assert not machine.alive()
+    assert not machine.process.alive()

@@ -479,7 +479,7 @@ def test_gnu_mach_boots_with_what_grub_would_have_given_it(
     try:
         deadline = time.monotonic() + 60
         while b"5 multiboot modules" not in machine.console.file.read_bytes() and time.monotonic() < deadline:
-            assert machine.alive()
+            assert machine.process.alive()
             time.sleep(0.1)
     finally:
         machine.stop()
