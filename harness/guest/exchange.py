@@ -1,8 +1,8 @@
 """The exchange disk: a disk that a guest has from its boot on, on which this machine puts files while the guest runs.
 
 The guest mounts its file system, read-only, between two changes, and unmounts it before the next; so it reads what is
-there. Files are used from where they lie. Through SSH the same takes a guest without KVM ten times as long. Knows
-nothing of what the files are, and of guests only as something that runs commands.
+there. Files are used from where they lie. A disk that is full is made anew. Through SSH the same takes a guest without
+KVM ten times as long. Knows nothing of what the files are, and of guests only as something that runs commands.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ class Exchange:
         """Where a file is seen in the guest, if it is on the disk."""
         return f"{self._folder}/{_place(target)}"
 
-    def bring(self, guest: Run, files: Mapping[str, Path]) -> None:
-        """Put files on the disk, and have the guest mount it.
+    def bring(self, guest: Run, files: Mapping[str, Path], kept: Mapping[str, Path]) -> set[str]:
+        """Put files on the disk, and have the guest mount it. Where there is no room left, others make room.
 
         Args:
             guest: runs a command in the guest.
             files: the files of this machine, by absolute paths in the guest that may lead there.
+            kept: those on the disk that make no room.
+
+        Returns:
+            The paths of the files that have made room, and are on the disk no more.
 
         Raises:
             InUse: the guest does not unmount it.
@@ -71,14 +75,24 @@ class Exchange:
             ImageError, ToolMissing: the file system cannot be made, or has no room.
             OSError: a file cannot be read.
         """
+        more = {target: source for target, source in files.items() if target not in self._files}
+        gone: set[str] = set()
+        if anew := not _fits(len(self._files) + len(more), self._size + _bytes(more)):
+            more = {**kept, **files}
+            gone = self._files - set(more)
+            if not _fits(len(more), _bytes(more)):
+                raise ImageError(f"{_NAME}: {_bytes(more) >> 20} MiB of files do not fit")
         if self.usable:
             status, _, err = guest(self._unmount)
             if status:
                 raise InUse(f"the exchange disk is in use: {failure(status, err)}")
             self.usable = False
-        self._write({target: source for target, source in files.items() if target not in self._files})
+        if anew:
+            self._files, self._size = set(), 0
+        self._write(more)
         mount(guest, self._mounts, self._folder, self.place(next(iter(files))), _NAME)
         self.usable = True
+        return gone
 
     def link(self, guest: Run, files: Mapping[str, Path], agent: str) -> None:
         """See that files on the disk are whole, and have the guest find them at their paths.
@@ -93,9 +107,6 @@ class Exchange:
 
     def _write(self, files: Mapping[str, Path]) -> None:
         """Add files to the file system, which is made first if there is none."""
-        size = sum(source.stat().st_size for source in files.values())
-        if self._size + size > SIZE - _RESERVE or 2 * (len(self._files) + len(files)) > _INODES - 100:
-            raise ImageError(f"the exchange disk: {(self._size + size) >> 20} MiB of files do not fit")
         if not self._files:
             arguments = ["-q", "-F", "-t", "ext2", "-o", self._creator, "-b", str(BLOCK), "-m", "0", "-N", str(_INODES)]
             arguments += ["-E", "root_owner=0:0,nodiscard"]
@@ -105,12 +116,21 @@ class Exchange:
             place = PurePosixPath(_place(target))
             commands += [f"mkdir {place.parent}", f"cd {place.parent}", f'write "{source}" "{place.name}"']
             commands += [f'set_inode_field "{place.name}" mode 0100755', "cd /"]
-        with tempfile.NamedTemporaryFile("w", suffix=".debugfs") as script:
+        with tempfile.NamedTemporaryFile("w", dir=self._image.parent) as script:  # it goes with the guest's folder
             script.write("".join(f"{command}\n" for command in commands))
             script.flush()
             run("debugfs", "-w", "-f", script.name, self._image, what=_NAME)
         self._files |= set(files)
-        self._size += size
+        self._size += _bytes(files)
+
+
+def _bytes(files: Mapping[str, Path]) -> int:
+    return sum(source.stat().st_size for source in files.values())
+
+
+def _fits(count: int, size: int) -> bool:
+    """Whether the disk has room for so many files of so many bytes together."""
+    return size <= SIZE - _RESERVE and 2 * count <= _INODES - 100
 
 
 def _place(target: str) -> str:

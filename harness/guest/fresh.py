@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 #: Bytes of programs that lie in a guest at a time; a root disk may have no more than a few hundred MB free.
 PROGRAMS = 150 << 20
+#: Bytes of large files, those that were used last, that stay on the exchange disk when it is made anew: enough for the
+#: libgos and preloaded libraries of a trial.
+_KEPT = 512 << 20
 #: The programs that are brought at a time, and their bytes: this machine takes little time to write them.
 _BATCH, _BATCH_SIZE = 256, 48 << 20
 #: Seconds that an agent that was just started may take for its first word by the channel; where the channel is not what
@@ -62,6 +65,7 @@ class Guest:
         self._connect, self._shell, self._no_exchange = connect, shell, no_exchange
         self.serves = False
         self._linked = False  # whether anything leads to the exchange disk
+        self._exchanged: dict[str, Path] = {}  # the large files on it, the one that was used last at the end
         self._exchange: Exchange | None = None
         if machine.guest.exchange_interface and no_exchange:
             guest, folder = machine.guest, f"{machine.guest.folder}/exchange"
@@ -125,6 +129,9 @@ class Guest:
             if source.stat().st_size < LARGE or not self._by_exchange({target: source}, {target: source}):
                 self.shell.put(source.read_bytes(), target)
             self.files.add(target)
+        if self._exchange and self._exchange.holds(target):
+            self._exchanged.pop(target, None)
+            self._exchanged[target] = source
         return target
 
     def ship(self, agent: Agent, program: Path, target: str) -> str:
@@ -186,9 +193,13 @@ class Guest:
             return self.run(command, what="the exchange disk")
 
         try:
+            links = dict(wanted)
             if not all(exchange.holds(target) for target in wanted):
-                exchange.bring(guest, brought)
-            exchange.link(guest, wanted, self.agent_path)
+                kept = self._used_last()
+                if gone := exchange.bring(guest, brought, kept):
+                    self._forget(gone)
+                    links |= kept
+            exchange.link(guest, links, self.agent_path)
             self._linked = True
             return True
         except InUse as error:
@@ -201,6 +212,24 @@ class Guest:
             if self._linked and not exchange.usable:  # what came by it before is out of reach
                 raise GuestError(f"guest {self.machine.name}: {error}") from error
         return False
+
+    def _used_last(self) -> dict[str, Path]:
+        """The large files that stay on the exchange disk when others make room."""
+        used: dict[str, Path] = {}
+        size = 0
+        for target, source in reversed(self._exchanged.items()):
+            size += source.stat().st_size
+            if size > _KEPT:
+                break
+            used[target] = source
+        return used
+
+    def _forget(self, gone: set[str]) -> None:
+        """Have files that are no more on the exchange disk come again when they are wanted."""
+        self.files -= gone
+        for target in gone:
+            self._exchanged.pop(target, None)
+            self.programs.pop(str(Path(target).parent), None)
 
     def _unpack(self, archive: str, folder: str) -> None:
         """Unpack an archive that lies in the guest."""
