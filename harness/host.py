@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -47,21 +48,27 @@ def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str 
     """
     program = which(str(command[0]))
     begun = time.monotonic()
-    done = subprocess.run(
+    with subprocess.Popen(
         [program, *map(str, command[1:])],
         cwd=folder,
         env={**os.environ, "LC_ALL": "C"},
-        input=stdin,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        check=False,
-    )
+        process_group=0,  # a ctrl-C is for the harness, which may go on with its trials
+    ) as process:
+        try:
+            out, err = process.communicate(stdin)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     text = shlex.join(map(str, command))
-    _log.info("%s: status %d after %.2f s: %s", what, done.returncode, time.monotonic() - begun, text)
-    if done.returncode:
-        raise ImageError(f"{what}: {command[0]} failed: {first_error(done.stderr)}")
-    return done.stdout
+    _log.info("%s: status %d after %.2f s: %s", what, process.returncode, time.monotonic() - begun, text)
+    if process.returncode:
+        raise ImageError(f"{what}: {command[0]} failed: {first_error(err)}")
+    return out
 
 
 def first_error(stderr: str) -> str:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import platform
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +171,26 @@ def test_first_error(stderr: str, expected: str) -> None:
 def test_a_failing_tool_says_what_it_was_doing() -> None:
     with pytest.raises(ImageError, match=r"^the disk: sh failed: it broke$"):
         host.run("sh", "-c", "echo it broke >&2; exit 3", what="the disk")
+
+
+def test_a_tool_does_not_get_the_ctrl_c_that_is_the_harness_s_and_ends_with_the_harness_s_step(tmp_path: Path) -> None:
+    """Trials that run go on after a first ctrl-C, and what brings them their files must."""
+    child = tmp_path / "child"
+
+    def interrupted(number: int, frame: object) -> None:
+        assert os.getpgid(int(child.read_text())) != os.getpgrp()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    command = f"sleep 1000 & echo $! >{child}; kill -USR1 {os.getpid()}; wait"
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            host.run("sh", "-c", command, what="the disk")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    status = Path(f"/proc/{int(child.read_text())}/stat")
+    while status.exists() and ") Z " not in status.read_text():
+        time.sleep(0.01)
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
