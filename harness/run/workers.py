@@ -188,7 +188,8 @@ class WorkerPool(Executor):
         """The agent in a fresh guest, which has run a command already. A guest that runs one and then fails is no
         reason to give up on guests. Raises GuestError."""
         setup = self._context.guests[name]
-        guest.upcoming = program_places(setup)
+        if self._context.isolation == "on-trouble":  # else it runs one program
+            guest.upcoming = program_places(setup)
         if self._context.options.cores:
             guest.run(setup.config.os.core_setup)
         guest.put(setup.artifacts.agent, guest.agent_path)
