@@ -8,12 +8,14 @@ the user's own ever gets into it.
 from __future__ import annotations
 
 import json
+import math
+import os
 import shlex
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +29,16 @@ from harness.files import written_whole
 from harness.guest import boot
 from harness.guest.bootfiles import BootFiles
 from harness.guest.qemu_command import hardware_arguments, qemu_version
+from harness.invocation import command_line
 from harness.programs.model import TrialSpec
 from harness.progress import Reporter
 from harness.results.store import Store
 from harness.run import recordings
-from harness.run.manifest import check_same
+from harness.run.manifest import check_same, source_files
 from harness.run.packed import add_recording
 from harness.run.prepare import PreparedRun, fresh_guest, guest_setups, prepare_run
 from harness.run.resolve import ResolvedRequest, repeat_request, resolve
+from harness.trial import cores
 from harness.trial.diagnostics import PREFIX
 from harness.trial.execute import program_environment
 from harness.trial.record import Trial
@@ -48,7 +52,7 @@ _README = """\
 
 boots the guest with QEMU and runs the program there. It needs {qemu}, ssh, sha256sum and
 a POSIX shell. Standard output and standard error are the program's own; what run.sh says of itself begins with
-`run.sh:`. Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit:.0f} s, 125
+`run.sh:`. Exit status: the program's (128 + N if signal N ended it), 124 if it was stopped after {limit} s, 125
 if the guest or this machine is in trouble. PORT=N chooses another port of 127.0.0.1 than 10022.
 
     ./run.sh 20{arguments}
@@ -57,12 +61,13 @@ runs it 20 times, each time in a guest that has just booted, and counts how it e
 
 {image}
 
-program, {source}{libraries}: what was run, its source, and the libraries that it was run with
+program{files}, source/: what was run, and what it was compiled from
 recording/, if it is here: the trial recorded. ./run.sh --replay{replay_arguments} replays it, with the same QEMU
 observed/: what the trial wrote, and the diagnostics that were collected of it
-manifest.json: the trial, the guest's description, hashes, the environment, QEMU's version
+{expected}manifest.json: the trial, what was expected of it, the guest's description, hashes, the environment, QEMU's version
 SHA256SUMS: the files that the guest boots from
 """
+_EXPECTED = "expected/: the output that was expected of it\n"
 _WITH = "image/ holds the guest's image, in a copy that only image/key may log in to."
 _WITHOUT = """\
 The guest's image is not in here: IMAGE_FOLDER must hold the files that SHA256SUMS names, and PRIVATE_KEY must be one
@@ -96,6 +101,11 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
         raise HarnessError(f"{target}: there is no such folder to write to")
     resolved = resolve(repeat_request(store, number, work))
     spec = resolved.cells()[0]
+    if spec.program.build.output_flags:
+        again = command_line("rerun", str(number), work=work)
+        raise HarnessError(
+            f"trial {number} cannot be packed: the guest prints its program; `{again}` makes the trial again"
+        )
     prepared = prepare_run(resolved, report)
     check_same(run, prepared.plan, f"trial {number} cannot be packed", whole=False)
     for output in prepared.artifacts[resolved.guests[trial.guest].toolchain].broken.values():
@@ -139,13 +149,20 @@ def _fill(
     """Put everything but the image into a folder."""
     guest = resolved.guests[trial.guest]
     artifacts = prepared.artifacts[guest.toolchain]
-    source, with_libgo = spec.program.source, not spec.program.is_c
-    libraries = list(artifacts.libraries(guest, spec.variant, with_libgo).values())
+    with_libgo = not spec.program.is_c
     executable = artifacts.programs[spec.variant, spec.program.name]
-    names = [library.name for library in libraries]
-    for name, file in (("program", executable), (source.name, source), *zip(names, libraries, strict=True)):
-        shutil.copyfile(file, folder / name)
-    (folder / "program").chmod(0o755)
+    libraries = list(artifacts.libraries(guest, spec.variant, with_libgo).values())
+    packed = [executable, *libraries, *_beside(executable)]
+    for file in packed:
+        shutil.copyfile(file, folder / file.name)
+    (folder / executable.name).chmod(0o755)
+    copy_sources(source_files(spec.program), folder / "source")
+    expected = spec.program.expected
+    outputs = {"stdout": expected.stdout, "output": expected.output}
+    for name, text in outputs.items():
+        if text is not None:
+            (folder / "expected").mkdir(exist_ok=True)
+            (folder / "expected" / name).write_bytes(text)
     observed = {"stdout": trial.stdout, "stderr": trial.stderr}
     observed |= {name: data for name, data in collected.items() if name.startswith(PREFIX)}
     for name, data in observed.items():
@@ -167,22 +184,28 @@ def _fill(
         environment["LD_LIBRARY_PATH"] = target
     if preloads := artifacts.preloads.get(spec.variant):
         environment["LD_PRELOAD"] = ":".join(f"{target}/{library.name}" for library in preloads)
-    script = _script(
+    script = run_script(
         command=shlex.join(command).replace("@PORT@", "$port"),
         env=environment,
         folder=target,
         guest=guest,
         files=boot_set.files,
-        libraries=names,
+        libraries=[library.name for library in libraries],
+        archives=[file.name for file in _beside(executable)],
         spec=spec,
         result=f"{trial.verdict}, {trial.reason}",
     )
     (folder / "run.sh").write_text(script)
     (folder / "run.sh").chmod(0o755)
     record = asdict(trial) | {"stdout": "observed/stdout", "stderr": "observed/stderr"}
-    hashes = {name: file_digest(folder / name) for name in ("program", source.name, *names)}
+    sources = sorted(path for path in (folder / "source").rglob("*") if path.is_file())
+    hashes = {
+        str(file.relative_to(folder)): file_digest(file)
+        for file in (*(folder / each.name for each in packed), *sources)
+    }
     manifest = {
         "trial": record,
+        "expected": str(expected),
         "guest": guest.model_dump(mode="json"),
         "image": sums,
         "sha256": hashes,
@@ -200,41 +223,81 @@ def _fill(
         arguments="" if with_image else " IMAGE_FOLDER PRIVATE_KEY",
         replay_arguments="" if with_image else " IMAGE_FOLDER",
         qemu=command[0],
-        limit=spec.program.timeout,
+        limit=_limit(spec),
         image=_WITH if with_image else _WITHOUT.format(name=guest.image or "IMAGE"),
-        source=source.name,
-        libraries="".join(f", {name}" for name in names),
+        files="".join(f", {file.name}" for file in packed[1:]),
+        expected=_EXPECTED if any(text is not None for text in outputs.values()) else "",
     )
     (folder / "README.txt").write_text(readme)
 
 
-def _script(
+def _limit(spec: TrialSpec) -> int:
+    """A program's time limit as `sleep` of POSIX takes it, in whole seconds."""
+    return math.ceil(spec.program.timeout)
+
+
+def _beside(executable: Path) -> list[Path]:
+    """The archive of files that a program runs beside, if it has one (harness/build/gotest.py)."""
+    archive = executable.with_name("files.tar")
+    return [archive] if archive.is_file() else []
+
+
+def copy_sources(files: Sequence[Path], target: Path) -> None:
+    """Copy the files that a program is compiled from to a new folder, as they lie beside each other.
+
+    Raises:
+        OSError: one cannot be read, or not be written.
+    """
+    places = [Path(os.path.normpath(file.absolute())) for file in files]
+    top = Path(os.path.commonpath([place.parent for place in places]))
+    for place in places:
+        copy = target / place.relative_to(top)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(place, copy)
+
+
+def run_script(
     command: str,
-    env: dict[str, str],
+    env: Mapping[str, str],
     folder: str,
     guest: conf.Guest,
     files: BootFiles,
-    libraries: list[str],
+    libraries: Sequence[str],
+    archives: Sequence[str],
     spec: TrialSpec,
     result: str,
 ) -> str:
-    """The script that boots the guest and runs the program."""
-    name = spec.program.source.stem
-    argv = ["env", *(f"{key}={value}" for key, value in env.items()), f"./{name}", *spec.program.args]
+    """The script that boots the guest and runs the program.
+
+    Args:
+        command: QEMU's, for a shell; `$port` stands for the port of this machine.
+        env: the program's environment.
+        folder: where the files go in the guest; the program goes into a folder of its own there, where it runs.
+        libraries, archives: the names of the files that go there; archives are unpacked, and have the folder `test`.
+        result: what the trial came to, in words.
+    """
+    place = f"{folder}/program"
+    executable = f"{place}/{cores.executable(spec.program.source.stem)}"
+    home = f"{place}/test" if archives else place
+    argv = ["env", *(f"{key}={value}" for key, value in env.items()), executable, *spec.program.args]
+    pid = shlex.quote(f"{folder}/pid")
     # The shell around it makes an exit status of a signal, which SSH would not tell.
-    run = f"cd {shlex.quote(folder)} && sh -c {shlex.quote(f'echo $$ >pid; exec {shlex.join(argv)}')}; exit $?"
+    run = f"cd {shlex.quote(home)} && sh -c {shlex.quote(f'echo $$ >{pid}; exec {shlex.join(argv)}')}; exit $?"
+    unpack = "".join(f" && tar -xf {shlex.quote(f'{folder}/{name}')}" for name in archives)
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True)
     templates.filters["quote"] = lambda value: shlex.quote(str(value))
     return templates.get_template("capsule.sh.j2").render(
         command=command,
         folder=folder,
-        libraries=libraries,
-        name=name,
+        files=[*libraries, *archives],
+        executable=executable,
+        make=f"mkdir -p {shlex.quote(place)}",
+        unpack=f"cd {shlex.quote(place)}{unpack}" if unpack else "",
         start=run,
-        quit=f"kill -QUIT $(cat {shlex.quote(folder)}/pid)",
-        kill=f"kill -KILL $(cat {shlex.quote(folder)}/pid)",
-        qemu=command.split()[0],
+        quit=f"kill -QUIT $(cat {pid})",
+        kill=f"kill -KILL $(cat {pid})",
+        qemu=shlex.split(command)[0],
         guest=spec.guest,
         user=guest.ssh.user,
         host_key=files.host_key or "",
@@ -242,7 +305,7 @@ def _script(
         ready_command=guest.ready.command,
         ready_expect=guest.ready.expect,
         boot_seconds=int(guest.ready.timeout),
-        limit=int(spec.program.timeout),
+        limit=_limit(spec),
         told=result,
     )
 

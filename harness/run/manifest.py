@@ -148,7 +148,7 @@ def _made_of(artifacts: Mapping[str, Artifacts], kernels: Mapping[str, str]) -> 
 def input_texts(resolved: ResolvedRequest) -> dict[str, Input]:
     """What the user wrote, by part: the programs' sources, the variants' patches, flags and environment, the guests."""
     texts = cached(_source_text)
-    sources = {f"source of {program.name}": texts(_source_files(program)) for program in resolved.programs}
+    sources = {f"source of {program.name}": texts(source_files(program)) for program in resolved.programs}
     variants = {f"variant {name}": _variant_text(variant) for name, variant in resolved.variants.items()}
     inputs = {
         part: Input(hashlib.sha256(text).hexdigest()[:20], text) for part, text in {**sources, **variants}.items()
@@ -170,7 +170,7 @@ def _variant_text(variant: LibgoVariant) -> bytes:
     return b"".join([yaml.safe_dump(head, sort_keys=False).encode(), *texts])
 
 
-def _source_files(program: Program) -> tuple[Path, ...]:
+def source_files(program: Program) -> tuple[Path, ...]:
     """The files that a program is compiled from."""
     folder = program.build.folder or (program.source if program.source.is_dir() else None)
     if folder:

@@ -1,28 +1,52 @@
-"""run.sh of a capsule with a number of trials. QEMU and ssh are stand-ins: a real one is in tests/guest."""
+"""run.sh of a capsule, and the sources in it. QEMU and ssh are stand-ins: real ones are in tests/guest."""
 
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
-import jinja2
 import pytest
 
+from harness import conf
+from harness.conf.model import Ready
+from harness.guest.bootfiles import BootFiles
+from harness.programs.header import read_program
+from harness.programs.model import TrialSpec
 from harness.run import capsule
+from harness.run.manifest import source_files
 
 QEMU = "#!/bin/sh\necho booted >>{folder}/boots\necho ready >console.log\nexec sleep 60\n"
-#: Ends with the next of the statuses when it is asked to start the program.
-SSH = """#!/bin/sh
-for last; do :; done
-case $last in
-uname) echo Linux ;;
-start)
-    echo output
-    status=$(head -n 1 {folder}/statuses)
-    sed -i 1d {folder}/statuses
-    exit "$status" ;;
-*) cat >/dev/null ;;
-esac
+#: This machine is the guest.
+SSH = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
+#: Ends with the next of the statuses.
+PROGRAM = """#!/bin/sh
+echo output
+status=$(head -n 1 {folder}/statuses)
+sed -i 1d {folder}/statuses
+exit "$status"
 """
+
+
+def write_script(folder, name="p.go", header="// run\n", libraries=(), archives=()):
+    """Writes the run.sh of a program's capsule, whose guest is a folder of this machine."""
+    source = folder / name
+    source.write_text(f"{header}\npackage main\n")
+    guest = conf.load().guest("linux-i386")
+    guest = guest.model_copy(update={"ready": Ready(console="ready")})
+    script = capsule.run_script(
+        command="qemu",
+        env={"WORD": "a 'word'"},
+        folder=str(folder / "the guest"),
+        guest=guest,
+        files=BootFiles(None, None, "", None, (), folder / "key", None),
+        libraries=libraries,
+        archives=archives,
+        spec=TrialSpec("g", "v", read_program(source), 1),
+        result="hang",
+    )
+    file = folder / "capsule/run.sh"
+    file.write_text(script)
+    file.chmod(0o755)
 
 
 @pytest.fixture
@@ -34,19 +58,9 @@ def run(tmp_path):
     for name, text in (("qemu", QEMU), ("ssh", SSH), ("sha256sum", "#!/bin/sh\n")):
         (tools / name).write_text(text.format(folder=tmp_path))
         (tools / name).chmod(0o755)
-    for file in (here / "image/key", here / "program"):
-        file.touch()
-    values = dict.fromkeys(("quit", "kill", "host_key"), "") | {"start": "start", "command": "qemu", "qemu": "qemu"}
-    values |= {"folder": "/tmp/x", "libraries": [], "name": "p", "guest": "g", "user": "root", "ready_console": "ready"}
-    values |= {"ready_command": "uname", "ready_expect": "Linux", "boot_seconds": 30, "limit": 60, "told": "hang"}
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(capsule.__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    templates.filters["quote"] = lambda value: f"'{value}'"
-    (here / "run.sh").write_text(templates.get_template("capsule.sh.j2").render(values))
-    (here / "run.sh").chmod(0o755)
+    (here / "image/key").touch()
+    (here / "program").write_text(PROGRAM.format(folder=tmp_path))
+    write_script(tmp_path)
 
     def run_(*arguments, statuses=()):
         (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in statuses))
@@ -80,6 +94,16 @@ def test_trials_are_counted_by_how_they_ended(run):
     ]
 
 
+def test_another_output_than_expected_is_told_and_counted(run, tmp_path):
+    (tmp_path / "capsule/expected").mkdir()
+    (tmp_path / "capsule/expected/stdout").write_text("output\n")
+    assert run("2", statuses=[0, 0])[0] == 0
+    (tmp_path / "capsule/expected/stdout").write_text("else\n")
+    status, out, lines, _ = run("2", statuses=[0, 0])
+    assert (status, out) == (1, "output\n" * 2)
+    assert lines[-1] == "run.sh: 2 of 2: exit status 0, and not the output in expected/stdout"
+
+
 def test_one_trial_has_the_programs_own_status(run, tmp_path):
     assert run(statuses=[7])[0] == 7
     assert run("1", statuses=[7])[0] == 7
@@ -93,3 +117,43 @@ def test_what_is_no_number_of_trials_and_a_guest_that_is_always_in_trouble(run, 
     (tmp_path / "bin/qemu").write_text("#!/bin/sh\nexit 1\n")
     status, _, lines, _ = run("9")
     assert status == 125 and lines[-1] == "run.sh: 3 of 3: the guest or this machine was in trouble"
+
+
+@pytest.mark.parametrize("name", ["pid.go", "my $(prog)'s.go", "core.go"])
+def test_a_program_of_any_name_runs_with_its_arguments_and_files(run, tmp_path, name):
+    here = tmp_path / "capsule"
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/data").write_text("data")
+    with tarfile.open(here / "files.tar", "w") as archive:
+        archive.add(tmp_path / "test", "test")
+    (here / "lib x.so").write_text("library")
+    (here / "program").write_text('#!/bin/sh\ncat data "../../lib x.so"\nprintf "|%s" "$0" "$WORD" "$@"\nexit 5\n')
+    write_script(tmp_path, name, "// run\n// args: 'a  b' $c\n", ["lib x.so"], ["files.tar"])
+    status, out, *_ = run()
+    assert (status, out.split("|")[0]) == (5, "datalibrary")
+    executable = tmp_path / "the guest/program" / ("core-program" if name == "core.go" else name[:-3])
+    assert out.split("|")[1:] == [str(executable), "a 'word'", "a  b", "$c"]
+
+
+def test_a_time_limit_below_a_second_is_no_limit_of_zero(tmp_path):
+    (tmp_path / "capsule").mkdir()
+    write_script(tmp_path, header="// run\n// timeout: 500ms\n")
+    assert "sleep 1 >" in (tmp_path / "capsule/run.sh").read_text()
+
+
+def test_all_files_of_a_program_are_packed_as_they_lie(tmp_path):
+    texts = {
+        "a/p.go": "// run util.go ../b/more.go\n\npackage main\n",
+        "a/util.go": "u",
+        "b/more.go": "m",
+        "a/x.go": "x",
+    }
+    texts |= {"c/p.c": "// run\n", "c/p.h": "h"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, packed in (("a/p.go", {"a/p.go", "a/util.go", "b/more.go"}), ("c/p.c", {"p.c", "p.h"})):
+        target = tmp_path / f"copy of {Path(name).name}"
+        capsule.copy_sources(source_files(read_program(tmp_path / name)), target)
+        assert {str(file.relative_to(target)) for file in target.rglob("*.*")} == packed
+    assert (tmp_path / "copy of p.go/b/more.go").read_text() == "m"
