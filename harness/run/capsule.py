@@ -64,7 +64,7 @@ runs it 20 times, each time in a guest that has just booted, and counts how it e
 program{files}, source/: what was run, and what it was compiled from
 recording/, if it is here: the trial recorded. ./run.sh --replay{replay_arguments} replays it, with the same QEMU
 observed/: what the trial wrote, and the diagnostics that were collected of it
-{expected}manifest.json: the trial, what was expected of it, the guest's description, hashes, the environment, QEMU's version
+{expected}manifest.json: the trial, its expectation, the guest's description, hashes, environment, QEMU's version
 SHA256SUMS: the files that the guest boots from
 """
 _EXPECTED = "expected/: the output that was expected of it\n"
