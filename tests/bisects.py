@@ -90,8 +90,8 @@ def bisect(case: Case, seed: int = 0, build: float = BUILD, max_trials: int = 40
         elif subset not in course.built:
             course.builds(subset)
         else:
-            shown = rng.random() < case.rate(subset)
-            verdict, title = ("crash", "panic: boom") if shown else ("pass", "as expected")
+            failed = rng.random() < case.rate(subset)
+            verdict, title = ("crash", "panic: boom") if failed else ("pass", "as expected")
             course.record(JudgedTrial(subset, verdict, title))
             current = subset
 
@@ -159,14 +159,14 @@ def many(kind: str, number: int, seed: int = 1, chances: tuple[float, float] | N
     rng = random.Random(seed)
     cases = [draw(rng, kind, chances) for _ in range(number)]
     bisects = [(case, bisect(case, seed=place)) for place, case in enumerate(cases)]
-    answered = [(case, done, done.answer) for case, done in bisects if done.answer]
+    answered = [(case, search, search.answer) for case, search in bisects if search.answer]
     right = sum(case.right() in answer.alternatives for case, _, answer in answered)
     return Summary(
         len(answered),
         right / len(answered),
         sum(answer.probability for _, _, answer in answered) / len(answered),
-        sum(done.trials - done.checks for _, done, _ in answered) / len(answered),
-        sum(done.checks for _, done, _ in answered) / len(answered),
+        sum(search.trials - search.checks for _, search, _ in answered) / len(answered),
+        sum(search.checks for _, search, _ in answered) / len(answered),
         sum(plain(case) for case, _, _ in answered) / len(answered),
-        sum(done.builds for _, done, _ in answered) / len(answered),
+        sum(search.builds for _, search, _ in answered) / len(answered),
     )

@@ -47,9 +47,9 @@ class Fault:
             "time": "time.",
             "unsafe": "unsafe.",
         }
-        wanted = "\n".join(f'\t"{name}"' for name, used in packages.items() if used in self.body)
+        import_lines = "\n".join(f'\t"{name}"' for name, used in packages.items() if used in self.body)
         lines = "\n".join("\t" + line for line in self.body.strip().splitlines())
-        imports = f"import (\n{wanted}\n)\n\n" if wanted else ""
+        imports = f"import (\n{import_lines}\n)\n\n" if import_lines else ""
         return f"// run\n// timeout: {self.limit}s\n\npackage main\n\n{imports}func main() {{\n{lines}\n}}\n"
 
 
@@ -181,20 +181,20 @@ def start(*words: object, before: str = "", output: IO[str] | None = None) -> su
     return process
 
 
-def until(what: Callable[[], T], seconds: float = 600.0) -> T:
+def until(condition: Callable[[], T], seconds: float = 600.0) -> T:
     """Wait for something, and give it; the limit is there only so that a failure does not hang."""
     end = time.monotonic() + seconds
-    while not (found := what()):
+    while not (value := condition()):
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.05)
-    return found
+    return value
 
 
 def until_nothing_is_left(work: Path) -> None:
     """Wait until nothing of a work directory's runs is left behind; what is left after two minutes is shown."""
     end = time.monotonic() + 120
-    while left := left_behind(work):
-        assert time.monotonic() < end, left
+    while leftovers := left_behind(work):
+        assert time.monotonic() < end, leftovers
         time.sleep(0.05)
 
 
@@ -212,15 +212,15 @@ def counts(work: Path, run: int = 1, errors: bool = False) -> dict[tuple[str, st
 
 def processes(work: Path) -> dict[int, list[str]]:
     """The processes that bear a work directory in their arguments, but for harnesses: QEMUs and their shells."""
-    found = {}
+    commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
         if any(str(work / "guests") in word for word in words) and int(folder.name) != os.getpid():
-            found[int(folder.name)] = words
-    return found
+            commands[int(folder.name)] = words
+    return commands
 
 
 def qemus(work: Path) -> list[int]:
@@ -230,14 +230,14 @@ def qemus(work: Path) -> list[int]:
 
 def left_behind(work: Path) -> list[str]:
     """What is there of a work directory's runs though none goes on: processes, guests' folders, sockets, locks."""
-    found = [f"process {pid}: {' '.join(words)[:100]}" for pid, words in processes(work).items()]
-    found += [str(path) for path in (work / "guests").glob("[!.]*")]
-    found += [str(path) for path in work.rglob("*") if path.is_socket()]
+    leftovers = [f"process {pid}: {' '.join(words)[:100]}" for pid, words in processes(work).items()]
+    leftovers += [str(path) for path in (work / "guests").glob("[!.]*")]
+    leftovers += [str(path) for path in work.rglob("*") if path.is_socket()]
     for file in [work / "guests" / ".lock", *work.glob("runs/*/lock")]:
         if file.exists():
             with file.open() as opened:
                 try:
                     fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    found.append(f"{file} is held")
-    return found
+                    leftovers.append(f"{file} is held")
+    return leftovers

@@ -76,11 +76,11 @@ def write(golden: Golden) -> None:
 def made(trial: Trial) -> Golden:
     """The golden file that a trial gives, without this machine's folders in it."""
     name = trial.program.split("/")[1]
-    ended = f"signal {trial.signal}" if trial.signal else f"exit {trial.exit_status}"
+    end = f"signal {trial.signal}" if trial.signal else f"exit {trial.exit_status}"
     if trial.verdict == "hang":
-        ended = f"time limit, {ended}"
+        end = f"time limit, {end}"
     stderr = re.sub(rf"{re.escape(str(Path.cwd()))}|{re.escape(str(paths.DATA))}", ".", trial.stderr.decode())
-    golden = Golden(name, "", ended, f"src/{name}.go, {trial.guest}", stderr, trial.stdout[:KEEP].decode())
+    golden = Golden(name, "", end, f"src/{name}.go, {trial.guest}", stderr, trial.stdout[:KEEP].decode())
     file = FOLDER / f"{name}.txt"
     title = read(file).title if file.exists() else golden.given()
     return Golden(**{**golden.__dict__, "title": title})

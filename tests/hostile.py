@@ -75,10 +75,10 @@ def description() -> dict[str, object]:
         niced.chmod(0o755)
 
     key = digest([str(base), base.stat().st_mtime_ns, guest.qemu, _DEAF, _JUMPS, _QEMU, NICE])
-    made = Cache(paths.cache_dir()).make("test-guests", key, make, 100)
+    cached = Cache(paths.cache_dir()).make("test-guests", key, make, 100)
     return {
-        "disk": {"file": str(made / "root.img")},
-        "qemu": str(made / Path(guest.qemu).name),
+        "disk": {"file": str(cached / "root.img")},
+        "qemu": str(cached / Path(guest.qemu).name),
         "qemu_args": [*guest.qemu_args, "-object", f"filter-buffer,id=slow,netdev=net,interval={HELD_BACK}"],
         "ready": {"timeout": "10m"},
     }
@@ -87,10 +87,10 @@ def description() -> dict[str, object]:
 def configure(folder: Path) -> Path:
     """Write the user's configuration for a machine whose control guest is the hostile one. Returns the folder that
     XDG_CONFIG_HOME is to name. The toolchains that the user has recorded stay."""
-    known = yaml.safe_load(conf.recorded().read_text()) if conf.recorded().is_file() else {}
+    recorded = yaml.safe_load(conf.recorded().read_text()) if conf.recorded().is_file() else {}
     file = folder / "harness" / conf.recorded().name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({**known, "guests": {NAME: description()}}))
+    file.write_text(yaml.safe_dump({**recorded, "guests": {NAME: description()}}))
     return folder
 
 

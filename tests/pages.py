@@ -43,14 +43,14 @@ class Page(HTMLParser):
         data = self.data("trials")
         begins, signals = data.pop("begins"), data.pop("signals")
         blocks = {
-            name: [one for place in range(len(begins[name])) for one in self.data(f"{name}-{place}")]
+            name: [trial for place in range(len(begins[name])) for trial in self.data(f"{name}-{place}")]
             for name in ("passed", "others")
         }
-        found = {}
+        trials = {}
         for row in zip(*data.values(), strict=True):
-            one = dict(zip(data, row, strict=True))
-            one["verdict"] = TRIAL_VERDICTS[one["verdict"]]
-            one["signal"] = signals[one["signal"]]
-            one |= blocks["passed" if one["verdict"] == "pass" else "others"][one["detail"]]
-            found[one["id"]] = one
-        return found
+            trial = dict(zip(data, row, strict=True))
+            trial["verdict"] = TRIAL_VERDICTS[trial["verdict"]]
+            trial["signal"] = signals[trial["signal"]]
+            trial |= blocks["passed" if trial["verdict"] == "pass" else "others"][trial["detail"]]
+            trials[trial["id"]] = trial
+        return trials

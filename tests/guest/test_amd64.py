@@ -46,8 +46,8 @@ def test_the_workflow_s_suite_passes_and_crashes_have_the_same_titles(tools, wri
     assert name == "harness"
     for one, (body, _) in CRASHES.items():
         write(f"demo/{one}.go", f"// run\n\npackage main\n\n{body}")
-    done = CliRunner().invoke(main, [*words, str(tmp_path / "demo"), "--work", str(tmp_path / "work")])
-    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.output
+    result = CliRunner().invoke(main, [*words, str(tmp_path / "demo"), "--work", str(tmp_path / "work")])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
     trials = list(Store(tmp_path / "work" / "results.sqlite").trials(1))
     assert {one.program: one.verdict for one in trials if one.program.startswith("goroutines/")} == {
         f"goroutines/{path.stem}": "pass" for path in (paths.DATA / "suites" / "goroutines").glob("*.go")

@@ -14,8 +14,8 @@ PLAIN = ("pthreads/create-join", "pthreads/hand-over")
 def test_what_the_failures_of_2013_follow(tmp_path):
     work = str(tmp_path / "work")
     words = ["attribute", "seed-2013", *PLAIN, "--libpthread", "threadvars-2013", "--work", work]
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
     matrix = json.loads((tmp_path / "work/runs/1/matrix.json").read_bytes())
     effects = {(effect["program"], effect["factor"]): effect for effect in matrix["effects"]}
     go = [program for program in matrix["programs"] if program.startswith("seed-2013/")]
@@ -29,7 +29,7 @@ def test_what_the_failures_of_2013_follow(tmp_path):
         assert effect["failed"] == effect["base_failed"], f"{program}: thread destruction makes no difference"
     for program in PLAIN:
         assert effects[program, "libpthread"]["failed"] == 0, f"{program} switches no contexts"
-    answer = " ".join(done.output.split())
+    answer = " ".join(result.output.split())
     assert (
         "The libpthread threadvars-2013: 7 Go programs and" in answer and "fail with it, whatever the libgo" in answer
     )
@@ -51,8 +51,8 @@ def test_c_programs_and_seeds(tmp_path):
     """C programs run without a libgo, and what perturbs them finds the trial's seed."""
     work = str(tmp_path / "work")
     words = ["run", "pthreads/create-join", "--variant", "pristine", "--variant", "perturb+slow-exit", "--work", work]
-    done = CliRunner().invoke(main, [*words, "--trials", "2"])
-    assert done.exit_code == 0 and "libgo" not in done.output.partition("Negative control")[0].partition("Cells")[0]
+    result = CliRunner().invoke(main, [*words, "--trials", "2"])
+    assert result.exit_code == 0 and "libgo" not in result.output.partition("Negative control")[0].partition("Cells")[0]
     store = Store(tmp_path / "work/results.sqlite")
     commands = {(trial.variant, trial.number): trial.command for trial in store.trials(1)}
     assert commands["perturb+slow-exit", 2].endswith("--seed 2") and "--seed" not in commands["pristine", 2]

@@ -21,10 +21,10 @@ def test_the_hunk_that_crashes_a_thread_that_ends(write, tmp_path):
     mine = write("mine.patch", "diff --git a/libgo/runtime/proc.c" + "".join(kept))
     work = str(tmp_path / "work")
     words = ["bisect", "patch", str(mine), "--program", "threads/lock-exit-once", "--work", work]
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == 0, done.output
-    assert re.search(r"^runtime/proc.c:605, with a probability of (more than )?9", done.output, re.MULTILINE), (
-        done.output
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^runtime/proc.c:605, with a probability of (more than )?9", result.output, re.MULTILINE), (
+        result.output
     )
     assert b"bad time" in (tmp_path / "work/runs/1/culprit.patch").read_bytes()
     store = Store(tmp_path / "work/results.sqlite")

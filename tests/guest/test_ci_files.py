@@ -29,9 +29,9 @@ def check(schema, *files):
 
 
 def plan(*words):
-    done = CliRunner().invoke(main, ["ci", "plan", *words])
-    assert done.exit_code == 0, done.output
-    return done.output
+    result = CliRunner().invoke(main, ["ci", "plan", *words])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_they_are_of_their_published_schemas(tmp_path):
@@ -70,12 +70,12 @@ class Runner:
                 continue
             text = re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda match: matrix[match[1]], step["run"])
             assert "${{" not in text
-            done = subprocess.run(
+            process = subprocess.run(
                 ["bash", "-eo", "pipefail", "-c", text],
                 cwd=self.folder, env={**env, **{word: str(file) for word, file in files.items()}},
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
-            assert done.returncode in (0, status), done.stderr
+            assert process.returncode in (0, status), process.stderr
         return {word: file.read_text() if file.exists() else "" for word, file in files.items()}
 
 

@@ -103,8 +103,8 @@ def test_what_such_a_run_says_and_leaves(harmed):
 
 def test_a_program_that_removes_itself_is_there_for_its_next_trial(tmp_path):
     suite = faults.write(tmp_path / "s", {"gone": IN_GUEST["removes-itself"]})
-    done = run(suite, "--variant", "pristine", "--jobs", 1, "--trials", 2, "--work", tmp_path / "w")
-    assert done.exit_code == 0, done.output
+    result = run(suite, "--variant", "pristine", "--jobs", 1, "--trials", 2, "--work", tmp_path / "w")
+    assert result.exit_code == 0, result.output
     (_, error, _) = Store(tmp_path / "w" / "results.sqlite").trials(1)
     assert (error.number, error.attempt, error.verdict) == (2, 1, "error")
     assert "could not be started" in error.reason and counts(tmp_path / "w") == {("s/gone", "pass"): 2}
@@ -222,9 +222,11 @@ def test_a_run_whose_progress_nobody_reads_goes_on(slow):
     work, words = slow
     theirs, ours = os.pipe()
     os.close(theirs)
-    done = subprocess.run(faults.command(*words(1)), stdout=subprocess.DEVNULL, stderr=ours, check=False, timeout=600)
+    process = subprocess.run(
+        faults.command(*words(1)), stdout=subprocess.DEVNULL, stderr=ours, check=False, timeout=600
+    )
     os.close(ours)
-    assert (done.returncode, counts(work)) == (0, whole(1))
+    assert (process.returncode, counts(work)) == (0, whole(1))
 
 
 def test_full_results_end_a_run_that_can_go_on(slow, monkeypatch):
@@ -240,11 +242,13 @@ def test_full_results_end_a_run_that_can_go_on(slow, monkeypatch):
     monkeypatch.setattr(Store, "begin", small)
     faults.write(work.parent / "slow", {"one": IN_GUEST["writes-20-megabytes"]})
     (work.parent / "slow" / "one.out").unlink()
-    done = run(*words(2)[1:])
-    assert done.exit_code == 2 and "the results cannot be written: database or disk is full" in done.output, done.output
+    result = run(*words(2)[1:])
+    assert result.exit_code == 2 and "the results cannot be written: database or disk is full" in result.output, (
+        result.output
+    )
     assert not left_behind(work)
-    done = run("--resume", "--work", work)
-    assert done.exit_code == 0, done.output
+    result = run("--resume", "--work", work)
+    assert result.exit_code == 0, result.output
     assert counts(work, errors=True) == whole(2)
 
 
@@ -258,13 +262,13 @@ def test_a_full_disk_of_this_machine_is_told_of_as_that(tmp_path):
     suite = faults.write(tmp_path / "slow", {"fills": Fault(body, (), output="well"), "one": HEALTHY})
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", work], check=True)
     try:
-        done = run(suite, "--variant", "pristine", "--jobs", 1, "--work", work)
-        assert done.exit_code == 2, done.output
-        assert "overlay cannot be written, so this machine's disk is full" in done.output
-        assert "the results cannot be written: database or disk is full" in done.output and not left_behind(work)
+        result = run(suite, "--variant", "pristine", "--jobs", 1, "--work", work)
+        assert result.exit_code == 2, result.output
+        assert "overlay cannot be written, so this machine's disk is full" in result.output
+        assert "the results cannot be written: database or disk is full" in result.output and not left_behind(work)
         subprocess.run(["mount", "-o", "remount,size=512m", work], check=True)
-        done = run("--resume", "--work", work)
-        assert done.exit_code == 0, done.output
+        result = run("--resume", "--work", work)
+        assert result.exit_code == 0, result.output
         assert counts(work) == whole(1, "fills", "one")
     finally:
         subprocess.run(["umount", "--lazy", work], check=True)
@@ -282,8 +286,8 @@ def test_a_port_that_somebody_has_is_passed_over(slow, monkeypatch):
             return busy.getsockname()[1] if len(asked) < 3 else free()
 
         monkeypatch.setattr(harness.guest.machine, "free_port", port)
-        done = run(*words(1)[1:])
-    assert (done.exit_code, counts(work, errors=True)) == (0, whole(1)), done.output
+        result = run(*words(1)[1:])
+    assert (result.exit_code, counts(work, errors=True)) == (0, whole(1)), result.output
     assert len(asked) > 3 and not Store(work / "results.sqlite").events(1)
 
 
@@ -293,6 +297,6 @@ def test_a_guest_that_cannot_be_had_ends_the_run_at_once(slow, write, monkeypatc
     monkeypatch.setattr(harness.run.workers, "ATTEMPTS", 1)
     key = "host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"
     mine = write("mine.yaml", f"guests:\n  linux-i386: {{channel: '', ssh: {{{key}}}}}\n")
-    done = run(*words(1)[1:], "--conf", mine)
-    assert done.exit_code == 3 and "SSH: the guest shows another host key" in done.output, done.output
+    result = run(*words(1)[1:], "--conf", mine)
+    assert result.exit_code == 3 and "SSH: the guest shows another host key" in result.output, result.output
     assert stored(work) == 0 and not left_behind(work)

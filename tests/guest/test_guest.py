@@ -33,8 +33,8 @@ def test_the_four_ways_to_go_wrong_and_the_right_one(write, tmp_path):
     write("demo/wrong.out", "one\n")
     write("demo/right.out", "a")
     words = ["run", str(tmp_path / "demo"), "threads", "--work", str(tmp_path / "work")]
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == 1, done.output
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1, result.output
     matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
     assert matrix["variants"] == ["pristine", "no-thread-destruction"]
     for cell in matrix["cells"]:
@@ -74,8 +74,8 @@ def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_p
     write("demo/crash.go", f'// run\n\n{head}\tpanic("now")\n}}\n')
     write("demo/hang.go", f"// run\n// timeout: 4s\n\n{head}\tfor {{\n\t}}\n}}\n")
     words = ["run", str(tmp_path / "demo"), "--variant", "no-thread-exit+trace", "--variant", "pristine+trace"]
-    done = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
-    assert done.exit_code == 1, done.output
+    result = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
+    assert result.exit_code == 1, result.output
     store = Store(tmp_path / "work" / "results.sqlite")
     cycles = load_life_cycles(store, store.run(None))
     assert {cycle.program: dict(cycle.columns["pristine"].verdicts) for cycle in cycles} == {
@@ -116,14 +116,14 @@ def test_a_hang_is_seen_early_and_what_looks_like_one_is_not(write, tmp_path, mo
     body = "\tsignal.Notify(make(chan os.Signal, 1), os.Interrupt)\n\tvar m sync.Mutex\n\tm.Lock()\n\tm.Lock()\n"
     write("demo/hangs.go", f"// run\n\npackage main\n\n{imports}func main() {{\n{body}}}\n")
     words = ["run", str(tmp_path / "demo"), "--variant", "pristine", "--work", str(tmp_path / "work")]
-    done = CliRunner().invoke(main, words)
+    result = CliRunner().invoke(main, words)
     store = Store(tmp_path / "work" / "results.sqlite")
     trials = {trial.program.removeprefix("demo/"): trial for trial in store.trials(1)}
     assert {name: trial.verdict for name, trial in trials.items() if name != "hangs"} == dict.fromkeys(
         LOOKALIKES, "pass"
     )
     hang = trials["hangs"]
-    assert (hang.verdict, hang.signature) == ("hang", "hang: semacquire in sync.Mutex.Lock < main.main"), done.output
+    assert (hang.verdict, hang.signature) == ("hang", "hang: semacquire in sync.Mutex.Lock < main.main"), result.output
     assert re.fullmatch(
         r"nothing in it can run any more, seen after \d+\.\d s \(limit 60 s\): \d threads sleep: \d without a limit, "
         r"1 beyond the limit",
@@ -146,9 +146,9 @@ def test_a_patch_of_one_s_own(write, line, message):
     name = "libgo/go/runtime/proc.go"
     write("own.patch", f"--- a/{name}\n+++ b/{name}\n@@ -3386,6 +3386,6 @@\n" + "\n".join(lines) + "\n")
     mine = write("own.yaml", "variants:\n  own: {patches: [own.patch]}\n")
-    done = CliRunner().invoke(main, ["build", "own", "--conf", str(mine)])
+    result = CliRunner().invoke(main, ["build", "own", "--conf", str(mine)])
     if message:
-        assert done.exit_code == 2
-        assert re.search(message, done.output) and "whole log: " in done.output, done.output
+        assert result.exit_code == 2
+        assert re.search(message, result.output) and "whole log: " in result.output, result.output
     else:
-        assert done.exit_code == 0, done.output
+        assert result.exit_code == 0, result.output

@@ -97,11 +97,11 @@ def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
 def test_a_shell_where_a_program_hangs(work):
     words = [Path(sys.executable).with_name("harness"), "rerun", "3", "--shell", "--work", work]
     look = 'tr "\\0" "\\n" </proc/$(pidof c-spins)/environ; cat /proc/$(pidof c-spins)/stat\n'
-    done = subprocess.run(words, input=look, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    (pid,) = re.findall(r"demo/c-spins reached its time limit; it is there yet, as process (\d+)\.", done.stderr)
-    assert f"{pid} (c-spins) R " in done.stdout and "MINE=sure\n" in done.stdout
-    assert "hang: it did not end within its time limit" in done.stderr
+    process = subprocess.run(words, input=look, capture_output=True, text=True, check=False)
+    assert process.returncode == 1, process.stderr
+    (pid,) = re.findall(r"demo/c-spins reached its time limit; it is there yet, as process (\d+)\.", process.stderr)
+    assert f"{pid} (c-spins) R " in process.stdout and "MINE=sure\n" in process.stdout
+    assert "hang: it did not end within its time limit" in process.stderr
     assert not list((work / "guests").glob("[!.]*")) and len(Store(work / "results.sqlite").runs()) == 1
 
 
@@ -124,13 +124,13 @@ def test_a_command_and_files_in_a_guest_and_the_command_that_boots_it(work, tmp_
     source.mkdir()
     (source / "data").write_bytes(os.urandom(100_000))
     command = ["--put", source, "--get", f"a folder/data:{copy}", "--", "cat a*/data | wc -c; exit 9"]
-    done = subprocess.run([*words, *command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (9, "100000\n"), done.stderr
+    process = subprocess.run([*words, *command], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (9, "100000\n"), process.stderr
     assert copy.read_bytes() == (source / "data").read_bytes()
     printed = subprocess.run([*words, "--print"], capture_output=True, text=True, check=True).stdout
     script = re.sub(r"^(/\S*qemu-system.*)$", r"timeout 2 \1 -S", printed, flags=re.MULTILINE).partition("# Log in")[0]
-    done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, check=False)
-    assert done.returncode == 124, f"QEMU did not take it: {done.stderr}"
+    process = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, check=False)
+    assert process.returncode == 124, f"QEMU did not take it: {process.stderr}"
 
 
 def test_a_trial_is_made_again(work):
@@ -169,12 +169,12 @@ def test_a_capsule_runs_without_the_harness(work, tmp_path):
         port = free.getsockname()[1]
     plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": str(port)}
     words = [folder / "run.sh", "image", "image/key"]  # which it takes by default, seen from another folder
-    done = subprocess.run(words, cwd=folder, env=plain, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (7, "five six\n"), done.stderr
-    assert "\none\ntwo $three 'four\n" in done.stderr
-    assert "run.sh: exit status 7; the trial was: fail, " in done.stderr
+    process = subprocess.run(words, cwd=folder, env=plain, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (7, "five six\n"), process.stderr
+    assert "\none\ntwo $three 'four\n" in process.stderr
+    assert "run.sh: exit status 7; the trial was: fail, " in process.stderr
 
     with (folder / "image" / "initrd.gz").open("ab") as image:
         image.write(b"!")
-    done = subprocess.run([folder / "run.sh"], env=plain, capture_output=True, text=True, check=False)
-    assert done.returncode == 125 and "is not the one of the trial" in done.stderr
+    process = subprocess.run([folder / "run.sh"], env=plain, capture_output=True, text=True, check=False)
+    assert process.returncode == 125 and "is not the one of the trial" in process.stderr

@@ -294,8 +294,8 @@ def test_what_keeps_the_word_answers_once_without_a_signal_and_in_a_folder_that_
         start = KEEPER.format(folder=shlex.quote(str(folder)))
         begun = subprocess.run([*shell, "-c", start], check=True, input=f"{number}\n", **way)
         proof = PROOF.format(folder=shlex.quote(str(folder)), clock="echo 12:00", keeper=int(begun.stdout))
-        done = subprocess.run([*shell, "-c", proof], check=True, **way)
-        assert done.stdout == f"{number}\n" and not list(folder.iterdir())
+        process = subprocess.run([*shell, "-c", proof], check=True, **way)
+        assert process.stdout == f"{number}\n" and not list(folder.iterdir())
     gone = subprocess.run([*shell, "-c", proof], check=False, **way)
     assert not gone.stdout, "nobody waits for one that is gone"
 

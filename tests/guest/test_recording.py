@@ -103,8 +103,8 @@ def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
     assert re.search(r"^\$1 = 0x", result.output, re.M), "the machine itself"
     kept_text = Store(work / "results.sqlite").collected(kept.stored.trial)["dossier/gdb-stacks"].decode()
     assert "main.takeTwice" in kept_text
-    shown = Page((work / "runs" / "2" / "report.html").read_text()).trials()[kept.stored.trial]
-    assert "dossier/gdb-stacks" in [name for name, *_ in shown["parts"]]
+    trial_data = Page((work / "runs" / "2" / "report.html").read_text()).trials()[kept.stored.trial]
+    assert "dossier/gdb-stacks" in [name for name, *_ in trial_data["parts"]]
 
 
 @pytest.mark.demand
@@ -155,9 +155,9 @@ def test_moments_and_a_capsule(tmp_path):
         archive.extractall(tmp_path)
     folder = tmp_path / f"trial-{number}"
     plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    done = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "console and packets are the same" in done.stderr and "about to take it twice" in done.stderr
+    process = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "console and packets are the same" in process.stderr and "about to take it twice" in process.stderr
 
 
 @pytest.mark.demand

@@ -61,9 +61,9 @@ def user(root, *used):
 
 
 def prune(*words, status=0):
-    done = CliRunner().invoke(main, ["cache", "prune", *words])
-    assert done.exit_code == status, done.output
-    return done.output
+    result = CliRunner().invoke(main, ["cache", "prune", *words])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def test_what_another_process_uses_stays_until_it_is_killed(root):
@@ -149,7 +149,7 @@ def test_logs_of_a_running_build_and_downloads_of_a_running_fetch_stay(root):
 
 
 @pytest.mark.parametrize(
-    ("words", "left"),
+    ("words", "names_left"),
     [
         ((), {"libgo/old", "programs/new", "images/i", "toolchains/t", "odd/o"}),
         (("--older-than", "2h"), {"programs/new", "images/i", "toolchains/t", "odd/o"}),
@@ -160,7 +160,7 @@ def test_logs_of_a_running_build_and_downloads_of_a_running_fetch_stay(root):
         (("--kind", "libgo", "--older-than", "1w"), {"libgo/old", "programs/new", "images/i", "toolchains/t", "odd/o"}),
     ],
 )
-def test_prune(root, words, left):
+def test_prune(root, words, names_left):
     put(root, "libgo/old", age=3 * 3600)
     put(root, "programs/new", age=3600)
     for name in ("images/i", "toolchains/t", "odd/o"):
@@ -169,7 +169,7 @@ def test_prune(root, words, left):
     dry = prune(*words, "--dry-run")
     assert names(root) == there
     assert dry.replace("would be removed", "removed") == prune(*words)
-    assert names(root) == left
+    assert names(root) == names_left
 
 
 @pytest.mark.parametrize(
@@ -299,16 +299,16 @@ def test_a_link_to_another_cache_is_left_alone(root, tmp_path):
 def test_what_goes_was_not_used_for_longest_and_is_not_in_use(cells, older, size):
     have = [Entry("k", str(i), None, "", s, t, (1,) if busy else ()) for i, (s, t, busy) in enumerate(cells)]
     doomed = removable(have, older, size)
-    left = [entry for entry in have if entry not in doomed]
+    remaining = [entry for entry in have if entry not in doomed]
     assert not any(entry.users for entry in doomed)
     assert older is None or all(entry.used < older for entry in doomed)
-    may_go = [entry for entry in left if not entry.users and (older is None or entry.used < older)]
+    may_go = [entry for entry in remaining if not entry.users and (older is None or entry.used < older)]
     if size is None:
         assert not may_go
     else:
-        assert not may_go or sum(entry.size for entry in left) <= size
+        assert not may_go or sum(entry.size for entry in remaining) <= size
         if doomed:  # without the last of them it was too much
-            assert sum(entry.size for entry in left) + doomed[-1].size > size
+            assert sum(entry.size for entry in remaining) + doomed[-1].size > size
     assert all(gone.used <= stays.used for gone in doomed for stays in may_go)
 
 

@@ -67,9 +67,9 @@ def test_it_runs_without_a_virtual_environment(own):
     """With the system's own Python and without any package."""
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(paths.DATA)!r})\n"]
     command[-1] += "from harness import doctor; print(doctor.report()[0])"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "`make matrix`" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "`make matrix`" in process.stdout
 
 
 def test_nothing_is_asked_of_apt_or_sudo_when_nothing_is_missing(own, monkeypatch):
@@ -87,11 +87,11 @@ def test_a_full_disk_ends_make_matrix_at_once(own):
     folder = own / "cache"
     folder.mkdir()
     script = f"mount -t tmpfs -o size=64m none {folder} && exec {sys.executable} -m harness.doctor --install"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=paths.DATA, capture_output=True, text=True)
-    if "Operation not permitted" in done.stderr:
+    process = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=paths.DATA, capture_output=True, text=True)
+    if "Operation not permitted" in process.stderr:
         pytest.skip("no mount namespaces here")
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    assert process.returncode == 1
+    (line,) = process.stderr.strip().splitlines()
     assert line.startswith(f"PROBLEM  {folder}/harness: `make matrix` needs ") and "64 are free" in line
 
 

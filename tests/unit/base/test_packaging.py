@@ -46,11 +46,11 @@ def installed(wheel, tmp_path_factory):
     def run(*command):
         path = os.pathsep.join([str(home / "venv" / "bin"), os.environ["PATH"]])  # commands are shown by its name then
         env = {**os.environ, "HARNESS_WORK": str(home / "work"), "PATH": path}
-        done = subprocess.run(
+        process = subprocess.run(
             [home / "venv" / "bin" / command[0], *command[1:]], cwd=home, env=env, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
     return run
 
@@ -110,8 +110,8 @@ def complete(*words):
         "COMP_CWORD": str(len(words)),
         "_HARNESS_COMPLETE": "bash_complete",
     }
-    done = CliRunner().invoke(main, [], prog_name="harness", env=env)
-    return [line.partition(",")[2] for line in done.output.splitlines() if line]
+    result = CliRunner().invoke(main, [], prog_name="harness", env=env)
+    return [line.partition(",")[2] for line in result.output.splitlines() if line]
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_completion(words, found, write):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_what_a_shell_reads(shell):
-    done = CliRunner().invoke(main, ["completion", shell])
-    assert done.exit_code == 0 and f"_HARNESS_COMPLETE={shell}_complete" in done.output
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0 and f"_HARNESS_COMPLETE={shell}_complete" in result.output
 
 
 def commands(group, above=()):

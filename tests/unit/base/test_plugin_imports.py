@@ -8,5 +8,5 @@ def test_a_session_that_meets_no_go_file_imports_the_plugin_alone():
     look = (
         "import sys, harness.pytest_plugin; print(*sorted(name for name in sys.modules if name.startswith('harness')))"
     )
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["harness", "harness.pytest_plugin"]
+    process = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["harness", "harness.pytest_plugin"]

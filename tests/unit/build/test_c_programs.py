@@ -232,8 +232,8 @@ def test_c_programs_need_no_go_compiler(no_go, cache, write):
 
 
 def test_a_go_compiler_that_is_there_is_found_for_c_programs_too(tools):
-    found = toolchain.find("linux-i386", conf.load(), go=False)
-    assert (found.gccgo, found.gcc, found.identity) == (tools.gccgo, tools.gcc, tools.identity)
+    c_tools = toolchain.find("linux-i386", conf.load(), go=False)
+    assert (c_tools.gccgo, c_tools.gcc, c_tools.identity) == (tools.gccgo, tools.gcc, tools.identity)
 
 
 def test_what_a_toolchain_without_any_compiler_lacks(write):

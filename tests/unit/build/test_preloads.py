@@ -21,8 +21,8 @@ on_this_host = pytest.mark.skipif(
 
 
 def compile_with(gcc, arguments):
-    done = subprocess.run([*gcc, *STRICT, *arguments, "-ldl"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([*gcc, *STRICT, *arguments, "-ldl"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -117,8 +117,8 @@ main (void)
     ],
 )
 def test_which_threads_are_refused(preloaded, name, env, outcomes):
-    done = preloaded(NINE, name, **env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{outcomes}\n", "")
+    process = preloaded(NINE, name, **env)
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"{outcomes}\n", "")
 
 
 #: Ends a thread in the way that its argument names, and prints how many milliseconds passed until it was joined. The
@@ -175,8 +175,8 @@ main (int argc, char **argv)
 @pytest.mark.parametrize("way", ["return", "exit", "cancel"])
 @pytest.mark.parametrize(("env", "least"), [({}, 50), ({"SLOW_EXIT_MS": "300"}, 300)])
 def test_a_thread_ends_slowly(preloaded, way, env, least):
-    done = preloaded(ENDING, "slow-exit", [way], **env)
-    milliseconds, destroyed = map(int, done.stdout.split())
+    process = preloaded(ENDING, "slow-exit", [way], **env)
+    milliseconds, destroyed = map(int, process.stdout.split())
     assert milliseconds >= least and destroyed == 1
     fastest = min(int(preloaded(ENDING, "slow-exit", [way], SLOW_EXIT_MS="0").stdout.split()[0]) for _ in range(5))
     assert fastest < 40
@@ -281,10 +281,10 @@ SEMAPHORE = (
 @pytest.mark.parametrize("thread", ["main", "other"])
 @pytest.mark.parametrize(("call", "assertion"), [("create", CREATE), ("sem-waits", SEMAPHORE)])
 def test_a_call_on_a_context_dies_of_2013_s_words(preloaded, call, assertion, thread):
-    done = preloaded(ON_A_STACK, "threadvars-2013", [call, "context", thread])
-    assert (done.returncode, done.stdout, done.stderr) == (-6, "", f"program: {assertion}\n")
-    done = preloaded(ON_A_STACK, "threadvars-2013", [call, "own", thread], THREADVARS_2013="all")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    process = preloaded(ON_A_STACK, "threadvars-2013", [call, "context", thread])
+    assert (process.returncode, process.stdout, process.stderr) == (-6, "", f"program: {assertion}\n")
+    process = preloaded(ON_A_STACK, "threadvars-2013", [call, "own", thread], THREADVARS_2013="all")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "done\n", "")
     assert preloaded(ON_A_STACK, "", [call, "context", thread]).stdout == "done\n", "it is the preload's doing"
 
 
@@ -295,9 +295,9 @@ def test_a_call_on_a_context_dies_of_2013_s_words(preloaded, call, assertion, th
 )
 def test_calls_that_asked_for_no_thread_are_let_be(preloaded, call, alone, all_checked):
     for env, status in (({}, alone), ({"THREADVARS_2013": "all"}, all_checked)):
-        done = preloaded(ON_A_STACK, "threadvars-2013", [call, "context", "other"], **env)
-        assert done.returncode == status, done.stderr
-        assert ("Assertion `" in done.stderr) is (status == -6)
+        process = preloaded(ON_A_STACK, "threadvars-2013", [call, "context", "other"], **env)
+        assert process.returncode == status, process.stderr
+        assert ("Assertion `" in process.stderr) is (status == -6)
 
 
 #: Four threads add to a sum under a mutex and post semaphores; main waits for all and prints the sum.
@@ -358,8 +358,8 @@ main (void)
 @on_this_host
 @pytest.mark.parametrize("seed", ["1", "1", "2", "2147483647", "none"])
 def test_a_perturbed_program_is_still_right(preloaded, seed):
-    done = preloaded(SUM, "perturb", HARNESS_SEED=seed)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2000\n", "")
+    process = preloaded(SUM, "perturb", HARNESS_SEED=seed)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "2000\n", "")
 
 
 #: A single thread locks and unlocks a mutex, once so that all is loaded; then it prints how often it slept in each of

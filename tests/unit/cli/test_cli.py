@@ -217,8 +217,8 @@ def put_to(where, *words):
     """The exit status of a command whose standard output goes somewhere, and what it says on standard error."""
     command = [sys.executable, "-c", "from harness.cli.app import main; main()", *words]
     shell = ["sh", "-c", f'exec "$@" >{where}', "sh", *command]
-    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
-    return done.returncode, done.stderr
+    process = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+    return process.returncode, process.stderr
 
 
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="/dev/full may not be written here")
@@ -270,8 +270,8 @@ def test_a_ctrl_c_during_the_imports_is_told_like_any_other():
     script = tomllib.loads((paths.DATA / "pyproject.toml").read_text())["project"]["scripts"]["harness"]
     module, _, function = script.partition(":")
     code = STOPPED.format(module=module, function=function)
-    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "harness: interrupted\n")
+    process = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "harness: interrupted\n")
 
 
 def test_another_files_error_is_not_taken_for_one_of_standard_output(monkeypatch):

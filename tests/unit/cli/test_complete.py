@@ -147,8 +147,8 @@ def asked(words, **env):
     code += "try:\n    main()\nfinally:\n    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     environment = {**os.environ, **env, "_HARNESS_COMPLETE": "zsh_complete", "COMP_WORDS": words}
     environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr.split()
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return process.returncode, process.stdout, process.stderr.split()
 
 
 def test_a_shell_is_answered_without_what_takes_long_to_import(work, tmp_path):
@@ -189,6 +189,6 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_answer(tmp_path, mon
 
 
 def test_own_suites_and_those_of_gcc_are_offered(shell):
-    known = offered(shell, "suite", "show", "")
-    assert {"threads", "goroutines", "gcc-go", "libgo-packages"} <= set(known)
-    assert all((paths.DATA / "suites" / name).is_dir() for name in known)
+    names = offered(shell, "suite", "show", "")
+    assert {"threads", "goroutines", "gcc-go", "libgo-packages"} <= set(names)
+    assert all((paths.DATA / "suites" / name).is_dir() for name in names)

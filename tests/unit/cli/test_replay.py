@@ -18,15 +18,15 @@ def replay(tmp_path, monkeypatch):
     run = store.begin(RunPlan())
     for trial in runs.trials(runs.names(1), each=1):
         store.add(run, trial)
-    seen = []
+    moments = []
     monkeypatch.setattr(recordings, "find", lambda *_: None)
     monkeypatch.setattr(
-        "harness.cli.replay._open", lambda recorded, moment, script, work: seen.append(moment) or exit(0)
+        "harness.cli.replay._open", lambda recorded, moment, script, work: moments.append(moment) or exit(0)
     )
 
     def call(*words):
         result = CliRunner().invoke(main, ["replay", "1", *words, "--work", str(tmp_path)])
-        return seen.pop() if seen else result.output
+        return moments.pop() if moments else result.output
 
     return call
 
@@ -47,7 +47,7 @@ def test_moments(replay, words, moment):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--at", "output", "--gdb"), "--at output takes one text"),
         (("--at", "output a", "b", "--gdb"), "--at output takes one text"),
@@ -58,8 +58,8 @@ def test_moments(replay, words, moment):
         (("--script", "/nowhere"), "'/nowhere' does not exist"),
     ],
 )
-def test_what_is_no_moment(replay, words, said):
-    assert said in replay(*words)
+def test_what_is_no_moment(replay, words, message):
+    assert message in replay(*words)
 
 
 def test_a_text_that_came_in_pieces():

@@ -60,9 +60,9 @@ def work(tmp_path, monkeypatch, write):
 
 
 def call(*words, status=None):
-    done = CliRunner().invoke(main, [str(word) for word in words])
-    assert status is None or done.exit_code == status, done.output
-    return done.output
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert status is None or result.exit_code == status, result.output
+    return result.output
 
 
 #: What follows what a command is shown with, in texts for people: a prompt, and quotation.
@@ -79,10 +79,10 @@ def parsed(command):
     """The parameters of a command as click understands it, with all that it checks by itself."""
     words = shlex.split(command)
     assert words[0] == "harness", command
-    found, rest = main, words[1:]
-    while isinstance(found, click.Group):
-        found, rest = found.commands[rest[0]], rest[1:]
-    return found.name, found.make_context(found.name, list(rest)).params
+    subcommand, arguments = main, words[1:]
+    while isinstance(subcommand, click.Group):
+        subcommand, arguments = subcommand.commands[arguments[0]], arguments[1:]
+    return subcommand.name, subcommand.make_context(subcommand.name, list(arguments)).params
 
 
 def check(command, work):
@@ -95,15 +95,15 @@ def check(command, work):
 
 
 def test_those_of_a_run_in_a_terminal(work):
-    shown = in_text(call("show", 1, "--work", work))
-    assert {check(command, work) for command in shown} == {"open", "run"}
-    assert any("--trials" in command for command in shown), "what more trials would show"
+    commands = in_text(call("show", 1, "--work", work))
+    assert {check(command, work) for command in commands} == {"open", "run"}
+    assert any("--trials" in command for command in commands), "what more trials would show"
     for run, name in ((2, "resume"), (3, "run")):
         note = in_text(call("show", run, "--work", work))[0]
         assert check(note, work) == name and f" {run} --work" in note
-    shown = in_text(call("open", 1, "--work", work))
-    assert [check(command, work) for command in shown] == ["rerun", "rerun", "rerun", "run", "capsule"]
-    assert "run threads/lock-ring --guest" in shown[3], "no path of this installation"
+    commands = in_text(call("open", 1, "--work", work))
+    assert [check(command, work) for command in commands] == ["rerun", "rerun", "rerun", "run", "capsule"]
+    assert "run threads/lock-ring --guest" in commands[3], "no path of this installation"
 
 
 def test_those_of_long_output_and_of_known_deaths(work, write):
@@ -124,17 +124,17 @@ def test_those_of_what_other_programs_read(work):
     markdown = in_text(call("show", 1, "--format", "markdown", "--work", work))
     assert {check(command, work) for command in markdown} == {"open", "run"}
     cells = ElementTree.fromstring(call("show", 1, "--format", "junit", "--work", work)).iter("failure")
-    shown = [line for cell in cells for line in cell.text.splitlines()]
-    assert [check(command, work) for command in shown] == ["open", "run"] * 4
+    commands = [line for cell in cells for line in cell.text.splitlines()]
+    assert [check(command, work) for command in commands] == ["open", "run"] * 4
     document = json.loads(call("show", 1, "--format", "json", "--work", work))
-    shown = [finding["command"] for cell in document["cells"] for finding in cell["findings"]]
-    assert [check(command, work) for command in shown] == ["run"] * 4
+    commands = [finding["command"] for cell in document["cells"] for finding in cell["findings"]]
+    assert [check(command, work) for command in commands] == ["run"] * 4
 
 
 def test_those_of_a_page(work):
     text = call("show", 1, "--format", "html", "--work", work)
-    shown = [html.unescape(code) for code in re.findall(r"<code>(harness [^<]*)</code>", text)]
-    assert {check(command, work) for command in shown} == {"open", "run"}
+    commands = [html.unescape(code) for code in re.findall(r"<code>(harness [^<]*)</code>", text)]
+    assert {check(command, work) for command in commands} == {"open", "run"}
     page = Page(text)
     index = page.data("index")
     option = index["option"]
@@ -212,7 +212,7 @@ def test_a_command_of_an_older_version_is_shown_as_of_today(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "remembered"),
     [
         (["run", "my.go", "idea"], "harness run {0}/my.go {0}/idea"),
         (["run", "--variant", "idea", "threads"], "harness run --variant idea threads"),
@@ -221,13 +221,13 @@ def test_a_command_of_an_older_version_is_shown_as_of_today(tmp_path):
         (["run", "--work", "idea"], "harness run --work {0}/idea"),
     ],
 )
-def test_the_command_of_a_run_is_remembered_with_whole_paths(tmp_path, monkeypatch, words, shown):
+def test_the_command_of_a_run_is_remembered_with_whole_paths(tmp_path, monkeypatch, words, remembered):
     monkeypatch.chdir(tmp_path)
     for name in ("my.go", "my.yaml"):
         Path(name).touch()
     for name in ("idea", "3"):
         Path(name).mkdir()
     monkeypatch.setattr("sys.argv", ["/usr/bin/harness", *words])
-    assert given() == shown.format(tmp_path)
+    assert given() == remembered.format(tmp_path)
     monkeypatch.setattr("sys.argv", ["/usr/bin/pytest", "my.go"])
     assert given() == f"pytest {tmp_path}/my.go"

@@ -86,9 +86,9 @@ def test_checksums_are_those_of_zlib(agent_program, tmp_path):
     files = {tmp_path / name: data for name, data in (("empty", b""), ("large", os.urandom((3 << 20) + 5)))}
     for file, data in files.items():
         file.write_bytes(data)
-    done = subprocess.run([agent_program, "sum", *files], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
-    assert done.stderr == "...", "so that one sees it go on"
+    process = subprocess.run([agent_program, "sum", *files], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == [f"{zlib.crc32(data):08x} {len(data)}" for data in files.values()]
+    assert process.stderr == "...", "so that one sees it go on"
     gone = subprocess.run(
         [agent_program, "sum", *files, tmp_path / "gone"], capture_output=True, text=True, check=False
     )
@@ -302,7 +302,7 @@ def test_a_signal_that_ends_the_agent_ends_its_command(agent, tmp_path, name):
 def served(agent_program, tmp_path):
     """An agent that serves: the line that its channel is, and a way to get a connection to it."""
     ours, theirs = os.openpty()
-    done = subprocess.run(
+    process = subprocess.run(
         [agent_program, "serve", os.ttyname(theirs), tmp_path / "socket"], stdout=subprocess.PIPE, text=True, check=True
     )
     relays = []
@@ -319,7 +319,7 @@ def served(agent_program, tmp_path):
 
     yield Files(ours, ours, packets=True), connect
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(int(done.stdout), signal.SIGKILL)  # a session of its own
+        os.killpg(int(process.stdout), signal.SIGKILL)  # a session of its own
     for relay in relays:
         relay.kill()
         relay.communicate()
@@ -460,7 +460,7 @@ def test_an_agent_that_is_killed_is_told_of(served):
 
 
 def test_where_there_is_no_such_device_nobody_serves(agent_program, tmp_path):
-    done = subprocess.run(
+    process = subprocess.run(
         [agent_program, "serve", tmp_path / "none", tmp_path / "socket"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/none: No such file or directory\n")
+    assert (process.returncode, process.stderr) == (1, f"{tmp_path}/none: No such file or directory\n")

@@ -23,8 +23,8 @@ def guest(tmp_path, agent_program):
     disk = Exchange(image, "hurd", ["false", mount], unmount, str(folder))
 
     def run(command):
-        done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
-        return done.returncode, done.stdout, done.stderr
+        process = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+        return process.returncode, process.stdout, process.stderr
 
     return disk, run, folder, str(agent_program)
 
@@ -58,8 +58,8 @@ def test_files_are_found_at_their_paths_and_more_can_come(guest, files, tmp_path
     assert whole(files | more)
     for command, words in ((["e2fsck", "-fn"], "Pass 5"), (["dumpe2fs", "-h"], "OS type:       Hurd")):
         command = [str(host.find(command[0])), *command[1:], str(tmp_path / "disk.img")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and words in " ".join(done.stdout.split("\n")), done.stdout
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == 0 and words in " ".join(process.stdout.split("\n")), process.stdout
 
 
 def test_a_disk_that_is_in_use_stays_as_it_is(guest, files, tmp_path):

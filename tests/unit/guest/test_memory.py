@@ -85,12 +85,12 @@ def test_a_program_is_found_by_what_is_in_its_file(paging, tmp_path):
     ram.map("program", 0xB7700000 + 0x8000, ram.put(other[PAGE : 2 * PAGE]))
     ram.map("other", 0x8048000, ram.put(dice.randbytes(PAGE)))
     ram.map("kernel", 0xC0000000, frames[0], 0x63)  # not for user mode
-    found = Memory(ram.data)
-    assert found.spaces_with(memory.code_pages(program), paging) == {ram.table(("program",))}
-    pages = found.mapped(ram.table(("program",)), paging)
+    memory_read = Memory(ram.data)
+    assert memory_read.spaces_with(memory.code_pages(program), paging) == {ram.table(("program",))}
+    pages = memory_read.mapped(ram.table(("program",)), paging)
     assert pages[BASE + 0x1000] == frames[0] and len(pages) == 4
     names = {Path("program"): program, Path("library"): library, Path("absent"): elf_file(dice.randbytes(PAGE))}
-    assert set(memory.locate(found, pages, names)) == {
+    assert set(memory.locate(memory_read, pages, names)) == {
         MappedFile(Path("program"), BASE),
         MappedFile(Path("library"), 0xB7700000),
     }
@@ -156,5 +156,5 @@ def test_a_dump_of_the_memory(tmp_path):
         head += struct.pack("<8I", 1, offset, 0, physical, len(data), len(data), 0, 0)
     file = tmp_path / "dump"
     file.write_bytes(head.ljust(0x1000, b"\0") + parts[0][2] + bytes(0x1000) + parts[1][2])
-    found = Memory.of_dump(file)
-    assert [found.page(frame)[:1] for frame in range(6)] == [b"a", b"a", b"\0", b"\0", b"\0", b"b"]
+    dumped = Memory.of_dump(file)
+    assert [dumped.page(frame)[:1] for frame in range(6)] == [b"a", b"a", b"\0", b"\0", b"\0", b"b"]

@@ -290,10 +290,10 @@ def check(system: FileSystem) -> None:
     part = system.image.with_name("part.img")
     part.write_bytes(system.image.read_bytes()[MIB:])
     command = ["e2fsck", "-f", "-n", part]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={"PATH": "/usr/sbin:/sbin:/usr/bin"}, check=False, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout
+    assert process.returncode == 0, process.stdout
 
 
 @needs_ext2

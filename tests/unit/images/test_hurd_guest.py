@@ -48,8 +48,8 @@ def test_the_whole_way(write, tmp_path, nic):
     write("demo/server.out", "/servers/crash-kill\n")
     mine = write("hurd.yaml", YAML.format(name=f"hurd-like-{nic}", nic=nic))
     words = ["run", str(tmp_path / "demo"), "--conf", str(mine), "--guest", f"hurd-like-{nic}", "--variant", "pristine"]
-    done = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
-    assert done.exit_code == 1, done.output
+    result = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
+    assert result.exit_code == 1, result.output
     matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
     cells = {cell["program"]: cell for cell in matrix["cells"]}
     assert cells["demo/server"]["verdict"] == "pass"
@@ -73,7 +73,7 @@ def test_the_given_hurds_are_whole():
 
 def test_a_guest_without_a_compiler_says_so_in_one_sentence(tmp_path):
     for words in (["run", "threads/lock-exit-once", "--guest", "hurd-amd64"], ["toolchain", "build", "hurd-amd64"]):
-        done = CliRunner().invoke(main, words, env={"HARNESS_WORK": str(tmp_path)})
-        assert done.exit_code == 2
-        assert done.stderr.count("\n") == 1 and "knows no x86_64-gnu" in done.stderr
-        assert "`harness toolchain use hurd-amd64 PREFIX` takes one" in done.stderr
+        result = CliRunner().invoke(main, words, env={"HARNESS_WORK": str(tmp_path)})
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1 and "knows no x86_64-gnu" in result.stderr
+        assert "`harness toolchain use hurd-amd64 PREFIX` takes one" in result.stderr

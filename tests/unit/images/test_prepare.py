@@ -315,9 +315,9 @@ def test_a_wrong_image_is_one_sentence_and_loses_nothing(
 ) -> None:
     good = image.fetch("hurd", say_nothing, file=image_file)
     harm(image_file)
-    done = CliRunner().invoke(main, ["image", "fetch", "hurd", "--file", str(image_file)])
-    assert done.exit_code == 2
-    assert done.stderr.splitlines()[-1].startswith("harness: ")
+    result = CliRunner().invoke(main, ["image", "fetch", "hurd", "--file", str(image_file)])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("harness: ")
     assert image.find("hurd") == good
     image.verify(good)
 
@@ -446,9 +446,9 @@ def test_a_full_disk_is_said_before_anything_is_downloaded(
     ],
 )
 def test_bad_input(release: Release, words: list[str], text: str) -> None:
-    done = CliRunner().invoke(main, ["image", "fetch", *words])
-    assert done.exit_code == 2
-    assert text in done.stderr
+    result = CliRunner().invoke(main, ["image", "fetch", *words])
+    assert result.exit_code == 2
+    assert text in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -97,8 +97,8 @@ def test_each_c_program_says_what_it_prints_and_compiles_without_warnings(progra
 
 def compile_strictly(gcc: list[str], source: Path, folder: Path) -> None:
     flags = ["-Wall", "-Wextra", "-Werror", "-pthread", "-o", folder / "program"]
-    done = subprocess.run([*gcc, *flags, source, "-ldl"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([*gcc, *flags, source, "-ldl"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 def test_each_twin_is_a_c_program_on_stacks_of_its_own():

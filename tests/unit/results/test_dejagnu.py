@@ -66,9 +66,9 @@ def contrib(tmp_path_factory):
 
 
 def script(contrib, folder, name, *words):
-    done = subprocess.run(["bash", contrib / name, *words], cwd=folder, capture_output=True, text=True, check=False)
-    assert not done.stderr, done.stderr
-    return done.stdout
+    process = subprocess.run(["bash", contrib / name, *words], cwd=folder, capture_output=True, text=True, check=False)
+    assert not process.stderr, process.stderr
+    return process.stdout
 
 
 def test_gcc_s_scripts_read_it(contrib, tmp_path):
@@ -212,8 +212,8 @@ def test_the_commands(tmp_path):
     run = store.begin(RunPlan.model_validate(plan))
     store.add(run, trial(1, "pristine", "gcc-go/ken/cplx2", "pass"))
     work = ("--work", str(tmp_path / "work"))
-    shown = CliRunner().invoke(main, ["show", "--format", "sum", *work])
-    assert shown.exit_code == 0 and "\nPASS: go.test/test/ken/cplx2.go execution,  -O2 -g \n" in shown.stdout
+    result = CliRunner().invoke(main, ["show", "--format", "sum", *work])
+    assert result.exit_code == 0 and "\nPASS: go.test/test/ken/cplx2.go execution,  -O2 -g \n" in result.stdout
     (tmp_path / "go.sum").write_text(SUM)
     result = CliRunner().invoke(main, ["compare", "1", str(tmp_path / "go.sum"), "--gate", "new", *work])
     assert result.exit_code == 1 and "new failure gcc-go/ken/cplx2, linux-i386, pristine" in result.stdout

@@ -34,22 +34,22 @@ def history(*crashes, trials=10, title=TITLE, cell=CELL):
         outcomes.append(OutcomeCount(run, cell, Verdict.PASS, "", trials - number))
         if number:
             outcomes.append(OutcomeCount(run, cell, Verdict.CRASH, title, number))
-    (found,) = collect(outcomes).cells
-    return found
+    (cell_history,) = collect(outcomes).cells
+    return cell_history
 
 
 def test_a_flake_that_is_there():
-    found = history(1, 0, 2, 0)
-    (title,) = found.titles
+    cell = history(1, 0, 2, 0)
+    (title,) = cell.titles
     assert (title.title, title.trials, title.first, title.last, title.silence) == (TITLE, 3, 1, 3, 10)
-    assert title.p == pytest.approx((30 / 40) ** 2) and not title.gone and found.live
-    assert (found.passed, found.trials) == (37, 40) and found.interval[0] < 37 / 40 < found.interval[1]
+    assert title.p == pytest.approx((30 / 40) ** 2) and not title.gone and cell.live
+    assert (cell.passed, cell.trials) == (37, 40) and cell.interval[0] < 37 / 40 < cell.interval[1]
 
 
 def test_a_flake_that_is_gone():
-    found = history(3, 2, *[0] * 8)
-    (title,) = found.titles
-    assert title.p == pytest.approx((20 / 100) ** 4) and title.gone and not found.live
+    cell = history(3, 2, *[0] * 8)
+    (title,) = cell.titles
+    assert title.p == pytest.approx((20 / 100) ** 4) and title.gone and not cell.live
 
 
 def test_what_was_seen_once_is_never_gone():
@@ -96,10 +96,10 @@ def test_errors_are_no_outcome_unless_the_guest_died_of_the_program():
         OutcomeCount(1, CELL, Verdict.PASS, "", 4),
         OutcomeCount(1, others[0], Verdict.ERROR, "the disk is full", 3),
     ]
-    found = {cell.cell: cell for cell in collect(outcomes).cells}
-    assert (found[CELL].passed, found[CELL].trials) == (4, 10)
-    assert found[CELL].titles[0].verdict == Verdict.KILLS
-    assert found[others[0]].trials == 5 and not found[others[0]].titles
+    cells = {cell.cell: cell for cell in collect(outcomes).cells}
+    assert (cells[CELL].passed, cells[CELL].trials) == (4, 10)
+    assert cells[CELL].titles[0].verdict == Verdict.KILLS
+    assert cells[others[0]].trials == 5 and not cells[others[0]].titles
 
 
 def store_of(folder, verdicts, **plan):
@@ -147,9 +147,9 @@ def test_some_programs(tmp_path):
 
 
 def shown(folder, *words, status=0):
-    done = CliRunner().invoke(main, ["history", *words, "--work", str(folder)])
-    assert done.exit_code == status, done.output
-    return done.output
+    result = CliRunner().invoke(main, ["history", *words, "--work", str(folder)])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def test_the_terminal_and_json_show_it(tmp_path):
@@ -180,11 +180,11 @@ def test_a_run_that_cannot_be_read_spoils_no_other(tmp_path, capsys):
     store_of(tmp_path, ["pass"])
     with store.db:
         store.db.execute("UPDATE trials SET verdict = 'later' WHERE run = 1")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         show_run(store, store.run(2), None, tmp_path)
-    assert ended.value.code == 0
-    told = capsys.readouterr().err
-    assert "all runs was not written: the results cannot be read: a trial of run 1 has the unknown verdict" in told
+    assert exit_info.value.code == 0
+    stderr = capsys.readouterr().err
+    assert "all runs was not written: the results cannot be read: a trial of run 1 has the unknown verdict" in stderr
 
 
 def test_the_page_of_all_runs_lists_each_with_kind_state_and_the_pages_that_there_are(tmp_path):

@@ -33,9 +33,9 @@ def old(tmp_path, monkeypatch):
 
 
 def call(*words, status=0):
-    done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exit_code == status, done.output
-    return done.stdout
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == status, result.output
+    return result.stdout
 
 
 def as_it_was(text):
@@ -59,8 +59,8 @@ def as_it_was(text):
 @pytest.mark.parametrize(("format_", "file"), [("json", "show.json"), ("csv", "show.csv"), ("junit", "show.xml")])
 def test_a_run_is_shown_as_it_was(old, format_, file):
     before = (DATA / file).read_text().replace(" --work work", "")  # the default here, which is not shown
-    shown = as_it_was(call("show", 1, "--format", format_, "--work", "work"))
-    assert shown == (json.loads(before) if format_ == "json" else before)
+    output = as_it_was(call("show", 1, "--format", format_, "--work", "work"))
+    assert output == (json.loads(before) if format_ == "json" else before)
 
 
 def test_runs_are_listed_with_what_was_not_stored_of_them(old):

@@ -80,8 +80,8 @@ def test_of_an_output_that_was_not_kept_whole_the_beginning_is_compared():
 
 
 @given(*[st.lists(st.sampled_from([b"a", b"b", b"a b", b"\ta", b"", b"c "]), max_size=14)] * 2, st.booleans())
-def test_a_difference_that_is_not_cut_makes_the_one_output_of_the_other(expected, printed, ended):
-    before, after = b"\n".join(expected), b"\n".join(printed) + b"\n" * ended
+def test_a_difference_that_is_not_cut_makes_the_one_output_of_the_other(expected, printed, newline):
+    before, after = b"\n".join(expected), b"\n".join(printed) + b"\n" * newline
     lines = outdiff._lines(before)
     hunks = compare("stdout", before, after).lines
     assert all(set(piece) <= {"·", "→"} for line in hunks for piece in line.pieces[1::2])
@@ -89,15 +89,15 @@ def test_a_difference_that_is_not_cut_makes_the_one_output_of_the_other(expected
     for place, line in enumerate(hunks):
         raw = "".join(piece if number % 2 == 0 else piece.replace("·", " ").replace("→", "\t")
                       for number, piece in enumerate(line.pieces)).encode()  # fmt: skip
-        ended = place + 1 == len(hunks) or hunks[place + 1].mark != "\\"
+        newline = place + 1 == len(hunks) or hunks[place + 1].mark != "\\"
         if line.mark == "@":
             begin = re.search(r"printed: lines? (\d+)", line.text)
             at = int(begin[1]) - 1 if begin else 0
         elif line.mark == "+":
-            lines.insert(at, raw + b"\n" * ended)
+            lines.insert(at, raw + b"\n" * newline)
             at += 1
         elif line.mark in " -":
-            assert lines[at] == raw + b"\n" * ended
+            assert lines[at] == raw + b"\n" * newline
             if line.mark == "-":
                 del lines[at]
             else:

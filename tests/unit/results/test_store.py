@@ -41,8 +41,8 @@ def test_what_was_added_outlives_a_process_that_is_killed(tmp_path):
         "store = Store(Path(sys.argv[1]))\nrun = store.begin(RunPlan())\n"
         "for _ in range(50): store.add(run, TRIAL)\nos.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=paths.DATA, check=False)
-    assert done.returncode == -9
+    process = subprocess.run([sys.executable, "-c", script, str(path)], cwd=paths.DATA, check=False)
+    assert process.returncode == -9
     assert len(list(Store(path).trials(1))) == 50
 
 

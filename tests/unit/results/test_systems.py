@@ -162,7 +162,7 @@ def stored(folder, **plan):
 
 
 @pytest.mark.parametrize(
-    ("plan", "asked", "control", "baseline"),
+    ("plan", "requested", "control", "baseline"),
     [
         ({}, "", "hurd", "pristine"),
         ({"systems": {"hurd": "hurd", "linux": "linux"}}, "", "linux", "pristine"),
@@ -170,9 +170,9 @@ def stored(folder, **plan):
         ({"baseline": "hurd/taken-out"}, "linux/pristine", "linux", "pristine"),
     ],
 )
-def test_what_the_others_are_compared_with(tmp_path, plan, asked, control, baseline):
+def test_what_the_others_are_compared_with(tmp_path, plan, requested, control, baseline):
     store = stored(tmp_path, **plan)
-    matrix = load_matrix(store, store.run(None), asked)
+    matrix = load_matrix(store, store.run(None), requested)
     assert (matrix.control, matrix.baseline) == (control, baseline)
 
 

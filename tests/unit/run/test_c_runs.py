@@ -248,8 +248,10 @@ def test_a_capsule_brings_its_preloads_and_runs_with_them(
     assert {name: text for name, text in manifest["environment"].items() if name in expected} == expected
     readme = (folder / "README.txt").read_text()
     assert all(f", {name}" in readme for name in libraries)
-    done = subprocess.run([folder / "run.sh", tmp_path, tmp_path / "key"], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    shown = done.stdout.split()
-    assert dict(line.split("=", 1) for line in shown if "=" in line) == expected
-    assert sorted(line for line in shown if "=" not in line) == sorted([*libraries, Path(program).stem, "pid"])
+    process = subprocess.run(
+        [folder / "run.sh", tmp_path, tmp_path / "key"], capture_output=True, text=True, timeout=600
+    )
+    assert process.returncode == 0, process.stderr
+    words = process.stdout.split()
+    assert dict(line.split("=", 1) for line in words if "=" in line) == expected
+    assert sorted(line for line in words if "=" not in line) == sorted([*libraries, Path(program).stem, "pid"])

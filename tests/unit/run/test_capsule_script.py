@@ -65,15 +65,15 @@ def run(tmp_path):
     def run_(*arguments, statuses=()):
         (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in statuses))
         (tmp_path / "boots").write_text("")
-        done = subprocess.run(
+        process = subprocess.run(
             [here / "run.sh", *arguments],
             env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,
         )
-        lines = [line for line in done.stderr.splitlines() if " of " in line or "TRIALS" in line or "row" in line]
-        return done.returncode, done.stdout, lines, (tmp_path / "boots").read_text().count("booted")
+        lines = [line for line in process.stderr.splitlines() if " of " in line or "TRIALS" in line or "row" in line]
+        return process.returncode, process.stdout, lines, (tmp_path / "boots").read_text().count("booted")
 
     return run_
 

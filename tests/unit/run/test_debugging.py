@@ -37,8 +37,8 @@ def test_the_one_that_has_a_thread(ram):
     assert space(ram) is None, "a program that nobody runs has ended, or not begun"
     words = [0] * 12 + [0x8049010, 0x73, 0, 0xBF000010, 0x7B]
     ram.write(15 * 4096 - 4 * len(words), b"".join(word.to_bytes(4, "little") for word in words))
-    found = space(ram)
-    assert found.root == ram.table(("program",)) and len(found.threads) == 1
+    process = space(ram)
+    assert process.root == ram.table(("program",)) and len(process.threads) == 1
 
 
 def test_the_one_that_runs(ram):

@@ -18,8 +18,8 @@ def unmatched(write, entry, selection, listings=None):
     """What is told of one entry of the user's own."""
     mine = write("mine.yaml", f"expected:\n  - {{{entry}, {END}\n")
     listings = listings or {}
-    told = describe_unmatched(conf.load([mine]), all_programs(select_programs(selection, listings), listings))
-    return "; ".join(sentence.removeprefix(f"{mine}:2: ") for sentence in told if sentence.startswith(str(mine)))
+    sentences = describe_unmatched(conf.load([mine]), all_programs(select_programs(selection, listings), listings))
+    return "; ".join(sentence.removeprefix(f"{mine}:2: ") for sentence in sentences if sentence.startswith(str(mine)))
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def numbers(store, run=1):
 
 
 def call(work, *words):
-    done = CliRunner().invoke(main, ["run", *words, "--work", str(work)])
-    return done.exit_code, done.output
+    result = CliRunner().invoke(main, ["run", *words, "--work", str(work)])
+    return result.exit_code, result.output
 
 
 def test_no_trial_is_made_twice_and_none_is_left_out(tmp_path, no_guests):
@@ -97,7 +97,7 @@ def test_no_trial_is_made_twice_and_none_is_left_out(tmp_path, no_guests):
     store, run = extend(tmp_path, 8)
     assert list(store.trials(1))[: len(before)] == before
     assert {spec.number for spec in no_guests[1].specs} == {4, 5, 6, 7, 8}
-    assert len(numbers(store)) == 4 and all(sorted(made) == list(range(1, 9)) for made in numbers(store).values())
+    assert len(numbers(store)) == 4 and all(sorted(trials) == list(range(1, 9)) for trials in numbers(store).values())
     assert (run.plan.trials, run.plan.planned, run.plan.extended, run.plan.request.trials) == (8, 32, [3], 8)
     assert run.finished and run.plan.facts["trials of each cell"] == 8
     _, run = extend(tmp_path, 9)
@@ -110,7 +110,7 @@ def test_a_run_that_was_stopped_gets_all_that_it_lacks(tmp_path):
     store.db.execute("UPDATE runs SET finished = NULL")
     store.db.commit()
     store, _ = extend(tmp_path, 5)
-    assert all(sorted(made) == [1, 2, 3, 4, 5] for made in numbers(store).values()) and len(numbers(store)) == 4
+    assert all(sorted(trials) == [1, 2, 3, 4, 5] for trials in numbers(store).values()) and len(numbers(store)) == 4
 
 
 def test_an_extension_that_is_stopped_is_resumed(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_an_extension_that_is_stopped_is_resumed(tmp_path, monkeypatch):
     before, number = stored_request(tmp_path, None)
     assert (before.trials, number) == (6, 1)
     store, _ = conductor.run_request(before, Reporter(), number)
-    assert all(sorted(made) == list(range(1, 7)) for made in numbers(store).values())
+    assert all(sorted(trials) == list(range(1, 7)) for trials in numbers(store).values())
 
 
 def test_what_is_claimed_allows_for_what_was_seen(tmp_path):
@@ -140,10 +140,10 @@ def test_what_is_claimed_allows_for_what_was_seen(tmp_path):
 
 def test_a_run_until_it_is_sure_goes_on_with_more_at_most(tmp_path):
     store, _ = conductor.run_request(request(tmp_path, 6, until_sure=True), Reporter())
-    assert all(len(made) < 6 for made in numbers(store).values()), "no outcome of the rest could have made a claim"
+    assert all(len(trials) < 6 for trials in numbers(store).values()), "no outcome of the rest could have made a claim"
     store, run = extend(tmp_path, 40)
     assert (run.plan.until_sure, run.plan.extended, run.plan.facts["trials of each cell"]) == (True, [6], "at most 40")
-    assert all(sorted(made) == list(range(1, len(made) + 1)) for made in numbers(store).values())
+    assert all(sorted(trials) == list(range(1, len(trials) + 1)) for trials in numbers(store).values())
     assert "Sequential test against pristine after every round" in text.describe_comparisons(load_matrix(store, run))
 
 
@@ -228,7 +228,7 @@ def test_a_merged_run_is_extended_like_any_other(tmp_path):
     merge.merge(sources, tmp_path)
     store, run = extend(tmp_path, 9)
     assert run.plan.run_kind == "merge" and run.plan.resumable and run.plan.extended == [3]
-    assert all(sorted(made) == list(range(1, 10)) for made in numbers(store).values()) and len(numbers(store)) == 4
+    assert all(sorted(trials) == list(range(1, 10)) for trials in numbers(store).values()) and len(numbers(store)) == 4
     assert Store(tmp_path / "a" / "results.sqlite").run(1).plan.trials == 3
 
 

@@ -26,7 +26,7 @@ DEADLOCK, NIL = "hang: chan receive in main.f", "panic: assignment to entry in n
 
 
 @pytest.mark.parametrize(
-    ("wanted", "verdict", "title", "shown"),
+    ("wanted", "verdict", "title", "matches"),
     [
         ("hang", "hang", "", True),
         ("hang", "hang", DEADLOCK, True),
@@ -46,8 +46,8 @@ DEADLOCK, NIL = "hang: chan receive in main.f", "panic: assignment to entry in n
         ("disk", "error", "no room on the disk", False),
     ],
 )
-def test_what_shows_an_outcome(wanted, verdict, title, shown):
-    assert Wanted.parse(wanted).shows(verdict, title) is shown
+def test_what_shows_an_outcome(wanted, verdict, title, matches):
+    assert Wanted.parse(wanted).shows(verdict, title) is matches
 
 
 @pytest.mark.parametrize("text", ["", "hagn(", "*"])
@@ -57,14 +57,16 @@ def test_an_outcome_that_is_none(text):
 
 
 def test_a_tally_counts_what_came_of_the_trials():
-    ended = [
+    outcomes = [
         EndedTrials("pass", "", 50),
         EndedTrials("hang", DEADLOCK, 2),
         EndedTrials("crash", NIL, 1),
         EndedTrials("error", "no room", 3),
     ]
-    assert str(Tally.of(Wanted.parse("hang"), ended)) == "hang: 2 of 53 trials (50 pass, 1 crash, 3 error)"
-    assert str(Tally.of(Wanted.parse("nil"), ended)) == "a title with 'nil': 1 of 53 trials (50 pass, 2 hang, 3 error)"
+    assert str(Tally.of(Wanted.parse("hang"), outcomes)) == "hang: 2 of 53 trials (50 pass, 1 crash, 3 error)"
+    assert (
+        str(Tally.of(Wanted.parse("nil"), outcomes)) == "a title with 'nil': 1 of 53 trials (50 pass, 2 hang, 3 error)"
+    )
     assert str(Tally.of(Wanted.parse("hang"), [])) == "hang: 0 of 0 trials"
 
 
@@ -77,10 +79,10 @@ class Executor(InstantExecutor):
 
     def put(self, spec):
         self.count += 1
-        made = outcome(spec, self.others.get(spec.number, Verdict.PASS))
-        if made.trial.verdict == Verdict.CRASH:
-            made = replace(made, trial=replace(made.trial, signature=NIL))
-        self.results.put(made)
+        stored = outcome(spec, self.others.get(spec.number, Verdict.PASS))
+        if stored.trial.verdict == Verdict.CRASH:
+            stored = replace(stored, trial=replace(stored.trial, signature=NIL))
+        self.results.put(stored)
 
 
 def conduct(folder, until, others, most=100, guests=1, resume=False, executor=None):

@@ -68,13 +68,13 @@ def test_a_log_of_several_deaths(chosen, kind):
             text += (
                 f"make[3]: Entering directory '/t{number}'\n{golden.stderr}make[3]: *** [Makefile:9: check] Error 2\n"
             )
-    found = deaths(text)
-    assert [death.title for death in found] == [golden.title for golden in chosen]
+    deaths_found = deaths(text)
+    assert [death.title for death in deaths_found] == [golden.title for golden in chosen]
     lines = text.split("\n")
-    for death, golden in zip(found, chosen, strict=True):
+    for death, golden in zip(deaths_found, chosen, strict=True):
         assert set(golden.stderr.strip().split("\n")) <= set(lines[death.first - 1 : death.last])
     if kind == "dejagnu":
-        assert [death.name for death in found] == [
+        assert [death.name for death in deaths_found] == [
             f"go.test/test/t{number}.go execution,  -O2 -g" for number in range(len(chosen))
         ]
 
@@ -137,8 +137,8 @@ def test_consoles(text, title, first, last):
 def test_two_boots_that_died_and_a_program_before():
     boot = "biosmem: physical memory map:\n{}panic ../kern/x.c:{}: f: no more\n"
     program = "panic: x\n\ngoroutine 1 [running]:\nmain.main\n\t/a.go:3\n\n"
-    found = deaths(program + boot.format("", 1) + boot.format("Stopped at 0x1: int $3\n", 2))
-    assert [death.title for death in found] == [
+    deaths_found = deaths(program + boot.format("", 1) + boot.format("Stopped at 0x1: int $3\n", 2))
+    assert [death.title for death in deaths_found] == [
         "panic: x in main.main",
         "panic in f (../kern/x.c:1): no more",
         "kernel debugger: Stopped at 0x1: int $3",
@@ -169,8 +169,8 @@ def test_an_assertion_of_a_program_is_none_of_the_kernel():
     ],
 )  # fmt: skip
 def test_how_sure_it_is(text, end, verdict, title, confidence):
-    found = [(death.verdict, death.title, death.confidence) for death in deaths(text, end)]
-    assert found == ([] if verdict is None else [(verdict, title, confidence)])
+    answers = [(death.verdict, death.title, death.confidence) for death in deaths(text, end)]
+    assert answers == ([] if verdict is None else [(verdict, title, confidence)])
 
 
 @given(st.text(), st.booleans())

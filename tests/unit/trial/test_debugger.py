@@ -62,10 +62,10 @@ def calls(tmp_path):
 
 def test_a_gdbserver_is_shipped_once_and_gdb_is_attached_by_it(hung, tmp_path):
     (tmp_path / "guest/tmp folder").mkdir()
-    said = []
-    assert debugger.attach(hung, tmp_path / "x.gdb", said.append) == 0
-    assert debugger.attach(hung, None, said.append) == 0
-    assert said.count("shipping a gdbserver") == 1
+    messages = []
+    assert debugger.attach(hung, tmp_path / "x.gdb", messages.append) == 0
+    assert debugger.attach(hung, None, messages.append) == 0
+    assert messages.count("shipping a gdbserver") == 1
     (server,) = (tmp_path / "guest/tmp folder").iterdir()
     assert {file.name for file in server.iterdir()} == {"gdbserver", "ld-linux.so.2", "libc.so.6"}
     assert all("set remotetimeout 300" in words for words in calls(tmp_path)), "gdb asks again after 2 s, and is lost"

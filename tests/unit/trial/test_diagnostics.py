@@ -73,10 +73,10 @@ class Here:
 
     def run(self, command, quiet, limit):
         try:
-            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=min(quiet, limit), check=False)
+            process = subprocess.run(["sh", "-c", command], capture_output=True, timeout=min(quiet, limit), check=False)
         except subprocess.TimeoutExpired:
             raise GuestError("no end in time") from None
-        return done.returncode, done.stdout, done.stderr
+        return process.returncode, process.stdout, process.stderr
 
 
 def test_linux_tells_of_threads_and_files_of_a_real_process(tmp_path):

@@ -44,9 +44,9 @@ def test_those_that_wait_and_may_run_32():
     program.goroutine(0x11000, 17, 0x1001, context)  # runnable, and looked at by the collector
     program.goroutine(0x12000, 3, 2, context)  # a thread runs it
     program.goroutine(0x13000, 4, 4, [*context[:-1], 0x400044])  # never stopped there
-    found = parked(program.read, SYMBOLS, 4)
-    assert [(each.number, each.state) for each in found] == [(1, "waiting"), (17, "runnable")]
-    assert found[0].registers == {"di": 4, "si": 5, "bp": 6, "sp": 0xB0000000, "bx": 8, "ip": 0x500044}
+    goroutines = parked(program.read, SYMBOLS, 4)
+    assert [(each.number, each.state) for each in goroutines] == [(1, "waiting"), (17, "runnable")]
+    assert goroutines[0].registers == {"di": 4, "si": 5, "bp": 6, "sp": 0xB0000000, "bx": 8, "ip": 0x500044}
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -58,9 +58,9 @@ def test_those_of_64_bits_with_either_way_to_save_a_context(own):
     mine = [1, 2, 12, 13, 14, 15, 0x7F0000000000, 0x500044]  # bp bx r12 r13 r14 r15 sp ip
     libc = [12, 13, 14, 15, 8, 9, 1, 2, 0, 0, 0, 0x7F0000000000, 0x500044]  # r12 to r15 di si bp bx dx ax cx sp ip
     program.goroutine(0x10000, 1, 4, mine if own else libc)
-    (found,) = parked(program.read, SYMBOLS | ({OWN: (0x600000, 40)} if own else {}), 8)
+    (goroutine,) = parked(program.read, SYMBOLS | ({OWN: (0x600000, 40)} if own else {}), 8)
     names = ("bp", "bx", "r12", "r13", "r14", "r15", "sp", "ip")
-    assert [found.registers[name] for name in names] == [1, 2, 12, 13, 14, 15, 0x7F0000000000, 0x500044]
+    assert [goroutine.registers[name] for name in names] == [1, 2, 12, 13, 14, 15, 0x7F0000000000, 0x500044]
 
 
 def test_nothing_is_found_where_nothing_is():
