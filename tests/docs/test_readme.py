@@ -24,8 +24,8 @@ STATUS = {"doctor": (0, 1)}
 
 
 def block(kind, begins=""):
-    (found,) = (text for name, text in BLOCKS if name == kind and text.startswith(begins))
-    return found
+    (text_found,) = (text for name, text in BLOCKS if name == kind and text.startswith(begins))
+    return text_found
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,15 @@ def ran(tmp_path_factory):
         "harness": [str(Path(sys.executable).parent), *folders],
     }
     paths_of["pytest"] = paths_of["harness"]
-    done = {}
+    processes = {}
     for words in COMMANDS:
         if words[0] == "make" and words[1] == "test":
             continue  # this is it
         environment = {**os.environ, "PATH": os.pathsep.join(paths_of[words[0]]), "HARNESS_WORK": str(work)}
-        done[" ".join(words)] = subprocess.run(
+        processes[" ".join(words)] = subprocess.run(
             words, cwd=paths.DATA, env=environment, capture_output=True, text=True, check=False
         )
-    return done
+    return processes
 
 
 def test_every_kind_of_block_is_looked_at():
@@ -61,9 +61,9 @@ def test_a_command_that_takes_long_is_one_that_there_is():
 
 
 def test_commands(ran):
-    for command, done in ran.items():
+    for command, process in ran.items():
         allowed = STATUS.get(command.split()[1], (0,))
-        assert done.returncode in allowed, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+        assert process.returncode in allowed, f"{command}: {process.stdout[-2000:]} {process.stderr[-2000:]}"
 
 
 def test_the_picture_is_what_make_matrix_prints(ran):
@@ -72,10 +72,10 @@ def test_the_picture_is_what_make_matrix_prints(ran):
     lines = {line.rstrip() for line in printed.splitlines()}
     assert not [line for line in table.splitlines() if line.rstrip() not in lines]
     # Paragraphs are wrapped, a duration is the machine's, and how many threads end is the scheduler's affair.
-    expected, seen = (
+    expected, printed = (
         re.sub(r"about [\dmhins ]+|\b\d+ (?=torn|ended)", "N ", " ".join(text.split())) for text in (answer, printed)
     )
-    assert expected in seen
+    assert expected in printed
 
 
 def test_the_life_cycle_is_what_harness_trace_prints(ran):

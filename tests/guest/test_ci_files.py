@@ -37,8 +37,8 @@ def plan(*words):
 def test_they_are_of_their_published_schemas(tmp_path):
     planned = tmp_path / "shards.yml"
     planned.write_text(plan("threads", "--jobs", "3", "--format", "gitlab"))
-    for done in (check("github-workflows", GITHUB, FRESH[0]), check("gitlab-ci", *GITLAB, FRESH[1], planned)):
-        assert done.returncode == 0, done.stdout
+    for process in (check("github-workflows", GITHUB, FRESH[0]), check("gitlab-ci", *GITLAB, FRESH[1], planned)):
+        assert process.returncode == 0, process.stdout
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(GITHUB.read_text().replace("runs-on:", "run-on:"))
     assert check("github-workflows", wrong).returncode
@@ -90,15 +90,15 @@ def assert_it_goes_on_as_the_same_shard(work, shard):
     store = Store(work / "results.sqlite")
     resolved = resolve(request_of_run(store.run(1), work))
     assert f"{resolved.request.shard[0]}/{resolved.request.shard[1]}" == shard
-    made = {(trial.program, trial.variant, trial.number) for trial in store.trials(1)}
-    assert made == {
+    trials = {(trial.program, trial.variant, trial.number) for trial in store.trials(1)}
+    assert trials == {
         (spec.program.name, spec.variant, spec.number) for spec in resolved.matrix_trials(resolved.guests, 1)
     }
 
 
 def test_the_steps_make_a_matrix(github, tmp_path):
-    told = github.job("plan")["GITHUB_OUTPUT"]
-    rows = json.loads(told.removeprefix("matrix="))["include"]
+    output = github.job("plan")["GITHUB_OUTPUT"]
+    rows = json.loads(output.removeprefix("matrix="))["include"]
     assert len(rows) == 2
     for row in rows:
         github.job("shard", row)

@@ -147,7 +147,7 @@ def test_a_worker_fetches_what_it_lacks_by_its_hash(started, scheduler, tmp_path
                 tmp_path / "cache"
             )
         assert Path(where).parent.name == "lib"
-        (hash_,) = (known for known, path in executor.goods.items() if path.name == "moved-agent")
+        (hash_,) = (digest for digest, path in executor.goods.items() if path.name == "moved-agent")
         where, _ = executor.client.submit(fetched, executor.name, agent, pure=False).result(60)
         shutil.rmtree(Path(where).parent)
         executor.goods[hash_] = tmp_path / f"moved-{lib.name}"  # as if it were damaged on its way

@@ -78,20 +78,20 @@ def harmed(tmp_path_factory):
 def test_what_comes_of_a_program_that_harms_its_guest(harmed, name):
     _, trials, _ = harmed
     index = sorted(IN_GUEST).index(name)
-    fault, told = IN_GUEST[name], trials[f"{index:02}-{name}"]
-    said = [(trial.verdict, trial.reason) for trial in told]
+    fault, own_trials = IN_GUEST[name], trials[f"{index:02}-{name}"]
+    judgements = [(trial.verdict, trial.reason) for trial in own_trials]
     if fault.verdicts == ("error",):
-        assert [trial.verdict for trial in told] == ["error"] * 2, said
+        assert [trial.verdict for trial in own_trials] == ["error"] * 2, judgements
     else:  # a neighbour may have cost it a trial, which was made again then
-        assert said[-1][0] in fault.verdicts, said
-    for trial in told:
-        assert trial.verdict not in fault.verdicts or re.search(fault.reason, trial.reason), said
+        assert judgements[-1][0] in fault.verdicts, judgements
+    for trial in own_trials:
+        assert trial.verdict not in fault.verdicts or re.search(fault.reason, trial.reason), judgements
     assert trials[f"{index:02}-then"][-1].verdict == "pass", "its neighbour has paid for it"
 
 
 def test_what_such_a_run_says_and_leaves(harmed):
-    done, trials, work = harmed
-    assert done.exit_code == 3, done.output
+    result, trials, work = harmed
+    assert result.exit_code == 3, result.output
     assert not left_behind(work)
     spoilt = sum(trial.verdict == "error" for row in trials.values() for trial in row)
     store = Store(work / "results.sqlite")
@@ -210,8 +210,8 @@ def test_what_happens_to_qemu_and_to_the_results_costs_a_trial_at_most(slow):
 
 def test_two_runs_at_once_in_one_work_directory(slow):
     work, words = slow
-    both = [start(*words(4)), start(*words(4))]
-    for process in both:
+    processes = [start(*words(4)), start(*words(4))]
+    for process in processes:
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
     assert counts(work, 1, errors=True) == counts(work, 2, errors=True) == whole(4)
@@ -276,19 +276,19 @@ def test_a_full_disk_of_this_machine_is_told_of_as_that(tmp_path):
 
 def test_a_port_that_somebody_has_is_passed_over(slow, monkeypatch):
     work, words = slow
-    free, asked = harness.guest.machine.free_port, []
+    free, calls = harness.guest.machine.free_port, []
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
 
         def port():
-            asked.append(1)
-            return busy.getsockname()[1] if len(asked) < 3 else free()
+            calls.append(1)
+            return busy.getsockname()[1] if len(calls) < 3 else free()
 
         monkeypatch.setattr(harness.guest.machine, "free_port", port)
         result = run(*words(1)[1:])
     assert (result.exit_code, counts(work, errors=True)) == (0, whole(1)), result.output
-    assert len(asked) > 3 and not Store(work / "results.sqlite").events(1)
+    assert len(calls) > 3 and not Store(work / "results.sqlite").events(1)
 
 
 def test_a_guest_that_cannot_be_had_ends_the_run_at_once(slow, write, monkeypatch):

@@ -28,9 +28,9 @@ def test_some_of_each_kind_for_real(tmp_path, write):
     words = ["run", *SELECTION, str(tmp_path / "mine"), "--variant", "pristine", "--work", str(tmp_path / "work")]
     result = CliRunner().invoke(main, words)
     matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
-    got = {cell["program"]: cell["verdict"] for cell in matrix["cells"]}
-    assert got == {**dict.fromkeys(SELECTION, "pass"), "mine/broken": "fail"}, result.output
-    said = {trial.program: trial for trial in Store(tmp_path / "work" / "results.sqlite").trials(1)}
-    assert re.fullmatch(r"does not compile: .*broken.go:5:15: error: .*nothing.*", said["mine/broken"].reason)
-    assert re.fullmatch(r"as expected; \d+ passed", said["libgo-packages/container/list"].reason)
-    assert said["gcc-go/bom"].command == "harness run gcc-go/bom --guest linux-i386 --variant pristine"
+    verdicts = {cell["program"]: cell["verdict"] for cell in matrix["cells"]}
+    assert verdicts == {**dict.fromkeys(SELECTION, "pass"), "mine/broken": "fail"}, result.output
+    trials = {trial.program: trial for trial in Store(tmp_path / "work" / "results.sqlite").trials(1)}
+    assert re.fullmatch(r"does not compile: .*broken.go:5:15: error: .*nothing.*", trials["mine/broken"].reason)
+    assert re.fullmatch(r"as expected; \d+ passed", trials["libgo-packages/container/list"].reason)
+    assert trials["gcc-go/bom"].command == "harness run gcc-go/bom --guest linux-i386 --variant pristine"

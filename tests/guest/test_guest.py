@@ -46,9 +46,9 @@ def test_the_four_ways_to_go_wrong_and_the_right_one(write, tmp_path):
     assert titles["demo/spin"] == "hang: running in main.main"
     assert not list((tmp_path / "work" / "guests").glob("[!.]*"))
     assert ("guest linux-i386", "restoring") in {(one["what"], one["step"]) for one in matrix["times"]}
-    made = {what: matrix["run"][what]["linux-i386"] for what in ("qemu", "gcc", "image")}
-    assert made["qemu"].startswith("QEMU emulator version ") and "gccgo" in made["gcc"]
-    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in made["image"].values())
+    versions = {kind: matrix["run"][kind]["linux-i386"] for kind in ("qemu", "gcc", "image")}
+    assert versions["qemu"].startswith("QEMU emulator version ") and "gccgo" in versions["gcc"]
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in versions["image"].values())
     assert matrix["run"]["patches"]["no-thread-destruction"][0].startswith("no-thread-destruction.patch ")
 
 

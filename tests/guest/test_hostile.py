@@ -41,15 +41,15 @@ def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
         AGENT: program.build_agent(AGENT_SOURCE, tools, Cache(paths.cache_dir())),
     }
     files = find_boot_files(hostile.NAME, configuration, lambda text: None)
-    cache, said, trouble = Cache(tmp_path / "cache"), [], []
+    cache, messages, trouble = Cache(tmp_path / "cache"), [], []
     pool = Pool(hostile.NAME, configuration.guest(hostile.NAME), files, {}, cache, trouble.append)
     (tmp_path / "first").mkdir()
-    pool.prepare(tmp_path / "first", said.append, lambda: False)
+    pool.prepare(tmp_path / "first", messages.append, lambda: False)
     pool.hold(contents)
     monkeypatch.setattr(clock, "QUIET", 20.0)  # the large file takes longer than that
-    guest = pool.fresh(tmp_path / "guest", said.append)
+    guest = pool.fresh(tmp_path / "guest", messages.append)
     try:
-        steps = [text.partition(",")[0] for text in said if not text.startswith("SSH by ")]
+        steps = [text.partition(",")[0] for text in messages if not text.startswith("SSH by ")]
         assert not trouble and steps == [
             "booting", "saving", "restoring", "measuring ciphers", "receiving large", "receiving agent", "saving",
             "restoring",
@@ -77,8 +77,8 @@ def test_a_hostile_guest_is_saved_restored_given_files_and_runs_programs(
         agent.put(large[: 1 << 20], "/tmp/programs/one")
         check("/tmp/programs/one", large[: 1 << 20])
         hangs = "trap 'echo asked' QUIT; while :; do sleep 0.1; done"
-        seen = observe(agent, ["/bin/sh", "-c", hangs], {}, "/", 3.0)
-        assert (seen.timed_out, seen.stdout[:6], seen.signal) == (True, b"asked\n", 9)
+        observation = observe(agent, ["/bin/sh", "-c", hangs], {}, "/", 3.0)
+        assert (observation.timed_out, observation.stdout[:6], observation.signal) == (True, b"asked\n", 9)
     finally:
         guest.machine.stop()
     (file,) = (tmp_path / "cache" / "ciphers").glob("*/choice.json")

@@ -49,9 +49,9 @@ def work(tmp_path_factory):
     mine = folder / "mine.yaml"
     mine.write_text("variants:\n  mine: {about: pristine with a variable, env: {MINE: sure}}\n")
     words = [folder / "demo", "--variant", "mine", "--conf", mine, "--jobs", 1, "--work", folder / "work"]
-    done = harness("run", *words)
-    assert done.exit_code == 1, done.output
-    assert f"    $ harness open 1 --work {folder / 'work'}" in done.output.splitlines()
+    result = harness("run", *words)
+    assert result.exit_code == 1, result.output
+    assert f"    $ harness open 1 --work {folder / 'work'}" in result.output.splitlines()
     return folder / "work"
 
 
@@ -89,9 +89,9 @@ def test_a_trial_is_opened_in_the_terminal_and_in_the_page(work):
     assert str(screen) in result.output.splitlines() and screen.read_bytes() == parts(work, 3)["dossier/screen.png"]
     assert f"$ harness rerun 3 --shell --work {work}" in result.output.splitlines()
     assert f"--conf {work.parent / 'mine.yaml'}" in result.output, "the command that runs it again is the whole one"
-    shown = Page((work / "runs" / "1" / "report.html").read_text()).trials()[3]
-    (threads,) = (texts for name, _, _, texts in shown["parts"] if name == "dossier/threads")
-    assert "state R" in threads[0] and shown["screen"].startswith("iVBORw0KGgo")
+    trial_data = Page((work / "runs" / "1" / "report.html").read_text()).trials()[3]
+    (threads,) = (texts for name, _, _, texts in trial_data["parts"] if name == "dossier/threads")
+    assert "state R" in threads[0] and trial_data["screen"].startswith("iVBORw0KGgo")
 
 
 def test_a_shell_where_a_program_hangs(work):

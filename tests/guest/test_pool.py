@@ -47,14 +47,14 @@ def guest_of(tmp_path, cache):
     machines = []
 
     def get(contents, agent="", failed_boots=0, **changes):
-        said, trouble = [], []
+        steps, trouble = [], []
         guest = configuration.guest(NAME).model_copy(update=changes)
         pool = Pool(NAME, guest, files, contents, cache, trouble.append, None, agent, failed_boots)
-        result = pool.fresh(tmp_path / str(len(machines)), said.append)
+        result = pool.fresh(tmp_path / str(len(machines)), steps.append)
         machines.append(result.machine)
         # What the first one says besides that is given a large file through SSH.
-        said = [text for text in said if not text.startswith(("measuring ciphers", "SSH by "))]
-        return result, said, trouble
+        steps = [text for text in steps if not text.startswith(("measuring ciphers", "SSH by "))]
+        return result, steps, trouble
 
     yield get
     for machine in machines:
@@ -67,15 +67,15 @@ def ask(guest, command):
 
 def test_a_fresh_guest_goes_on_where_another_was_saved(guest_of, write, cache):
     one, two = write("one", "1"), write("two", "2")
-    first, said, trouble = guest_of({"/tmp/harness/one": one})
-    assert said == ["booting", "receiving one, 0.0 MB", "saving", "restoring"] and not trouble
+    first, steps, trouble = guest_of({"/tmp/harness/one": one})
+    assert steps == ["booting", "receiving one, 0.0 MB", "saving", "restoring"] and not trouble
     assert ask(first, "cat /tmp/harness/one; rm /tmp/harness/one") == "1"
-    second, said, _ = guest_of({"/tmp/harness/one": one}, set_clock="echo {seconds} >/tmp/clock; date -s @{seconds}")
-    assert said == ["restoring"]
+    second, steps, _ = guest_of({"/tmp/harness/one": one}, set_clock="echo {seconds} >/tmp/clock; date -s @{seconds}")
+    assert steps == ["restoring"]
     assert ask(second, "cat /tmp/harness/one") == "1", "what one guest does reaches no other"
     assert abs(int(ask(second, "cat /tmp/clock")) - time.time()) < 600, "its clock is set"
-    third, said, _ = guest_of({"/tmp/harness/one": one, "/tmp/harness/two": two})
-    assert said == ["restoring", "receiving two, 0.0 MB", "saving", "restoring"]
+    third, steps, _ = guest_of({"/tmp/harness/one": one, "/tmp/harness/two": two})
+    assert steps == ["restoring", "receiving two, 0.0 MB", "saving", "restoring"]
     assert ask(third, "cat /tmp/harness/one /tmp/harness/two") == "12"
     assert len(list((cache.root / "machines").iterdir())) == 2
 
@@ -129,14 +129,14 @@ def by_disk(guest, contents):
 
 def test_files_come_by_disk_from_the_boot_on(guest_of, with_agent, write, cache):
     changes = {"append": conf.load().guest(NAME).append + " harness.test=boot"}  # a description that is not saved yet
-    first, said, trouble = guest_of(with_agent, AGENT, **changes)
-    assert not trouble and said[::2] == ["booting", "saving"] and said[3] == "restoring" and len(said) == 4
-    assert said[1].startswith("reading its data disk, 12.6 MB")
+    first, steps, trouble = guest_of(with_agent, AGENT, **changes)
+    assert not trouble and steps[::2] == ["booting", "saving"] and steps[3] == "restoring" and len(steps) == 4
+    assert steps[1].startswith("reading its data disk, 12.6 MB")
     assert by_disk(first, with_agent) == set(with_agent)
     assert "/tmp/harness/data ext2 ro," in ask(first, "cat /proc/mounts")
     assert observe(first.attach(), ["/bin/sh", "-c", "echo up"], {}, "/", 30.0).stdout == b"up\n"
-    second, said, _ = guest_of(with_agent, AGENT, **changes)
-    assert said == ["restoring"]
+    second, steps, _ = guest_of(with_agent, AGENT, **changes)
+    assert steps == ["restoring"]
     ask(second, "echo 3 >/proc/sys/vm/drop_caches")  # so that it reads the disk itself
     assert by_disk(second, with_agent) == set(with_agent)
     (folder,) = [path.parent for path in (cache.root / "machines").glob("*/data.img")]
@@ -178,8 +178,13 @@ def test_a_running_guest_gets_files_by_the_exchange_disk_and_does_without_its_ne
         return guest.run(f"cat /proc/{pid}/comm")[1].decode().strip()
 
     dies = ["/bin/sh", "-c", "echo before; ip link set eth0 down; echo after; exec sleep 1000"]
-    seen = observe(agent, dies, {}, "/", 5.0, diagnostics)
-    assert (seen.stdout, seen.suspended, seen.signal, agent.by_channel) == (b"before\nafter\n", "sleep", 9, True)
+    observation = observe(agent, dies, {}, "/", 5.0, diagnostics)
+    assert (observation.stdout, observation.suspended, observation.signal, agent.by_channel) == (
+        b"before\nafter\n",
+        "sleep",
+        9,
+        True,
+    )
     assert not trouble
 
 
@@ -200,12 +205,12 @@ def test_where_the_channel_does_not_survive_a_restore_guests_are_reached_through
 
 def test_a_guest_that_was_saved_before_its_files_were_known_gets_them_by_disk(guest_of, with_agent, write):
     guest_of({}, memory=532)
-    first, said, trouble = guest_of(with_agent, AGENT, memory=532)
-    assert not trouble and (said[0], said[2:]) == ("restoring", ["saving", "restoring"])
+    first, steps, trouble = guest_of(with_agent, AGENT, memory=532)
+    assert not trouble and (steps[0], steps[2:]) == ("restoring", ["saving", "restoring"])
     assert by_disk(first, with_agent) == set(with_agent)
     more = with_agent | {"/tmp/harness/lib/more": write("more", "more")}
-    second, said, _ = guest_of(more, AGENT, memory=532)
-    assert (said[0], said[2:]) == ("restoring", ["saving", "restoring"]) and "12.6 MB" in said[1]
+    second, steps, _ = guest_of(more, AGENT, memory=532)
+    assert (steps[0], steps[2:]) == ("restoring", ["saving", "restoring"]) and "12.6 MB" in steps[1]
     assert by_disk(second, more) == set(more)
 
 
@@ -393,9 +398,9 @@ def test_a_machine_saved_with_another_folder_is_another(tmp_path):
 def kvm_unknown(tmp_path, monkeypatch):
     """A host that does not know yet whether its KVM works, and has a /dev/kvm, real or not."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    known = kvm.failure_record()
-    monkeypatch.setattr(kvm, "may_work", lambda: not known.exists())
-    return known
+    record = kvm.failure_record()
+    monkeypatch.setattr(kvm, "may_work", lambda: not record.exists())
+    return record
 
 
 #: A QEMU that has no KVM, which `accel=kvm:tcg` is silent about.
@@ -416,14 +421,14 @@ def test_a_machine_that_kvm_gave_up_on_is_saved_as_an_emulated_one(guest_of, wri
         pytest.skip("there is no /dev/kvm")
     changes = {"qemu": qemu, "memory": 480}  # what another test has saved must not do
     contents = {"/tmp/harness/one": write("one", "1")}
-    _, said, trouble = guest_of(contents, **changes)
-    assert said == ["booting", "receiving one, 0.0 MB", "saving", "restoring"], "it is not booted a second time"
+    _, steps, trouble = guest_of(contents, **changes)
+    assert steps == ["booting", "receiving one, 0.0 MB", "saving", "restoring"], "it is not booted a second time"
     assert not trouble
     if way == "really" and not kvm_unknown.exists():
         pytest.skip("this machine's KVM works")
     assert kvm_unknown.exists()
-    guest, said, trouble = guest_of(contents, **changes)
-    assert said == ["restoring"] and not trouble, "it is found by who knows that KVM fails"
+    guest, steps, trouble = guest_of(contents, **changes)
+    assert steps == ["restoring"] and not trouble, "it is found by who knows that KVM fails"
     kvm_unknown.unlink()
     machine = Machine(NAME, conf.load().guest(NAME).model_copy(update=changes), guest.machine.files, tmp_path / "m")
     assert "accel=kvm" in str(machine.identity), "by KVM it would be another"
@@ -456,14 +461,14 @@ def test_a_root_file_system_that_cannot_be_had_ends_a_boot(tmp_path, cache, writ
 
 def test_a_boot_that_stands_still_is_tried_once_the_other_way(tmp_path, cache, write, monkeypatch):
     monkeypatch.setattr(clock, "QUIET", 15.0)
-    configuration, told = conf.load(), []
+    configuration, troubles = conf.load(), []
     bootable = write("boot.img", boot_sector(b"disk"))
     files = find_boot_files(NAME, configuration, lambda text: None)
     files = replace(files, disk=bootable, append="console=ttyS0 rdinit=/bin/busybox -- sleep 9999")
-    pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, told.append)
+    pool = Pool(NAME, configuration.guest(NAME), files, {}, cache, troubles.append)
     with pytest.raises(GuestError, match="its boot has stalled at `disk`: no progress for 15 s"):
         pool.fresh(tmp_path / "guest", lambda text: None)
-    (first,) = told
+    (first,) = troubles
     assert re.match(r"guest linux-i386: its boot has stalled at `\[.*`: no progress for 15 s", first), first
     assert first.endswith("It is booted once more, by the boot loader on its disk.")
 
@@ -504,9 +509,9 @@ def test_what_goes_wrong_while_other_things_are_made_is_told(tmp_path, cache, ca
     files = {NAME: find_boot_files(NAME, configuration, lambda text: None)}
     with Reporter() as report, booting_meanwhile(guests, files, tmp_path, cache, report) as (troubles, _):
         pass
-    ((name, told),) = troubles
-    assert name == NAME and "no-such-device" in told
-    assert told in caplog.text
+    ((name, message),) = troubles
+    assert name == NAME and "no-such-device" in message
+    assert message in caplog.text
 
 
 def test_a_guest_that_does_not_boot_says_so_once(guest_of):

@@ -200,8 +200,10 @@ def test_a_session_with_a_guest(pytester, demo):
     assert "pytest 'demo/crash.go::linux-i386[pristine]' --variant pristine --trials 2 --harness-conf mine.yaml" in text
     assert "crash (bug 7; mine.yaml:3)" in text
     assert "`harness show 1` shows them" in text
-    cases = {one.get("classname"): one for one in ElementTree.parse(pytester.path / "j.xml").iter("testcase")}
-    properties = {one.get("name"): one.get("value") for one in cases["demo.crash.go"].iter("property")}
+    cases = {
+        element.get("classname"): element for element in ElementTree.parse(pytester.path / "j.xml").iter("testcase")
+    }
+    properties = {element.get("name"): element.get("value") for element in cases["demo.crash.go"].iter("property")}
     assert properties["trials"] == "2" and properties["signature"].startswith("panic: no")
 
     # The crash is first and the loop never ends: -x does not wait for it, and --lf leaves all others out.

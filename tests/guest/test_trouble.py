@@ -28,8 +28,8 @@ def test_a_kernel_without_servers_panics_and_is_reported_as_that(gnumach, write,
     )
     result = harness("shell", "panic", "--conf", mine, "--work", tmp_path / "work")
     assert result.exit_code == 3
-    said = r"panic in bootstrap_create \(../kern/bootstrap.c:\d+\): No bootstrap code loaded with the kernel!"
-    assert re.search(f"guest panic: it does not boot: {said}", result.output), result.output
+    panic = r"panic in bootstrap_create \(../kern/bootstrap.c:\d+\): No bootstrap code loaded with the kernel!"
+    assert re.search(f"guest panic: it does not boot: {panic}", result.output), result.output
     assert "console: panic ../kern/bootstrap.c:" in result.output and "not ready within" not in result.output
     (screen,) = (tmp_path / "work" / "screens").glob("*.png")
     assert str(screen) in result.output
@@ -135,12 +135,12 @@ def test_what_a_halted_guest_wrote_is_whole_and_a_killed_guest_s_is_gone(tmp_pat
         subprocess.run(["qemu-img", "convert", "-O", "raw", overlay, raw], check=True)
         assert host.run("debugfs", "-R", "cat /root/kept", raw, what="the disk") == "written\n"
     ways = [("true", 1, "`true` did not halt it within 1 s"), ("reboot -f", 20, "did not exit cleanly: guest-reset")]
-    for command, limit, said in ways:
+    for command, limit, message in ways:
         mine = tmp_path / "mine.yaml"
         mine.write_text(f"guests:\n  linux-i386: {{halt: {{command: {command!r}, timeout: {limit}s}}}}\n")
         with Reporter() as report, fresh_guest("linux-i386", conf.load([mine]), tmp_path / "two", report) as machine:
             overlay = machine.folder / "overlay.qcow2"
             assert overlay.exists()
-            with pytest.raises(GuestError, match=said):
+            with pytest.raises(GuestError, match=message):
                 boot.halt(machine, boot.connect(machine, 30))
             assert not overlay.exists() and not machine.process.alive()

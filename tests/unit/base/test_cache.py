@@ -33,17 +33,17 @@ def test_what_a_killed_build_left_is_not_taken_for_whole(tmp_path):
 def test_what_a_killed_build_left_goes_when_another_thing_is_made(tmp_path):
     code = "import os, sys, time; from pathlib import Path; from harness.cache import Cache\n"
     code += "Cache(Path(sys.argv[1])).make('k', sys.argv[2], lambda out: (print(), sys.stdout.flush(), time.sleep(99)))"
-    both = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), key], stdout=subprocess.PIPE) for key in ("1", "2")
     ]
-    for one in both:
-        one.stdout.readline()
-    both[0].kill()
-    both[0].wait()
+    for process in processes:
+        process.stdout.readline()
+    processes[0].kill()
+    processes[0].wait()
     Cache(tmp_path).make("k", "3", lambda out: None)
     assert {path.name for path in (tmp_path / "k").iterdir()} == {".2.new", "3"}, "what goes on being made stays"
-    both[1].kill()
-    both[1].wait()
+    processes[1].kill()
+    processes[1].wait()
 
 
 def test_two_at_once_build_once(tmp_path):
@@ -51,8 +51,8 @@ def test_two_at_once_build_once(tmp_path):
     code += "def build(out):\n    time.sleep(0.5)\n    print('built')\n"
     code += "Cache(Path(sys.argv[1])).make('k', '1', build)"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert "".join(one.communicate()[0] for one in both) == "built\n"
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert "".join(process.communicate()[0] for process in processes) == "built\n"
 
 
 def test_a_build_without_room_is_not_begun(tmp_path):

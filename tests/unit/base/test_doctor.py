@@ -166,9 +166,9 @@ def test_a_qemu_without_a_harness_is_found(tmp_path):
             check for check in doctor.check_orphans() if f"kill {lost}`" in check.text and "guest lost" in check.text
         ]
     finally:
-        for one in (process, shell):
-            one.stdin.close()
-            one.wait()
+        for running in (process, shell):
+            running.stdin.close()
+            running.wait()
         shell.stdout.close()
 
 
@@ -193,8 +193,8 @@ def test_who_is_root(own, monkeypatch, text, root, words):
     monkeypatch.setenv("PATH", str(own / "bin"))
     if text is not None:
         sudo(own, text)
-    found, why = doctor.root_command()
-    assert found == root and words in why
+    command, why = doctor.root_command()
+    assert command == root and words in why
 
 
 def test_an_ordinary_user_without_sudo_is_told_in_one_sentence(programs, monkeypatch, capsys):
@@ -219,8 +219,8 @@ def test_what_would_remove_others_is_told_from_what_would_not(monkeypatch, likel
 
     monkeypatch.setattr(packages, "simulate", simulate)
     assert doctor.blocked_packages(["cpio", "patch"], likely) == {}
-    found = doctor.blocked_packages(["cpio", "gccgo-12-i686-linux-gnu", "patch"], likely)
-    assert found == {"gccgo-12-i686-linux-gnu": "would remove gcc-multilib"}
+    blocked = doctor.blocked_packages(["cpio", "gccgo-12-i686-linux-gnu", "patch"], likely)
+    assert blocked == {"gccgo-12-i686-linux-gnu": "would remove gcc-multilib"}
 
 
 def test_packages_that_only_together_do_harm_are_all_blocked(monkeypatch):

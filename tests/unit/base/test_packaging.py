@@ -27,8 +27,8 @@ def wheel(tmp_path_factory):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=paths.DATA, check=True
     )
-    (found,) = folder.glob("*.whl")
-    return found
+    (file,) = folder.glob("*.whl")
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,10 @@ def installed(wheel, tmp_path_factory):
 
 def test_the_wheel_carries_what_a_clone_has(wheel):
     tracked = subprocess.run(["git", "ls-files", *CARRIED, "harness"], cwd=paths.DATA, capture_output=True, text=True)
-    wanted = {name if name.startswith("harness/") else f"harness/data/{name}" for name in tracked.stdout.split()}
+    names = {name if name.startswith("harness/") else f"harness/data/{name}" for name in tracked.stdout.split()}
     with zipfile.ZipFile(wheel) as archive:
-        carried = {one.filename: one for one in archive.infolist()}
-    assert wanted and wanted <= carried.keys()
+        carried = {entry.filename: entry for entry in archive.infolist()}
+    assert names and names <= carried.keys()
     assert any("licenses/LICENSE" in name for name in carried)
     modes = {
         name: carried[f"harness/data/{name}"].external_attr >> 16 & 0o100
@@ -115,7 +115,7 @@ def complete(*words):
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "completions"),
     [
         (("run", "--guest", "linux"), ["linux-i386", "linux-amd64"]),
         (("run", "--variant", "thread-"), ["thread-churn", "thread-churn+trace"]),
@@ -129,11 +129,11 @@ def complete(*words):
         (("run", "--conf", "{mine}", "--guest", "my"), ["mybox"]),
     ],
 )
-def test_completion(words, found, write):
+def test_completion(words, completions, write):
     mine = write(
         "mine.yaml", "guests: {mybox: {toolchain: linux-i386, qemu: q, ssh: {user: root}, kernel: k, system: posix}}\n"
     )
-    assert complete(*(word.format(mine=mine) for word in words)) == found
+    assert complete(*(word.format(mine=mine) for word in words)) == completions
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -143,10 +143,10 @@ def test_what_a_shell_reads(shell):
 
 
 def commands(group, above=()):
-    for name, one in group.commands.items():
-        yield (*above, name), one
-        if isinstance(one, click.Group):
-            yield from commands(one, (*above, name))
+    for name, command in group.commands.items():
+        yield (*above, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*above, name))
 
 
 def test_every_command_is_told_of():
@@ -154,7 +154,10 @@ def test_every_command_is_told_of():
     listed = CliRunner().invoke(main, ["--help"]).output
     assert not re.search(r"\w\.\.\.", listed) and "Others:" not in listed
     options = [
-        (words, one) for words, command in commands(main) for one in command.params if isinstance(one, click.Option)
+        (words, option)
+        for words, command in commands(main)
+        for option in command.params
+        if isinstance(option, click.Option)
     ]
-    silent = [(*words, one.name) for words, one in options if not one.help]
+    silent = [(*words, option.name) for words, option in options if not option.help]
     assert not silent and all(command.help for _, command in commands(main))

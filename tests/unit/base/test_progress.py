@@ -29,9 +29,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(progress, "time", made)
-    return made
+    fake_clock = Clock()
+    monkeypatch.setattr(progress, "time", fake_clock)
+    return fake_clock
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_what_goes_on_is_told_now_and_then(report, lines, clock):
 
 
 def test_what_is_over_at_once_is_not_worth_a_line(report, lines, clock):
-    for what in ("image linux-i386", "libgo pristine", "patches"):
-        report.step(what, "reading what was built")
+    for step in ("image linux-i386", "libgo pristine", "patches"):
+        report.step(step, "reading what was built")
         clock.now += 0.2
-        report.step(what, READY)
+        report.step(step, READY)
     assert not lines
 
 
@@ -74,8 +74,8 @@ def test_all_that_goes_on_shares_a_line(report, lines, clock):
 
 
 def test_a_count_tells_how_long_it_may_take_by_what_was_made_here(report, lines, clock):
-    for done in range(901, 932):  # a run that goes on has 900
-        report.count("trials", done, 1000, "900 pass, 1 crash")
+    for count in range(901, 932):  # a run that goes on has 900
+        report.count("trials", count, 1000, "900 pass, 1 crash")
         clock.now += 1
     report.count("trials", 1000, 1000, "all")
     assert lines[0] == "[0:01] trials: 902 of 1000 in 0:01, about 1:38 to go: 900 pass, 1 crash"
@@ -115,19 +115,19 @@ def seconds_of(line):
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "told"),
+    ("verbosity", "expected"),
     [
         (Verbosity.QUIET, []),
         (Verbosity.NORMAL, ["(0:30): booting", "ready after 0:31"]),
         (Verbosity.VERBOSE, ["restoring", "ready after 0:00", "booting", "(0:30): booting", "ready after 0:31"]),
     ],
 )
-def test_guests_are_told_of_when_they_take_long_or_it_is_wanted(lines, clock, verbosity, told):
+def test_guests_are_told_of_when_they_take_long_or_it_is_wanted(lines, clock, verbosity, expected):
     report = Reporter(lines.append, verbosity)
     for text, seconds in (("restoring", 0.5), (READY, 5), ("booting", 30), ("booting", 1), (READY, 1)):
         report.step("guest hurd-i386 1", text)
         clock.now += seconds
-    assert [line.partition("hurd-i386 1")[2].removeprefix(":").strip() for line in lines] == told
+    assert [line.partition("hurd-i386 1")[2].removeprefix(":").strip() for line in lines] == expected
 
 
 def test_what_must_not_wait_is_told_at_once(report, lines, clock):
@@ -139,8 +139,8 @@ def test_what_must_not_wait_is_told_at_once(report, lines, clock):
 
 def test_quiet_tells_only_what_answers_the_user(lines, clock):
     report = Reporter(lines.append, Verbosity.QUIET)
-    for done in range(1, 101):
-        report.count("trials", done, 100, "")
+    for count in range(1, 101):
+        report.count("trials", count, 100, "")
         report.note("crash", "s/p")
         clock.now += 10
     report.step("libgo x", "configuring")
@@ -151,15 +151,15 @@ def test_quiet_tells_only_what_answers_the_user(lines, clock):
 def test_how_long_it_may_take_moves_while_nothing_happens(report, lines, clock):
     """It stood at 0:51 for seven minutes."""
     report.count("trials", 10, 30, "", left=51.0)
-    seen = []
+    times = []
     for _ in range(80):
         clock.now += 6
         report.step("libgo x", "compiled")
     for line in lines:
         if match := re.search(r"trials: 10 of 30 in [\d:]+, about ([\d:]+) to go", line):
-            seen.append(match[1])
-    assert seen[0] == "0:45" and len(seen) > 8
-    assert all(before != after for before, after in itertools.pairwise(seen))
+            times.append(match[1])
+    assert times[0] == "0:45" and len(times) > 8
+    assert all(before != after for before, after in itertools.pairwise(times))
     report.expect("trials", 25, 5.0)
     clock.now += 100
     report.step("libgo x", "compiled")
@@ -197,14 +197,14 @@ def live(clock, monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setenv("TERM", "xterm")
-        made = Reporter(verbosity=verbosity)
+        report = Reporter(verbosity=verbosity)
 
         def rows():
             screen = Console(file=io.StringIO(), width=width)
-            screen.print(made.live.get_renderable())
+            screen.print(report.live.get_renderable())
             return screen.file.getvalue().splitlines()
 
-        return made, rows, stream
+        return report, rows, stream
 
     return make
 
@@ -218,11 +218,11 @@ def test_counts_and_times_are_whole_at_every_width(live, clock, width):
     report.count("trials", 1, 12345, f"pass {LONG}")
     clock.now += 90
     report.count("trials", 6000, 12345, f"pass {LONG}")
-    shown = rows()
-    assert len(shown) == 3 and all(len(row) <= width - len("^C^C") for row in shown)
-    assert "6000/12345  1:30, 1:35 to go" in shown[2] and (" pass" in shown[2]) == (width >= 80)
-    assert "1:30" in shown[0] and "1:30" in shown[1]  # what a guest is at has a time too
-    assert ("━" in shown[2]) == (width >= 100)
+    lines_shown = rows()
+    assert len(lines_shown) == 3 and all(len(row) <= width - len("^C^C") for row in lines_shown)
+    assert "6000/12345  1:30, 1:35 to go" in lines_shown[2] and (" pass" in lines_shown[2]) == (width >= 80)
+    assert "1:30" in lines_shown[0] and "1:30" in lines_shown[1]  # what a guest is at has a time too
+    assert ("━" in lines_shown[2]) == (width >= 100)
 
 
 def test_what_is_ready_goes_and_leaves_a_line_if_it_took_long(live, clock):

@@ -157,7 +157,7 @@ def test_one_hunk_of_nine(bisect, gcc, tmp_path):
     assert 'href="runs/1/bisect.html"' in index and "<td>bisect</td>" in index and "<td>done</td>" in index
     assert 'href="bisect.html"' in (tmp_path / "work/runs/1/report.html").read_text()
     assert store.run(1).finished and f"It took {len(list(store.trials(1)))} trials" in result.output
-    assert all(len(held) in (2, 3) for held in world.held), "guests are given few libgos at a time"
+    assert all(len(libgos) in (2, 3) for libgos in world.held), "guests are given few libgos at a time"
 
 
 def copy_source(gcc, folder):

@@ -48,8 +48,8 @@ def test_graded_effects_of_commits_are_found_one_by_one():
     steps = ((frozenset(range(8)), 0.3), (frozenset(range(25)), 0.9))
     case = bisects.Case(40, frozenset({7}), 0.0, 0.9, prefixes=True, grades=steps)
     results = [bisects.bisect(case, seed=seed).course.result for seed in range(30)]
-    found = [{max(grade.answer.alternatives[0]) for grade in result.grades} for result in results]
-    assert found.count({7, 24}) >= 18 and sum(bool(units - {7, 24}) for units in found) <= 3
+    causes = [{max(grade.answer.alternatives[0]) for grade in result.grades} for result in results]
+    assert causes.count({7, 24}) >= 18 and sum(bool(units - {7, 24}) for units in causes) <= 3
 
 
 @pytest.mark.parametrize(("p0", "p1", "size"), [(0.0, 1.0, 1), (0.0, 0.7, 1), (0.1, 0.7, 1), (0.0, 0.9, 2)])
@@ -100,8 +100,8 @@ def test_more_than_two_are_needed():
     case = bisects.Case(30, frozenset(range(0, 30, 3)), 0.0, 1.0)
     result = bisects.bisect(case, seed=1)
     assert result.answer.whole and result.answer.alternatives == (frozenset(range(30)),)
-    three = bisects.bisect(bisects.Case(8, frozenset({1, 4, 6}), 0.0, 1.0), seed=1)
-    assert three.answer.alternatives == (frozenset({1, 4, 6}),)
+    result = bisects.bisect(bisects.Case(8, frozenset({1, 4, 6}), 0.0, 1.0), seed=1)
+    assert result.answer.alternatives == (frozenset({1, 4, 6}),)
 
 
 def test_needs_are_learnt_from_builds():
@@ -123,8 +123,8 @@ def test_probabilities_add_up_and_do_not_depend_on_the_order():
     trials = [(frozenset(rng.sample(range(6), rng.randint(0, 6))), rng.random() < 0.5) for _ in range(40)]
     first, second = searches = [Search(6), Search(6)]
     for search, order in zip(searches, (trials, trials[::-1]), strict=True):
-        for subset, shown in order:
-            search.record(subset, shown)
+        for subset, failed in order:
+            search.record(subset, failed)
     assert np.allclose(first.blame(), second.blame()) and first.none == pytest.approx(second.none)
     everything = frozenset(range(6))
     assert first.inside(everything) + first.none == pytest.approx(1.0)
@@ -135,8 +135,8 @@ def test_the_difference_that_would_have_shown():
     difference = least_shown(40, 0, 40, 0.9, 0.9)
     assert would_show(difference, 40, 0, 40, 0.9) >= 0.9 > would_show(difference - 0.01, 40, 0, 40, 0.9)
     rng = random.Random(3)
-    shown = [alike(sum(rng.random() < difference for _ in range(40)), 40, 0, 40) <= 0.1 for _ in range(400)]
-    assert 0.84 < sum(shown) / 400 < 0.96
+    differs = [alike(sum(rng.random() < difference for _ in range(40)), 40, 0, 40) <= 0.1 for _ in range(400)]
+    assert 0.84 < sum(differs) / 400 < 0.96
     assert least_shown(20, 20, 20, 0.9, 0.9) is None, "an outcome of all trials cannot be more frequent"
 
 
@@ -169,15 +169,15 @@ def test_the_question_is_what_differs_most():
 @pytest.mark.parametrize(("units", "culprit"), [(16, 5), (60, 33)])
 def test_how_many_builds_are_left_is_near(units, culprit):
     course = Course(Case(units))
-    told = []  # the builds so far, and how many are said to be left
+    reports = []  # the builds so far, and how many are said to be left
 
     def outcome(subset, number):
-        told.append((len(course.built), course.builds_to_go()))
+        reports.append((len(course.built), course.builds_to_go()))
         return CRASH if culprit in subset else PASS
 
     assert play(course, outcome).answer.alternatives == (frozenset({culprit}),)
-    assert told[0] == (2, units.bit_length())
-    for built, left in told:
+    assert reports[0] == (2, units.bit_length())
+    for built, left in reports:
         truth = len(course.built) - built
         assert truth / 3 - 2 <= left <= 3 * truth + 3, (built, left, truth)
     assert course.builds_to_go() == 0

@@ -209,8 +209,8 @@ def test_show_prints_every_format_in_any_locale(tmp_path, format_, begins, has):
     store.add(run, Trial(0, "g", "pristine", "s/q", 1, 1, "pass", "", *end))
     result = call("show", "1", "--format", format_, "--work", str(tmp_path), LC_ALL="C", PYTHONIOENCODING="ascii")
     assert result.exit_code == 0, result.output
-    said = result.stdout_bytes.decode()
-    assert said.startswith(begins) and has in said
+    text = result.stdout_bytes.decode()
+    assert text.startswith(begins) and has in text
 
 
 def put_to(where, *words):
@@ -241,14 +241,14 @@ def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(tmp_path, monk
             {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 1, "facts": {}}
         )
     )
-    said = "harness: standard output cannot be written: No space left on device\n"
-    assert put_to("/dev/full", *words) == (2, said)
+    message = "harness: standard output cannot be written: No space left on device\n"
+    assert put_to("/dev/full", *words) == (2, message)
 
 
 @pytest.mark.parametrize("words", [("show", "--schema"), ("--help",)])
 def test_a_closed_standard_output_is_told_in_a_sentence(words):
-    said = "harness: standard output is closed; send it to /dev/null if it is not wanted\n"
-    assert put_to("&-", *words) == (2, said)
+    message = "harness: standard output is closed; send it to /dev/null if it is not wanted\n"
+    assert put_to("&-", *words) == (2, message)
 
 
 STOPPED = """
@@ -287,8 +287,8 @@ def test_the_schema_is_shown_without_a_run(tmp_path):
 def stored(work, expected, command="harness run gone.go"):
     """A run as an older harness may have judged it: a crash that passes for a failure, with a title of its own."""
     store = Store(work / "results.sqlite")
-    said = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 3, "facts": {}, **expected}
-    run = store.begin(RunPlan.model_validate(said))
+    plan = {"guests": ["g"], "variants": ["pristine"], "programs": ["s/p"], "trials": 3, "facts": {}, **expected}
+    run = store.begin(RunPlan.model_validate(plan))
     crash = b"SIGABRT: abort\nPC=0x1 m=0 sigcode=0\n\ngoroutine 1 [running]:\nmain.f\n\t./p.go:3\nmakecontext\n\t:0\n"
     for number, (verdict, signature, status, stderr) in enumerate(
         [("fail", "", 2, crash), ("hang", "old", 2, b""), ("pass", "", 0, b""), ("error", "", None, b"")], start=1
@@ -356,8 +356,8 @@ def test_suites_say_what_they_and_their_programs_are_for():
         assert count >= 6, folder
         assert any(line.split()[:2] == [folder.name, str(count)] for line in listed.splitlines()), folder
         assert (folder / "README.md").read_text().split("\n\n")[1].split()[0] in listed
-    shown = call("suite", "show", "seed-2013").output
-    assert "seed-2013/two-says-silent: expects exit 0, no output\n  Two go statements" in shown
+    output = call("suite", "show", "seed-2013").output
+    assert "seed-2013/two-says-silent: expects exit 0, no output\n  Two go statements" in output
 
 
 @pytest.mark.parametrize("words", [["run"], ["trace"], ["ci", "plan", "--jobs", "2", "--format", "json"]])
@@ -372,12 +372,12 @@ def test_where_nothing_can_be_run_that_is_said(write, tmp_path, words):
 def test_a_guest_is_shown_with_where_each_field_is_written(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text('guests:\n  mine:\n    from: linux-i386\n    memory: 99\n    set_clock: "a\\nb # c"\n')
-    shown = call("guest", "show", "mine", "--conf", str(mine)).output
-    assert f"    memory: 99 # {mine}:4\n" in shown
-    assert "    nic: virtio-net-pci # conf/guests.yaml:" in shown
-    assert "    cpus: 1 # default\n" in shown
+    output = call("guest", "show", "mine", "--conf", str(mine)).output
+    assert f"    memory: 99 # {mine}:4\n" in output
+    assert "    nic: virtio-net-pci # conf/guests.yaml:" in output
+    assert "    cpus: 1 # default\n" in output
     again = tmp_path / "again.yaml"
-    again.write_text(shown)
+    again.write_text(output)
     assert conf.load([again]).guest("mine") == conf.load([mine]).guest("mine")
     rows = call("guest", "list", "--conf", str(mine), COLUMNS="500").output.splitlines()
     assert [row.split() for row in rows if str(mine) in row] == [["mine", "linux", "linux-i386", "99", f"{mine}:2"]]
@@ -422,10 +422,10 @@ def test_a_part_that_there_is_not_is_refused_with_those_that_there_are(tmp_path)
 @pytest.mark.parametrize("format_", ["table", "markdown", "junit", "html", "json"])
 def test_no_invalid_byte_becomes_a_replacement_character(tmp_path, format_):
     run_with_output(tmp_path)
-    shown = call("show", "1", "--format", format_, "--work", str(tmp_path)).stdout_bytes.decode()
-    shown += call("open", "1", "--work", str(tmp_path)).stdout_bytes.decode()
-    assert "\\xff" in shown and "\ufffd" not in shown
-    assert not set(shown) & set("\x00\x1b\r")
+    output = call("show", "1", "--format", format_, "--work", str(tmp_path)).stdout_bytes.decode()
+    output += call("open", "1", "--work", str(tmp_path)).stdout_bytes.decode()
+    assert "\\xff" in output and "\ufffd" not in output
+    assert not set(output) & set("\x00\x1b\r")
 
 
 def test_a_table_in_a_pipe_is_never_cut(tmp_path):

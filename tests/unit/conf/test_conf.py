@@ -186,8 +186,8 @@ def test_a_mapping_takes_over_another_s_keys(write):
     with pytest.raises(ConfigError, match=r"mine\.yaml:7: guests\.three\.memry: unknown key"):
         conf.load([mine])
     mine.write_text(mine.read_text().replace("memry", "memory"))
-    two = conf.load([mine]).guest("two")
-    assert (two.memory, two.kernel, two.disk.file) == (77, "/other", "/d")
+    guest = conf.load([mine]).guest("two")
+    assert (guest.memory, guest.kernel, guest.disk.file) == (77, "/other", "/d")
 
 
 def test_a_path_that_is_absolute_or_at_home_lies_beside_no_file(monkeypatch, write):
@@ -295,9 +295,9 @@ def test_what_the_page_on_the_hurd_shows_is_valid(write, block):
 
 
 def test_the_given_hurd_guests_differ_in_their_image_alone():
-    one, other = conf.load().guest("hurd-i386"), conf.load().guest("hurd-i386-2023")
-    assert other.model_copy(update={"image": "hurd-i386"}) == one
-    assert one.memory <= 2048
+    newest, release_2023 = conf.load().guest("hurd-i386"), conf.load().guest("hurd-i386-2023")
+    assert release_2023.model_copy(update={"image": "hurd-i386"}) == newest
+    assert newest.memory <= 2048
 
 
 BASED = """\

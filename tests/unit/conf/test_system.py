@@ -15,7 +15,7 @@ RECORDED = (paths.DATA / "tests" / "data" / "ps-crash-suspended.txt").read_text(
 
 
 def test_the_recorded_listing_of_a_hurd():
-    rows = {one.pid: one for one in read_ps(RECORDED)}
+    rows = {process.pid: process for process in read_ps(RECORDED)}
     assert len(rows) == len(RECORDED.splitlines()) - 1
     assert rows[28] == Process(28, 27, None, "THuo", 2, "./segv")
     assert rows[19].state == "So", "a row without a user id counts too"
@@ -44,7 +44,7 @@ def test_a_real_listing_of_linux(tmp_path):
         text = subprocess.run(["sh", "-c", LINUX.listing], capture_output=True, text=True, check=False).stdout
         other.kill()
         os.killpg(shell.pid, signal.SIGKILL)
-    rows = {one.pid: one for one in read_stat(text)}
+    rows = {process.pid: process for process in read_stat(text)}
     assert (rows[other.pid].command, rows[other.pid].ppid) == (odd.name, os.getpid())
     first, child = family(rows.values(), shell.pid)
     assert (first.pid, child.ppid, child.group) == (shell.pid, shell.pid, shell.pid)
@@ -80,6 +80,6 @@ def test_what_becomes_of_a_crash(own, cores, server):
 
 def test_signal_numbers():
     assert (LINUX.signals[7], LINUX.signals[10], LINUX.signals[31]) == ("BUS", "USR1", "SYS")
-    told = {7: "EMT", 10: "BUS", 12: "SYS", 16: "URG", 17: "STOP", 18: "TSTP", 19: "CONT", 20: "CHLD", 27: "PROF"}
-    told |= {30: "USR1", 31: "USR2", 32: "LOST"}
-    assert told.items() <= HURD.signals.items()
+    names = {7: "EMT", 10: "BUS", 12: "SYS", 16: "URG", 17: "STOP", 18: "TSTP", 19: "CONT", 20: "CHLD", 27: "PROF"}
+    names |= {30: "USR1", 31: "USR2", 32: "LOST"}
+    assert names.items() <= HURD.signals.items()

@@ -236,39 +236,39 @@ def test_a_command_that_has_ended_is_not_looked_at(agent):
 def test_a_program_that_cannot_run_any_more_is_stopped_as_at_its_limit(agent, monkeypatch):
     monkeypatch.setattr(stillness, "SILENCE", 0.1)
     monkeypatch.setattr(stillness, "PULSE", 0.1)
-    seen = []
+    files_read = []
 
     def looks():
         reading = yield Look(("/proc/self/stat",))
-        seen.extend(reading.files)
+        files_read.extend(reading.files)
         return Stillness("it sleeps", "evidence")
 
     detector = HangDetector(looks, lambda: 0.0)
-    asked = []
+    diagnosed = []
     script = "trap 'echo asked; exit 5' QUIT; echo begun; while :; do sleep 0.1; done"
     result = observe(
-        agent, ["/bin/sh", "-c", script], {}, "/", 600.0, lambda pid: asked.append(pid) or "", detector=detector
+        agent, ["/bin/sh", "-c", script], {}, "/", 600.0, lambda pid: diagnosed.append(pid) or "", detector=detector
     )
     assert (result.timed_out, result.exit_status, result.stdout) == (True, 5, b"begun\nasked\n")
     assert re.fullmatch(r"seen after \d+\.\d s \(limit 600 s\): it sleeps", result.still)
-    assert len(asked) == 1 and seen[0][0] == "/proc/self/stat"
+    assert len(diagnosed) == 1 and files_read[0][0] == "/proc/self/stat"
 
 
 def test_a_doubt_leaves_a_program_its_time(agent, monkeypatch):
     monkeypatch.setattr(stillness, "SILENCE", 0.1)
     monkeypatch.setattr(stillness, "PULSE", 0.1)
     monkeypatch.setattr(stillness, "AGAIN", 0.0)
-    seen = []
+    readings = []
 
     def looks():
-        seen.append((yield Look(("/proc/self/stat", "/proc/self/maps"))))
+        readings.append((yield Look(("/proc/self/stat", "/proc/self/maps"))))
         return "in doubt"
 
     result = observe(
         agent, ["/bin/sh", "-c", "sleep 2; exit 3"], {}, "/", 60, detector=HangDetector(looks, lambda: 0.0)
     )
     assert (result.exit_status, result.still, result.timed_out) == (3, "", False)
-    assert len(seen) > 1 and all(len(reading.files) == 2 for reading in seen)
+    assert len(readings) > 1 and all(len(reading.files) == 2 for reading in readings)
     assert sh(agent, "exit 4").exit_status == 4
 
 

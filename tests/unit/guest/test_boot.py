@@ -78,8 +78,8 @@ def guest(tmp_path, monkeypatch):
 
 
 def test_the_sign_comes_before_any_probe_and_pauses_grow(guest):
-    got, probes = guest({"console": "^ready", "timeout": "60s"}, [(1, "rea"), (7, "dy"), (9, "\n")], answers_at=20)
-    assert got == "shell"
+    outcome, probes = guest({"console": "^ready", "timeout": "60s"}, [(1, "rea"), (7, "dy"), (9, "\n")], answers_at=20)
+    assert outcome == "shell"
     assert probes == pytest.approx([7, 7.5, 8.5, 10.5, 14.5, 22.5], abs=0.5)
 
 
@@ -123,8 +123,8 @@ FSCK = [(1, "fsck\n"), (400, "done\n")]
 
 
 def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
-    got, _ = guest({"console": "done", "timeout": "61s"}, FSCK, 1, waited=lambda now: 0.9 * now)
-    assert got == "shell"
+    outcome, _ = guest({"console": "done", "timeout": "61s"}, FSCK, 1, waited=lambda now: 0.9 * now)
+    assert outcome == "shell"
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_a_guest_that_has_to_wait_for_a_processor_does_not_stand_still(guest):
     ids=["lines now and then", "its disk is read", "its disk was read"],
 )
 def test_what_moves_now_and_then_does_not_stand_still(guest, lines, read, comes_up):
-    got, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
-    assert got == "shell" if comes_up else got.startswith("its boot has stalled at `fsck`")
+    outcome, _ = guest({"console": "done", "timeout": "10m"}, lines, 1, read)
+    assert outcome == "shell" if comes_up else outcome.startswith("its boot has stalled at `fsck`")
 
 
 def test_a_guest_that_kvm_does_not_bring_to_a_word_is_emulated(monkeypatch):

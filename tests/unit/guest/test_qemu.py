@@ -61,34 +61,34 @@ def stand_in(write):
     ),
 )
 def test_only_options_that_it_has(stand_in, version, sandbox, drop_root):
-    known = qemu.at_hand(stand_in(version))
-    assert known.version == version
+    answer = qemu.at_hand(stand_in(version))
+    assert answer.version == version
     for root, elevate in ((True, "allow"), (False, "deny")):
         expected = [SANDBOX[0], SANDBOX[1].format(elevate)] if sandbox else []
-        assert known.confinement(root) == [*expected, *(drop_root if root else [])]
+        assert answer.confinement(root) == [*expected, *(drop_root if root else [])]
 
 
 def test_it_is_asked_once_until_it_is_another(stand_in, tmp_path):
     first, second = "QEMU emulator version 9.2.0", "QEMU emulator version 10.0.0"
-    program, asked = stand_in(first), tmp_path / "qemu.asked"
+    program, questions = stand_in(first), tmp_path / "qemu.asked"
     assert qemu.at_hand(program) == qemu.at_hand(program)
-    assert len(asked.read_text().splitlines()) == 3
+    assert len(questions.read_text().splitlines()) == 3
     stand_in(second)
     assert qemu.at_hand(program).version == second
-    assert len(asked.read_text().splitlines()) == 6
+    assert len(questions.read_text().splitlines()) == 6
     os.utime(program, ns=(0, 0))
     qemu.at_hand(program)
-    assert len(asked.read_text().splitlines()) == 9
+    assert len(questions.read_text().splitlines()) == 9
 
 
 def test_this_machine_s_qemu():
     program = shutil.which("qemu-system-x86_64")
-    known = qemu.at_hand(program)
-    assert known.version.startswith("QEMU emulator version ")
+    answer = qemu.at_hand(program)
+    assert answer.version.startswith("QEMU emulator version ")
     for root in (True, False):
-        status, _, err = qemu.run(program, *known.confinement(root))
+        status, _, err = qemu.run(program, *answer.confinement(root))
         assert status == 0, err
-    assert known.sandbox and known.drop_root
+    assert answer.sandbox and answer.drop_root
     assert qemu.run(program, "-no-such-option")[0] != 0
 
 

@@ -64,11 +64,11 @@ def test_all_of_an_answer_that_comes_at_once_is_taken(shell_of, monkeypatch):
         channel.send_exit_status(3)
         channel.close()
 
-    asked = paramiko.Channel.recv_stderr_ready
+    recv_stderr_ready = paramiko.Channel.recv_stderr_ready
 
     def just_after(channel):
         """As asked, but all that the server sends comes between the answer and what the caller asks next."""
-        ready = asked(channel)
+        ready = recv_stderr_ready(channel)
         while not channel.closed:
             time.sleep(0.001)
         return ready

@@ -31,7 +31,7 @@ needs_ext2 = pytest.mark.skipif(
 
 def table(*entries: tuple[int, int, int]) -> bytes:
     """A sector with a partition table of (type, first sector, sectors)."""
-    rows = b"".join(struct.pack("<4xB3xII", *one) for one in entries)
+    rows = b"".join(struct.pack("<4xB3xII", *entry) for entry in entries)
     return bytes(446) + rows.ljust(64, b"\0") + b"\x55\xaa"
 
 
@@ -63,11 +63,11 @@ DATA = b"start".ljust(5 * MIB, b"\0") + b"middle" + bytes(5 * MIB)
 @pytest.mark.parametrize("mode", ["w:xz", "w:gz", "w:bz2"])
 @pytest.mark.parametrize("name", ["debian-hurd-20250807.img", "./x.img"])
 def test_an_archive_is_unpacked_without_its_holes(tmp_path: Path, mode: str, name: str) -> None:
-    source, said = pack(tmp_path / "x", (name, DATA), mode=mode), list[str]()
-    disk.unpack(source, tmp_path / "out", 20 * MIB, said.append)
+    source, messages = pack(tmp_path / "x", (name, DATA), mode=mode), list[str]()
+    disk.unpack(source, tmp_path / "out", 20 * MIB, messages.append)
     assert (tmp_path / "out").read_bytes() == DATA
     assert (tmp_path / "out").stat().st_blocks * 512 < MIB
-    assert said[-1].startswith("unpacking x: ")
+    assert messages[-1].startswith("unpacking x: ")
 
 
 def test_an_image_itself_is_copied_without_its_holes(tmp_path: Path) -> None:
@@ -240,7 +240,10 @@ def test_logical_partitions_lie_where_their_own_tables_say(tmp_path: Path) -> No
     image[10 * 512 : 11 * 512] = table((0x82, 2, 10), (0x05, 20, 70))
     image[30 * 512 : 31 * 512] = table((0x83, 3, 60))
     (tmp_path / "x.img").write_bytes(image)
-    kinds = [(one.kind, one.offset // 512, one.size // 512) for one in disk.partitions(tmp_path / "x.img")]
+    kinds = [
+        (partition.kind, partition.offset // 512, partition.size // 512)
+        for partition in disk.partitions(tmp_path / "x.img")
+    ]
     assert kinds == [(0x83, 1, 9), (0x82, 12, 10), (0x83, 33, 60)]
     assert disk.last_of_kind(tmp_path / "x.img", [0x83]).offset == 33 * 512
 
@@ -327,9 +330,9 @@ def test_files_are_written_for_root_alone_and_the_file_system_stays_whole(system
     assert system.read("/usr/bin/sshd") == b"", "a link is followed"
     assert system.resolve("/servers") == "/usr/bin"
     for path, mode in (("/root", "0700"), ("/root/.ssh", "0700"), ("/root/.ssh/authorized_keys", "0600")):
-        told = system.stat(path).split()
-        assert told[told.index("Mode:") + 1] == mode
-        assert told[told.index("User:") + 1] == told[told.index("Group:") + 1] == "0"
+        words = system.stat(path).split()
+        assert words[words.index("Mode:") + 1] == mode
+        assert words[words.index("User:") + 1] == words[words.index("Group:") + 1] == "0"
     check(system)
 
 

@@ -58,21 +58,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range", "")
-        server.asked.append(wanted)
+        server, range_header = self.server, self.headers.get("Range", "")
+        server.asked.append(range_header)
         if server.statuses:
             self.send_response(server.statuses.pop(0))
             self.send_header("Content-Length", "0")
             return self.end_headers()
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+        start = int(range_header.removeprefix("bytes=").rstrip("-")) if range_header and server.ranges else 0
         size = len(server.data)
-        if wanted and start >= size:
+        if range_header and start >= size:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{size}")
             self.send_header("Content-Length", "0")
             return self.end_headers()
-        self.send_response(206 if wanted and server.ranges else 200)
-        if wanted and server.ranges:
+        self.send_response(206 if range_header and server.ranges else 200)
+        if range_header and server.ranges:
             self.send_header("Content-Range", f"bytes {start + server.shift}-{size - 1}/{size}")
         self.send_header("Content-Length", str(size - start + server.extra))
         self.end_headers()
@@ -108,9 +108,9 @@ def get(server: Server, target: Path, sha512: str = SUM) -> list[str]:
 
 
 def test_a_download_says_how_far_it_is(server: Server, tmp_path: Path) -> None:
-    said = get(server, tmp_path / "file")
-    assert any(" of 3 MB, " in line and line.endswith(" to go") for line in said)
-    assert said[-1] == "checking file"
+    messages = get(server, tmp_path / "file")
+    assert any(" of 3 MB, " in line and line.endswith(" to go") for line in messages)
+    assert messages[-1] == "checking file"
     assert server.asked == [""]
     get(server, tmp_path / "file")
     assert server.asked == [""], "what is there is not downloaded again"
@@ -118,9 +118,9 @@ def test_a_download_says_how_far_it_is(server: Server, tmp_path: Path) -> None:
 
 def test_it_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.cuts = [1_000_000, 500_000, 0]
-    said = get(server, tmp_path / "file")
+    messages = get(server, tmp_path / "file")
     assert server.asked == ["", "bytes=1000000-", "bytes=1500000-", "bytes=1500000-"]
-    assert sum(line.startswith("trying again: ") for line in said) == 3
+    assert sum(line.startswith("trying again: ") for line in messages) == 3
 
 
 def test_it_goes_on_with_what_an_earlier_process_left(server: Server, tmp_path: Path) -> None:
@@ -219,10 +219,10 @@ def test_no_room_is_said_before_it_begins(server: Server, tmp_path: Path, monkey
 
 
 def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
-    both = [threading.Thread(target=get, args=(server, tmp_path / "file")) for _ in range(2)]
-    for thread in both:
+    threads = [threading.Thread(target=get, args=(server, tmp_path / "file")) for _ in range(2)]
+    for thread in threads:
         thread.start()
-    for thread in both:
+    for thread in threads:
         thread.join()
     assert (tmp_path / "file").read_bytes() == DATA
     assert server.asked == [""]
@@ -243,10 +243,10 @@ def test_a_killed_download_is_gone_on_with(server: Server, tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     server.stall = False
-    left = (tmp_path / "file.part").stat().st_size
-    assert 0 < left <= 2_000_000
+    size = (tmp_path / "file.part").stat().st_size
+    assert 0 < size <= 2_000_000
     get(server, tmp_path / "file")
-    assert server.asked == ["", f"bytes={left}-"]
+    assert server.asked == ["", f"bytes={size}-"]
 
 
 def test_checksums(server: Server) -> None:

@@ -25,9 +25,9 @@ def entry(*lines: str) -> grub.Entry:
 
 
 def test_a_whole_configuration() -> None:
-    found = grub.entry(RUMPDISK)
-    assert found.kernel == Module("/boot/gnumach-1.8-486.gz", "root=part:2:device:wd0 noide")
-    assert found.modules == [
+    boot_entry = grub.entry(RUMPDISK)
+    assert boot_entry.kernel == Module("/boot/gnumach-1.8-486.gz", "root=part:2:device:wd0 noide")
+    assert boot_entry.modules == [
         Module(
             "/hurd/pci-arbiter.static",
             "--host-priv-port=${host-port} --device-master-port=${device-port} --next-task=${acpi-task} "
@@ -56,8 +56,8 @@ def test_a_whole_configuration() -> None:
     ],
 )
 def test_a_module_in_all_its_spellings(line: str) -> None:
-    found = entry("multiboot /boot/gnumach root=device:hd0s2", line)
-    assert found.modules == [Module("/hurd/ext2fs.static", EXT2FS)]
+    boot_entry = entry("multiboot /boot/gnumach root=device:hd0s2", line)
+    assert boot_entry.modules == [Module("/hurd/ext2fs.static", EXT2FS)]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_what_cannot_be_read_is_said(text: str, words: str) -> None:
 @given(st.lists(st.text(st.characters(blacklist_characters="'", blacklist_categories=["Cs"])), min_size=1))
 def test_what_is_quoted_comes_out_as_it_went_in(words: list[str]) -> None:
     line = "multiboot /g " + " ".join(f"x'{word}'" for word in words)
-    (found,) = grub.commands(line)
-    assert found == ["multiboot", "/g", *(f"x{word}" for word in words)]
+    (command,) = grub.commands(line)
+    assert command == ["multiboot", "/g", *(f"x{word}" for word in words)]
 
 
 @given(st.text("multibo d/g'\"\\${}();#\n\t x"))

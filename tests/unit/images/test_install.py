@@ -122,14 +122,14 @@ def test_an_ssh_server_is_installed_on_the_console(tmp_path: Path, control: dict
     system.write("/etc/passwd", system.read("/etc/passwd").replace(b"root:*:", f"root:{encrypted}:".encode()))
     before, lines = control["file"].read_bytes()[: grubdisk.MIB], list[str]()
     install = f"wget -q -O {DROPBEAR}.new {control['url']} && chmod 755 {DROPBEAR}.new && mv {DROPBEAR}.new {DROPBEAR}"
-    found = fetch(tmp_path, control, ["uname -a", install], lines)
+    installed = fetch(tmp_path, control, ["uname -a", install], lines)
     assert "the image has no /usr/sbin/dropbear; it is booted once, with access to the network, to install it" in lines
     assert any(line.startswith("on the image's console: ") for line in lines)
-    assert found.manifest["installed"] == [DROPBEAR] and found.manifest["boot"] is None
-    prepared = disk.FileSystem(found.folder / "root.img", grubdisk.MIB)
+    assert installed.manifest["installed"] == [DROPBEAR] and installed.manifest["boot"] is None
+    prepared = disk.FileSystem(installed.folder / "root.img", grubdisk.MIB)
     assert f"root:{encrypted}:".encode() in prepared.read("/etc/passwd"), "the password is given back"
     assert control["file"].read_bytes()[: grubdisk.MIB] == before and system.kind(DROPBEAR) is None
-    assert not [path for path in found.folder.iterdir() if path.is_dir()], "nothing of the boot is left"
+    assert not [path for path in installed.folder.iterdir() if path.is_dir()], "nothing of the boot is left"
 
     configuration = conf.load()
     files = find_boot_files("by-grub", configuration, lambda text: None)
@@ -150,10 +150,10 @@ def test_what_fails_on_the_console_leaves_nothing(tmp_path: Path, control: dict[
     command = f"touch /half-done; wget -O {DROPBEAR} {control['url']}-not-there"
     with pytest.raises(GuestError) as caught:
         fetch(tmp_path, control, [command], [])
-    told = str(caught.value)
-    assert told.startswith("the image has no /usr/sbin/dropbear, and it could not be installed: guest by-grub: ")
-    assert f"`{command}` failed with status 1: " in told and " 404 " in told
-    assert "; there is no such server" in told and told.endswith(
+    message = str(caught.value)
+    assert message.startswith("the image has no /usr/sbin/dropbear, and it could not be installed: guest by-grub: ")
+    assert f"`{command}` failed with status 1: " in message and " 404 " in message
+    assert "; there is no such server" in message and message.endswith(
         f"By hand: cp --sparse=always {control['file']} copy.img"
     )
     assert any("404" in line for line in caught.value.console), "the console's last lines are shown"

@@ -148,8 +148,8 @@ def published(release: Release, image_file: Path) -> str:
     return release.publish(image_file, "debian-hurd-i386-20250807.img.tar.xz")
 
 
-def file_system(found: image.Image) -> disk.FileSystem:
-    return disk.FileSystem(found.folder / "root.img", found.manifest["partition"]["offset"])
+def file_system(built: image.Image) -> disk.FileSystem:
+    return disk.FileSystem(built.folder / "root.img", built.manifest["partition"]["offset"])
 
 
 def lock() -> Path:
@@ -158,41 +158,41 @@ def lock() -> Path:
 
 def test_the_given_recipes_are_whole() -> None:
     for name, ending in (("hurd-i386", "13.0/hurd-i386/"), ("hurd-amd64", "13.0/hurd-amd64/"), ("hurd-i386-2023", "")):
-        said, folders = image.read_recipe(name)
-        recipe = prepare.recipes.check(prepare.Recipe, said, folders[0])
+        recipe_text, folders = image.read_recipe(name)
+        recipe = prepare.recipes.check(prepare.Recipe, recipe_text, folders[0])
         assert recipe.folder.endswith(ending)
         assert conf.load().guest(recipe.guest).image in (name, "hurd-i386")
         for pattern in recipe.install.failures:
             re.compile(pattern)
-    assert said["folder"] == read(DATA / "images/hurd-i386-2023/recipe.yaml")[0]["folder"]
+    assert recipe_text["folder"] == read(DATA / "images/hurd-i386-2023/recipe.yaml")[0]["folder"]
 
 
 def test_an_image_is_fetched_and_prepared(release: Release, published: str) -> None:
     lines: list[str] = []
-    found = image.fetch("hurd", lines.append)
+    fetched = image.fetch("hurd", lines.append)
     name = "debian-hurd-i386-20250807.img.tar.xz"
     assert release.asked == ["SHA512SUMS", name]
     assert any(str(lock()) in line for line in lines), "where the sum is recorded is said"
     assert json.loads(lock().read_text())["sha512"] == published
-    assert found.manifest["source"] == {"url": release.url + name, "sha512": published}
-    image.verify(found)
+    assert fetched.manifest["source"] == {"url": release.url + name, "sha512": published}
+    image.verify(fetched)
 
-    system, public_key = file_system(found), image.ssh_key().with_suffix(".pub").read_text()
+    system, public_key = file_system(fetched), image.ssh_key().with_suffix(".pub").read_text()
     assert system.read("/root/.ssh/authorized_keys").decode() == public_key
     assert "Mode:  0600" in system.stat("/root/.ssh/authorized_keys")
     settings = system.read("/etc/ssh/sshd_config").decode()
     assert settings.index("\nPasswordAuthentication no\n") < settings.index("Include ")
     assert "\nPermitEmptyPasswords no\n" in settings
-    host_key = found.folder.parent / "key"
+    host_key = fetched.folder.parent / "key"
     host_key.write_bytes(system.read("/etc/ssh/harness_host_key"))
     host_key.chmod(stat.S_IRUSR)
     output = subprocess.run(["ssh-keygen", "-y", "-f", host_key], capture_output=True, text=True, check=True).stdout
-    assert output.split() == found.manifest["host_key"].split()
+    assert output.split() == fetched.manifest["host_key"].split()
     assert system.resolve("/servers/crash") == "/servers/crash-kill"
     assert system.read("/boot/grub/grub.cfg").decode().count("console=com0") == 2
 
-    part = found.folder.parent / "part"
-    part.write_bytes((found.folder / "root.img").read_bytes()[2 * MIB :])
+    part = fetched.folder.parent / "part"
+    part.write_bytes((fetched.folder / "root.img").read_bytes()[2 * MIB :])
     checked = subprocess.run(["e2fsck", "-f", "-n", part], env={"PATH": PATH}, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
@@ -238,11 +238,11 @@ def test_a_guest_whose_files_are_all_the_users_own_needs_no_image(release: Relea
 
 
 def test_what_is_there_is_not_fetched_again(release: Release, published: str) -> None:
-    found = image.fetch("hurd", say_nothing)
+    fetched = image.fetch("hurd", say_nothing)
     release.server.shutdown()
-    assert image.fetch("hurd", say_nothing) == image.build("hurd", say_nothing) == found
-    assert image.fetch("hurd", say_nothing, sha512=published) == found
-    assert image.build("hurd", say_nothing, force=True).manifest["host_key"] != found.manifest["host_key"]
+    assert image.fetch("hurd", say_nothing) == image.build("hurd", say_nothing) == fetched
+    assert image.fetch("hurd", say_nothing, sha512=published) == fetched
+    assert image.build("hurd", say_nothing, force=True).manifest["host_key"] != fetched.manifest["host_key"]
     assert len(release.asked) == 2
 
 
@@ -270,12 +270,12 @@ def test_a_sum_given_by_hand_is_required(release: Release, published: str) -> No
 
 
 def test_a_file_of_the_users_own(release: Release, image_file: Path, tmp_path: Path) -> None:
-    found = image.fetch("hurd", say_nothing, file=image_file)
+    fetched = image.fetch("hurd", say_nothing, file=image_file)
     digest = hashlib.sha512(image_file.read_bytes()).hexdigest()
-    assert found.manifest["source"] == {"file": str(image_file), "sha512": digest}
+    assert fetched.manifest["source"] == {"file": str(image_file), "sha512": digest}
     assert release.asked == []
     again = tmp_path / "again.img"
-    shutil.copy(found.folder / "root.img", again)
+    shutil.copy(fetched.folder / "root.img", again)
     second = file_system(image.fetch("hurd", say_nothing, file=again))
     assert second.read("/etc/ssh/sshd_config").count(b"HostKey") == 1, "an image may come twice"
     assert second.read("/boot/grub/grub.cfg").count(b"console=com0") == 2
@@ -351,13 +351,13 @@ def test_the_archives_keys_come_from_the_hosts_archive(release: Release, tmp_pat
     except HarnessError as error:
         pytest.skip(f"the package cannot be had: {error}")
     system, lines = disk.FileSystem(make_image(tmp_path), 2 * MIB), list[str]()
-    wanted = read(DATA / "images/hurd-i386/recipe.yaml")[0]
-    recipe = prepare.Recipe.model_validate(wanted)
+    fields = read(DATA / "images/hurd-i386/recipe.yaml")[0]
+    recipe = prepare.Recipe.model_validate(fields)
     prepare.refresh_keyring(system, recipe, lines.append)
     assert recipe.keyring and recipe.keyring.file == file
     assert [system.read(path) for path in recipe.keyring.targets] == [keys, keys]
-    wanted["keyring"]["file"] = "usr/share/keyrings/none"
-    prepare.refresh_keyring(system, prepare.Recipe.model_validate(wanted), lines.append)
+    fields["keyring"]["file"] = "usr/share/keyrings/none"
+    prepare.refresh_keyring(system, prepare.Recipe.model_validate(fields), lines.append)
     assert "old keys" in lines[-1] and "has no file usr/share/keyrings/none" in lines[-1]
 
 
@@ -388,13 +388,13 @@ def test_an_image_that_qemu_cannot_boot_by_itself_is_booted_by_grub(
     release: Release, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     lines: list[str] = []
-    found = image.fetch("hurd", lines.append, file=make_image(tmp_path, **change))
-    assert found.manifest["boot"] is None
+    fetched = image.fetch("hurd", lines.append, file=make_image(tmp_path, **change))
+    assert fetched.manifest["boot"] is None
     assert any("booted by GRUB" in line and why in line for line in lines)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     files = find_boot_files("hurd-i386", conf.load([tmp_path / "my.yaml"]), say_nothing)
     assert (files.kernel, files.modules) == (None, ())
-    assert b"console=com0" in file_system(found).read("/boot/grub/grub.cfg")
+    assert b"console=com0" in file_system(fetched).read("/boot/grub/grub.cfg")
 
 
 def test_an_image_that_boots_no_multiboot_kernel_is_refused(release: Release, tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_an_image_that_boots_no_multiboot_kernel_is_refused(release: Release, tm
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "expected"),
+    ("names", "patterns", "expected"),
     [
         (["a-20250807", "a-20251105"], ["a-20250807", "a-*"], "a-20250807"),
         (["a-20250807", "a-20251105", "a"], ["b", "a*"], "a-20251105"),
@@ -411,8 +411,8 @@ def test_an_image_that_boots_no_multiboot_kernel_is_refused(release: Release, tm
         (["a.img", "../a-2.img"], ["*.img"], "a.img"),
     ],
 )
-def test_which_file_is_taken(names: list[str], wanted: list[str], expected: str) -> None:
-    assert prepare.choose(dict.fromkeys(names, "x"), wanted, None, "url") == (expected, "x")
+def test_which_file_is_taken(names: list[str], patterns: list[str], expected: str) -> None:
+    assert prepare.choose(dict.fromkeys(names, "x"), patterns, None, "url") == (expected, "x")
 
 
 def test_a_release_without_the_file_says_what_it_has(release: Release, image_file: Path) -> None:
@@ -508,8 +508,8 @@ def test_gnu_mach_is_booted_by_grub_from_the_disk_where_qemu_cannot(
     subprocess.run(command, env={"PATH": PATH}, check=True, capture_output=True)
     grubdisk.make(tmp_path / "grub.img", tmp_path / "root.ext2")
     lines: list[str] = []
-    found = image.fetch("hurd", lines.append, file=tmp_path / "grub.img")
-    assert found.manifest["boot"] is None
+    fetched = image.fetch("hurd", lines.append, file=tmp_path / "grub.img")
+    assert fetched.manifest["boot"] is None
     assert any("booted by GRUB" in line for line in lines)
     (tmp_path / "my.yaml").write_text("guests: {hurd-i386: {image: hurd}}")
     configuration = conf.load([tmp_path / "my.yaml"])

@@ -74,18 +74,18 @@ def test_the_other_suites(contents):
     assert not packages["sync"].fits(LINUX, conf.Variant(prebuilt=True)), "a prebuilt libgo has no sources"
     for name, suite in gcc_suites.suites().items():
         assert all(program.word == program.name for program in contents[name].programs)
-        known = {*by_name(contents, name), *contents[name].skipped}
+        names = {*by_name(contents, name), *contents[name].skipped}
         for pattern in suite.programs:
-            assert any(fnmatch(program, pattern) for program in known), f"{name} has no {pattern}"
+            assert any(fnmatch(program, pattern) for program in names), f"{name} has no {pattern}"
 
 
 def test_all_programs_of_runtime_s_test_binary_are_listed(contents, gcc):
     folder = gcc / "libgo/go/runtime/testdata/testprog"
-    known = {*by_name(contents, "go-runtime"), *contents["go-runtime"].skipped}
+    names = {*by_name(contents, "go-runtime"), *contents["go-runtime"].skipped}
     elsewhere = re.compile("FreeBSD|CheckPtr|RaiseException|ZeroDivisionException|StackMemory")
     for file in folder.glob("*.go"):
         for name in re.findall(r'\bregister(?:Init)?\("(\w+)"', file.read_text()):
-            assert name in known or elsewhere.match(name), name
+            assert name in names or elsewhere.match(name), name
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_one_stratum_is_fisher_s_test(table):
 @given(st.lists(TABLES, min_size=1, max_size=4))
 def test_strata_as_counted_one_by_one(tables):
     """All ways to share each stratum's passes out, weighed by how many orders of trials give them."""
-    seen = sum(table[0] for table in tables)
+    observed = sum(table[0] for table in tables)
     chances: dict[int, float] = {}
     ranges = [range(max(0, p + q - m), min(p + q, n) + 1) for p, n, q, m in tables]
     for passes in itertools.product(*ranges):
@@ -53,7 +53,7 @@ def test_strata_as_counted_one_by_one(tables):
             for k, (p, n, q, m) in zip(passes, tables, strict=True)
         ]
         chances[sum(passes)] = chances.get(sum(passes), 0) + math.prod(ways)
-    expected = sum(chance for chance in chances.values() if chance <= chances[seen] * (1 + 1e-7))
+    expected = sum(chance for chance in chances.values() if chance <= chances[observed] * (1 + 1e-7))
     assert stratified(tuple(tables)) == pytest.approx(min(1.0, expected), rel=1e-6)
 
 
@@ -93,13 +93,13 @@ def test_the_smallest_difference_is_found_as_often_as_stated(cells, trials, test
     """Simulated: cells that always pass against cells that fail with that chance."""
     difference = smallest_difference(cells, trials, tests)
     dice = random.Random(5)
-    found = 0
+    claims = 0
     for _ in range(600):
         failures = [sum(dice.random() < difference for _ in range(trials)) for _ in range(cells)]
         tables = tuple((trials - failed, trials, trials, trials) for failed in failures)
-        found += stratified(tables) * tests < LEVEL
-    assert found / 600 == pytest.approx(POWER, abs=0.1)
-    assert found / 600 > POWER - 3 * math.sqrt(POWER * (1 - POWER) / 600)
+        claims += stratified(tables) * tests < LEVEL
+    assert claims / 600 == pytest.approx(POWER, abs=0.1)
+    assert claims / 600 > POWER - 3 * math.sqrt(POWER * (1 - POWER) / 600)
 
 
 def test_too_few_trials_show_nothing():
@@ -151,16 +151,16 @@ def sentences(paragraphs):
 
 def test_a_first_matrix_answers():
     paragraphs = answer(matrix_of(trials_of()), [cycle_of(49, 0)], Path("/w"))
-    said = sentences(paragraphs)
-    assert list(said) == [
+    answers = sentences(paragraphs)
+    assert list(answers) == [
         "What was taken out", "What came of it", "What 1 trial of each cell could have shown (level 5%)",
     ]  # fmt: skip
-    assert said["What was taken out"] == (
+    assert answers["What was taken out"] == (
         "other: a thing less. Threads of s/p3 on g, counted by the trace: 49 torn down by Go with pristine, 0 with"
         " other; 49 ended in libpthread with pristine, 0 with other."
     )
-    assert said["What came of it"].startswith("other on g: 22 of 22 programs came out as with pristine (22 pass).")
-    power = said["What 1 trial of each cell could have shown (level 5%)"]
+    assert answers["What came of it"].startswith("other on g: 22 of 22 programs came out as with pristine (22 pass).")
+    power = answers["What 1 trial of each cell could have shown (level 5%)"]
     assert "34% of the trials" in power and "A single program: nothing" in power and "4 trials of each cell" in power
     assert paragraphs[-1].command == "harness run s --trials 12 --work /w"
     assert "(about 4 min 24 s)" in power, "22 programs with two libgos, 12 times, half a second each"
@@ -169,10 +169,10 @@ def test_a_first_matrix_answers():
 def test_what_differs_is_named():
     failing = {(place, 1) for place in range(14)}
     matrix = sentences(answer(matrix_of(trials_of(failing=failing))))
-    came = matrix["What came of it"]
-    assert "8 of 22 programs came out as with pristine (8 pass)." in came
-    assert "s/p0: 1 crash; with pristine 1 pass." in came and "s/p10" not in came and "4 more programs" in came
-    assert "8 of 22 trials passed, with pristine 22 of 22" in came and "they differ" in came
+    outcome = matrix["What came of it"]
+    assert "8 of 22 programs came out as with pristine (8 pass)." in outcome
+    assert "s/p0: 1 crash; with pristine 1 pass." in outcome and "s/p10" not in outcome and "4 more programs" in outcome
+    assert "8 of 22 trials passed, with pristine 22 of 22" in outcome and "they differ" in outcome
     assert matrix_of(trials_of(failing=failing)).overall()[0].claimed
 
 

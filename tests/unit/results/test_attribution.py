@@ -23,15 +23,15 @@ def experiment(fails, design=DESIGN, guests=("linux",), programs=PROGRAMS, most=
     rng = random.Random(seed)
     combinations = [(g, go, p) for g in guests for go in design.libgos for p in ("", *design.libpthreads)]
     outcomes = {}
-    for done in range(most + 1):
+    for blocks in range(most + 1):
         effects = find_effects(outcomes, design, guests, programs, ["s/c"])
-        if done == most or is_decided(effects, done):
-            return {(effect.program, effect.factor): effect for effect in effects}, done
+        if blocks == most or is_decided(effects, blocks):
+            return {(effect.program, effect.factor): effect for effect in effects}, blocks
         for program in programs:
             for guest, libgo, libpthread in combinations:
                 key = CellKey(guest, design.variant(libgo, libpthread), program)
                 failed = rng.random() < fails(program, guest, libgo, libpthread)
-                outcomes.setdefault(key, {})[done + 1] = not failed
+                outcomes.setdefault(key, {})[blocks + 1] = not failed
     raise AssertionError
 
 

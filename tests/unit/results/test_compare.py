@@ -31,8 +31,8 @@ FLAKY = Entry("*", "*", "*", ("crash",), "", "r", date(2030, 1, 1), True, "here:
 
 
 def trials(variant="v", program="s/p", title="SIGSEGV in f", **verdicts):
-    made = [verdict for verdict, number in verdicts.items() for _ in range(number)]
-    for number, verdict in enumerate(made, start=1):
+    outcomes = [verdict for verdict, number in verdicts.items() for _ in range(number)]
+    for number, verdict in enumerate(outcomes, start=1):
         yield Trial(
             number, "g", variant, program, number, 1, verdict, "why", title if verdict in ("crash", "hang") else "",
             0, "", 0.1, b"", b"", 0, 0, "t", "again",
@@ -40,8 +40,8 @@ def trials(variant="v", program="s/p", title="SIGSEGV in f", **verdicts):
 
 
 def run(*parts, programs=("s/p",), variants=("v",), facts=None, **more):
-    made = [one for part in parts for one in part]
-    return build(facts or {}, ["g"], variants, programs, "v", made, [], day=date(2026, 1, 1), **more)
+    all_trials = [trial for part in parts for trial in part]
+    return build(facts or {}, ["g"], variants, programs, "v", all_trials, [], day=date(2026, 1, 1), **more)
 
 
 def only(before, after, **more):
@@ -87,16 +87,24 @@ def test_the_evidence_is_fisher_s_test_corrected_for_all_cells():
     flaky = [list(trials(program=program, **{"pass": 17, "fail": 3})) for program in programs[1:]]
     before = run(trials(program="s/0", **{"pass": 20}), *flaky, programs=programs)
     after = run(trials(program="s/0", **{"pass": 14, "crash": 6}), *flaky, programs=programs)
-    found = compare(before, after)
-    worst = found.cells[0]
+    comparison = compare(before, after)
+    worst = comparison.cells[0]
     assert worst.p == pytest.approx(fisher(20, 20, 14, 20)) and worst.p < 0.05
     assert worst.p_corrected == pytest.approx(4 * worst.p)
-    assert found.test == "Fisher's exact test, Holm's correction for 4 cells"
+    assert comparison.test == "Fisher's exact test, Holm's correction for 4 cells"
     calm = [list(trials(program=program, **{"pass": 20})) for program in programs[1:]]
     before, after = (run(trials(program="s/0", **counts), *calm, programs=programs) for counts in (
         {"pass": 20}, {"pass": 14, "crash": 6}))  # fmt: skip
     assert compare(before, after).cells[0].p_corrected == pytest.approx(worst.p), "cells that always pass do not count"
-    assert found.counts() == {"worse": 0, "new failure": 1, "changed": 0, "better": 0, "new": 0, "gone": 0, "same": 3}
+    assert comparison.counts() == {
+        "worse": 0,
+        "new failure": 1,
+        "changed": 0,
+        "better": 0,
+        "new": 0,
+        "gone": 0,
+        "same": 3,
+    }
 
 
 def test_runs_until_they_were_sure_are_compared_by_the_test_that_allows_for_that():
@@ -122,9 +130,13 @@ def test_a_run_is_never_worse_than_itself_and_better_never_fails_more(before, af
 
 def test_cells_that_one_run_alone_has():
     before = run(trials(), variants=["v", "old"])
-    found = compare(before, run(trials(), variants=["v", "fresh"]))
-    assert [(cell.variant, cell.kind) for cell in found.cells] == [("fresh", "new"), ("old", "gone"), ("v", "same")]
-    assert not found.fails("new")
+    comparison = compare(before, run(trials(), variants=["v", "fresh"]))
+    assert [(cell.variant, cell.kind) for cell in comparison.cells] == [
+        ("fresh", "new"),
+        ("old", "gone"),
+        ("v", "same"),
+    ]
+    assert not comparison.fails("new")
 
 
 def test_runs_without_a_common_cell_are_no_good_gate():
@@ -133,16 +145,16 @@ def test_runs_without_a_common_cell_are_no_good_gate():
 
 
 def test_what_the_runs_were_made_of():
-    one = {"run": 1, "created": "a", "finished": "b", "gcc": "12.2.0", "libgo": {"v": "x", "w": "y"}}
-    other = {"run": 2, "created": "c", "finished": "d", "gcc": "13.3.0", "libgo": {"v": "x"}, "image": "z"}
-    found = compare(run(facts=one), run(facts=other))
-    assert found.facts == {"gcc": ("12.2.0", "13.3.0"), "libgo.w": ("y", ""), "image": ("", "z")}
+    facts = {"run": 1, "created": "a", "finished": "b", "gcc": "12.2.0", "libgo": {"v": "x", "w": "y"}}
+    other_facts = {"run": 2, "created": "c", "finished": "d", "gcc": "13.3.0", "libgo": {"v": "x"}, "image": "z"}
+    comparison = compare(run(facts=facts), run(facts=other_facts))
+    assert comparison.facts == {"gcc": ("12.2.0", "13.3.0"), "libgo.w": ("y", ""), "image": ("", "z")}
 
 
 def test_what_it_could_have_found():
-    found = compare(run(trials(**{"pass": 20})), run(trials(**{"pass": 20})))
-    assert found.detectable == smallest_difference(1, 20, 1) == found.to_json()["detectable"]
-    assert f"fails in {found.detectable:.0%} of its trials would have been found" in found.summary()
+    comparison = compare(run(trials(**{"pass": 20})), run(trials(**{"pass": 20})))
+    assert comparison.detectable == smallest_difference(1, 20, 1) == comparison.to_json()["detectable"]
+    assert f"fails in {comparison.detectable:.0%} of its trials would have been found" in comparison.summary()
     few = compare(run(trials(**{"pass": 2})), run(trials(**{"pass": 2})))
     assert few.detectable is None and "would have been" not in few.summary()
 
@@ -155,12 +167,12 @@ def test_what_users_wrote_that_is_not_the_same():
 
     before = inputs(**{"source of s/p": "a", "source of s/gone": "a", "variant v": "a", "guest g": "a"})
     after = inputs(**{"source of s/p": "b", "source of s/new": "a", "variant v": "a", "guest g": "d"})
-    found = compare(run(facts={"gcc": "12"}), run(facts={"gcc": "13"})).with_inputs(before, after)
-    assert found.facts == {"gcc": ("12", "13"), "source of s/p": ("a", "b"), "guest g": ("a", "d")}
+    comparison = compare(run(facts={"gcc": "12"}), run(facts={"gcc": "13"})).with_inputs(before, after)
+    assert comparison.facts == {"gcc": ("12", "13"), "source of s/p": ("a", "b"), "guest g": ("a", "d")}
     lines = ["@@ -1,2 +1,2 @@", " same", "-old", "+new"]
-    assert found.diffs == {"source of s/p": lines, "guest g": []} == found.to_json()["diffs"]
+    assert comparison.diffs == {"source of s/p": lines, "guest g": []} == comparison.to_json()["diffs"]
     stream = io.StringIO()
-    terminal.print_comparison(found, Console(file=stream, width=80))
+    terminal.print_comparison(comparison, Console(file=stream, width=80))
     assert "source of s/p:\n    @@ -1,2 +1,2 @@\n     same\n    -old\n    +new\n" in stream.getvalue()
     assert "guest g:\n    a → d\n" in stream.getvalue()
     assert not compare(run(), run()).with_inputs(before, {}).facts, "a file does not tell"
@@ -172,9 +184,9 @@ def test_a_run_tells_what_its_user_wrote(tmp_path):
     store.keep({"b": b"package main"})
     store.keep({"b": b"another text never replaces it"})
     store.finish(store.begin(RunPlan.model_validate({"made of": made_of})))
-    found = find_inputs("1", tmp_path)
-    assert {part: each.key for part, each in found.items()} == {"source of s/p": "b", "variant v": "c"}
-    assert found["source of s/p"].read() == b"package main" and found["variant v"].read() is None
+    inputs = find_inputs("1", tmp_path)
+    assert {part: each.key for part, each in inputs.items()} == {"source of s/p": "b", "variant v": "c"}
+    assert inputs["source of s/p"].read() == b"package main" and inputs["variant v"].read() is None
     (tmp_path / "matrix.json").write_text("{}")
     assert find_inputs(str(tmp_path / "matrix.json"), tmp_path) == {}
 
@@ -214,13 +226,13 @@ def test_markdown_and_json_of_it(hostile):
 
 def store(folder, *ends):
     """A work directory with a run for each end of its only cell."""
-    made = Store(folder / "results.sqlite")
+    results = Store(folder / "results.sqlite")
     for end in ends:
-        number = made.begin(
+        number = results.begin(
             RunPlan.model_validate({"guests": ["g"], "variants": ["v"], "programs": ["s/p"], "trials": 1, "facts": {}})
         )
         for trial in trials(**{end: 1}):
-            made.add(number, dataclasses.replace(trial, id=0))
+            results.add(number, dataclasses.replace(trial, id=0))
     return folder
 
 
@@ -231,8 +243,8 @@ def call(*words):
 def test_runs_are_named_by_number_folder_database_and_json(tmp_path):
     work = store(tmp_path / "a", "pass", "crash", "pass")
     other = store(tmp_path / "b", "crash")
-    shown = CliRunner().invoke(main, ["show", "2", "--format", "json", "--work", str(work)])
-    (tmp_path / "two.json").write_text(shown.output)
+    result = CliRunner().invoke(main, ["show", "2", "--format", "json", "--work", str(work)])
+    (tmp_path / "two.json").write_text(result.output)
     for names, status in (
         (("1", "2"), 1),
         (("1", "3"), 0),

@@ -18,7 +18,7 @@ DAY = date(2026, 3, 1)
 
 
 def entry(**more):
-    given = {
+    fields = {
         "guest": "g",
         "variant": "*",
         "program": "s/p",
@@ -29,7 +29,7 @@ def entry(**more):
         "flaky": False,
         "where": "mine.yaml:2",
     }
-    return Entry(**{**given, **more})
+    return Entry(**{**fields, **more})
 
 
 def judged(verdicts, *entries, signature="panic: no", day=DAY):
@@ -67,9 +67,9 @@ def judged(verdicts, *entries, signature="panic: no", day=DAY):
     ],
 )
 def test_what_is_a_surprise(verdicts, entries, surprise):
-    made = judged(verdicts.split(), *entries)
-    assert made.cells[0].surprise == surprise
-    assert made.totals().surprises == surprise
+    judged_matrix = judged(verdicts.split(), *entries)
+    assert judged_matrix.cells[0].surprise == surprise
+    assert judged_matrix.totals().surprises == surprise
 
 
 def test_an_entry_counts_to_its_last_day_and_is_told_of_after_it():
@@ -80,9 +80,9 @@ def test_an_entry_counts_to_its_last_day_and_is_told_of_after_it():
     assert judged(["pass"], entry(), day=date(2026, 3, 2)).surprises() == [], "it expects nothing any more"
 
 
-def shown(made):
+def shown(judged_matrix):
     stream = io.StringIO()
-    terminal.print_table(made, Console(file=stream, width=100, force_terminal=False))
+    terminal.print_table(judged_matrix, Console(file=stream, width=100, force_terminal=False))
     return stream.getvalue()
 
 
@@ -91,7 +91,7 @@ def test_terminal_and_page_tell_known_failures_from_surprises():
     assert "crash 0/1 known" in shown(known) and "expected: crash (bug 1; mine.yaml:2)" in shown(known)
     assert "1/1 ?" in shown(stale) and "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in shown(stale)
     assert "crash 0/1 ?" in shown(plain) and "Expectations" not in shown(plain)
-    pages = ["".join(page.html(made, [])) for made in (known, stale, plain)]
+    pages = ["".join(page.html(judged_matrix, [])) for judged_matrix in (known, stale, plain)]
     assert ['value="surprise"' in text for text in pages] == [False, True, True]
     assert ['value="known"' in text for text in pages] == [True, False, False]
     assert "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in pages[1]
@@ -132,10 +132,10 @@ def test_a_wrong_entry_is_named(write, text, message):
 
 
 def test_a_wrong_entry_has_its_place_in_its_own_file(write):
-    one = write("one.yaml", f"expected:\n  - {GOOD}\n")
-    two = write("two.yaml", f"expected:\n  - {GOOD}\n  - {GOOD.replace('crash', 'crsh')}\n")
+    first = write("one.yaml", f"expected:\n  - {GOOD}\n")
+    second = write("two.yaml", f"expected:\n  - {GOOD}\n  - {GOOD.replace('crash', 'crsh')}\n")
     with pytest.raises(ConfigError, match=r"two\.yaml:3: expected\.1\.verdict\.0: "):
-        conf.load([one, two])
+        conf.load([first, second])
 
 
 def test_own_entries_join_the_given_ones_and_keep_their_place(write):
@@ -148,6 +148,11 @@ def test_own_entries_join_the_given_ones_and_keep_their_place(write):
 
 
 def test_an_entry_survives_the_store():
-    for made in known_failures(conf.load()):
-        assert Entry.from_json(json.loads(json.dumps(made.to_json()))) == made
-        assert made.about(*(pattern.replace("*", "x") for pattern in (made.guest, made.variant, made.program)))
+    for known_failure in known_failures(conf.load()):
+        assert Entry.from_json(json.loads(json.dumps(known_failure.to_json()))) == known_failure
+        assert known_failure.about(
+            *(
+                pattern.replace("*", "x")
+                for pattern in (known_failure.guest, known_failure.variant, known_failure.program)
+            )
+        )

@@ -141,16 +141,19 @@ def rendered(text):
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
-def test_hostile_text_in_markdown_is_text(said):
-    shown = one_line(said)
-    if not shown.strip() or shown != shown.strip():
+def test_hostile_text_in_markdown_is_text(text):
+    line = one_line(text)
+    if not line.strip() or line != line.strip():
         return
     places = [("", ""), ("- ", ""), ("- x: ", "; y")]
-    for made, around in ((formats.escaped(said), [*places, ("| a |\n|---|\n| ", " |")]), (formats.code(said), places)):
+    for markdown, around in (
+        (formats.escaped(text), [*places, ("| a |\n|---|\n| ", " |")]),
+        (formats.code(text), places),
+    ):
         for before, after in around:
-            texts, kinds = rendered(before + made + after)
-            told = texts[-1].removeprefix("x: ").removesuffix("; y")
-            assert told == shown, (before, made)
+            texts, kinds = rendered(before + markdown + after)
+            rendered_text = texts[-1].removeprefix("x: ").removesuffix("; y")
+            assert rendered_text == line, (before, markdown)
             assert not kinds & {"html_inline", "html_block", "link_open", "em_open", "strong_open", "fence"}
 
 
@@ -249,7 +252,7 @@ def test_a_junit_reader_sees_each_cell_s_end(matrix, tmp_path):
 
 
 def test_cells_without_trials_are_errors_or_skipped():
-    spoilt = [dataclasses.replace(one, verdict="error") for one in TRIALS if one.guest == "hurd-i386"]
+    spoilt = [dataclasses.replace(trial, verdict="error") for trial in TRIALS if trial.guest == "hurd-i386"]
     text = formats.junit(matrix_of(spoilt, expected=()), BY_ID.__getitem__)
     kinds = [case[0].tag for case in ElementTree.fromstring(text).iter("testcase")]
     assert kinds == ["error"] * 40 + ["skipped"] * 40

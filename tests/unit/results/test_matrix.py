@@ -46,11 +46,11 @@ COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.ju
 
 
 @given(COUNTS, COUNTS)
-def test_the_numbers_are_scipy_s(one, other):
-    interval = stats.binomtest(*one).proportion_ci(confidence_level=0.95, method="wilson")
-    assert wilson(*one) == pytest.approx((interval.low, interval.high), abs=1e-12)
-    table = [[passed, trials - passed] for passed, trials in (one, other)]
-    assert fisher(*one, *other) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
+def test_the_numbers_are_scipy_s(first, second):
+    interval = stats.binomtest(*first).proportion_ci(confidence_level=0.95, method="wilson")
+    assert wilson(*first) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    table = [[passed, trials - passed] for passed, trials in (first, second)]
+    assert fisher(*first, *second) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
 
 
 def test_many_trials_are_no_trouble():
@@ -76,9 +76,9 @@ def test_wilson_holds_the_share_and_keeps_within_bounds(counts):
 
 
 @given(st.integers(0, 8), st.integers(0, 8))
-def test_fisher_does_not_care_which_side_is_which(one, other):
-    assert fisher(one, 8, other, 8) == pytest.approx(fisher(other, 8, one, 8))
-    assert fisher(one, 8, one, 8) == pytest.approx(1)
+def test_fisher_does_not_care_which_side_is_which(first, second):
+    assert fisher(first, 8, second, 8) == pytest.approx(fisher(second, 8, first, 8))
+    assert fisher(first, 8, first, 8) == pytest.approx(1)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
@@ -235,7 +235,7 @@ def test_trials_are_read_once_and_not_kept():
             alive.append(weakref.ref(trial))
             yield trial
             del trial
-            assert sum(one() is not None for one in alive) <= 1
+            assert sum(reference() is not None for reference in alive) <= 1
 
     assert matrix_of(stream()).cells[0].trials == 49
 
@@ -247,11 +247,11 @@ def test_an_unknown_verdict_is_refused():
 
 def test_json_has_all_that_is_documented():
     matrix = matrix_of(trials_of(base={"pass": 8}, other={"pass": 2, "crash": 6}))
-    told = json.loads(json.dumps(matrix.to_json()))
+    document = json.loads(json.dumps(matrix.to_json()))
     names = "schema run guests variants programs baseline cells most expired totals overall events times"
     names += " control guest_differences interactions experiment effects unmatched"
-    assert set(told) == set(names.split())
-    base, other = told["cells"]
+    assert set(document) == set(names.split())
+    base, other = document["cells"]
     assert (other["verdict"], other["passed"], other["trials"]) == ("flaky", 2, 8)
     assert other["counts"] == {"pass": 2, "fail": 0, "crash": 6, "hang": 0}
     assert base["difference"] is None
@@ -263,7 +263,7 @@ def test_json_has_all_that_is_documented():
         "baseline_trials": 8,
         "detectable": None,
     }
-    assert told["totals"]["claimed"] == 1
+    assert document["totals"]["claimed"] == 1
 
 
 def test_what_is_not_claimed_tells_what_would_have_been():

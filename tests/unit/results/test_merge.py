@@ -54,7 +54,7 @@ def rows_of(choose, key, number):
         yield Trial(0, *key, number, attempt, verdict, "why", title, 0, "", *end)
 
 
-def made(work, trials, plan, finished=True):
+def make_store(work, trials, plan, finished=True):
     """A store with one run."""
     store = Store(work / "results.sqlite")
     run = store.begin(RunPlan.model_validate(plan))
@@ -71,28 +71,28 @@ def sharded(tmp_path, jobs=3, seed=1):
     """The stores of the shards of a matrix, and the one of the same outcomes in one run."""
     choose = random.Random(seed)
     outcomes = {(key, number): list(rows_of(choose, key, number)) for number in range(1, TRIALS + 1) for key in CELLS}
-    whole = made(tmp_path / "whole", itertools.chain(*outcomes.values()), plan_of(GUESTS, PROGRAMS))
+    whole = make_store(tmp_path / "whole", itertools.chain(*outcomes.values()), plan_of(GUESTS, PROGRAMS))
     cut = shards.cut(CELLS, TRIALS, Times(), jobs)
     folders = []
     for number, shard in enumerate(cut, start=1):
         own = [name for name in PROGRAMS if any(name == program for _, program in shard.blocks)]
         guests = [name for name in GUESTS if any(name == guest for guest, _ in shard.blocks)]
-        said = {"numbers": [number], "of": jobs, "all": list(range(1, jobs + 1)), "cut": "c"}
+        shard_fields = {"numbers": [number], "of": jobs, "all": list(range(1, jobs + 1)), "cut": "c"}
         trials = [
             trial
             for (key, place), rows in outcomes.items()
-            if any(place in one for one in shard.blocks.get((key[0], key[2]), ()))
+            if any(place in block for block in shard.blocks.get((key[0], key[2]), ()))
             for trial in rows
         ]
-        plan = plan_of(guests, own, said | {"guests": GUESTS, "programs": PROGRAMS})
-        folders.append(made(tmp_path / f"shard{number}", trials, plan))
+        plan = plan_of(guests, own, shard_fields | {"guests": GUESTS, "programs": PROGRAMS})
+        folders.append(make_store(tmp_path / f"shard{number}", trials, plan))
     return folders, whole
 
 
 def merged(folders, work):
-    done = merging.merge([merging.source(str(one), work) for one in folders], work, [SCREENS])
+    merge = merging.merge([merging.source(str(folder), work) for folder in folders], work, [SCREENS])
     store = Store(work / "results.sqlite")
-    return done, store, store.run(done.number)
+    return merge, store, store.run(merge.number)
 
 
 def cells(store, run):
@@ -110,10 +110,10 @@ def test_shards_come_to_the_matrix_of_one_run(tmp_path, seed):
     folders, whole = sharded(tmp_path, seed=seed)
     expected = cells(Store(whole / "results.sqlite"), Store(whole / "results.sqlite").run(1))
     for order in (folders, folders[::-1], [*folders, folders[0]]):
-        done, store, run = merged(order, tmp_path / "merged")
+        merge, store, run = merged(order, tmp_path / "merged")
         assert cells(store, run) == expected
-        assert run.finished and not done.lacking and not done.further
-        assert bool(done.twice) == (len(order) > 3)
+        assert run.finished and not merge.lacking and not merge.further
+        assert bool(merge.twice) == (len(order) > 3)
         assert len(store.events(run.id)) == 3
         (took,) = store.times(run.id)
         assert (took["times"], took["seconds"]) == (3, 7.5)
@@ -123,10 +123,10 @@ def test_shards_come_to_the_matrix_of_one_run(tmp_path, seed):
 
 def test_step_by_step_comes_to_the_same(tmp_path):
     (first, second, third), whole = sharded(tmp_path)
-    done, store, run = merged([first, third], tmp_path / "half")
-    assert done.lacking == ["shard 2/3 is not there or has not finished"] and run.finished is None
-    done, store, run = merged([tmp_path / "half", second], tmp_path / "merged")
-    assert not done.lacking and run.finished
+    merge, store, run = merged([first, third], tmp_path / "half")
+    assert merge.lacking == ["shard 2/3 is not there or has not finished"] and run.finished is None
+    merge, store, run = merged([tmp_path / "half", second], tmp_path / "merged")
+    assert not merge.lacking and run.finished
     assert cells(store, run) == cells(Store(whole / "results.sqlite"), Store(whole / "results.sqlite").run(1))
 
 
@@ -137,9 +137,11 @@ def test_trials_that_were_made_again_all_count(tmp_path):
     spoilt = replace(failed, verdict="error", seconds=0.0)
     other = replace(failed, number=TRIALS)
     plan = plan_of(GUESTS, PROGRAMS)
-    folders = [made(tmp_path / name, rows, plan) for name, rows in [("a", [failed, other]), ("b", [spoilt, passed])]]
-    done, store, run = merged(folders, tmp_path / "merged")
-    assert done.further == 1
+    folders = [
+        make_store(tmp_path / name, rows, plan) for name, rows in [("a", [failed, other]), ("b", [spoilt, passed])]
+    ]
+    merge, store, run = merged(folders, tmp_path / "merged")
+    assert merge.further == 1
     rows = [(trial.number, trial.attempt, trial.verdict) for trial in store.trials(run.id)]
     assert rows == [(1, 1, "error"), (1, 2, "fail"), (TRIALS + 1, 1, "pass"), (TRIALS, 1, "fail")]
     cell = load_matrix(store, run).cells[0]
@@ -148,17 +150,17 @@ def test_trials_that_were_made_again_all_count(tmp_path):
 
 def test_a_trial_that_was_judged_anew_in_one_store_is_the_same_trial(tmp_path):
     (trial,) = list(rows_of(random.Random(1), CELLS[0], 1))[:1]
-    first = made(tmp_path / "a", [replace(trial, verdict="fail")], plan_of(GUESTS, PROGRAMS))
-    second = made(tmp_path / "b", [replace(trial, verdict="crash", signature="x")], plan_of(GUESTS, PROGRAMS))
-    done, store, run = merged([first, second], tmp_path / "merged")
-    assert (done.twice, done.further) == (1, 0)
+    first = make_store(tmp_path / "a", [replace(trial, verdict="fail")], plan_of(GUESTS, PROGRAMS))
+    second = make_store(tmp_path / "b", [replace(trial, verdict="crash", signature="x")], plan_of(GUESTS, PROGRAMS))
+    merge, store, run = merged([first, second], tmp_path / "merged")
+    assert (merge.twice, merge.further) == (1, 0)
     assert [row.verdict for row in store.trials(run.id)] == ["fail"]
 
 
 def test_the_texts_that_parts_were_made_of_come_along(tmp_path):
     plan = plan_of(GUESTS, PROGRAMS)
     plan["made of"] |= {"source of s/p0": "key", "source of s/p1": "lost"}
-    folder = made(tmp_path / "a", [], plan)
+    folder = make_store(tmp_path / "a", [], plan)
     Store(folder / "results.sqlite").keep({"key": b"package main"})
     _, store, _ = merged([folder], tmp_path / "merged")
     assert store.text("key") == b"package main" and store.text("lost") is None
@@ -168,7 +170,7 @@ def test_twins_c_programs_and_preloads_come_along(tmp_path):
     plans = [plan_of(GUESTS, PROGRAMS[:2]), plan_of(GUESTS, PROGRAMS[1:3]), plan_of(GUESTS, PROGRAMS[3:])]
     plans[0] |= {"twins": {"s/p0": "s/p1"}, "c_programs": ["s/p1"], "besides_libgo": {"other": ["slow-exit"]}}
     plans[1] |= {"twins": {"s/p2": "s/p1"}, "c_programs": ["s/p1"], "besides_libgo": {"other": ["slow-exit"]}}
-    folders = [made(tmp_path / name, [], plan) for name, plan in zip("abc", plans, strict=True)]
+    folders = [make_store(tmp_path / name, [], plan) for name, plan in zip("abc", plans, strict=True)]
     _, store, run = merged(folders, tmp_path / "merged")
     assert run.plan.twins == {"s/p0": "s/p1", "s/p2": "s/p1"}
     assert (run.plan.c_programs, run.plan.besides_libgo) == (["s/p1"], {"other": ["slow-exit"]})
@@ -207,7 +209,7 @@ def change(path, value):
 def test_what_does_not_belong_together(tmp_path, put, message):
     plans = [plan_of(GUESTS, PROGRAMS, {"numbers": [n], "of": 2, "cut": "c"}) for n in (1, 2)]
     put(plans[1])
-    folders = [made(tmp_path / name, [], plan) for name, plan in zip("ab", plans, strict=True)]
+    folders = [make_store(tmp_path / name, [], plan) for name, plan in zip("ab", plans, strict=True)]
     with pytest.raises(StoreError, match=r"does not belong to run 1 of .*a") as error:
         merged(folders, tmp_path / "merged")
     assert message in str(error.value)
@@ -218,9 +220,9 @@ def test_runs_that_cannot_be_parts(tmp_path):
     sure, old = plan_of(GUESTS, PROGRAMS), plan_of(GUESTS, PROGRAMS)
     sure["request"]["until_sure"] = True
     del old["origin"]
-    for plan, said in [(sure, "made with --until-sure"), (old, "an older version")]:
-        folder = made(tmp_path / said.split()[0], [], plan)
-        with pytest.raises(StoreError, match=said):
+    for plan, message in [(sure, "made with --until-sure"), (old, "an older version")]:
+        folder = make_store(tmp_path / message.split()[0], [], plan)
+        with pytest.raises(StoreError, match=message):
             merged([folder], tmp_path / "merged")
 
 
@@ -238,8 +240,8 @@ def test_all_of_it_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"cannot be put together: .*No space left"):
         merged(folders, work)
     assert not Store(work / "results.sqlite").runs() and not list(work.glob("runs/*"))
-    done, _, run = merged(folders, work)
-    assert (done.number, bool(run.finished)) == (1, True)
+    merge, _, run = merged(folders, work)
+    assert (merge.number, bool(run.finished)) == (1, True)
 
 
 def test_files_come_along(tmp_path):
@@ -254,7 +256,7 @@ def test_files_come_along(tmp_path):
         (tmp_path / name / SCREENS).mkdir()
         (tmp_path / name / SCREENS / f"{name}.png").write_text("png")
         trial = replace(trial, reason=f"SIGSEGV; core: /elsewhere/runs/1/cores/g1/{core.name}")
-        folders.append(made(tmp_path / name, [trial], plan_of(GUESTS, PROGRAMS)))
+        folders.append(make_store(tmp_path / name, [trial], plan_of(GUESTS, PROGRAMS)))
     _, store, run = merged(folders, tmp_path / "merged")
     kept = tmp_path / "merged" / "runs" / "1" / "cores"
     for trial, name in zip(store.trials(run.id), "ab", strict=True):
@@ -270,10 +272,10 @@ def call(*words, work):
 
 def test_the_command(tmp_path):
     good = [replace(next(rows_of(random.Random(1), key, 1)), verdict="pass") for key in CELLS]
-    said = {"of": 2, "all": [1, 2], "cut": "c", "guests": GUESTS, "programs": PROGRAMS}
-    first = made(tmp_path / "a", good[::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [1]}))
-    made(first, good[:1], plan_of(GUESTS, PROGRAMS[:1], said | {"numbers": [1]}))
-    second = made(tmp_path / "b", good[1::2], plan_of(GUESTS, PROGRAMS, said | {"numbers": [2]}))
+    shard_fields = {"of": 2, "all": [1, 2], "cut": "c", "guests": GUESTS, "programs": PROGRAMS}
+    first = make_store(tmp_path / "a", good[::2], plan_of(GUESTS, PROGRAMS, shard_fields | {"numbers": [1]}))
+    make_store(first, good[:1], plan_of(GUESTS, PROGRAMS[:1], shard_fields | {"numbers": [1]}))
+    second = make_store(tmp_path / "b", good[1::2], plan_of(GUESTS, PROGRAMS, shard_fields | {"numbers": [2]}))
     work = tmp_path / "merged"
     result = call(f"{first}#1", second / "results.sqlite", work=work)
     assert result.exit_code == 0 and "✔ 1/1" in result.stdout and (work / "runs" / "1" / "report.html").is_file()
@@ -281,7 +283,7 @@ def test_the_command(tmp_path):
     assert result.exit_code == 0 and "1 trial was there twice, and counts once" in result.stderr
     result = call(first, work=work)
     assert result.exit_code == 3 and "shard 2/2 is not there or has not finished" in result.stderr
-    bad = made(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
+    bad = make_store(tmp_path / "c", [replace(good[1], verdict="fail", seconds=3.0)], plan_of(GUESTS, PROGRAMS))
     result = call(f"{first}#1", second, bad, work=work)
     assert result.exit_code == 1 and "1 trial was made again, and counts" in result.stderr
 
@@ -296,7 +298,7 @@ def test_the_command(tmp_path):
     ],
 )
 def test_bad_input(tmp_path, word, message):
-    folder = made(tmp_path / "a", [], plan_of(GUESTS, PROGRAMS))
+    folder = make_store(tmp_path / "a", [], plan_of(GUESTS, PROGRAMS))
     result = call(word.format(folder), work=tmp_path / "merged")
     assert result.exit_code == 2 and message in result.output and len(result.output.splitlines()) == 1
 

@@ -37,48 +37,48 @@ def page_of(trials, **more):
 
 
 @pytest.fixture(scope="module")
-def made():
+def report():
     return page_of(list(runs.trials(PROGRAMS)))
 
 
-def test_only_our_own_script_and_style_are_allowed(made):
-    (policy,) = (meta["content"] for meta in made.all("meta") if "http-equiv" in meta)
+def test_only_our_own_script_and_style_are_allowed(report):
+    (policy,) = (meta["content"] for meta in report.all("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none'") and "unsafe" not in policy
-    acting = [(tag, text) for tag, attrs, text in made.texts if attrs.get("type") != "text/plain"]
+    acting = [(tag, text) for tag, attrs, text in report.texts if attrs.get("type") != "text/plain"]
     assert [tag for tag, _ in acting] == ["style", "script"]
     for tag, text in acting:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-def test_nothing_is_fetched_and_nothing_hostile_became_an_element(made):
-    assert not {"img", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in made.elements}
-    for tag, attrs in made.elements:
+def test_nothing_is_fetched_and_nothing_hostile_became_an_element(report):
+    assert not {"img", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in report.elements}
+    for tag, attrs in report.elements:
         assert not any(name.startswith("on") or name in ("src", "style") for name in attrs), tag
-    assert all(link["href"].startswith("#cell-") for link in made.all("a"))
+    assert all(link["href"].startswith("#cell-") for link in report.all("a"))
 
 
-def test_a_page_s_trials_are_the_trials(made):
-    shown = made.trials()
-    assert list(shown) == [trial.id for trial in runs.trials(PROGRAMS)]
+def test_a_page_s_trials_are_the_trials(report):
+    page_trials = report.trials()
+    assert list(page_trials) == [trial.id for trial in runs.trials(PROGRAMS)]
     for trial in runs.trials(PROGRAMS):
-        one = shown[trial.id]
+        page_trial = page_trials[trial.id]
         for name in ("number", "attempt", "verdict", "reason", "signature", "seconds", "signal", "command"):
-            assert one[name] == getattr(trial, name)
-        assert one["status"] == (-1 if trial.exit_status is None else trial.exit_status)
-        assert one["streams"][0][3] == [decoded(trial.stdout)]
+            assert page_trial[name] == getattr(trial, name)
+        assert page_trial["status"] == (-1 if trial.exit_status is None else trial.exit_status)
+        assert page_trial["streams"][0][3] == [decoded(trial.stdout)]
 
 
 def test_a_dossier_is_text_and_a_picture():
     trials = list(runs.trials(PROGRAMS))
     crash = next(trial.id for trial in trials if trial.verdict == "crash")
     parts = {"dossier/threads": runs.HOSTILE * 2000, "dossier/screen.png": b"\x89PNG", "lifetrace": b"\0" * 9}
-    shown = page_of(trials, collected=lambda trial: parts if trial == crash else {}).trials()
-    ((name, size, _, texts),) = shown[crash]["parts"]
+    page_trials = page_of(trials, collected=lambda trial: parts if trial == crash else {}).trials()
+    ((name, size, _, texts),) = page_trials[crash]["parts"]
     assert name == "dossier/threads" and size.startswith(f"{2000 * len(runs.HOSTILE):,} bytes, ")
     assert sum(map(len, texts)) <= SHOWN // 4
-    assert shown[crash]["screen"] == "iVBORw=="
-    assert all(one.get("screen", "") == "" for number, one in shown.items() if number != crash)
+    assert page_trials[crash]["screen"] == "iVBORw=="
+    assert all(page_trial.get("screen", "") == "" for number, page_trial in page_trials.items() if number != crash)
 
 
 def test_a_failed_trial_has_the_difference_from_what_was_expected_when_its_run_was_made():
@@ -86,16 +86,16 @@ def test_a_failed_trial_has_the_difference_from_what_was_expected_when_its_run_w
     failed = next(trial for trial in trials if trial.verdict == "fail")
     stored = {"expectations": {failed.program: Expectation(stdout=b"ok\xff\n").to_json()}}
     differ = output_differ(RunPlan.model_validate(json.loads(json.dumps(stored))))
-    shown = page_of(trials, compared=differ).trials()
-    stream, left_out, lines = shown[failed.id]["difference"]
+    page_trials = page_of(trials, compared=differ).trials()
+    stream, left_out, lines = page_trials[failed.id]["difference"]
     assert (stream, left_out) == ("stdout", "") and ["-", "ok", "\\xff"] in lines
     others = [trial for trial in trials if trial.program != failed.program or trial.verdict != "fail"]
-    assert not any("difference" in shown[trial.id] for trial in others)
+    assert not any("difference" in page_trials[trial.id] for trial in others)
 
 
 def test_what_trials_share_is_there_once():
-    trials = [dataclasses.replace(one, stdout=b"same " * 10_000, reason="r", command="c", stderr=b"", verdict="pass",
-              signature="", stdout_total=50_000, stderr_total=0) for one in runs.trials(PROGRAMS)]  # fmt: skip
+    trials = [dataclasses.replace(trial, stdout=b"same " * 10_000, reason="r", command="c", stderr=b"", verdict="pass",
+              signature="", stdout_total=50_000, stderr_total=0) for trial in runs.trials(PROGRAMS)]  # fmt: skip
     (only,) = page_of(trials).data("passed-0")
     assert only["streams"][0][3] == ["same " * 10_000]
 
@@ -107,20 +107,20 @@ def test_outputs_that_nothing_makes_smaller_are_bounded_in_all_and_the_last_are_
     monkeypatch.setattr(page, "PACKED", {True: 500_000, False: 500_000})
     dice = random.Random(1)
     trials = [
-        dataclasses.replace(one, verdict=verdict, stdout=dice.randbytes(30_000), stdout_total=30_000)
-        for one in runs.trials(PROGRAMS)
+        dataclasses.replace(trial, verdict=verdict, stdout=dice.randbytes(30_000), stdout_total=30_000)
+        for trial in runs.trials(PROGRAMS)
     ]
     pieces = list(page.html(matrix_of(trials), trials))
     assert sum(map(len, pieces)) < 2_500_000
-    shown = list(Page("".join(pieces)).trials().values())
-    assert "streams" in shown[0] and "streams" not in shown[-1] and shown[-1]["command"]
+    page_trials = list(Page("".join(pieces)).trials().values())
+    assert "streams" in page_trials[0] and "streams" not in page_trials[-1] and page_trials[-1]["command"]
 
 
 def test_the_more_trials_the_less_of_each(monkeypatch):
     monkeypatch.setattr(page, "ROOM", {True: 1 << 20, False: 1 << 20})
-    trials = [dataclasses.replace(one, verdict="pass", stdout=b"x" * 50_000) for one in runs.trials(PROGRAMS)]
-    shown = next(iter(page_of(trials).trials().values()))
-    assert sum(map(len, shown["streams"][0][3])) == (1 << 20) // (2 * len(trials)) // 2 * 2
+    trials = [dataclasses.replace(trial, verdict="pass", stdout=b"x" * 50_000) for trial in runs.trials(PROGRAMS)]
+    page_trial = next(iter(page_of(trials).trials().values()))
+    assert sum(map(len, page_trial["streams"][0][3])) == (1 << 20) // (2 * len(trials)) // 2 * 2
 
 
 @given(st.lists(st.text(max_size=30), max_size=60), st.integers(1, 400))
@@ -206,9 +206,9 @@ def test_life_cycles_are_plotted_and_their_names_are_text():
     trace = Trace(dict.fromkeys(lifetrace.EVENTS, 1), (Sample(0.0, 1, 1), Sample(0.5, 3, 9)))
     cycle = LifeCycle(runs.EVIL, runs.EVIL, {runs.EVIL: Column(runs.EVIL, [trace], {"pass": 1})})
     trials = list(runs.trials(PROGRAMS))
-    shown = page_of(trials, cycles=[cycle])
-    assert "img" not in {tag for tag, _ in shown.elements}
-    curves = [attrs["d"] for tag, attrs in shown.elements if tag == "path" and attrs["class"] == "curve"]
+    page = page_of(trials, cycles=[cycle])
+    assert "img" not in {tag for tag, _ in page.elements}
+    curves = [attrs["d"] for tag, attrs in page.elements if tag == "path" and attrs["class"] == "curve"]
     assert curves == ["M0,60H320V0H320", "M0,80H320V0H320"]
 
 

@@ -185,18 +185,18 @@ class Shown:
 @pytest.fixture
 def show(chromium, some):
     """Opens a page. At the end no one may have said or asked for anything."""
-    shown = []
+    page = []
 
     def open_(file=some, fragment="", **more):
         one = Shown(chromium, file, **more)
         if fragment:
             one.page.goto(file.as_uri() + fragment)
             one.page.wait_for_selector("html[data-ready]")
-        shown.append(one)
+        page.append(one)
         return one
 
     yield open_
-    for one in shown:
+    for one in page:
         assert not one.told
         assert {url.split("#")[0] for url in one.asked if not url.startswith("data:image/png")} == {
             one.page.url.split("#")[0]
@@ -205,141 +205,141 @@ def show(chromium, some):
 
 
 def test_nothing_hostile_acts_wherever_it_is_shown(show):
-    shown = show(fragment=f"#cell-{4 * len(PROGRAMS)}")
-    assert shown.opened() == one_line(HOSTILE.program)
-    for part in shown.locator("#drawer details.part").all():
+    page = show(fragment=f"#cell-{4 * len(PROGRAMS)}")
+    assert page.opened() == one_line(HOSTILE.program)
+    for part in page.locator("#drawer details.part").all():
         part.locator("summary").first.click()
     outputs = [visible(decoded(runs.HOSTILE))] * 4
-    assert [text.lower() for text in shown.texts("#drawer pre")] == [text.lower() for text in outputs]
-    assert one_line(runs.EVIL).lower() in shown.text_content("#drawer").lower()
-    assert shown.title() == shown.text_content("h1").split(",")[0] and "owned" not in shown.title()
-    assert shown.evaluate("document.querySelectorAll('img[src^=\"x\"], script:not([type])').length") == 1
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", shown.inner_text("body"))
+    assert [text.lower() for text in page.texts("#drawer pre")] == [text.lower() for text in outputs]
+    assert one_line(runs.EVIL).lower() in page.text_content("#drawer").lower()
+    assert page.title() == page.text_content("h1").split(",")[0] and "owned" not in page.title()
+    assert page.evaluate("document.querySelectorAll('img[src^=\"x\"], script:not([type])').length") == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", page.inner_text("body"))
 
 
 def test_a_script_that_came_in_all_the_same_would_not_run(some, tmp_path, chromium):
     evil = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></body>"
     (tmp_path / "evil.html").write_text(some.read_text().replace("</body>", evil))
-    shown = Shown(chromium, tmp_path / "evil.html")
-    assert "owned" not in shown.title()
-    assert sum("Content Security Policy" in told for told in shown.told) >= 2
-    shown.context.close()
+    page = Shown(chromium, tmp_path / "evil.html")
+    assert "owned" not in page.title()
+    assert sum("Content Security Policy" in told for told in page.told) >= 2
+    page.context.close()
 
 
 def test_it_is_used_by_keyboard(show):
-    shown = show()
-    shown.press("/")
-    assert shown.evaluate("document.activeElement.id") == "filter-text"
-    shown.keyboard.type("program-07 suite-0")
-    assert shown.text_content("#filter-count") == "1 of 121 programs"
-    shown.press("Enter")
-    assert shown.evaluate("document.activeElement.id") == "grid" and shown.active() == 28
-    shown.press("ArrowRight", "Enter")
-    assert shown.opened() == PROGRAMS[7]
-    assert shown.evaluate("document.activeElement.closest('dialog').id") == "drawer"
-    shown.press("Escape")
-    shown.wait_for_selector("#drawer", state="hidden")
-    assert shown.evaluate("document.activeElement.id") == "grid"
-    shown.click("#filter-clear")
-    shown.focus("#grid")
-    assert shown.active() == 29  # where it was
+    page = show()
+    page.press("/")
+    assert page.evaluate("document.activeElement.id") == "filter-text"
+    page.keyboard.type("program-07 suite-0")
+    assert page.text_content("#filter-count") == "1 of 121 programs"
+    page.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "grid" and page.active() == 28
+    page.press("ArrowRight", "Enter")
+    assert page.opened() == PROGRAMS[7]
+    assert page.evaluate("document.activeElement.closest('dialog').id") == "drawer"
+    page.press("Escape")
+    page.wait_for_selector("#drawer", state="hidden")
+    assert page.evaluate("document.activeElement.id") == "grid"
+    page.click("#filter-clear")
+    page.focus("#grid")
+    assert page.active() == 29  # where it was
     for keys, cell in (
         (["ArrowDown", "End"], 35), (["ArrowUp", "Home"], 28), (["Control+Home"], 0), (["ArrowUp", "ArrowLeft"], 0),
         (["Control+End"], 4 * 121 - 1), (["ArrowDown"], 4 * 121 - 1), (["ArrowUp", "ArrowUp"], 4 * 119 - 1),
     ):  # fmt: skip
-        shown.press(*keys)
-        assert shown.active() == cell, keys
-        box = shown.locator(f"#cell-{cell}").bounding_box()
-        around = shown.locator("#matrix").bounding_box()
-        head = shown.locator("#grid-head").bounding_box()
+        page.press(*keys)
+        assert page.active() == cell, keys
+        box = page.locator(f"#cell-{cell}").bounding_box()
+        around = page.locator("#matrix").bounding_box()
+        head = page.locator("#grid-head").bounding_box()
         assert head["y"] + head["height"] <= box["y"] + 1 and box["y"] + box["height"] <= around["y"] + around["height"]
-    shown.press("PageUp")
-    assert shown.active() < 4 * 110
+    page.press("PageUp")
+    assert page.active() < 4 * 110
 
 
 def test_the_grid_tells_what_it_is_to_those_who_do_not_see_it(show):
-    shown = show()
-    shown.focus("#grid")
-    assert shown.get_attribute("#grid", "aria-rowcount") == str(121 + 2 + 2)  # programs, suites, heads
-    first = shown.get_by_role("gridcell").first
+    page = show()
+    page.focus("#grid")
+    assert page.get_attribute("#grid", "aria-rowcount") == str(121 + 2 + 2)  # programs, suites, heads
+    first = page.get_by_role("gridcell").first
     assert first.get_attribute("aria-label").startswith(
         f"{PROGRAMS[0]}, hurd-i386, pristine: crash; 0 of 5 passed, 95 % "
     )
-    assert "p " in shown.locator("#cell-1").get_attribute("aria-label")
-    assert shown.locator("[role=row]").first.get_attribute("aria-rowindex") == "1"
+    assert "p " in page.locator("#cell-1").get_attribute("aria-label")
+    assert page.locator("[role=row]").first.get_attribute("aria-rowindex") == "1"
 
 
 def test_a_cell_s_drawer_holds_its_evidence_its_trials_and_how_to_run_them_again(show):
-    shown = show()
-    shown.click("#cell-0")
-    assert shown.opened() == PROGRAMS[0]
-    assert shown.evaluate("location.hash") == "#cell-0"
+    page = show()
+    page.click("#cell-0")
+    assert page.opened() == PROGRAMS[0]
+    assert page.evaluate("location.hash") == "#cell-0"
     of = [trial for trial in TRIALS if (trial.program, trial.guest, trial.variant) == (PROGRAMS[0], *HOSTILE_CELL)]
-    said = shown.inner_text("#drawer")
+    said = page.inner_text("#drawer")
     assert "0 of 5 trials passed; the chance of a pass is 0 to 43 % (95 %, Wilson)" in said
     assert of[0].signature in said and f"harness rerun {of[0].id} --work /here" in said
     assert f"harness open {of[0].id} --work /here" in said
     assert f"{of[0].command} --work /here" in said
-    assert shown.locator("#drawer details.trial").count() == 5
-    assert shown.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
-    shown.locator("#drawer details.trial").nth(1).locator("summary").click()
-    shown.locator("#drawer pre").nth(4).wait_for(state="attached")  # wait_for_function evals, which the page forbids
-    shown.press("Escape")
-    shown.wait_for_url(lambda url: "#" not in url)
-    shown.click("#cell-1")
-    assert "5 of 5 passed against 0 of 5 with pristine; p 0.00794, corrected " in shown.inner_text("#drawer")
+    assert page.locator("#drawer details.trial").count() == 5
+    assert page.texts("#drawer pre")[:2] == [of[0].stdout.decode(), of[0].stderr.decode()]
+    page.locator("#drawer details.trial").nth(1).locator("summary").click()
+    page.locator("#drawer pre").nth(4).wait_for(state="attached")  # wait_for_function evals, which the page forbids
+    page.press("Escape")
+    page.wait_for_url(lambda url: "#" not in url)
+    page.click("#cell-1")
+    assert "5 of 5 passed against 0 of 5 with pristine; p 0.00794, corrected " in page.inner_text("#drawer")
 
 
 HOSTILE_CELL = (runs.GUESTS[0], runs.VARIANTS[0])
 
 
 def test_it_is_filtered_by_text_verdict_and_signature(show):
-    shown = show()
+    page = show()
     of = {}
     for trial in TRIALS:
         of.setdefault(trial.program, set()).add(trial.verdict)
     everywhere = len(PROGRAMS) + 1
-    shown.check(".chip input[value=hang]")
+    page.check(".chip input[value=hang]")
     hanging = sum(verdicts >= {"hang"} for verdicts in of.values())
-    assert shown.text_content("#filter-count") == f"{hanging} of {everywhere} programs"
-    assert set(shown.texts(".cell:not(.dim) .word")) == {"hang"}
-    shown.click("#filter-clear")
-    assert shown.text_content("#filter-count") == f"{everywhere} of {everywhere} programs"
+    assert page.text_content("#filter-count") == f"{hanging} of {everywhere} programs"
+    assert set(page.texts(".cell:not(.dim) .word")) == {"hang"}
+    page.click("#filter-clear")
+    assert page.text_content("#filter-count") == f"{everywhere} of {everywhere} programs"
     title = next(trial.signature for trial in TRIALS if trial.verdict == "crash")
     signed = {trial.program for trial in TRIALS if trial.signature == title}
-    shown.select_option("#filter-signature", label=next(
-        text for text in shown.texts("#filter-signature option") if text.startswith(title)
+    page.select_option("#filter-signature", label=next(
+        text for text in page.texts("#filter-signature option") if text.startswith(title)
     ))  # fmt: skip
-    assert shown.text_content("#filter-count") == f"{len(signed)} of {everywhere} programs"
-    shown.click("#filter-clear")
-    shown.fill("#filter-text", "NIL DEREFERENCE")
+    assert page.text_content("#filter-count") == f"{len(signed)} of {everywhere} programs"
+    page.click("#filter-clear")
+    page.fill("#filter-text", "NIL DEREFERENCE")
     crashing = sum(verdicts >= {"crash"} for verdicts in of.values())
-    assert shown.text_content("#filter-count") == f"{crashing} of {everywhere} programs"
-    shown.fill("#filter-text", "nothing like this")
-    assert shown.text_content("#filter-count") == f"0 of {everywhere} programs" and not shown.texts(".cell")
-    button = shown.locator("button[data-signature]").first
+    assert page.text_content("#filter-count") == f"{crashing} of {everywhere} programs"
+    page.fill("#filter-text", "nothing like this")
+    assert page.text_content("#filter-count") == f"0 of {everywhere} programs" and not page.texts(".cell")
+    button = page.locator("button[data-signature]").first
     cells = int(button.text_content().split()[1])
     button.click()
-    assert shown.locator(".cell:not(.dim)").count() == cells
+    assert page.locator(".cell:not(.dim)").count() == cells
 
 
 def test_a_hundred_thousand_trials_are_drawn_no_more_than_is_seen(show, many):
     assert many.stat().st_size < 6_000_000
-    shown = show(many)
+    page = show(many)
     nodes = "document.querySelectorAll('*').length"
-    assert shown.evaluate(nodes) < 4000
-    shown.fill("#filter-text", "program-99")
-    assert shown.text_content("#filter-count") == "10 of 1000 programs"
-    shown.fill("#filter-text", "")
-    shown.focus("#grid")
-    shown.press("Control+End", "Enter")
-    assert shown.opened() == runs.names(1000)[-1]
-    assert shown.locator("#drawer details.trial").count() == 25
-    shown.press("Escape")
-    assert shown.evaluate(nodes) < 4000
-    shown.evaluate("document.getElementById('matrix').scrollTop = 16000")
-    shown.wait_for_selector(f"#cell-{4 * 490}")
-    assert shown.evaluate(nodes) < 4000
+    assert page.evaluate(nodes) < 4000
+    page.fill("#filter-text", "program-99")
+    assert page.text_content("#filter-count") == "10 of 1000 programs"
+    page.fill("#filter-text", "")
+    page.focus("#grid")
+    page.press("Control+End", "Enter")
+    assert page.opened() == runs.names(1000)[-1]
+    assert page.locator("#drawer details.trial").count() == 25
+    page.press("Escape")
+    assert page.evaluate(nodes) < 4000
+    page.evaluate("document.getElementById('matrix').scrollTop = 16000")
+    page.wait_for_selector(f"#cell-{4 * 490}")
+    assert page.evaluate(nodes) < 4000
 
 
 #: The contrast of each kind of text with what is behind it (WCAG 2.2, 1.4.3), by the element's tag and classes.
@@ -370,31 +370,31 @@ CONTRASTS = """() => {
 @pytest.mark.parametrize("name", ["report", "drawer", "attribution", "bisect", "index"])
 def test_all_pages_can_be_read_in_the_light_and_in_the_dark(show, pages_of_all_kinds, name, scheme):
     file = pages_of_all_kinds / f"{'report' if name == 'drawer' else name}.html"
-    shown = show(file, "#cell-4" if name == "drawer" else "", color_scheme=scheme)
+    page = show(file, "#cell-4" if name == "drawer" else "", color_scheme=scheme)
     if name == "drawer":
-        shown.wait_for_selector("#drawer .diff")
-    contrasts = shown.evaluate(CONTRASTS)
+        page.wait_for_selector("#drawer .diff")
+    contrasts = page.evaluate(CONTRASTS)
     assert (contrasts.pop("page") > 0.5) == (scheme == "light")
     assert len(contrasts) > 8 and {key: value for key, value in contrasts.items() if value < 4.5} == {}
 
 
 @pytest.mark.parametrize("name", ["report", "attribution", "bisect", "index"])
 def test_no_page_is_wider_than_a_telephone_and_what_scrolls_says_so(show, pages_of_all_kinds, name):
-    shown = show(pages_of_all_kinds / f"{name}.html")
-    assert not shown.locator("p.edges:visible").count()
-    shown.set_viewport_size({"width": 400, "height": 800})
-    shown.locator("p.edges:visible", has_text="scroll sideways →").first.wait_for()
-    assert shown.evaluate("document.documentElement.scrollWidth") <= 400
-    wide = shown.locator(".scroll.more-right").first.element_handle()
+    page = show(pages_of_all_kinds / f"{name}.html")
+    assert not page.locator("p.edges:visible").count()
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.locator("p.edges:visible", has_text="scroll sideways →").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    wide = page.locator(".scroll.more-right").first.element_handle()
     wide.evaluate("scroller => scroller.scrollLeft = 1e6")
-    shown.locator("p.edges:visible", has_text="← scroll sideways").first.wait_for()
+    page.locator("p.edges:visible", has_text="← scroll sideways").first.wait_for()
     classes = wide.get_attribute("class").split()
     assert "more-left" in classes and "more-right" not in classes
 
 
 def test_bars_count_what_their_legends_count(show, pages_of_all_kinds):
-    shown = show(pages_of_all_kinds / "report.html")
-    for tally, unit, number in zip(shown.locator(".tally").all(), ("cells", "trials"), (10, 30), strict=True):
+    page = show(pages_of_all_kinds / "report.html")
+    for tally, unit, number in zip(page.locator(".tally").all(), ("cells", "trials"), (10, 30), strict=True):
         assert tally.locator("figcaption").text_content() == f"{number} {unit}"
         legend = {}
         for entry in tally.locator(".verdict").all():
@@ -405,15 +405,15 @@ def test_bars_count_what_their_legends_count(show, pages_of_all_kinds):
         for part in tally.locator("rect").all():
             widths[part.get_attribute("class").removesuffix(" known")] += float(part.get_attribute("width"))
         assert widths == pytest.approx({verdict: 100 * count / number for verdict, count in legend.items()}, abs=0.1)
-    assert "2 crash (1 known)" in shown.inner_text(".tally >> nth=0")
+    assert "2 crash (1 known)" in page.inner_text(".tally >> nth=0")
 
 
 def test_a_cell_that_flakes_shows_with_what_and_how_often(show, pages_of_all_kinds):
-    shown = show(pages_of_all_kinds / "report.html")
-    cell = shown.locator("#cell-0")
+    page = show(pages_of_all_kinds / "report.html")
+    cell = page.locator("#cell-0")
     assert cell.inner_text().split() == ["~", "2/5", "✖\ufe0e2", "∞1", "?"]
     hues = {
-        name: shown.evaluate(f"getComputedStyle(document.querySelector('.tally .verdict.{name}')).color")
+        name: page.evaluate(f"getComputedStyle(document.querySelector('.tally .verdict.{name}')).color")
         for name in ("crash", "hang")
     }
     assert [part.evaluate("part => getComputedStyle(part).color") for part in cell.locator(".outcome").all()] == [
@@ -423,13 +423,13 @@ def test_a_cell_that_flakes_shows_with_what_and_how_often(show, pages_of_all_kin
     strip = cell.evaluate("cell => getComputedStyle(cell).backgroundImage")
     assert re.findall(r"[\d.]+%", strip) == ["0%", "40%", "40%", "80%", "80%", "100%"]
     cell.click()
-    shown.opened()
-    assert "2 of 5 trials passed, ✖\ufe0e2 crash, ∞1 hang; the chance" in shown.inner_text("#drawer").replace("\n", "")
+    page.opened()
+    assert "2 of 5 trials passed, ✖\ufe0e2 crash, ∞1 hang; the chance" in page.inner_text("#drawer").replace("\n", "")
 
 
 def test_a_known_failure_is_quieter_than_a_new_one_and_deaths_are_not_green(show, pages_of_all_kinds):
-    shown = show(pages_of_all_kinds / "report.html")
-    new, known, dead, passed = (shown.locator(f"#cell-{number}") for number in (2, 3, 6, 7))
+    page = show(pages_of_all_kinds / "report.html")
+    new, known, dead, passed = (page.locator(f"#cell-{number}") for number in (2, 3, 6, 7))
     weights = [int(cell.evaluate("cell => getComputedStyle(cell).fontWeight")) for cell in (new, known)]
     assert weights == [600, 400]
     shares = "cell => getComputedStyle(cell).backgroundColor.match(/[\\d.]+(?=\\))/)[0]"
@@ -439,22 +439,22 @@ def test_a_known_failure_is_quieter_than_a_new_one_and_deaths_are_not_green(show
     assert dead.evaluate("cell => getComputedStyle(cell).color") != green
     assert dead.inner_text().split() == ["✔\ufe0e", "pass", "2/2", "!1"]
     assert "1 infrastructure error, 0 not repeated; the guest died in 1 of them" in dead.get_attribute("title")
-    assert "Known failures (1)" in shown.inner_text("main")
+    assert "Known failures (1)" in page.inner_text("main")
 
 
 def test_a_failed_trial_shows_how_its_output_differs(show, pages_of_all_kinds):
-    shown = show(pages_of_all_kinds / "report.html", "#cell-4")
-    shown.wait_for_selector("#drawer .diff")
-    assert shown.texts("#drawer .diff div") == [
+    page = show(pages_of_all_kinds / "report.html", "#cell-4")
+    page.wait_for_selector("#drawer .diff")
+    assert page.texts("#drawer .diff div") == [
         "@ expected: lines 1 to 3; printed: lines 1 to 3", " <b>", "-two", "-three", "+two·", "+\\xffthree",
         "\\ no newline at the end of the output",
     ]  # fmt: skip
-    assert shown.texts("#drawer .diff .spelt") == ["·", "\\xff"]
+    assert page.texts("#drawer .diff .spelt") == ["·", "\\xff"]
 
 
 def test_a_bisect_s_steps_open_their_trials(show, pages_of_all_kinds):
-    shown = show(pages_of_all_kinds / "bisect.html")
-    links = shown.locator(".signs a")
+    page = show(pages_of_all_kinds / "bisect.html")
+    links = page.locator(".signs a")
     assert links.first.get_attribute("href") == "report.html#trial-1" and links.first.get_attribute("title") == (
         "trial 1: crash"
     )
@@ -464,36 +464,36 @@ def test_a_bisect_s_steps_open_their_trials(show, pages_of_all_kinds):
 
 
 def test_on_a_narrow_screen_only_the_tables_scroll_sideways_and_names_stay(show):
-    shown = show(color_scheme="light")
-    shown.set_viewport_size({"width": 390, "height": 844})
-    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
-    name = shown.locator(".row:not(.suite) [role=rowheader]").first
+    page = show(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    name = page.locator(".row:not(.suite) [role=rowheader]").first
     before = name.bounding_box()["x"]
-    shown.evaluate("document.getElementById('matrix').scrollLeft = 300")
+    page.evaluate("document.getElementById('matrix').scrollLeft = 300")
     assert name.bounding_box()["x"] == before
-    assert shown.locator("#cell-1").bounding_box()["x"] < 390
-    shown.click("#cell-3", force=True)
-    assert shown.opened() == PROGRAMS[0]
-    assert shown.locator("#drawer").bounding_box()["width"] == 390
+    assert page.locator("#cell-1").bounding_box()["x"] < 390
+    page.click("#cell-3", force=True)
+    assert page.opened() == PROGRAMS[0]
+    assert page.locator("#drawer").bounding_box()["width"] == 390
 
 
 def test_all_of_it_is_printed(show, tmp_path):
-    shown = show()
-    shown.evaluate("addEventListener('beforeprint', () => { window.rows = document.querySelectorAll('.row').length; })")
-    shown.pdf(path=tmp_path / "page.pdf")
-    assert shown.evaluate("window.rows") == 121 + 2 + 2  # programs, suites, heads
-    shown.emulate_media(media="print")
+    page = show()
+    page.evaluate("addEventListener('beforeprint', () => { window.rows = document.querySelectorAll('.row').length; })")
+    page.pdf(path=tmp_path / "page.pdf")
+    assert page.evaluate("window.rows") == 121 + 2 + 2  # programs, suites, heads
+    page.emulate_media(media="print")
     assert (
-        not shown.is_visible("#filter")
-        and shown.evaluate("getComputedStyle(document.getElementById('matrix')).maxHeight") == "none"
+        not page.is_visible("#filter")
+        and page.evaluate("getComputedStyle(document.getElementById('matrix')).maxHeight") == "none"
     )
 
 
 def test_without_script_it_is_a_table(show):
-    shown = show(java_script_enabled=False)
-    assert shown.locator("noscript td").count() == 4 * 121
-    assert "✖" in shown.locator("#cell-0").text_content() and shown.locator("#cell-0").is_visible()
-    assert not shown.is_visible("#matrix") and not shown.is_visible("#filter")
+    page = show(java_script_enabled=False)
+    assert page.locator("noscript td").count() == 4 * 121
+    assert "✖" in page.locator("#cell-0").text_content() and page.locator("#cell-0").is_visible()
+    assert not page.is_visible("#matrix") and not page.is_visible("#filter")
 
 
 def test_the_page_of_all_runs(chromium, tmp_path):
@@ -511,21 +511,21 @@ def test_the_page_of_all_runs(chromium, tmp_path):
         index.RunEntry(run, {"trials": f"runs/{run.run}/report.html"}) for run in list_runs(store, tmp_path).runs
     ]
     index.write(file, entries, history_runs(store, tmp_path), load_history(store, tmp_path))
-    shown = Shown(chromium, file)
-    assert shown.inner_text("#filter-count") == "300 cells"
-    assert shown.texts("#map-head a") == ["2", "1"] and shown.texts("table.list tbody a") == ["2", "1"]
-    drawn = shown.locator("#map-body .line").count()
+    page = Shown(chromium, file)
+    assert page.inner_text("#filter-count") == "300 cells"
+    assert page.texts("#map-head a") == ["2", "1"] and page.texts("table.list tbody a") == ["2", "1"]
+    drawn = page.locator("#map-body .line").count()
     assert 5 < drawn < 100, "only the rows in sight are there"
-    shown.locator("#map").evaluate("map => map.scrollTop = map.scrollHeight")
-    shown.locator("#map-body", has_text="s/p99, g, v").wait_for()
-    shown.fill("#filter-text", "sigsegv")
-    assert shown.inner_text("#filter-count") == "1 cell"
-    newest, before = shown.locator("#map-body a").all()
+    page.locator("#map").evaluate("map => map.scrollTop = map.scrollHeight")
+    page.locator("#map-body", has_text="s/p99, g, v").wait_for()
+    page.fill("#filter-text", "sigsegv")
+    assert page.inner_text("#filter-count") == "1 cell"
+    newest, before = page.locator("#map-body a").all()
     assert (newest.text_content(), before.text_content()) == ("✖\ufe0e1", "✔\ufe0e")
     assert newest.get_attribute("href") == "runs/2/report.html#cell-299"
     assert newest.get_attribute("title") == "run 2: 0 of 1 passed; s/p299, g, v"
-    shown.fill("#filter-text", "")
-    shown.check("#filter-wrong")
-    assert shown.inner_text("#filter-count") == "1 cell"
-    assert not shown.told and shown.asked == [file.as_uri()]
-    shown.context.close()
+    page.fill("#filter-text", "")
+    page.check("#filter-wrong")
+    assert page.inner_text("#filter-count") == "1 cell"
+    assert not page.told and page.asked == [file.as_uri()]
+    page.context.close()

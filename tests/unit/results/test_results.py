@@ -26,8 +26,8 @@ def build(trials):
 
 
 def cell(matrix, variant="pristine"):
-    (found,) = (entry for entry in matrix.cells if entry.variant == variant)
-    return found
+    (match,) = (entry for entry in matrix.cells if entry.variant == variant)
+    return match
 
 
 def test_known_values():

@@ -18,13 +18,13 @@ def matrix(seed, chances, most):
     """Run a matrix until it is sure; `chances` are (cell's, baseline's) of each comparison."""
     rng = random.Random(seed)
     pairs = [({}, {}) for _ in chances]
-    done = 0
-    while done < most and any(wanted := undecided(pairs, done, most)):
-        done += 1
-        for pair, open_, both in zip(pairs, wanted, chances, strict=True):
+    rounds = 0
+    while rounds < most and any(open_pairs := undecided(pairs, rounds, most)):
+        rounds += 1
+        for pair, open_, pair_chances in zip(pairs, open_pairs, chances, strict=True):
             if open_:
-                for outcomes, chance in zip(pair, both, strict=True):
-                    outcomes[done] = rng.random() < chance
+                for outcomes, chance in zip(pair, pair_chances, strict=True):
+                    outcomes[rounds] = rng.random() < chance
     claimed = [p < LEVEL for p in holm(p_values(pairs))]
     return claimed, [len(cell) for cell, _ in pairs]
 
@@ -51,14 +51,14 @@ def test_peeking_with_fisher_s_test_would_claim_more():
 
 
 def test_real_differences_are_found_with_fewer_trials_than_a_fixed_number():
-    most, found, spent, alike = 30, 0, 0, 0
+    most, claims, spent, alike = 30, 0, 0, 0
     for seed in range(50):
         claimed, trials = matrix(seed, [(0.3, 0.98), (0.98, 0.98), (1.0, 1.0), (0.0, 1.0)], most)
-        found += claimed[0]
+        claims += claimed[0]
         spent += trials[0]
         alike += trials[2]
         assert claimed[3] and trials[3] <= least_rounds(4), "all against none is claimed at once"
-    assert found >= 48
+    assert claims >= 48
     assert spent / 50 < most / 2
     assert alike / 50 < 0.85 * most, "nor does it go on for ever where all pass"
 
@@ -84,7 +84,7 @@ def test_what_is_left_undecided_could_really_not_have_been_decided(blocks, left)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20))
 def test_evidence_once_seen_is_not_lost(outcomes):
     def p(rounds):
-        pair = tuple({n: one[place] for n, one in enumerate(outcomes[:rounds], 1)} for place in (0, 1))
+        pair = tuple({n: block[place] for n, block in enumerate(outcomes[:rounds], 1)} for place in (0, 1))
         return p_values([pair])[0]
 
     values = [p(rounds) for rounds in range(len(outcomes) + 1)]
@@ -118,10 +118,10 @@ def rounds_until(chances, seed, most=400):
     """How many rounds it takes to claim one comparison, at most so many and one more."""
     rng = random.Random(seed)
     evidence = sequential.evidence({}, {})
-    for done in range(1, most + 1):
+    for rounds in range(1, most + 1):
         evidence = evidence.after(*(rng.random() < chance for chance in chances))
         if evidence.greatest > 1 / LEVEL:
-            return done
+            return rounds
     return most + 1
 
 
@@ -129,8 +129,8 @@ def rounds_until(chances, seed, most=400):
     ("chances", "median"), [((1.0, 0.9), 60), ((1.0, 0.7), 22), ((0.95, 0.6), 24), ((1.0, 0.0), 5)]
 )
 def test_how_soon_a_difference_is_claimed(chances, median):
-    for both in (chances, chances[::-1]):
-        assert statistics.median(rounds_until(both, seed) for seed in range(400)) <= median
+    for order in (chances, chances[::-1]):
+        assert statistics.median(rounds_until(order, seed) for seed in range(400)) <= median
 
 
 @pytest.mark.parametrize("drift", [False, True])

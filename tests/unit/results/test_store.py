@@ -26,8 +26,8 @@ def test_a_trial_is_committed_when_it_is_added(tmp_path):
     store.add(run, TRIAL)
     store.event(run, "g", "panic")
     other = Store(path)  # what is not committed, it would not see
-    (got,) = other.trials(run)
-    assert got == Trial(**{**TRIAL.__dict__, "id": got.id})
+    (stored,) = other.trials(run)
+    assert stored == Trial(**{**TRIAL.__dict__, "id": stored.id})
     assert [event["text"] for event in other.events(run)] == ["panic"]
     assert other.run(None).plan.to_json() == {"guests": ["g"]}
     assert other.run(run).finished is None

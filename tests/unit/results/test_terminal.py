@@ -131,9 +131,9 @@ def test_programs_that_went_wrong_alike_share_a_line_and_known_failures_come_las
         )
         for number, (name, variant) in enumerate(itertools.product(names, VARIANTS), start=1)
     ]  # fmt: skip
-    known = Entry("*", "*", "s/p0", (), "", "reported", date(2030, 1, 1), False, "x.yaml:1")
+    entry = Entry("*", "*", "s/p0", (), "", "reported", date(2030, 1, 1), False, "x.yaml:1")
     text = printed(
-        build({}, ["g"], VARIANTS, names, "pristine", trials, [], expected=[known], day=date(2026, 1, 1)), 200
+        build({}, ["g"], VARIANTS, names, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1)), 200
     )
     places = f"{', '.join(names[1:9])} and 3 more programs; g: pristine 1 of 1, no-thread-destruction 1 of 1"
     assert f"fail, 22 trials\n    new thing\n    {places}\n    $ harness open 3\n" in text
@@ -208,13 +208,13 @@ def test_boots_that_failed_before_one_worked_are_counted_by_all_reports():
 
 def test_long_output_is_cut_in_the_middle_and_says_so():
     kept = b"begin" + b"x" * 200_000 + b"end"
-    shown = shown_stream(kept, 1_000_000)
-    assert [len(part) for part in shown.parts] == [SHOWN // 2] * 2
-    assert shown.parts[0].startswith("begin") and shown.parts[1].endswith("end")
-    assert shown.size == "1,000,000 bytes, 65,536 of them here"
-    first, between, last = stream_lines(shown)
+    stream = shown_stream(kept, 1_000_000)
+    assert [len(part) for part in stream.parts] == [SHOWN // 2] * 2
+    assert stream.parts[0].startswith("begin") and stream.parts[1].endswith("end")
+    assert stream.size == "1,000,000 bytes, 65,536 of them here"
+    first, between, last = stream_lines(stream)
     assert between == "[134,472 bytes left out here]"
-    assert (first, last) == shown.parts
+    assert (first, last) == stream.parts
 
 
 @pytest.mark.parametrize(

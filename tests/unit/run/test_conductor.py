@@ -209,9 +209,9 @@ def test_a_run_until_it_is_sure_goes_on_as_it_would_have(tmp_path, killed_at):
 def test_what_cannot_be_decided_is_refused():
     chosen = [Program(f"s/{name}", Path(name)) for name in "abc"]
     guests = {GUEST: conf.load().guest(GUEST)}
-    both = list(trial_specs(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
-    check_decidable(both, least_rounds(3), "pristine", no_control)
+    specs = list(trial_specs(guests, {GUEST: ""}, {VARIANT: conf.Variant(), "other": conf.Variant()}, chosen, 1))
+    check_decidable(specs, least_rounds(3), "pristine", no_control)
     with pytest.raises(ConfigError, match=f"--trials {least_rounds(3)} or more"):
-        check_decidable(both, least_rounds(3) - 1, "pristine", no_control)
+        check_decidable(specs, least_rounds(3) - 1, "pristine", no_control)
     with pytest.raises(ConfigError, match="nothing to decide"):
-        check_decidable([slot for slot in both if slot.variant == "other"], 20, "pristine", no_control)
+        check_decidable([slot for slot in specs if slot.variant == "other"], 20, "pristine", no_control)

@@ -29,7 +29,7 @@ def cells_of(guests, programs):
 
 
 def trials_of(shard):
-    return [(*key, number) for key, numbers in shard.blocks.items() for one in numbers for number in one]
+    return [(*key, number) for key, numbers in shard.blocks.items() for block in numbers for number in block]
 
 
 @given(
@@ -41,9 +41,9 @@ def test_every_trial_is_in_one_shard(guests, programs, trials, jobs, seconds):
     cells = cells_of(guests, programs)
     times = Times(dict(zip(cells, seconds, strict=False)))
     cut = shards.cut(cells, trials, times, jobs)
-    made = sorted(trial for shard in cut for trial in trials_of(shard))
+    sharded = sorted(trial for shard in cut for trial in trials_of(shard))
     blocks = sorted({(guest, program) for guest, _, program in cells})
-    assert made == [(*block, number) for block in blocks for number in range(1, trials + 1)]
+    assert sharded == [(*block, number) for block in blocks for number in range(1, trials + 1)]
     assert len(cut) == jobs
     again = shards.cut(cells, trials, Times.from_json(json.loads(json.dumps(times.to_json()))), jobs)
     assert cut == again
@@ -65,7 +65,7 @@ def test_one_long_program_is_made_by_several_jobs():
     times = Times({cell: 100.0 if cell[2] == "s/1" else 1.0 for cell in cells})
     cut = shards.cut(cells, 50, times, 4)
     assert all(("g0", "s/1") in shard.blocks for shard in cut)
-    assert max(one.seconds for one in cut) < 1.1 * min(one.seconds for one in cut)
+    assert max(shard.seconds for shard in cut) < 1.1 * min(shard.seconds for shard in cut)
 
 
 def test_a_job_has_few_guests():
@@ -89,8 +89,8 @@ def test_a_shard_holds_its_trials_with_every_variant(write):
 
 
 def test_what_is_not_known_is_the_median_of_its_suite_on_its_guest():
-    known = {CellKey("g", "v", f"s/{n}"): float(n) for n in (1, 2, 9)} | {CellKey("g", "v", "t/1"): 50.0}
-    of = Times(known).of(
+    seconds = {CellKey("g", "v", f"s/{n}"): float(n) for n in (1, 2, 9)} | {CellKey("g", "v", "t/1"): 50.0}
+    of = Times(seconds).of(
         [CellKey("g", "v", "s/1"), CellKey("g", "v", "s/x"), CellKey("g", "v", "u/x"), CellKey("h", "v", "s/x")]
     )
     assert list(of.values()) == [1.0, 2.0, 5.5, 5.5]
@@ -105,17 +105,18 @@ def test_a_plan_and_its_jobs_make_the_same_cut(tmp_path):
     store = Store(tmp_path / "results.sqlite")
     run = store.begin(RunPlan())
     cell = {"guest": "linux-i386", "variant": "pristine", "program": "threads/lock-ring"}
-    for number, verdict, seconds in [(1, "pass", 30.0), (2, "hang", 70.0), (2, "error", 999.0)]:
+    for number, verdict, durations in [(1, "pass", 30.0), (2, "hang", 70.0), (2, "error", 999.0)]:
         store.add(
-            run, TRIAL.__class__(**{**TRIAL.__dict__, **cell, "number": number, "verdict": verdict, "seconds": seconds})
+            run,
+            TRIAL.__class__(**{**TRIAL.__dict__, **cell, "number": number, "verdict": verdict, "seconds": durations}),
         )
     times = tmp_path / "new" / "times.json"
     words = ["threads", "--trials", "2", "--variant", "pristine", "--isolation", "cell"]
     result = call("ci", "plan", *words, "--jobs", "3", "--from", str(tmp_path), "--times", str(times))
     assert result.exit_code == 0, result.output
     planned = json.loads(result.stdout)["jobs"]
-    known = ci.read_times(times).known
-    assert known == {("linux-i386", "pristine", "threads/lock-ring"): (100 + shards.RESTORE) / 2 + shards.AROUND}
+    durations = ci.read_times(times).known
+    assert durations == {("linux-i386", "pristine", "threads/lock-ring"): (100 + shards.RESTORE) / 2 + shards.AROUND}
     assert planned[0]["command"] == (
         f"harness run threads --times {times} --variant pristine --trials 2 --isolation cell --shard 1/3"
     )

@@ -42,11 +42,11 @@ LONG = "CPU#0\nRIP=ffffffff81c3f8ae RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=
     ],
 )
 def test_registers_in_words(samples, words):
-    told = diagnostics.registers(samples)
+    text = diagnostics.registers(samples)
     for word in words:
-        assert word in told
-    for shown in samples[:1] + samples[-1:]:
-        assert shown.strip() in told
+        assert word in text
+    for sample in samples[:1] + samples[-1:]:
+        assert sample.strip() in text
 
 
 def test_where_a_processor_was():

@@ -24,7 +24,7 @@ SAMPLES = [(0, 1, 0, 0, 0, 0, 1, 0, 0), (1500, 3, 0, 0, 1, 1, 9, 4, 2), (2000000
 def test_what_was_written_is_read():
     trace = parse(written(COUNTS, SAMPLES))
     assert list(trace.counts) == list(EVENTS) and tuple(trace.counts.values()) == COUNTS
-    assert [(one.seconds, one.threads, one.goroutines) for one in trace.samples] == [
+    assert [(sample.seconds, sample.threads, sample.goroutines) for sample in trace.samples] == [
         (0.0, 2, 1),
         (0.0015, 3, 7),
         (2.0, 4, 8),

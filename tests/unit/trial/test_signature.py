@@ -27,12 +27,12 @@ def test_golden_files(golden):
 
 def test_there_are_enough_golden_files_and_every_source_has_one():
     assert len(REAL) >= 60
-    assert {one.name for one in REAL} == {file.stem for file in FOLDER.glob("src/*.go")}
+    assert {report.name for report in REAL} == {file.stem for file in FOLDER.glob("src/*.go")}
 
 
 def test_different_causes_have_different_titles():
     """What shares a title is the same cause told in two ways, or a bare signal, which tells no more."""
-    titles = Counter(one.title for one in REPORTS if not one.hung)
+    titles = Counter(report.title for report in REPORTS if not report.hung)
     assert {title for title, count in titles.items() if count > 1} <= {
         "fatal error: concurrent map access",
         "unable to allocate additional stack space: errno N",
@@ -107,8 +107,8 @@ def test_a_report_that_is_torn_is_marked(golden, length):
 def test_a_megabyte_of_anything_is_read_in_no_time(text):
     """Where an expression would look at every part from every place, this would not end."""
     wild = text * (1_000_000 // len(text))
-    for ended in ("signal SIGABRT", "time limit, exit 2"):
-        assert len(Golden("", "", ended, "", wild, wild).given()) <= LENGTH
+    for end in ("signal SIGABRT", "time limit, exit 2"):
+        assert len(Golden("", "", end, "", wild, wild).given()) <= LENGTH
 
 
 @given(st.text(), st.text(), st.sampled_from(["", "SIGSEGV"]), st.booleans())
@@ -122,6 +122,6 @@ def test_wild_text_gets_one_short_line(stderr, stdout, signal, hung):
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([line for one in ALL for line in one.stderr.splitlines(keepends=True)]), max_size=40))
 def test_any_lines_of_reports_in_any_order_get_one_short_line(lines):
-    for ended in ("exit 2", "signal SIGABRT", "time limit, exit 2"):
-        title = Golden("", "", ended, "", "".join(lines)).given()
+    for end in ("exit 2", "signal SIGABRT", "time limit, exit 2"):
+        title = Golden("", "", end, "", "".join(lines)).given()
         assert len(title) <= LENGTH and len(title.splitlines()) <= 1
