@@ -701,8 +701,8 @@ def recorded_machines() -> Bench:
                 made = maker.make(spec, folder)
                 bench.note("record", time.monotonic() - begun)
                 if made.stored is None:
-                    sys.exit(f"bench: the recording is not whole: {made.trial.reason}")
-                recorded = RecordedTrial(folder, made.stored)
+                    sys.exit(f"bench: {made.lack}")
+                recorded = RecordedTrial(folder, maker.complete(made.stored, spec, folder))
                 checked = check(recorded, setting.folder, setting.report)
                 if checked.differences:
                     sys.exit(f"bench: the replay is not what was recorded: {'; '.join(checked.differences)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +12,7 @@ import click
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import NUMBER, WORK, progress_options
-from harness.cli.output import open_store, reporter, write_bytes, write_report
+from harness.cli.output import open_store, renew_index, reporter, write_bytes, write_report
 from harness.errors import GuestError, HarnessError
 from harness.invocation import command_line
 from harness.progress import READY
@@ -20,7 +21,7 @@ from harness.results.store import Store
 from harness.run import debugging, recordings
 from harness.run.recordings import Moment, RecordedTrial
 from harness.run.request import Request
-from harness.trial import diagnostics
+from harness.trial import diagnostics, gdb
 
 #: How often a trial is made at most until it comes to the same.
 MOST_RECORDED = 20
@@ -42,11 +43,12 @@ def record_trial(request: Request, number: int) -> NoReturn:
     if tries.kept:
         others[tries.wanted] -= 1
     thrown = ", ".join(f"{times} {what}" for what, times in (+others).most_common())
-    for difference in tries.unfaithful:
-        click.echo(f"Not kept, for its replay was not the same: {difference}")
+    for lack in tries.lacks:
+        click.echo(f"Not kept: {lack}")
     if tries.kept is None:
         click.echo(f"None of {_counted(count, 'trial')} was kept: {thrown}. Trial {number} came to {tries.wanted}.")
         click.echo(f"JSON and HTML: {pages}")
+        renew_index(store, request.work)
         sys.exit(1)
     stored = tries.kept.stored
     click.echo(
@@ -59,6 +61,8 @@ def record_trial(request: Request, number: int) -> NoReturn:
     click.echo(f"{stored.icount:,} instructions in {stored.seconds:.1f} s, {size} in {tries.kept.folder}")
     click.echo(f"Replayed once in {tries.replayed:.1f} s: the same console, output and end.")
     click.echo(f"$ {command_line('replay', str(stored.trial), work=request.work)}")
+    click.echo(f"JSON and HTML: {pages}")
+    renew_index(store, request.work)
     sys.exit(0)
 
 
@@ -74,7 +78,7 @@ def _counted(count: int, noun: str) -> str:
     metavar="MOMENT",
     help="Stop there: `end`, a count of instructions, `output TEXT` or `console TEXT`.",
 )
-@click.option("--gdb", is_flag=True, help="Open gdb where the machine stops. [default: at the end]")
+@click.option("--gdb", "gdb_", is_flag=True, help="Open gdb where the machine stops. [default: at the end]")
 @click.option(
     "--script",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -82,12 +86,13 @@ def _counted(count: int, noun: str) -> str:
 )
 @progress_options
 @WORK
-def replay(number: int, text: str | None, at: str | None, gdb: bool, script: Path | None, work: str | None) -> None:
+def replay(number: int, text: str | None, at: str | None, gdb_: bool, script: Path | None, work: str | None) -> None:
     """Replay a recorded trial, and open it in gdb at any moment.
 
     TRIAL is a trial that `harness rerun --record` has kept a recording of, or the one that it was made for. The machine
     runs again, instruction by instruction, without a network. Console, output and end are compared with what was
-    recorded. Exit status: 0 they are the same, 2 the recording cannot be replayed here, 3 they are not.
+    recorded. Exit status: 0 they are the same, 2 the recording cannot be replayed here, 3 they are not; with --gdb and
+    --script gdb's.
 
     \b
     harness replay 1                                replay it and compare
@@ -102,7 +107,7 @@ def replay(number: int, text: str | None, at: str | None, gdb: bool, script: Pat
     folder = paths.work_dir(work)
     moment = _moment(at, text)
     recorded = recordings.find(open_store(work), number, folder)
-    if gdb or script:
+    if gdb_ or script:
         _open(recorded, moment, script, folder)
     if at is not None:
         raise HarnessError("--at says where --gdb or --script stops, and there is neither")
@@ -143,25 +148,28 @@ def _moment(at: str | None, text: str | None) -> Moment:
 
 def _open(recorded: RecordedTrial, moment: Moment, script: Path | None, work: Path) -> NoReturn:
     """Stop a replay at a moment and run gdb there, with a script or by hand; end with its exit status."""
-    debugger = debugging.find_debugger()
+    gdb.required()
     with reporter() as report, recordings.replaying(recorded, work, paused=True, gdb=True) as machine:
         reached = recordings.go_to(machine, recorded, moment, report)
         report.step("gdb", "looking for the program")
-        opened = debugging.open_machine(machine, recorded)
+        try:
+            opened = debugging.open_machine(machine, recorded)
+        except OSError as error:
+            raise HarnessError(f"{machine.folder}: the machine's memory cannot be written: {error.strerror}") from error
         report.step("gdb", READY)
         with report.paused():
             click.echo(f"{_headline(recorded)}\nStopped after {reached:,} of {recorded.stored.icount:,} instructions.")
             click.echo(opened.text)
             sys.stdout.flush()
             if script is None:
-                sys.exit(debugging.debug(opened, debugger))
-            status, printed = debugging.run_script(opened, debugger, script)
+                sys.exit(debugging.debug(opened))
+            status, printed = debugging.run_script(opened, script)
     write_bytes(printed)
     store = Store(work / "results.sqlite")
-    name = f"{diagnostics.PREFIX}gdb-{script.stem}"
+    name = f"{diagnostics.PREFIX}gdb-{os.fsencode(script.stem).decode(errors='backslashreplace')}"
     head = f"after {reached:,} instructions, {script.name}:\n{opened.text}\n\n".encode(errors="backslashreplace")
     store.attach(recorded.stored.trial, name, diagnostics.bounded(head + printed))
     run, _ = store.trial(recorded.stored.trial)
     pages = write_report(store, run, load_matrix(store, run), work, None)
     click.echo(f"It is {name} of trial {recorded.stored.trial}. JSON and HTML: {pages}")
-    sys.exit(status)
+    sys.exit(status if status >= 0 else 128 - status)  # as a shell tells that a signal ended it

@@ -139,7 +139,7 @@ def rerun(
     """
     look_at = shell_ or gdb_
     if record_:
-        if until or look_at or html:
+        if until or look_at or script or html:
             raise HarnessError("--record goes with --trials alone: `harness replay` opens what was recorded")
         request = repeat_request(open_store(work), number, paths.work_dir(work), trials or MOST_RECORDED)
         record_trial(replace(request, full_timeout=full_timeout or request.full_timeout), number)

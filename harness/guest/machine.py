@@ -59,6 +59,8 @@ _STOPPED = {
     "guest-panicked": "QEMU stopped it: its kernel panicked",
     "shutdown": "QEMU ended",  # as it would have, if it did not record the guest
 }
+#: What QEMU says, once, of a recording that it cannot write (its replay/replay-internal.c); it goes on.
+_NOT_WRITTEN = "replay write error"
 #: Screenshots that are kept, and consoles; a run with a guest in trouble may make one of each in every trial.
 _SCREENS = 100
 
@@ -298,12 +300,14 @@ class Machine:
         """End a machine that is recorded; its recording is whole then. Returns how many instructions it has executed.
 
         Raises:
-            GuestError: QEMU does not end, or did before.
+            GuestError: QEMU does not end, did before, or could not write all of its log.
         """
         monitor = self._running_monitor()
         monitor.execute("stop")
         icount = self.icount()
         self.switch_off()
+        if _NOT_WRITTEN in self.process.log():
+            raise GuestError(f"guest {self.name}: QEMU could not write its log; this machine's disk is full")
         return icount
 
     def halted(self, command: str, sign: str | None, timeout: float) -> Path | None:

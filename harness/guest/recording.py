@@ -143,8 +143,11 @@ def _obstacles(guest: conf.Guest, version: tuple[int, int] | None) -> list[tuple
         obstacles.append((("nic",), why))
     for place, word in enumerate(guest.qemu_args):
         option = "-" + word.lstrip("-")
+        before = guest.qemu_args[place - 1].lstrip("-") if place else ""
         if word.startswith("-") and option in _REFUSED:
             obstacles.append((("qemu_args", place), f"{word}: {_REFUSED[option]}"))
-        elif place and guest.qemu_args[place - 1].lstrip("-") == "device" and _DEVICE.match(word):
+        elif (before in ("machine", "M") and "accel=" in word) or (before == "cpu" and word.split(",")[0] == "host"):
+            obstacles.append((("qemu_args", place), f"{word}: a recorded machine is emulated"))
+        elif before == "device" and _DEVICE.match(word):
             obstacles.append((("qemu_args", place), f"the device {word.split(',')[0]} cannot be recorded"))
     return obstacles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,17 @@ def guest_folder(work: Path) -> Iterator[Path]:
             raise HarnessError(f"{parent}: cannot be written: {error.strerror}") from error
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+@contextmanager
+def short_name(folder: Path) -> Iterator[Path]:
+    """Another name of a folder during the block, for this user's processes: a socket's name has 107 bytes at most
+    (unix(7)), and gdb parts names at blanks."""
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/{os.getpid()}/fd/{number}")
+    finally:
+        os.close(number)
 
 
 def _remove_if_free(folder: Path) -> None:

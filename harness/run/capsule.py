@@ -118,9 +118,13 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
             if with_image:
                 boot_set = _image(trial.guest, boot_set, resolved, folder, report)
             _fill(folder, spec, trial, resolved, prepared, boot_set, store.collected(number), with_image)
-            if (recorded := recordings.search(store, number, work)) and not recordings.different(recorded):
-                say("packing its recording")
-                add_recording(folder, recorded, plain.names, with_image)
+            if recorded := recordings.search(store, number, work):
+                if changes := recordings.different(recorded):
+                    text = f"its recording is left out, as it cannot be replayed: {'; '.join(changes)}"
+                    report.note(f"capsule of trial {number}", text, answer=True)
+                else:
+                    say("packing its recording")
+                    add_recording(folder, recorded, plain.names, with_image)
             say("packing")
             with tarfile.open(part, "w:gz", compresslevel=6) as archive:
                 archive.add(folder, f"trial-{number}", filter=_nobody)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -16,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import host
 from harness.conf.system import SYSTEMS
-from harness.errors import HarnessError, ToolMissing
+from harness.errors import HarnessError
 from harness.guest import elf, memory
 from harness.guest.machine import Machine
 from harness.guest.memory import PAGE, MappedFile, Memory, Paging, Thread
 from harness.images.disk import FileSystem, partitions
 from harness.log import ignored
 from harness.run.recordings import DATA, PROGRAM, RecordedTrial
-from harness.trial import goroutines
+from harness.trial import gdb, goroutines
 from harness.trial.goroutines import Goroutine
 
 _log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ _log = logging.getLogger(__name__)
 GOROUTINES, _NAMED = 1000, 20
 #: How many address spaces are looked at that may be the program's.
 _SPACES = 64
-#: The debuggers that may read the guest's programs, the best first, and Debian's package of it.
-_DEBUGGERS, _PACKAGE = ("gdb-multiarch", "gdb"), "gdb"
 #: Symbols of Linux's vdso, and the most bytes of one (vdso(7)).
 _OF_VDSO, _VDSO = ("__kernel_vsyscall", "__vdso_clock_gettime"), 8 * PAGE
 #: A register in what QEMU prints of a processor (its target/i386/cpu-dump.c).
@@ -60,13 +58,18 @@ class OpenedMachine:
 
 
 def open_machine(machine: Machine, recorded: RecordedTrial) -> OpenedMachine:
-    """Make a paused machine ready for gdb, in its folder.
+    """Make a paused machine ready for gdb, in its folder. Its files go by the name that the folder has there.
+
+    Args:
+        machine: one that waits for gdb.
 
     Raises:
         GuestError: QEMU does not give its memory or registers.
         OSError: there is no room for them.
     """
-    folder = machine.folder
+    assert machine.recording is not None and machine.recording.gdb is not None
+    socket = machine.recording.gdb
+    folder = socket.parent
     dump = folder / "memory.elf"
     machine.dump_memory(dump)
     ram = Memory.of_dump(dump)
@@ -99,14 +102,15 @@ def open_machine(machine: Machine, recorded: RecordedTrial) -> OpenedMachine:
             usual = {name: threads[0].registers.get(name, 0) for name in ("cs", "ss", "ds", "es", "fs", "gs", "flags")}
             numbered |= {GOROUTINES + each.number: usual | each.registers for each in waiting}
         core.write_bytes(elf.core(word, numbered, _pieces(ram, pages)))
-        lines += [f"core-file {core}", *(f"add-symbol-file {each.file} -o {each.offset:#x}" for each in mapped)]
+        lines += [f"core-file {core}"]
+        lines += [f"add-symbol-file {shlex.quote(str(each.file))} -o {each.offset:#x}" for each in mapped]
         words = [_found(recorded, len(threads), mapped)]
         if waiting:
             names = ", ".join(str(each.number) for each in waiting[:_NAMED]) + (
                 ", ..." if len(waiting) > _NAMED else ""
             )
             words.append(f"Goroutines that no thread runs: {names}. Goroutine N is LWP {GOROUTINES} + N in gdb.")
-    lines += ["add-inferior -no-connection", "inferior 2", *_kernel(recorded), f"target remote {folder / 'gdb'}"]
+    lines += ["add-inferior -no-connection", "inferior 2", *_kernel(recorded), f"target remote {socket}"]
     words.append("inferior 2 is the machine itself: what it executes, by QEMU's gdbstub.")
     if threads:
         lines += ["inferior 1", "thread 1"]
@@ -148,26 +152,25 @@ def _space(
     return best[1] if best else None
 
 
-def find_debugger() -> str:
-    """The path of gdb. Raises ToolMissing."""
-    for name in _DEBUGGERS:
-        if path := host.find(name):
-            return str(path)
-    raise ToolMissing(f"no gdb on this machine; Debian's package is {_PACKAGE}")
+def debug(opened: OpenedMachine) -> int:
+    """Have the user debug a machine. Returns gdb's exit status. Raises ToolMissing if there is no gdb."""
+    with gdb.interrupts_left_to_it():
+        return subprocess.run(_gdb(opened, "-q"), check=False).returncode
 
 
-def debug(opened: OpenedMachine, debugger: str) -> int:
-    """Have the user debug a machine. Returns gdb's exit status."""
-    return subprocess.run([debugger, "-q", "-nx", "-x", str(opened.script)], check=False).returncode
-
-
-def run_script(opened: OpenedMachine, debugger: str, script: Path) -> tuple[int, bytes]:
-    """Run the gdb commands of a file on a machine. Returns gdb's exit status, and what it printed."""
-    command = [debugger, "-q", "-nx", "-batch", "-x", str(opened.script), "-x", str(script)]
+def run_script(opened: OpenedMachine, script: Path) -> tuple[int, bytes]:
+    """Run the gdb commands of a file on a machine. Returns gdb's exit status, and what it printed. Raises ToolMissing
+    if there is no gdb."""
+    command = [*_gdb(opened, "-q", "-batch"), "-x", str(script)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     return done.returncode, done.stdout
+
+
+def _gdb(opened: OpenedMachine, *options: str) -> list[str]:
+    """The command that opens a machine in gdb."""
+    return [gdb.required(), *gdb.SAFE, *options, "-nx", "-x", str(opened.script)]
 
 
 def _running(values: Mapping[str, int], selectors: Mapping[str, int]) -> Thread:
@@ -271,7 +274,7 @@ def _kernel(recorded: RecordedTrial) -> list[str]:
     if kernel is None:
         return []
     with ignored(_log, f"{kernel.path}: reading it", OSError), Path(kernel.path).open("rb") as file:
-        return [f"symbol-file {kernel.path}"] if elf.word_size(file.read(16)) else []
+        return [f"symbol-file {shlex.quote(kernel.path)}"] if elf.word_size(file.read(16)) else []
     return []
 
 

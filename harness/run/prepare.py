@@ -27,6 +27,7 @@ from harness.progress import READY, Reporter
 from harness.results.plan import RunPlan
 from harness.run.job import RunContext, RunHooks
 from harness.run.manifest import describe, input_texts
+from harness.run.request import Request
 from harness.run.resolve import ResolvedRequest
 from harness.trial.execute import GuestSetup, TrialOptions
 
@@ -125,8 +126,6 @@ def add_variant(
 def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | None) -> RunContext:
     """What the workers of a run share. `cores` is the folder for core files, None if none are wanted."""
     request = resolved.request
-    command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
-    command += [*["--cores"] * request.cores, *["--full-timeout"] * request.full_timeout]
     return RunContext(
         guests=guest_setups(resolved, prepared),
         files=prepared.files,
@@ -134,9 +133,16 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
         work=request.work,
         cache=Cache(paths.cache_dir()),
         isolation=request.isolation,
-        options=TrialOptions(cores, request.full_timeout, tuple(command)),
+        options=trial_options(request, cores),
         failed_boots=prepared.failed_boots,
     )
+
+
+def trial_options(request: Request, cores: Path | None) -> TrialOptions:
+    """What all trials of a request have in common. `cores` is as of `run_context`."""
+    command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    command += [*["--cores"] * request.cores, *["--full-timeout"] * request.full_timeout]
+    return TrialOptions(cores, request.full_timeout, tuple(command))
 
 
 def guest_setups(resolved: ResolvedRequest, prepared: PreparedRun) -> dict[str, GuestSetup]:

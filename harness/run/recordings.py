@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness import clock, conf, log, paths
 from harness.cache import Cache, file_digest
-from harness.errors import GuestError, HarnessError, StoreError
+from harness.errors import GuestError, HarnessError, ProgramError, StoreError
 from harness.guest import qemu
 from harness.guest import replay as replays
 from harness.guest.agent import Message
@@ -32,21 +32,24 @@ from harness.guest.pool import Pool
 from harness.guest.qemu_command import find_qemu, qemu_version
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Replayed
-from harness.guest.workspace import SCREENS, guest_folder
+from harness.guest.workspace import SCREENS, guest_folder, short_name
+from harness.invocation import command_line
 from harness.locks import lock
 from harness.programs.model import TrialSpec
 from harness.progress import READY, Reporter
+from harness.results.deaths import death_title
 from harness.results.listing import lock_file
 from harness.results.store import Run, Store
 from harness.run.job import ATTEMPTS
 from harness.run.manifest import check_repeated
-from harness.run.prepare import guest_setups, prepare_run
+from harness.run.prepare import guest_setups, prepare_run, trial_options
 from harness.run.request import Request
 from harness.run.resolve import resolve
 from harness.trial import diagnostics
 from harness.trial.execute import PING, Execution, GuestSetup, Scene, TrialOptions, infra_error
 from harness.trial.observe import NOTHING, GuestLost, observe
 from harness.trial.record import Trial, Verdict
+from harness.trial.signature import normal
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +57,13 @@ _log = logging.getLogger(__name__)
 FOLDER, RECORD = "recordings", "recording.json"
 #: The file of a recording that has what was on the data disk, and the program's.
 DATA, PROGRAM = "data.img", "program"
+#: The part of a trial that says where its recording is.
+PART = f"{diagnostics.PREFIX}recording"
 
 
 class StoredFile(BaseModel):
-    """A file that a recorded machine needs. `changed` is its time of change in ns, by which one that is as it was is
-    known without reading it."""
+    """A file that a recorded machine needs, or the recording has: then `path` is its name there. `changed` is its time
+    of change in ns, by which one that is as it was is known without reading it."""
 
     path: str
     size: int
@@ -66,21 +71,22 @@ class StoredFile(BaseModel):
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> StoredFile:
+    def of(cls, path: Path, name: str = "") -> StoredFile:
         """A file as it is. Raises OSError."""
         status = path.stat()
-        return cls(path=str(path), size=status.st_size, changed=status.st_mtime_ns, sha256=file_digest(path))
+        return cls(path=name or str(path), size=status.st_size, changed=status.st_mtime_ns, sha256=file_digest(path))
 
-    def differs(self) -> str:
-        """How the file is not what it was, in a few words; '' if it is."""
+    def differs(self, folder: Path) -> str:
+        """How the file is not what it was, in a few words; '' if it is. `folder` is the recording's."""
+        path = folder / self.path
         try:
-            status = Path(self.path).stat()
+            status = path.stat()
             if (status.st_size, status.st_mtime_ns) == (self.size, self.changed):
                 return ""
-            same = status.st_size == self.size and file_digest(Path(self.path)) == self.sha256
+            same = status.st_size == self.size and file_digest(path) == self.sha256
         except OSError as error:
-            return f"{self.path}: {error.strerror}"
-        return "" if same else f"{self.path} has changed"
+            return f"{path}: {error.strerror}"
+        return "" if same else f"{path} has changed"
 
 
 class Output(BaseModel):
@@ -99,6 +105,7 @@ class StoredRecording(BaseModel):
         qemu: the path of QEMU; version: the first line of what it says of it.
         template: its command line (harness/guest/recording.py).
         files: what the machine boots from, by what it is.
+        kept: the recording's own files.
         disk: its disk, if it has one.
         data: whether it has a data disk.
         system: its operating system's name.
@@ -123,6 +130,7 @@ class StoredRecording(BaseModel):
     version: str
     template: list[str]
     files: dict[str, StoredFile]
+    kept: list[StoredFile] = []
     disk: conf.Disk | None
     data: bool
     system: str = "posix"
@@ -172,7 +180,7 @@ class Tries:
         kept: the recording, if a trial came to the same.
         replayed: how many seconds its replay took.
         outcomes: how often trials came to what.
-        unfaithful: what differed in the replays of those that came to the same and were not kept.
+        lacks: why recordings of trials that came to the same were not kept.
     """
 
     run: Run
@@ -180,12 +188,14 @@ class Tries:
     kept: RecordedTrial | None
     replayed: float
     outcomes: Counter[str]
-    unfaithful: list[str]
+    lacks: list[str]
 
 
 def outcome(trial: Trial) -> str:
-    """What a trial came to: its verdict and its title; of a guest's trouble, what that was."""
-    title = trial.reason if trial.verdict is Verdict.ERROR else trial.signature
+    """What a trial came to: its verdict and its title; of a guest's trouble, what that was, without its numbers."""
+    title = trial.signature
+    if trial.verdict is Verdict.ERROR:
+        title = death_title(trial.reason) or normal(trial.reason)
     return (
         f"{trial.verdict}: {title}" if title and not title.startswith(f"{trial.verdict}: ") else title or trial.verdict
     )
@@ -202,8 +212,14 @@ def record(request: Request, number: int, report: Reporter) -> Tries:
         HarnessError: bad input, or a guest that cannot be recorded.
         GuestError: guests that cannot be used, with all finished trials stored.
     """
-    with log.of_run() as log_to, ExitStack() as stack:
-        return _record(request, number, report, log_to, stack)
+    try:
+        with log.of_run() as log_to, ExitStack() as stack:
+            return _record(request, number, report, log_to, stack)
+    except BrokenPipeError:  # of whoever reads what is printed
+        raise
+    except OSError as error:
+        where = error.filename or request.work
+        raise HarnessError(f"trial {number} cannot be recorded: {where}: {error.strerror}") from error
 
 
 def _record(request: Request, number: int, report: Reporter, log_to: Callable[[Path], None], stack: ExitStack) -> Tries:
@@ -215,6 +231,8 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
     guest = recorded_guest(name, resolved.configuration, find_qemu(name, resolved.guests[name]))
     prepared = prepare_run(resolved, report, boot_here=False)
     check_repeated(request, prepared.plan, store)
+    for output in prepared.artifacts[guest.toolchain].broken.values():
+        raise ProgramError(f"trial {number} cannot be recorded: {output}")
     facts = {
         **prepared.plan.facts,
         "qemu": {name: qemu_version(name, guest)},
@@ -227,13 +245,14 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
     stack.enter_context(lock(lock_file(request.work, run)))
     log_to(request.work / "runs" / str(run))
     setup = replace(guest_setups(resolved, prepared)[name], config=guest)
-    options = TrialOptions(full_timeout=request.full_timeout)
+    options = trial_options(request, None)
     maker = Maker(
         request.work, setup, prepared.files[name], prepared.variants, report, partial(store.event, run, name), options
     )
     outcomes: Counter[str] = Counter()
-    unfaithful: list[str] = []
+    lacks: list[str] = []
     kept, took, failures = None, 0.0, 0
+    report.count("trials", 0, len(specs), "", begins=True)
     for place, spec in enumerate(specs, start=1):
         with guest_folder(request.work) as folder:
             attempt = maker.make(spec, folder)
@@ -241,28 +260,45 @@ def _record(request: Request, number: int, report: Reporter, log_to: Callable[[P
             came_to = outcome(attempt.trial)
             outcomes[came_to] += 1
             report.count("trials", place, len(specs), came_to)
-            failures = failures + 1 if attempt.trial.verdict is Verdict.ERROR else 0
-            if came_to == wanted and attempt.stored is not None:
+            failures = failures + 1 if attempt.trial.verdict is Verdict.ERROR and came_to != wanted else 0
+            if came_to == wanted and attempt.stored is None:
+                lacks.append(attempt.lack)
+            elif came_to == wanted and attempt.stored is not None:
                 stored = attempt.stored.model_copy(update={"trial": number_now, "of": number, "title": wanted})
+                stored = maker.complete(stored, spec, folder)
                 recorded = RecordedTrial(folder, stored)
-                (folder / RECORD).write_text(stored.model_dump_json())
                 played = check(recorded, request.work, report)
                 if not played.differences:
                     samples = [tuple(sample) for sample in played.replayed.samples]
                     stored = stored.model_copy(update={"samples": samples})
-                    kept, took = _keep(recorded, stored, request.work / "runs" / str(run)), played.seconds
+                    kept, took = _keep(recorded, stored, request.work, run), played.seconds
+                    store.attach(number_now, PART, _describe(kept, request.work).encode(errors="backslashreplace"))
                     break
                 _log.warning("trial %d: not kept, its replay is not the same: %s", number_now, played.differences)
-                unfaithful += played.differences
+                lacks += [f"its replay was not the same: {difference}" for difference in played.differences]
         if failures >= ATTEMPTS:
             raise GuestError(f"guest {name} failed {ATTEMPTS} times in a row, the last time so: {attempt.trial.reason}")
     store.finish(run)
-    return Tries(store.run(run), wanted, kept, took, outcomes, unfaithful)
+    return Tries(store.run(run), wanted, kept, took, outcomes, lacks)
 
 
-def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) -> RecordedTrial:
+def _describe(kept: RecordedTrial, work: Path) -> str:
+    """What the report says of a recording."""
+    stored = kept.stored
+    return (
+        f"{stored.icount:,} instructions in {stored.seconds:.1f} s, recorded by {stored.version}, in {kept.folder}\n"
+        f"$ {command_line('replay', str(stored.trial), work=work)}\n"
+    )
+
+
+def _place(work: Path, run: int, trial: int) -> Path:
+    """The folder of a trial's recording."""
+    return work / "runs" / str(run) / FOLDER / str(trial)
+
+
+def _keep(recorded: RecordedTrial, stored: StoredRecording, work: Path, run: int) -> RecordedTrial:
     """Move a recording from its machine's folder to its run's."""
-    target = run_folder / FOLDER / str(stored.trial)
+    target = _place(work, run, stored.trial)
     names = [recorded.log.name, recorded.packets.name, recorded.console.name, PROGRAM]
     names += [DATA] if stored.data else [Path(library).name for library in stored.libraries]
     part = target.with_name(f".{target.name}.part")
@@ -271,6 +307,7 @@ def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) ->
         part.mkdir(parents=True)
         for name in names:
             shutil.move(recorded.folder / name, part / name)
+        stored = stored.model_copy(update={"kept": [StoredFile.of(part / name, name) for name in names]})
         (part / RECORD).write_text(stored.model_dump_json(indent=1) + "\n")
         os.replace(part, target)
     except OSError as error:
@@ -281,11 +318,17 @@ def _keep(recorded: RecordedTrial, stored: StoredRecording, run_folder: Path) ->
 
 @dataclass(frozen=True)
 class MadeTrial:
-    """A trial that was made in a recorded machine, and its recording if that is whole."""
+    """A trial that was made in a recorded machine.
+
+    Attributes:
+        stored: what is kept of its recording, to be completed; None if there is no whole one.
+        lack: why there is none.
+    """
 
     trial: Trial
     attachments: dict[str, bytes]
     stored: StoredRecording | None
+    lack: str = ""
 
 
 class Maker:
@@ -356,15 +399,23 @@ class Maker:
                 attachments |= diagnostics.outside(machine, running.mark)
                 attachments |= diagnostics.whole_console(machine, running.mark)
                 observation = error.observation if isinstance(error, GuestLost) else NOTHING
-                trial = infra_error(spec, reason, running.started, (), observation)
+                trial = infra_error(spec, reason, running.started, self._options.command, observation)
                 event = reason
             seconds = clock.time() - begun
-            stored = self._end(machine, spec, moments, event, output, seconds) if recording else None
-            return MadeTrial(trial, dict(attachments), stored)
+            stored, lack = None, ""
+            if recording:
+                try:
+                    stored = self._end(machine, spec, moments, event, output, seconds)
+                except GuestError as error:
+                    lack = f"its recording is not whole: {error}"
+                    _log.warning("guest %s: %s", machine.name, lack)
+            return MadeTrial(trial, dict(attachments), stored, lack)
         except GuestError as error:
-            return MadeTrial(infra_error(spec, str(error), clock.now(), ()), {}, None)
+            failed = infra_error(spec, str(error), clock.now(), self._options.command)
+            return MadeTrial(failed, {}, None, f"its guest was in trouble: {error}")
         finally:
             machine.stop()
+            self._say(READY)
 
     def _end(
         self,
@@ -374,18 +425,12 @@ class Maker:
         event: str,
         output: list[Output],
         seconds: float,
-    ) -> StoredRecording | None:
-        """End a recorded machine; None if its log is not whole."""
+    ) -> StoredRecording:
+        """End a recorded machine. Raises GuestError if its recording is not whole."""
         assert machine.recording is not None
-        try:
-            icount = machine.end_recording()
-        except GuestError as error:
-            _log.info("guest %s: its recording is not whole: %s", machine.name, error)
-            return None
-        guest, files = self._setup.config, self._files
+        icount = machine.end_recording()
+        guest = self._setup.config
         program = find_qemu(machine.name, guest)
-        boots = {"disk": files.disk, "kernel": files.kernel, "initrd": files.initrd}
-        boots |= {f"module {place}": path for place, (path, _) in enumerate(files.modules, start=1)}
         return StoredRecording(
             trial=0,
             of=0,
@@ -396,7 +441,7 @@ class Maker:
             qemu=program,
             version=qemu.at_hand(program).version,
             template=machine.recording.template,
-            files={what: StoredFile.of(path) for what, path in boots.items() if path},
+            files={},
             disk=guest.disk,
             data=guest.data_interface is not None,
             system=guest.os_name,
@@ -405,23 +450,22 @@ class Maker:
             icount=icount,
             seconds=seconds,
             event=event,
-            libraries=self._keep_program(spec, machine.folder),
             output=output,
         )
 
-    def _keep_program(self, spec: TrialSpec, folder: Path) -> list[str]:
-        """Put a trial's program beside its recording, and its libraries if they are on no data disk.
-
-        Returns:
-            The libraries' paths in the guest.
-        """
-        setup = self._setup
+    def complete(self, stored: StoredRecording, spec: TrialSpec, folder: Path) -> StoredRecording:
+        """Put a trial's program beside its recording, and its libraries if they are on no data disk; name the files
+        that the machine boots from. Raises OSError."""
+        setup, files = self._setup, self._files
+        boots = {"disk": files.disk, "kernel": files.kernel, "initrd": files.initrd}
+        boots |= {f"module {place}": path for place, (path, _) in enumerate(files.modules, start=1)}
         shutil.copyfile(setup.artifacts.programs[spec.variant, spec.program.name], folder / PROGRAM)
         libraries = setup.artifacts.libraries(setup.config, spec.variant, with_libgo=not spec.program.is_c)
         if setup.config.data_interface is None:
             for library in libraries.values():
                 shutil.copyfile(library, folder / library.name)
-        return list(libraries)
+        known = {what: StoredFile.of(path) for what, path in boots.items() if path}
+        return stored.model_copy(update={"files": known, "libraries": list(libraries)})
 
 
 @dataclass(frozen=True)
@@ -437,10 +481,13 @@ def find(store: Store, number: int, work: Path) -> RecordedTrial:
     """The recording of a trial, or the newest that was made for it.
 
     Raises:
-        StoreError: there is no such trial, or no recording.
+        StoreError: there is no such trial, or no recording that can be read.
     """
-    store.trial(number)
+    run, _ = store.trial(number)
     if (recorded := search(store, number, work)) is None:
+        folder = _place(work, run.id, number)
+        if folder.is_dir():
+            raise StoreError(f"trial {number} cannot be replayed: {folder / RECORD} is missing or damaged")
         raise StoreError(f"trial {number} is not recorded; `harness rerun {number} --record` records it")
     return recorded
 
@@ -495,7 +542,7 @@ def replaying(recorded: RecordedTrial, work: Path, paused: bool = False, gdb: bo
 
     Args:
         paused: whether it is not to begin.
-        gdb: whether QEMU is to wait for gdb at a socket, `gdb` in the machine's folder.
+        gdb: whether QEMU is to wait for gdb at a socket, in the machine's folder by a short name of it.
 
     Raises:
         HarnessError, GuestError: as of `check`.
@@ -514,8 +561,8 @@ def replaying(recorded: RecordedTrial, work: Path, paused: bool = False, gdb: bo
         ssh_key=Path(os.devnull),
         host_key=None,
     )
-    with guest_folder(work) as folder:
-        socket = folder / "gdb" if gdb else None
+    with guest_folder(work) as folder, short_name(folder) as short:
+        socket = short / "gdb" if gdb else None
         recording = Recording(recorded.folder, True, stored.template, socket)
         machine = Machine(stored.guest, guest, boots, folder, recording=recording)
         try:
@@ -589,7 +636,8 @@ def _output_by(stored: StoredRecording, text: bytes) -> int | None:
 def different(recorded: RecordedTrial) -> list[str]:
     """What a recorded machine needs and is not what it was, in a sentence each."""
     stored = recorded.stored
-    changes = [words for file in stored.files.values() if (words := file.differs())]
+    files = [*stored.files.values(), *stored.kept]
+    changes = [words for file in files if (words := file.differs(recorded.folder))]
     try:
         version = qemu.at_hand(stored.qemu).version
     except (HarnessError, OSError) as error:

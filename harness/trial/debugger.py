@@ -11,11 +11,9 @@ import logging
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness import paths
 from harness.cache import Cache, digest
-from harness.errors import GuestError, HarnessError, ToolMissing
+from harness.errors import GuestError, HarnessError
 from harness.guest.transfer import Transfer
 from harness.host import run
 from harness.images import debian
@@ -106,10 +104,8 @@ def check(gdbserver: str) -> None:
     Args:
         gdbserver: the package of a gdbserver for the guest; '' if there is none.
     """
-    if gdbserver and gdb.find() is None:
-        raise ToolMissing(
-            "no gdb on this machine; Debian's package is gdb (gdb-multiarch, for guests of any processor)"
-        )
+    if gdbserver:
+        gdb.required()
 
 
 def attach(program: HungProgram, script: Path | None, say: Callable[[str], None]) -> int:
@@ -149,7 +145,7 @@ def attach(program: HungProgram, script: Path | None, say: Callable[[str], None]
             with ignored(_log, f"fetching {name} of the guest for gdb", HarnessError, OSError):
                 transfer.get(name, _place(root, name))
         say("attaching gdb")
-        with _interrupts_left_to_gdb():
+        with gdb.interrupts_left_to_it():
             return subprocess.run(_gdb(program, root, connect, script), check=False).returncode
 
 
@@ -206,22 +202,9 @@ def _attach_inside(program: HungProgram, transfer: Transfer, script: Path | None
         remote = f"{program.folder}/script.gdb"
         transfer.put(script, remote)
         options = f"-batch -nx -x {shlex.quote(remote)}"
-    with _interrupts_left_to_gdb():
+    with gdb.interrupts_left_to_it():
         # The script comes after the process is attached to: gdb takes -p first (its main.c).
         return transfer.run(f"gdb {options} -p {program.pid}", terminal=script is None and sys.stdin.isatty())
-
-
-@contextmanager
-def _interrupts_left_to_gdb() -> Iterator[None]:
-    """During the block a ctrl-C is gdb's, which stops the program, and does not end the harness."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are not for this thread, and whoever they are for looks after them
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _server(package: str, say: Callable[[str], None]) -> Path:

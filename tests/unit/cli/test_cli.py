@@ -45,6 +45,7 @@ def call(*words, **env):
         (("rerun", "1", "--gdb", "--script", "none"), "--script none: there is no such file"),
         (("rerun", "1", "--shell", "--trials", "2"), "leave out --trials and --html"),
         (("rerun", "1", "--until", "hang", "--record"), "--record goes with --trials alone"),
+        (("rerun", "1", "--script", "s.gdb", "--record"), "--record goes with --trials alone"),
         (("gdb",), "no shell is open beside a program that hangs"),
         (("guest", "show", "linux-i368"), "no guest named linux-i368; did you mean linux-i386?"),
         (("image", "show", "linux-i368"), "did you mean linux-i386?"),

@@ -40,6 +40,8 @@ def refusal(write, monkeypatch):
         ("    record: {nic: virtio-net-pci}\n", "4: guests.mine.record.nic", "QEMU 7.2 does not replay virtio-net-pci"),
         ("    qemu_args:\n      - -m\n      - -smp\n", "6: guests.mine.qemu_args.1", "-smp: one processor"),
         ("    qemu_args: [--drive, x]\n", "4: guests.mine.qemu_args.0", "its reads would not be recorded"),
+        ("    qemu_args: [-M, accel=kvm]\n", "4: guests.mine.qemu_args.1", "a recorded machine is emulated"),
+        ("    qemu_args: [-cpu, 'host,+x']\n", "4: guests.mine.qemu_args.1", "a recorded machine is emulated"),
         ("    qemu_args: [-device, virtio-rng-pci]\n", "4: guests.mine.qemu_args.1", "device virtio-rng-pci cannot"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from harness.guest.memory import TWO_LEVELS, Memory, code_pages
 from harness.run import debugging
+from harness.run.debugging import OpenedMachine
 from tests.unit.guest.test_memory import Ram, elf_file
 
 CODE = random.Random(3).randbytes(3 * 4096)
@@ -44,3 +45,13 @@ def test_the_one_that_has_a_thread(ram):
 def test_the_one_that_runs(ram):
     assert space(ram, current=ram.table(("program",))).threads == []
     assert space(ram, current=ram.table(("looks like it",))) is None
+
+
+def test_a_ctrl_c_is_gdbs(tmp_path, monkeypatch):
+    fake = tmp_path / "gdb-multiarch"
+    fake.write_text('#!/bin/sh\nkill -INT $PPID\necho "$@" >"$0.said"\nexit 7\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    opened = OpenedMachine(tmp_path / "open.gdb", "", 0)
+    assert debugging.debug(opened) == 7
+    assert "set auto-load off" in fake.with_name("gdb-multiarch.said").read_text(), "what a guest brings runs nothing"

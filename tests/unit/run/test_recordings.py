@@ -1,13 +1,19 @@
 """Which recording is meant, what is said of a machine that is not what it was, and what a trial came to."""
 
+import errno
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from harness.errors import StoreError
+from harness.errors import HarnessError, StoreError
 from harness.guest import qemu
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import recordings
-from harness.run.recordings import FOLDER, RECORD, RecordedTrial, StoredFile, StoredRecording
+from harness.run.recordings import FOLDER, RECORD, RecordedTrial, StoredFile, StoredRecording, outcome
+from harness.trial.record import Verdict
 from tests import runs
 
 
@@ -53,6 +59,31 @@ def test_a_recording_is_found_by_its_trial_and_by_the_one_that_it_repeats(tmp_pa
         recordings.find(store, 99, tmp_path)
 
 
+def test_a_recording_that_cannot_be_read_is_not_called_missing(tmp_path, store):
+    file = keep(tmp_path, 1, 2, of=1).folder / RECORD
+    file.write_text("{")
+    with pytest.raises(StoreError, match=f"trial 2 cannot be replayed: {file} is missing or damaged"):
+        recordings.find(store, 2, tmp_path)
+
+
+def test_what_a_trial_came_to(store):
+    _, trial = store.trial(1)
+    assert outcome(replace(trial, verdict=Verdict.PASS, signature="")) == "pass"
+    assert outcome(replace(trial, verdict=Verdict.HANG, signature="hang: a < b")) == "hang: a < b"
+    assert outcome(replace(trial, verdict=Verdict.CRASH, signature="SIGABRT")) == "crash: SIGABRT"
+    deaths = [replace(trial, verdict=Verdict.ERROR, reason=f"panic: at 0x{number}, CPU {number}") for number in (1, 2)]
+    assert {outcome(death) for death in deaths} == {"error: panic: at ADDR, CPU N"}, "a guest dies the same way"
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/w/log")
+
+    monkeypatch.setattr(recordings, "_record", fail)
+    with pytest.raises(HarnessError, match="trial 7 cannot be recorded: /w/log: No space left on device"):
+        recordings.record(SimpleNamespace(work=tmp_path), 7, None)
+
+
 def test_what_differs_is_told(tmp_path, monkeypatch):
     kernel = tmp_path / "kernel"
     kernel.write_bytes(b"kernel")
@@ -67,5 +98,10 @@ def test_what_differs_is_told(tmp_path, monkeypatch):
         f"{kernel} has changed",
         "it was recorded by QEMU 8, and /q is QEMU 9",
     ]
+    log = recorded.log
+    log.write_bytes(b"log")
+    kept = replace(recorded, stored=recorded.stored.model_copy(update={"kept": [StoredFile.of(log, "log")]}))
+    log.write_bytes(b"lo")
+    assert f"{log} has changed" in recordings.different(kept)
     kernel.unlink()
     assert recordings.different(recorded)[0] == f"{kernel}: No such file or directory"
