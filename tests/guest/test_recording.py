@@ -63,6 +63,8 @@ func main() {
 }
 """
 TITLE = "hang: semacquire in sync.Mutex.Lock < main.takeTwice"
+#: The work directory, named as gdb's scripts and QEMU's options have trouble with.
+WORK = "a work, folder"
 
 
 def harness(*words):
@@ -73,14 +75,14 @@ def run(folder, chance, trials):
     """Run the program until it hangs; the number of the trial that did."""
     (folder / "demo").mkdir()
     (folder / "demo" / "hangs.go").write_text(HANGS.replace("CHANCE", str(chance)))
-    harness("run", folder / "demo", "--variant", "pristine", "--trials", trials, "--work", folder / "work")
-    store = Store(folder / "work" / "results.sqlite")
+    harness("run", folder / "demo", "--variant", "pristine", "--trials", trials, "--work", folder / WORK)
+    store = Store(folder / WORK / "results.sqlite")
     return next(trial.id for trial in store.trials(1) if trial.signature == TITLE)
 
 
 def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
     number = run(tmp_path, 256, 1)
-    work = tmp_path / "work"
+    work = tmp_path / WORK
     refused = harness("replay", number, "--work", work)
     assert refused.exit_code == 2 and f"`harness rerun {number} --record` records it" in refused.output
     result = harness("rerun", number, "--record", "--trials", 6, "--work", work)  # QEMU does not replay each recording
@@ -104,13 +106,21 @@ def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
     kept_text = Store(work / "results.sqlite").collected(kept.stored.trial)["dossier/gdb-stacks"].decode()
     assert "main.takeTwice" in kept_text
     trial_data = Page((work / "runs" / "2" / "report.html").read_text()).trials()[kept.stored.trial]
-    assert "dossier/gdb-stacks" in [name for name, *_ in trial_data["parts"]]
+    assert {"dossier/gdb-stacks", recordings.PART} <= {name for name, *_ in trial_data["parts"]}
+
+
+def test_a_program_that_does_not_compile_is_not_recorded(tmp_path):
+    program = tmp_path / "broken.go"
+    program.write_text("// run\npackage main\n\nfunc main() { nothing() }\n")
+    harness("run", program, "--variant", "pristine", "--work", tmp_path / WORK)
+    refused = harness("rerun", 1, "--record", "--work", tmp_path / WORK)
+    assert refused.exit_code == 2 and "trial 1 cannot be recorded: " in refused.output, refused.output
 
 
 @pytest.mark.demand
 def test_a_hang_of_one_in_five_replays_ten_times_beside_other_work(tmp_path):
     number = run(tmp_path, 51, 40)
-    work = tmp_path / "work"
+    work = tmp_path / WORK
     result = harness("rerun", number, "--record", "--trials", 40, "--work", work)
     assert result.exit_code == 0, result.output
     icount = re.search(r"^([\d,]+) instructions in", result.output, re.M)[1]
@@ -125,13 +135,17 @@ def test_a_hang_of_one_in_five_replays_ten_times_beside_other_work(tmp_path):
         log.seek(kept.stored.icount % 1000 + log.seek(0, os.SEEK_END) // 2)
         log.write(bytes(64))
     result = harness("replay", number, "--work", work)
+    assert result.exit_code == 2 and f"{kept.folder / 'log'} has changed" in result.output
+    record = kept.folder / recordings.RECORD
+    record.write_text(kept.stored.model_copy(update={"kept": []}).model_dump_json())
+    result = harness("replay", number, "--work", work)
     assert result.exit_code == 3 and "the replay is not what was recorded: " in result.output
 
 
 @pytest.mark.demand
 def test_moments_and_a_capsule(tmp_path):
     number = run(tmp_path, 256, 1)
-    work = tmp_path / "work"
+    work = tmp_path / WORK
     assert harness("rerun", number, "--record", "--work", work).exit_code == 0
     script = tmp_path / "where.gdb"
     script.write_text("thread apply all bt\n")
