@@ -11,9 +11,18 @@ from typing import Self
 
 
 class HarnessError(Exception):
-    """The root of all errors that the harness raises on purpose. Its text is one clear sentence for the user."""
+    """The root of all errors that the harness raises on purpose. Its text is one clear sentence for the user.
+
+    Attributes:
+        run: the number of the run that it ended, whose finished trials are stored; None if there was none yet.
+    """
 
     exit_status = 2
+    run: int | None = None
+
+    def whole(self) -> str:
+        """The sentence, with what belongs to it in lines of their own."""
+        return str(self)
 
 
 class ConfigError(HarnessError):

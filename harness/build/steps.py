@@ -28,7 +28,7 @@ _CONFIG_LOG = 185_000
 _KNOWN_AFTER, _KNOWN_PART = 20.0, 0.15
 #: The weight of a guess of the speed, in seconds: one without any ground, and one that an earlier build showed.
 _GUESSED, _MEASURED = 3.0, 15.0
-#: The time to go is never shown to grow by more than this part of the least that was shown.
+#: The time to go is never shown to grow by more than this part of the least that was shown, until that has passed.
 _GROWTH = 0.25
 
 
@@ -162,6 +162,7 @@ class SpeedEstimate:
         self._guess, self._weight = (1.0, _GUESSED) if speed is None else (speed, _MEASURED)
         self._known = speed is not None
         self._least = float("inf")
+        self._least_until = float("inf")  # when the build would have ended by that
         self._since = self._reached = 0.0
         self.speed = self._guess
 
@@ -184,8 +185,11 @@ class SpeedEstimate:
         part = done / self._whole
         if not self._known and elapsed < _KNOWN_AFTER and part < _KNOWN_PART:
             return part, None
-        seconds = min((self._whole - done) / self.speed, (1 + _GROWTH) * self._least)
-        self._least = min(self._least, seconds)
+        seconds = (self._whole - done) / self.speed
+        if elapsed < self._least_until:
+            seconds = min(seconds, (1 + _GROWTH) * self._least)
+        if seconds < self._least or elapsed >= self._least_until:
+            self._least, self._least_until = seconds, elapsed + seconds
         return part, seconds
 
 

@@ -22,7 +22,7 @@ from harness.cli.rerun import gdb, rerun
 from harness.cli.results import capsule_, compare, history, list_, open_, rejudge, show
 from harness.cli.run import run, trace
 from harness.cli.shell import shell
-from harness.errors import GuestError, HarnessError
+from harness.errors import HarnessError
 
 #: The commands as the help shows them; others come last.
 _SECTIONS = {
@@ -70,8 +70,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            text = error.whole() if isinstance(error, GuestError) else error
-            click.echo(f"harness: {text}", err=True)
+            click.echo(f"harness: {error.whole()}", err=True)
             sys.exit(error.exit_status)
         except KeyboardInterrupt:
             click.echo("harness: interrupted", err=True)

@@ -13,7 +13,7 @@ from harness import paths
 from harness.bisect.request import BisectInterrupted, BisectRequest, stored_bisect
 from harness.cli import complete
 from harness.cli.options import CONF, FULL_TIMEOUT, NUMBER, WORK, WORKERS, WholeNumber, progress_options
-from harness.cli.output import BISECT, page_links, renew_index, reporter, write_report
+from harness.cli.output import BISECT, end_stopped, page_links, renew_index, reporter, write_report
 from harness.conf.load import BASELINE
 from harness.errors import HarnessError
 from harness.invocation import command_line, repeated
@@ -148,8 +148,7 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
             backwards = request.repository and (request.steps_back or ".." not in request.commits)
             done = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
-        go_on = command_line("bisect", "resume", str(error.number), work=request.work)
-        click.echo(f"harness: {error}; `{go_on}` goes on", err=True)
+        end_stopped(str(error), error.number, request.work)
         sys.exit(130)
     store = Store(request.work / "results.sqlite")
     folder = request.work / "runs" / str(done.run.id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,10 +82,11 @@ def write_report(store: Store, stored_run: Run, matrix: Matrix, work: Path, also
         (folder / "matrix.json").write_text(formats.json_text(matrix, work))
         cycles = load_life_cycles(store, stored_run)
         compared = output_differ(stored_run.plan)
+        unfinished = unfinished_note(stored_run, matrix, work)
         for file in filter(None, [folder / REPORT, also]):
             links = page_links(folder, REPORT) if file != also else {}
             trials = matrix_trials(store, stored_run)
-            page.write(file, matrix, trials, cycles, store.collected, work, compared, links)
+            page.write(file, matrix, trials, cycles, store.collected, work, compared, links, unfinished)
     except OSError as error:
         raise HarnessError(f"the report cannot be written: {error}; all trials are stored") from error
     return f"{folder / 'matrix.json'} {folder / REPORT}"
@@ -99,10 +101,43 @@ def page_links(folder: Path, name: str) -> dict[str, str]:
     return {title: address for address, title in links.items()}
 
 
-def renew_index(store: Store, work: Path) -> None:
-    """Write the page of all runs, and say where it is, or why it was not written."""
+def end_stopped(sentence: str, run: int, work: Path, html: Path | None = None) -> None:
+    """Say why a run was stopped and what goes on with it, and write its pages as `show_run` does.
+
+    All of that goes to standard error: a ctrl-C has ended whoever reads standard output as well.
+
+    Args:
+        sentence: why, and whatever else there is to be told.
+        html: another place for its page.
+    """
+    click.echo(f"harness: {sentence}", err=True)
+    with _told():
+        store = Store(work / "results.sqlite")
+        stored_run = store.run(run)
+        commands = {"goes on": resume_command(stored_run, work), "shows it": command_line("show", str(run), work=work)}
+        click.echo(", ".join(f"`{command}` {use}" for use, command in commands.items() if command), err=True)
+        pages = write_report(store, stored_run, load_matrix(store, stored_run), work, html)
+        click.echo(f"JSON and HTML: {pages}", err=True)
+        renew_index(store, work, err=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what goes wrong in the block, beside what has gone wrong before."""
     try:
-        click.echo(f"All runs: {write_index(store, work, load_history(store, work))}")
+        yield
+    except HarnessError as error:
+        click.echo(f"harness: {error}", err=True)
+
+
+def renew_index(store: Store, work: Path, err: bool = False) -> None:
+    """Write the page of all runs, and say where it is, or why it was not written.
+
+    Args:
+        err: say so on standard error.
+    """
+    try:
+        click.echo(f"All runs: {write_index(store, work, load_history(store, work))}", err=err)
     except StoreError as error:  # of another run, which says nothing of this one
         click.echo(f"harness: the page of all runs was not written: {error}", err=True)
 

@@ -13,7 +13,7 @@ import click
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import COUNT, FULL_TIMEOUT, HTML, NUMBER, WORK, progress_options
-from harness.cli.output import load_work_configuration, open_store, reporter, show_run
+from harness.cli.output import end_stopped, load_work_configuration, open_store, reporter, show_run
 from harness.cli.replay import MOST_RECORDED, record_trial
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
@@ -157,7 +157,7 @@ def rerun(
         look = _Look(report, gdb_, script, request.work)
         if until or not look_at:
             catcher = Catcher(Wanted.parse(until), look.inspect) if look_at else None
-            store, done = _make_run(request, report, catcher, store)
+            store, done = _make_run(request, report, catcher, store, html)
         else:
             trial = run_interactive(request, report, look.inspect)
             click.echo(f"{trial.verdict}: {trial.reason}", err=True)
@@ -193,17 +193,26 @@ def _check_script(script: Path | None) -> None:
         raise HarnessError(f"--script {script}: there is no such file")
 
 
-def _make_run(request: Request, report: Reporter, catcher: Catcher | None, store: Store) -> tuple[Store, Run]:
-    """Make a run. One that is interrupted ends the harness, and says how often the trial was made."""
+def _make_run(
+    request: Request, report: Reporter, catcher: Catcher | None, store: Store, html: Path | None
+) -> tuple[Store, Run]:
+    """Make a run. One that does not come to its end ends the harness, and says how often the trial was made.
+
+    Args:
+        html: another place for the page of a run that does not come to its end.
+    """
     try:
         return run_request(request, report, catcher=catcher)
     except Interrupted as error:
-        go_on = command_line("run", "--resume", str(error.number), work=request.work)
-        text = f"{error}; `{go_on}` goes on"
-        if request.until:
-            text += f"\n{Tally.of(Wanted.parse(request.until), store.ended(error.number))}"
-    click.echo(f"harness: {text}", err=True)
-    sys.exit(130)
+        text, number, status = str(error), error.number, 130
+    except HarnessError as error:
+        if error.run is None:
+            raise
+        text, number, status = error.whole(), error.run, error.exit_status
+    if request.until:
+        text += f"\n{Tally.of(Wanted.parse(request.until), store.ended(number))}"
+    end_stopped(text, number, request.work, html)
+    sys.exit(status)
 
 
 @click.command("gdb")

@@ -89,7 +89,8 @@ def show(number: int | None, format_: str, schema: bool, baseline: str, work: st
             cycles = load_life_cycles(store, stored_run)
             trials = matrix_trials(store, stored_run)
             compared = output_differ(stored_run.plan)
-            for piece in page.html(matrix, trials, cycles, store.collected, folder, compared):
+            note = unfinished_note(stored_run, matrix, folder)
+            for piece in page.html(matrix, trials, cycles, store.collected, folder, compared, unfinished=note):
                 print_text(piece)
         case "markdown":
             cycles = load_life_cycles(store, stored_run)

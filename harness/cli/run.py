@@ -34,9 +34,8 @@ from harness.cli.options import (
     WholeNumber,
     progress_options,
 )
-from harness.cli.output import renew_index, reporter, show_attribution, show_run, write_report
+from harness.cli.output import end_stopped, renew_index, reporter, show_attribution, show_run, write_report
 from harness.errors import HarnessError
-from harness.invocation import command_line
 from harness.programs.select import describe_overlooked
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
@@ -197,7 +196,7 @@ def _request_of_before(
 
 def _run_and_show(request: Request, resume: int | None, html: Path | None, scheduler: str | None = None) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    store, done = make_run(request, resume, scheduler)
+    store, done = make_run(request, resume, scheduler, html)
     if request.design:
         show_attribution(store, done, request.work)
     show_run(store, done, html, request.work)
@@ -234,7 +233,7 @@ def trace(
     """
     folder = paths.work_dir(work)
     request = Request((program,), guests, variants, trials, jobs, conf_files, folder, full_timeout=full_timeout)
-    store, done = make_run(traced_request(request))
+    store, done = make_run(traced_request(request), html=html)
     matrix = load_matrix(store, done)
     cycles = load_life_cycles(store, done)
     if not cycles:  # as of a program that does not compile
@@ -245,14 +244,22 @@ def trace(
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 
 
-def make_run(request: Request, resume: int | None = None, scheduler: str | None = None) -> tuple[Store, Run]:
-    """Make a run with its progress shown. One that is interrupted ends the harness."""
+def make_run(
+    request: Request, resume: int | None = None, scheduler: str | None = None, html: Path | None = None
+) -> tuple[Store, Run]:
+    """Make a run with its progress shown. One that does not come to its end ends the harness.
+
+    Args:
+        html: another place for the page of a run that does not come to its end.
+    """
     try:
         with reporter() as report:
             return run_request(request, report, resume, scheduler=scheduler)
     except Interrupted as error:
-        number = str(error.number)
-        go_on = command_line("run", "--resume", number, work=request.work)
-        look = command_line("show", number, work=request.work)
-        click.echo(f"harness: {error}; `{go_on}` goes on, `{look}` shows them", err=True)
-    sys.exit(130)
+        end_stopped(str(error), error.number, request.work, html)
+        sys.exit(130)
+    except HarnessError as error:
+        if error.run is None:
+            raise
+        end_stopped(error.whole(), error.run, request.work, html)
+        sys.exit(error.exit_status)

@@ -85,6 +85,7 @@ def write(
     work: Path | None = None,
     compared: Compared = lambda trial: None,
     links: Mapping[str, str] | None = None,
+    unfinished: str = "",
 ) -> None:
     """Write the page to a file, whole or not at all.
 
@@ -94,11 +95,12 @@ def write(
     Args:
         work: the work directory that shown commands are to use.
         links: other pages, by what they are called; addresses are as seen from this page.
+        unfinished: a sentence that says so, if the run has not finished; commands stand between backquotes.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, html(matrix, trials, cycles, collected, work, compared, links))
+    write_page(path, html(matrix, trials, cycles, collected, work, compared, links, unfinished))
 
 
 def write_attribution(path: Path, matrix: Matrix, links: Mapping[str, str], work: Path | None = None) -> None:
@@ -155,6 +157,7 @@ def html(
     work: Path | None = None,
     compared: Compared = lambda trial: None,
     links: Mapping[str, str] | None = None,
+    unfinished: str = "",
 ) -> Iterator[str]:
     """The page in pieces.
 
@@ -171,6 +174,7 @@ def html(
             command_line=partial(command_line, work=work),
             totals=matrix.totals(),
             links=links or {},
+            unfinished=unfinished.split("`"),
             **assets(script="page.js"),
             when=_when(matrix.run),
             facts=list(run_facts(matrix, work)),

@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 
 from harness import conf, host, log
-from harness.errors import ConfigError, StoreError, ToolMissing
+from harness.errors import ConfigError, HarnessError, StoreError, ToolMissing
 from harness.escapes import one_line
 from harness.guest import dry_start
 from harness.locks import lock
@@ -127,7 +127,11 @@ def _run_request(
     else:
         batches = [Batch({name: partial(resolved.trials, name) for name in resolved.guests})]
     resumed = resume is not None
-    conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler, catcher)
+    try:
+        conduct(resolved, prepared, store, number, report, lambda *_: batches, resumed, hooks, scheduler, catcher)
+    except HarnessError as error:
+        error.run = number
+        raise
     store.finish(number)
     return store, store.run(number)
 

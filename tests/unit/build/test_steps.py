@@ -120,6 +120,16 @@ def test_the_time_to_go_is_near_and_does_not_grow(speed, jobs, seed):
     assert parts == sorted(parts) and parts[0] == 0 and parts[-1] > 0.9
 
 
+def test_a_time_to_go_that_has_passed_is_not_shown_again():
+    """A step takes fifty times as long as the machine's speed would have it."""
+    estimate = SpeedEstimate(100.0)
+    for second in range(2, 81, 2):
+        _, least = estimate.update(second, min(second + 10, 100), second)
+    shown = [estimate.update(80, 90, second)[1] for second in range(82, 600, 2)]
+    assert shown[0] <= 1.25 * least
+    assert shown[-1] > 2 * least, shown
+
+
 def test_a_build_is_reported_from_its_first_second_to_its_end(tmp_path):
     names = ["internal/abi", "runtime", "strings"]
     reports = []

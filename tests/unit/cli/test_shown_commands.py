@@ -12,17 +12,20 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import harness.cli.rerun
 import harness.cli.run
 from harness import paths
 from harness.bisect import driver
 from harness.bisect.request import BisectInterrupted
 from harness.cli.app import main
+from harness.errors import GuestError
 from harness.invocation import command_line, given, repeated
 from harness.programs.model import TrialSpec
 from harness.programs.select import select_programs
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run.conductor import Interrupted
+from harness.run.request import stored_request
 from harness.trial.execute import _trial
 from harness.trial.observe import NOTHING
 from harness.trial.record import Verdict
@@ -152,6 +155,8 @@ def test_those_of_what_was_interrupted(work, monkeypatch, write):
     assert "1 of 40 trials of run 3 is stored" in text
     assert [check(command, work) for command in in_text(text)] == ["run", "show"]
     assert parsed(in_text(text)[0])[1]["resume"] == 3
+    page = html.unescape((work / "runs" / "3" / "report.html").read_text())
+    assert f"<code>harness run --resume 3 --work '{work}'</code>" in page and len(Page(page).trials()) == 4
 
     def interrupted_bisect(*rest, **more):
         raise BisectInterrupted(2, 1)
@@ -160,7 +165,26 @@ def test_those_of_what_was_interrupted(work, monkeypatch, write):
     patch = write("x.patch", "")
     text = call("bisect", "patch", patch, "--program", "threads/lock-ring", "--work", work, status=130)
     assert "1 trial of bisect 2 is stored" in text
-    assert [check(command, work) for command in in_text(text)] == ["resume"]
+    assert [check(command, work) for command in in_text(text)] == ["resume", "show"]
+    assert (work / "runs" / "2" / "report.html").is_file()
+
+
+def test_those_of_a_run_that_a_guest_s_trouble_ends(work, monkeypatch):
+    """Its finished trials are stored as those of an interrupted one: it has a page, and goes on when all is well."""
+
+    def in_trouble(*rest, **more):
+        error = GuestError("guest linux-i386 failed 3 times in a row", ["panic: no init"])
+        error.run = 3
+        raise error
+
+    for module, words in ((harness.cli.run, ["run", "threads"]), (harness.cli.rerun, ["rerun", 1])):
+        monkeypatch.setattr(module, "run_request", in_trouble)
+        (work / "runs" / "3" / "report.html").unlink(missing_ok=True)
+        monkeypatch.setattr(harness.cli.rerun, "repeat_request", lambda *_: stored_request(work, 3)[0])
+        text = call(*words, "--work", work, status=3)
+        assert "harness: guest linux-i386 failed 3 times in a row\n  console: panic: no init" in text
+        assert [check(command, work) for command in in_text(text)] == ["run", "show"]
+        assert (work / "runs" / "3" / "report.html").is_file()
 
 
 def test_those_of_errors(work, tmp_path, write):

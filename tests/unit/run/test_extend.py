@@ -117,8 +117,9 @@ def test_an_extension_that_is_stopped_is_resumed(tmp_path, monkeypatch):
     conductor.run_request(request(tmp_path), Reporter())
     with monkeypatch.context() as patch:
         patch.setattr(Executor, "put", lambda *_: (_ for _ in ()).throw(StoreError("disk full")))
-        with pytest.raises(StoreError, match="disk full"):
+        with pytest.raises(StoreError, match="disk full") as caught:
             extend(tmp_path, 6)
+    assert caught.value.run == 1, "whoever tells of it can say what goes on with the run"
     before, number = stored_request(tmp_path, None)
     assert (before.trials, number) == (6, 1)
     store, _ = conductor.run_request(before, Reporter(), number)
