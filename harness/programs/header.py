@@ -54,7 +54,7 @@ def read_program(source: Path) -> Program:
             if first and text:
                 first = False
                 if kind := kind_in(text):
-                    program = replace(program, kind=kind, marked=True)
+                    program = replace(program, kind=kind)
                     program = _with_words(program, shlex.split(text)[1:]) if kind == RUN else program
                     continue
             program = _directive(program, text)

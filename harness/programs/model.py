@@ -107,7 +107,6 @@ class Program:
         needs: the features that its guest must provide.
         expected: how it should end, and what it should print.
         about: the prose in its header.
-        marked: whether its header has its kind.
         build: how it is built.
         constraints: the options of each `+build` line that counts.
         go_build: the expression of its `//go:build` line, which counts in their place.
@@ -123,7 +122,6 @@ class Program:
     needs: tuple[str, ...] = ()
     expected: Expectation = Expectation()
     about: str = ""
-    marked: bool = False
     build: BuildSpec = BuildSpec()
     constraints: tuple[tuple[str, ...], ...] = ()
     go_build: str = ""

@@ -189,7 +189,7 @@ def compare(before: Matrix, after: Matrix, earlier: Earlier = lambda key, title:
     Raises:
         StoreError: they have no cell in common, so that nothing would be compared.
     """
-    old, new = _cells(before), _cells(after)
+    old, new = before.by_key, after.by_key
     if not old.keys() & new.keys():
         raise StoreError("the runs have no cell in common: no program with the same guest and variant is in both")
     tested = [key for key, cell in old.items() if cell.trials and key in new and new[key].trials]
@@ -216,10 +216,6 @@ def _detectable(counts: Sequence[Stratum], least: Sequence[float]) -> float | No
     """What the cell with the fewest trials could have shown."""
     trials = min((min(each.trials, each.other_trials) for each in counts), default=0)
     return smallest_difference(1, trials, tests_counted(len(counts), sum(p < LEVEL for p in least)))
-
-
-def _cells(matrix: Matrix) -> dict[CellKey, Cell]:
-    return {CellKey(cell.guest, cell.variant, cell.program): cell for cell in matrix.cells}
 
 
 def _counts(old: Cell, new: Cell) -> Stratum:

@@ -291,10 +291,10 @@ def smallest_difference(cells: int, trials: int, tests: int) -> float | None:
     return None
 
 
-def trials_for(difference: float, tests: int, most: int = 1000) -> int | None:
+def trials_for(difference: float, tests: int) -> int | None:
     """How many trials a cell takes so that `smallest_difference` of this cell alone is at most `difference`; None if
-    more than `most`."""
-    numbers = range(1, most + 1)
+    more than 1000."""
+    numbers = range(1, 1001)
 
     def enough(trials: int) -> bool:
         smallest = smallest_difference(1, trials, tests)
