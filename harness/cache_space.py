@@ -377,8 +377,11 @@ def removable(candidates: Iterable[Entry], older: float | None, size: int | None
     return doomed
 
 
-def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
+def remove(root: Path, doomed: Iterable[Entry], even_own: bool = False) -> list[Entry]:
     """Remove entries, and what killed processes left half made or half removed.
+
+    Args:
+        even_own: also what this process alone uses.
 
     Returns:
         Those that were removed: one that is in use by now, or is being made again, stays.
@@ -393,7 +396,8 @@ def remove(root: Path, doomed: Iterable[Entry]) -> list[Entry]:
     with _alone(root):
         users = _users(root, tidy=True)
         for entry in doomed:
-            if f"{entry.kind}/{entry.name}" in users or _is_busy(root, entry.path):
+            by = users.get(f"{entry.kind}/{entry.name}", ())
+            if any(process != os.getpid() or not even_own for process in by) or _is_busy(root, entry.path):
                 continue
             old = entry.path.with_name(f".{entry.name}.old")
             path = root / "locks" / f"{entry.kind}-{entry.name}.lock"

@@ -11,13 +11,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import cache, host, locks, paths
+from harness import cache, cache_space, host, locks, paths
+from harness.cache_space import Entry
 from harness.conf.naming import nearest
 from harness.conf.read import read
 from harness.errors import ImageError
@@ -113,7 +114,8 @@ def build(name: str, progress: Callable[[str], None], force: bool = False) -> Im
         force: whether to build again what is there. If that fails, what is there stays.
 
     Raises:
-        ImageError: there is no such recipe, it cannot be built, or what is there is damaged.
+        ImageError: there is no such recipe, it cannot be built, what is there is damaged, or it is to be replaced while
+            another process uses it.
         DownloadError: what it is made of cannot be downloaded.
         ToolMissing: a program that is needed is not installed.
         ConfigError: recipe.yaml is not valid YAML.
@@ -161,6 +163,8 @@ def _builder(name: str) -> Builder:
 def _build(name: str, builder: Builder, progress: Callable[[str], None], force: bool) -> Image:
     recipe, folders = read_recipe(name)
     image_key = key(name)
+    if force:
+        _unused_by_others(name, [image_key])
 
     def fill(out: Path) -> None:
         facts = builder(recipe, folders[0], out, public_key=_public_key(), progress=progress)
@@ -184,15 +188,29 @@ def remove(name: str) -> int:
     stays. Returns how many images there were.
 
     Raises:
-        ImageError: there is no such recipe.
+        ImageError: there is no such recipe, or another process uses one of its images; then all stay.
+        StoreError: the cache cannot be written.
     """
+    mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
+    doomed = _unused_by_others(name, mine)
     lock = prepare.lock_file(_downloads(), name)
     with ignored(_log, f"image {name}: removing what was downloaded", OSError, ValueError, KeyError):
         archive = lock.with_name(Path(json.loads(lock.read_text())["file"]).name)
         for path in (archive, archive.with_name(f"{archive.name}.part")):
             path.unlink(missing_ok=True)
-    mine = [key(name), *(path.name for path in _folders() if _name(path) == name)]
-    return sum(_cache().discard("images", image_key) for image_key in dict.fromkeys(mine))
+    return len(cache_space.remove(_cache().root, doomed, even_own=True))
+
+
+def _unused_by_others(name: str, keys: Collection[str]) -> list[Entry]:
+    """The images of some keys. Raises ImageError if another process uses or makes one of them."""
+    root = _cache().root
+    found = [entry for entry in cache_space.entries(root, ["images"]) if entry.name in keys]
+    if users := sorted({process for entry in found for process in entry.users} - {os.getpid()}):
+        processes = f"process{'es' if len(users) > 1 else ''} {', '.join(map(str, users))}"
+        raise ImageError(f"the image {name} is in use by {processes}; nothing was changed")
+    if any(locks.is_locked(root / "locks" / f"images-{image_key}.lock") for image_key in keys):
+        raise ImageError(f"the image {name} is being built; nothing was changed")
+    return found
 
 
 def listing() -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from harness import host, paths
+from harness import host, locks, paths
 from harness.errors import ImageError, ToolMissing
 from harness.images import debian, image
 
@@ -343,6 +345,29 @@ def test_remove_takes_earlier_images_too(place: Path, built: list[str]) -> None:
     (place / "images/small/init").touch()
     image.build("small", say_nothing)
     assert image.remove("small") == 2
+
+
+@needs_keygen
+def test_an_image_that_another_process_uses_is_neither_removed_nor_replaced(built: list[str]) -> None:
+    folder = image.build("small", say_nothing).folder
+    root = folder.parents[1]
+    script = f"""if True:
+        import pathlib, sys
+        from harness.cache import Cache
+        Cache(pathlib.Path({str(root)!r})).find("images", {folder.name!r})
+        print(flush=True)
+        sys.stdin.read()"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe) as user:
+        assert user.stdout and user.stdout.readline()
+        for change in (image.remove, lambda name: image.build(name, say_nothing, force=True)):
+            with pytest.raises(ImageError, match=f"image small is in use by process {user.pid}; nothing was changed"):
+                change("small")
+        user.communicate()
+    with locks.lock(root / "locks" / f"images-{folder.name}.lock"), pytest.raises(ImageError, match="is being built"):
+        image.remove("small")
+    assert image.find("small")
+    assert image.remove("small") == 1 and not folder.exists()
 
 
 def _lose_manifest(folder: Path) -> None:
