@@ -311,6 +311,7 @@ def _qemu() -> list[Check]:
 
 
 def check_kvm() -> Check:
+    """Whether KVM runs guests, as tried now and as remembered since this machine booted."""
     if problem := kvm.problem():
         return Check("note", f"KVM: {problem}. Guests run by emulation, several times slower")
     if kvm.failed():

@@ -196,7 +196,8 @@ def search_path() -> str:
 
 
 def gcc_source(major: int) -> Path | None:
-    """The archive of Debian's gcc-N-source, installed or unpacked, with Debian's patches in `patches/` beside it."""
+    """The archive of Debian's gcc-N-source for a major version N, installed or unpacked. Debian's patches lie in
+    `patches/` beside it."""
     for root in (Path("/"), *(folder / "root" for folder in unpacked_folders())):
         if archives := sorted((root / f"usr/src/gcc-{major}").glob(f"gcc-{major}.*.tar.xz")):
             return archives[-1]

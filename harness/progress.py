@@ -234,12 +234,13 @@ class Reporter:
     def count(
         self, what: str, done: int, total: int, text: str, left: float | None = None, begins: bool = False
     ) -> None:
-        """Say how far a thing is.
+        """Say how far something is: `done` of `total` steps.
 
         Args:
-            text: what came of it so far.
-            begins: none of it was done here yet; what is done was done before.
+            what: what is being done.
+            text: the outcome so far.
             left: about how many seconds it may still take; None means that it goes on as it did.
+            begins: none of it was done here yet; what is done was done before.
         """
         with self._lock:
             now = time.monotonic()

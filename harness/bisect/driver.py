@@ -256,7 +256,11 @@ class Driver:
         self._left, self._left_at = 0.0, 0  # how many trials were left by estimate, and after how many
 
     def replay(self) -> None:
-        """Learn what a bisect that goes on knew already; what it had built is built, or comes from the cache."""
+        """Learn again what an interrupted bisect knew; what it had built is built, or comes from the cache.
+
+        Raises:
+            StoreError: a libgo is not what it was.
+        """
         stored = self._bisect()
         by_name = {}
         for name, units in stored.built.items():
@@ -286,7 +290,11 @@ class Driver:
             self.course.builds(subset)
 
     def batches(self, executor: Executor, interrupted: Callable[[], bool]) -> Iterator[Batch]:
-        """The trials: as many as can run until a libgo is wanted that is not built yet, and so on."""
+        """The trials: as many as can run until a libgo is needed that is not built yet, and so on.
+
+        Raises:
+            KeyboardInterrupt: the user interrupts a build.
+        """
         self._pool = executor if isinstance(executor, WorkerPool) else None
         self._hold()
         while not self.course.result:

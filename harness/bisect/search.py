@@ -159,7 +159,7 @@ class Needs:
         return chances
 
     def closed(self, sets: Bools, least: float = SURE) -> Bools:
-        """Some sets, each with all units that it needs with more than some probability."""
+        """Some sets, each with all units that it needs with a probability above `least`."""
         needs = self.chance > least
         while needs.any():
             larger = sets | (sets @ needs)
@@ -169,7 +169,7 @@ class Needs:
         return sets
 
     def pruned(self, sets: Bools, least: float = SURE) -> Bools:
-        """Some sets, each without the units that need a unit that it lacks."""
+        """Some sets, each without the units that need, with a probability above `least`, a unit that it lacks."""
         needs = (self.chance > least).T
         while needs.any():
             smaller = sets & ~(~sets @ needs)
@@ -180,7 +180,7 @@ class Needs:
 
 
 def mask(subset: Iterable[int], units: int) -> Bools:
-    """A set as a truth value for each unit."""
+    """A set as a truth value for each of so many units."""
     has = np.zeros(units, dtype=bool)
     has[list(subset)] = True
     return has
@@ -470,7 +470,12 @@ class Search:
 
 
 def alike(shown: int, trials: int, baseline_shown: int, baseline_trials: int) -> float:
-    """The probability that an outcome is as likely in both, and not more likely in the first."""
+    """The probability that an outcome is as likely in both builds, and not more likely in the first.
+
+    Args:
+        shown: the trials of the first build that showed the outcome, out of `trials`.
+        baseline_shown: those of the baseline, out of `baseline_trials`.
+    """
     return float(_alike(np.array([shown]), trials, np.array([baseline_shown]), baseline_trials)[0, 0])
 
 

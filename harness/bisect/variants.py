@@ -44,7 +44,7 @@ class PreparedBisect:
 
 
 def prepare_bisect(request: BisectRequest) -> PreparedBisect:
-    """Read and check what is bisected. Raises HarnessError."""
+    """Read and check what is bisected. Raises HarnessError, with a sentence for the user, if it cannot be."""
     configuration = load_configuration(request.conf_files, request.work)
     guest = configuration.guest(request.guest)
     tools = toolchain.find(guest.toolchain, configuration)

@@ -101,5 +101,5 @@ def describe(count: int, before: int, total: int, seconds: float) -> str:
 
 
 def time_to_go(seconds: float) -> str:
-    """The time to go in words: `about 1:44 to go`."""
+    """The time to go, given in seconds, in words: `about 1:44 to go`."""
     return f"about {as_clock(round(seconds))} to go"

@@ -79,6 +79,10 @@ def dependents(touched: Collection[str]) -> dict[str, Step]:
 def schedule(steps: Mapping[str, Step], jobs: int) -> list[tuple[float, float]]:
     """When steps end that run side by side: as soon as one ends, the next whose needs are met begins.
 
+    Args:
+        steps: by name, with their costs in seconds of processor time.
+        jobs: how many run side by side.
+
     Returns:
         For each end, in their order: the seconds since the beginning, and the sum of the costs of the steps that have
         ended by then.

@@ -35,7 +35,7 @@ class Image:
 
     @classmethod
     def parse(cls, text: str) -> Image:
-        """An image as debugfs(8) names it: `FILE`, or `FILE?offset=BYTES`."""
+        """An image as debugfs(8) names it: `FILE`, or `FILE?offset=BYTES`. Raises BuildError if BYTES is no number."""
         file, separator, offset = text.rpartition("?offset=")
         if not separator:
             return cls(Path(text))

@@ -142,13 +142,14 @@ def build_variants(
     """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
 
     Args:
-        stopped: asked now and then whether to give up; if so, it is as if the user had interrupted it.
+        stopped: asked now and then whether to give up.
 
     Returns:
         The libgos by the names of their variants.
 
     Raises:
         PatchError, BuildError, ToolMissing: one cannot be built.
+        KeyboardInterrupt: `stopped` said so, as if the user had interrupted the builds.
     """
     sharing: dict[str, list[LibgoVariant]] = {}
     for variant in variants:

@@ -55,7 +55,11 @@ def show_run(store: Store, stored_run: Run, html: Path | None, work: Path, whole
 
 
 def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
-    """Show what the failures of an experiment of all combinations follow, write its pages, and end."""
+    """Show what the failures of an experiment of all combinations follow, write its pages, and end.
+
+    Raises:
+        HarnessError: a page cannot be written.
+    """
     matrix = load_matrix(store, stored_run)
     terminal.print_attribution(matrix, terminal.screen(), work)
     folder = work / "runs" / str(stored_run.id)
@@ -75,7 +79,7 @@ def show_attribution(store: Store, stored_run: Run, work: Path) -> NoReturn:
 
 
 def write_report(store: Store, stored_run: Run, matrix: Matrix, work: Path, also: Path | None) -> str:
-    """Write a run's JSON and HTML, and say where they are."""
+    """Write a run's JSON and HTML, and say where they are. Raises HarnessError if they cannot be written."""
     folder = work / "runs" / str(stored_run.id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +154,11 @@ def _run_pages(work: Path, run: int) -> dict[str, str]:
 
 
 def write_index(store: Store, folder: Path, history: History) -> Path:
-    """Write the page of all runs of a work directory, with the history of all of its cells."""
+    """Write the page of all runs of a work directory, with the history of all of its cells. Returns its path.
+
+    Raises:
+        HarnessError: it cannot be written.
+    """
     file = folder / "index.html"
     try:
         listed = listing.list_runs(store, folder).runs
@@ -186,10 +194,12 @@ def write_bytes(data: bytes) -> None:
 
 
 def load_work_configuration(conf_files: tuple[Path, ...], work: str | None) -> conf.Configuration:
+    """The configuration with the user's own files and those of the work directory. Raises ConfigError."""
     return load_configuration(conf_files, paths.work_dir(work))
 
 
 def open_store(work: str | None) -> Store:
+    """The store of a work directory. Raises HarnessError if no run has been made in it, and StoreError."""
     path = paths.work_dir(work) / "results.sqlite"
     if not path.is_file():
         make_one = command_line("run", work=path.parent)

@@ -110,7 +110,7 @@ class Agent:
         return self._line is self._channel
 
     def keep(self, size: int) -> None:
-        """Have so many bytes of each output stream kept of the commands from now on."""
+        """From now on, keep at most `size` bytes of each output stream of a command."""
         if size != self._keep:
             self.send("L", str(size).encode())
             self._keep = size
@@ -133,7 +133,10 @@ class Agent:
 
     def put(self, data: bytes, path: str) -> None:
         """Write an executable file in the guest; for small ones this takes a tenth of Shell.put, as no shell and no
-        process is started. When it comes back the file is there, so that a command's time begins with the command.
+        process is started. When it returns the file is there, so that a command's time begins with the command.
+
+        Raises:
+            GuestError: the file cannot be written.
         """
         begun = clock.time()
         for at in range(0, len(data), _PIECE):
@@ -147,7 +150,8 @@ class Agent:
     def run(
         self, command: str, quiet: float | None = None, what: str = "", limit: float | None = None
     ) -> tuple[int, bytes, bytes]:
-        """Run a shell command beside what the agent runs; arguments and results are those of Shell.run."""
+        """Run a shell command beside what the agent runs; arguments, results and errors are those of
+        Shell.run."""
         what = what or f"`{command}`"
         begun, deadline = clock.time(), clock.Deadline(quiet, limit)
         self.send("r", command.encode())

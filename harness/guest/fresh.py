@@ -94,7 +94,7 @@ class Guest:
         return self.shell.run(command, quiet, what=what, limit=limit)
 
     def serve(self) -> None:
-        """Have the agent, which it has been given, serve by the channel, if it has one that works."""
+        """Have the agent serve by the channel, if there is one that works; else the guest is reached through SSH."""
         for device in self.machine.guest.channels:
             command = shlex.join([self.agent_path, "serve", device, self._socket])
             try:

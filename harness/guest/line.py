@@ -31,10 +31,12 @@ class Line(Protocol):
     packets: bool
 
     def send(self, data: bytes, timeout: float) -> int:
-        """Send some of the bytes, and return how many. Raises TimeoutError if none is taken, and OSError."""
+        """Send some of the bytes, and return how many. Raises TimeoutError if none is taken in `timeout` seconds, and
+        OSError."""
 
     def receive(self, timeout: float) -> bytes:
-        """The bytes that come, b"" if the line has ended. Raises TimeoutError if none comes, and OSError."""
+        """The bytes that come, b"" if the line has ended. Raises TimeoutError if none comes in `timeout` seconds, and
+        OSError."""
 
     def taken(self) -> object:
         """Another value whenever the guest has taken more of what was sent."""

@@ -98,7 +98,7 @@ class Memory:
         return cls(memory)
 
     def page(self, frame: int) -> bytes:
-        """The contents of a page."""
+        """The contents of a page, given by its frame number."""
         return bytes(self._bytes[frame * PAGE : (frame + 1) * PAGE])
 
     def frames_with(self, pages: set[bytes]) -> set[int]:

@@ -45,18 +45,21 @@ class Monitor:
         return self._wait(lambda: self._client.execute(command, named), command)
 
     def give_file(self, name: str, number: int) -> str:
-        """Pass an open file to QEMU, which knows it by a name from then on (QMP reference, getfd). Returns its URI."""
+        """Pass an open file, given by its number, to QEMU, which knows it by a name from then on (QMP reference,
+        getfd). Returns its URI. Raises GuestError."""
         self._send_file(number)
         self.execute("getfd", fdname=name)
         return f"fd:{name}"
 
     def give_fdset(self, number: int) -> int:
-        """Pass an open file to QEMU, which may open it as /dev/fdset/N (QMP reference, add-fd). Returns N."""
+        """Pass an open file, given by its number, to QEMU, which may open it as /dev/fdset/N (QMP reference, add-fd).
+        Returns N. Raises GuestError."""
         self._send_file(number)
         return int(self.execute("add-fd")["fdset-id"])
 
     def screenshot(self, number: int) -> None:
-        """Have the screen written to an open file as PNG. QEMU, which may open no file of ours, gets the open one."""
+        """Have the screen written as PNG to an open file, given by its number: QEMU may open no file of ours. Raises
+        GuestError."""
         given = self.give_fdset(number)
         try:
             self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")

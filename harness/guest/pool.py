@@ -364,7 +364,7 @@ class Pool:
 
     def saved_machine(self, machine: Machine, say: Callable[[str], None], booted: Guest | None = None) -> Path:
         """The folder of a saved machine that holds all contents; made first if there is none, of the booted guest if
-        one is given."""
+        one is given. Raises GuestError if it cannot be saved, here or by another thread."""
         base = digest(machine.identity)
         all_contents = self._contents
         wanted = set(all_contents)

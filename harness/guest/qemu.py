@@ -104,7 +104,8 @@ def _ask(program: str) -> Qemu:
 
 
 def run(program: str, *option: str) -> tuple[int, str, str]:
-    """Run `QEMU [OPTION] --version`. Returns its exit status, standard output and standard error."""
+    """Run `QEMU [OPTION] --version`. Returns its exit status, standard output and standard error. Raises
+    ToolMissing if the program cannot be run at all."""
     try:
         done = subprocess.run(
             [program, *option, "--version"], capture_output=True, text=True, errors="replace", check=False

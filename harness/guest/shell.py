@@ -109,16 +109,20 @@ class Shell:
         watch: Watch = lambda: None,
         pair: Pair | None = None,
     ) -> Shell:
-        """Connect to 127.0.0.1.
+        """Connect to a guest's SSH server.
 
         Args:
-            port: of 127.0.0.1.
+            port: of 127.0.0.1, which leads to the server.
             user: to log in as.
             key: the private key's file.
             host_key: the key that the guest must show, "ssh-ed25519 AAAA...", or None where it is not known.
             quiet: seconds in which nothing comes before it is given up; None means clock.QUIET.
-            watch: asked now and then, here and later on.
-            pair: the cipher and the MAC; None means those of paramiko's own order that the guest has.
+            watch: called now and then, here and later on; what it raises ends the wait.
+            pair: the cipher and the MAC; None means the first of paramiko's own order that the guest has.
+
+        Raises:
+            WrongHostKey: the guest shows another host key.
+            GuestError: the server does not answer, or refuses the user.
         """
         deadline = clock.Deadline(quiet)
         with _as_guest_error("SSH"):
@@ -233,7 +237,8 @@ class Shell:
                 channel.close()
 
     def put(self, data: bytes, path: str) -> None:
-        """Write an executable file in the guest. A file that is there under its name is whole."""
+        """Write an executable file in the guest. A file that is there under its name is whole. Raises
+        GuestError."""
         quoted, folder = shlex.quote(path), shlex.quote(str(Path(path).parent))
         command = f"mkdir -p {folder} && cat > {quoted}.new && chmod 755 {quoted}.new && mv {quoted}.new {quoted}"
         if self.client and len(data) >= LARGE:
@@ -249,7 +254,7 @@ class Shell:
             raise GuestError(f"upload of {path}: {err.decode(errors='replace').strip() or f'status {status}'}")
 
     def unpack(self, archive: bytes, folder: str) -> None:
-        """Unpack a tar archive in a folder of the guest, which needs tar for it."""
+        """Unpack a tar archive in a folder of the guest, which needs tar for it. Raises GuestError."""
         status, _, err = self.run(f"tar -xf - -C {shlex.quote(folder)}", stdin=archive, what=f"unpacking in {folder}")
         if status:
             raise GuestError(f"unpacking in {folder}: {err.decode(errors='replace').strip() or f'status {status}'}")

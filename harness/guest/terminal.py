@@ -87,6 +87,10 @@ class Terminal:
 
         Args:
             command: for the shell, on one line.
+
+        Raises:
+            ValueError: the line is too long for a terminal.
+            GuestError: the command does not end.
         """
         self._count += 1
         ask = f'echo "har""{self._word}-{self._count}:$s"'

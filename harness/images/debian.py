@@ -195,6 +195,7 @@ def package_file(package: str, path: str) -> bytes:
 
 
 def check_package_index(recipe: dict[str, Any], folders: Sequence[Path]) -> Recipe:
+    """A recipe of this kind as a model, with its files looked for in the folders. Raises ImageError."""
     wanted = recipes.check(Recipe, recipe, folders[0])
     for name in ("init", "initramfs-init", "etc/passwd"):
         _find(folders, name)
@@ -246,7 +247,8 @@ class Apt:
         return sorted((self._work / "cache/archives").glob("*.deb"))
 
     def kernel(self, candidates: Sequence[str]) -> list[Path]:
-        """The .deb files that make up the first kernel there is, without what it depends on otherwise."""
+        """The .deb files that make up the first kernel there is, without what it depends on otherwise.
+        Raises ImageError if Debian has none of them."""
         for candidate in candidates:
             if self._show(candidate):
                 break
@@ -421,6 +423,9 @@ def kernel_parts(kernel: Path, wanted: Recipe) -> tuple[str, Path, list[tuple[st
 
     Debian 12 has boot/vmlinuz-VERSION and lib/modules/VERSION; Debian 13 has the modules in usr/lib; sid (Linux 7.2)
     has the kernel beside its modules.
+
+    Raises:
+        ImageError: there is not exactly one kernel, or it lacks a module.
     """
     folders = [*kernel.glob("lib/modules/*"), *kernel.glob("usr/lib/modules/*")]
     if len(folders) != 1:

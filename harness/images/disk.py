@@ -298,6 +298,7 @@ class FileSystem:
         self.change(path, [f"mkdir {_quote(path)}", *_owned(path, 0o40000, (0o700, 0, 0))])
 
     def stat(self, path: str) -> str:
+        """What debugfs(8) prints of a file. Raises ImageError."""
         try:
             return self._ask(f"stat {_quote(path)}")
         except ImageError as error:
@@ -309,6 +310,7 @@ class FileSystem:
         return self._run(["-R", request], "", request)
 
     def change(self, path: str, requests: list[str]) -> None:
+        """Have debugfs(8) make changes, which are about the path. Raises ImageError."""
         self._run(["-w", "-f", "-"], "".join(f"{request}\n" for request in requests), f"changing {path}")
 
     def _run(self, options: list[str], requests: str, what: str) -> str:

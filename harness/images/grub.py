@@ -103,7 +103,8 @@ def _without_options(arguments: list[str | None]) -> list[str | None]:
 
 
 def commands(text: str) -> Iterator[list[str | None]]:
-    """The commands, each as its words; None stands for a word with a variable in it."""
+    """The commands, each as its words; None stands for a word with a variable in it. Raises ImageError if a
+    quote is not closed."""
     command: list[str | None] = []
     word: str | None = ""
     begun = False

@@ -133,7 +133,8 @@ def fetch(name: str, progress: Callable[[str], None], file: Path | None = None, 
         sha512: what the SHA-512 of the file, or of the release's file, must be, in hexadecimal.
 
     Raises:
-        Whatever `build` raises.
+        ImageError: there is no such recipe, it is of another kind, or the image cannot be made.
+        ToolMissing: a program of this machine is missing.
     """
     recipe, _ = read_recipe(name)
     if recipe.get("kind") != "download":
@@ -266,7 +267,8 @@ def _downloads() -> Path:
 
 
 def read_recipe(name: str) -> tuple[dict[str, Any], list[Path]]:
-    """What a recipe says, with what its base says, and their folders, its own first."""
+    """What a recipe says, with what its base says, and their folders, its own first. Raises ImageError if there
+    is no such recipe."""
     known = recipes()
     if name not in known:
         raise ImageError(f"no image named {name}; {nearest(name, known)}")

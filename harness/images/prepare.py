@@ -190,7 +190,8 @@ def _install(
 
 
 def set_password(system: disk.FileSystem, path: str, user: str, password: str) -> str:
-    """Write a user's password, as the file has it, encrypted or empty (shadow(5)). Returns the one that was there."""
+    """Write a user's password, as the file has it, encrypted or empty (shadow(5)). Returns the one that was there.
+    Raises ImageError if there is no such user."""
     match = re.search(rf"^{re.escape(user)}:([^:\n]*)".encode(), text := system.read(path), re.MULTILINE)
     if match is None:
         raise ImageError(f"the image's {path} has no user {user}")

@@ -162,7 +162,7 @@ def comparison_json(comparison: Comparison) -> str:
 
 
 def comparison_markdown(comparison: Comparison, largest: int = LARGEST) -> str:
-    """The comparison of two runs as Markdown of GitHub's kind, what is worse first."""
+    """The comparison of two runs as Markdown of GitHub's kind, what is worse first, in at most `largest` bytes."""
     return _bounded(_comparison_markdown(comparison), largest)
 
 
@@ -361,5 +361,6 @@ def _row(cell: Cell) -> dict[str, object]:
 
 
 def csv_field(text: str) -> str:
+    """Hostile text as a field of CSV that no spreadsheet takes for a formula."""
     spelt = one_line(text)
     return "'" + spelt if spelt.startswith(_FORMULA) else spelt

@@ -292,8 +292,8 @@ def smallest_difference(cells: int, trials: int, tests: int) -> float | None:
 
 
 def trials_for(difference: float, tests: int) -> int | None:
-    """How many trials a cell takes so that `smallest_difference` of this cell alone is at most `difference`; None if
-    more than 1000."""
+    """How many trials a cell takes so that `smallest_difference` of this cell alone is at most `difference`, corrected
+    for so many tests; None if more than 1000."""
     numbers = range(1, 1001)
 
     def enough(trials: int) -> bool:

@@ -268,7 +268,7 @@ class Store:
         self._write("UPDATE runs SET finished = ? WHERE id = ?", (now(), run))
 
     def add(self, run: int, trial: Trial, attachments: Mapping[str, bytes] | None = None) -> int:
-        """Add a trial, whose own id does not count, with what was collected of it by name: all of it or nothing.
+        """Add a trial to a run, with what was collected of it, by name: all of it or nothing. Its own id is ignored.
 
         Returns:
             Its id.
@@ -298,7 +298,7 @@ class Store:
             )
 
     def attempts(self, run: int, guest: str, variant: str, program: str, number: int) -> tuple[int, bool]:
-        """How often one trial of a plan was tried, and whether it came to a verdict of the program's."""
+        """How often trial `number` of a cell was tried in a run, and whether the program got a verdict."""
         (row,) = self._read(
             "SELECT count(*), count(nullif(verdict, 'error')) FROM trials"
             " WHERE run = ? AND guest = ? AND variant = ? AND program = ? AND number = ?",
@@ -344,11 +344,11 @@ class Store:
         raise StoreError(f"there is no trial {number}; {known}")
 
     def event(self, run: int, guest: str, text: str) -> None:
-        """Add a guest's trouble."""
+        """Add a guest's trouble to a run."""
         self._write("INSERT INTO events VALUES (?, ?, ?, ?)", (run, now(), guest, text))
 
     def runs(self) -> list[Run]:
-        """All runs, oldest first."""
+        """All runs, oldest first. Raises StoreError if the plan of one is damaged."""
         runs = []
         query = "SELECT id, created, finished, plan FROM runs ORDER BY id"
         for number, created, finished, plan in self._read(query, ()):
@@ -359,7 +359,7 @@ class Store:
         return runs
 
     def run(self, number: int | None) -> Run:
-        """A run by its number, or the newest."""
+        """A run by its number, or the newest. Raises StoreError if there is none."""
         runs = self.runs()
         if not runs:
             raise StoreError(f"there is no run yet; `{command_line('run')}` makes one")
@@ -376,7 +376,7 @@ class Store:
 
     def outcome_counts(self) -> Iterator[tuple[int, CellKey, Verdict, str, int]]:
         """How many trials of each cell of each run ended in each way, oldest run first: the run, the cell, the verdict,
-        the signature or else the reason, and the number."""
+        the signature or else the reason, and the number. Raises StoreError if a verdict is unknown."""
         query = (
             "SELECT run, guest, variant, program, verdict,"
             " CASE WHEN verdict = 'pass' THEN '' WHEN signature != '' THEN signature ELSE reason END AS title, count(*)"
@@ -390,7 +390,8 @@ class Store:
             yield run, CellKey(guest, variant, program), Verdict(verdict), title, trials
 
     def verdict_counts(self) -> dict[int, dict[Verdict, int]]:
-        """By run, how many of its trials came to each verdict. Errors count each time that a trial was tried."""
+        """By run, how many of its trials came to each verdict. Errors count each time that a trial was tried.
+        Raises StoreError if a verdict is unknown."""
         counts: dict[int, dict[Verdict, int]] = {}
         for run, verdict, trials in self._read("SELECT run, verdict, count(*) FROM trials GROUP BY run, verdict", ()):
             if verdict not in set(Verdict):
@@ -418,7 +419,7 @@ class Store:
             yield CellSeconds(CellKey(guest, variant, program), trials, seconds, lost)
 
     def outcomes(self, run: int) -> dict[CellKey, dict[int, bool]]:
-        """By guest, variant and program: the number of each trial that was judged, and whether it passed."""
+        """Of each cell of a run: the numbers of the trials that were judged, and whether each passed."""
         outcomes: dict[CellKey, dict[int, bool]] = {}
         query = "SELECT guest, variant, program, number, verdict FROM trials WHERE run = ? AND verdict != 'error'"
         for guest, variant, program, number, verdict in self._read(query, (run,)):
@@ -431,7 +432,7 @@ class Store:
         return [{"time": time, "guest": guest, "text": text} for time, guest, text in rows]
 
     def took(self, run: int, what: str, step: str, times: int, seconds: float) -> None:
-        """Add how often a step of a thing was made, and how long that took in all."""
+        """Add to a run how many times a step of something was made, and how many seconds that took in all."""
         self._write("INSERT INTO times VALUES (?, ?, ?, ?, ?)", (run, what, step, times, seconds))
 
     def times(self, run: int) -> list[dict[str, Any]]:

@@ -88,11 +88,13 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     """Write the capsule of a trial.
 
     Args:
+        number: of the trial.
         target: the file to write, a tar archive packed by gzip.
         with_image: whether the guest's image comes with it.
 
     Raises:
         StoreError: there is no such trial.
+        ProgramError: its program does not compile.
         HarnessError: what it ran is not to be had any more, or the file cannot be written.
         GuestError: the guest, which is booted for its image to get a new key, is in trouble.
     """

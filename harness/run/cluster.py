@@ -529,6 +529,7 @@ class _TrialRunner(WorkerPlugin):  # type: ignore[misc] # dask has no types
 
 
 def runner_of(worker: Worker, name: str) -> _TrialRunner | None:
+    """What runs a run's trials on a worker, by the name under which it was registered; None if it is not there."""
     plugin: Any = worker.plugins.get(name)
     return plugin if isinstance(plugin, _TrialRunner) else None
 

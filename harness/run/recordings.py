@@ -493,7 +493,7 @@ def find(store: Store, number: int, work: Path) -> RecordedTrial:
 
 
 def search(store: Store, number: int, work: Path) -> RecordedTrial | None:
-    """The same; None if there is no recording."""
+    """As `find`; None if there is no recording."""
     recordings = [recorded for run in store.runs() for recorded in of_run(work, run.id)]
     for key in ("trial", "of"):
         if matching := [recorded for recorded in recordings if getattr(recorded.stored, key) == number]:

@@ -47,13 +47,15 @@ def rounds(
     baseline: str,
     is_control: Callable[[TrialSpec], bool],
 ) -> Iterator[Batch]:
-    """A round after the other, each with one trial of each cell that can still decide something, and of each of the
+    """One round after the other, each with one trial of each cell that can still decide something, and of each of the
     negative control.
 
     What a round holds follows from the outcomes of those before it alone, so a run that is resumed goes on as it would
     have.
 
     Args:
+        most: the trials of each cell at most.
+        outcomes: of each cell, the trials that were judged by number, and whether each passed.
         baseline: the variant that others are compared with.
         is_control: whether a cell is one of the negative control.
     """

@@ -93,6 +93,12 @@ class _Piece:
 def cut(cells: Sequence[CellKey], trials: int, times: Times, jobs: int) -> list[Shard]:
     """Cut a matrix: the longest piece first, each to the job that ends first with it.
 
+    Args:
+        cells: those of the matrix.
+        trials: of each cell.
+        times: how long trials take.
+        jobs: how many shards are cut.
+
     Returns:
         One shard for each job. A shard is empty where a job would only wait for a guest to boot.
     """

@@ -97,7 +97,7 @@ def registers(samples: list[str]) -> str:
 
 
 def bounded(data: bytes, size: int = LARGEST) -> bytes:
-    """At most so many bytes of a part, with a word where something is left out."""
+    """At most about `size` bytes of a part: its two ends, and between them a line that says how much is left out."""
     if len(data) <= size:
         return data
     half = size // 2
