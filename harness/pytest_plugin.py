@@ -314,7 +314,7 @@ class _Run:
     Attributes:
         number: the number of this session's own run, once it has begun.
         numbers: those of all runs of the session that items were of, as keys; with xdist, of the workers.
-        summary: where the trials are, once the session has ended; matrix: what came of them, if it can be told.
+        summary: where the trials are, once the session has ended; matrix: their matrix, if it can be made.
         work: the work directory.
     """
 

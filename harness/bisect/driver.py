@@ -338,7 +338,7 @@ class Driver:
             )
 
     def _judged(self, subset: Subset, trial: Trial) -> JudgedTrial | None:
-        """What came of a trial that is not tried again, or None of an infrastructure error.
+        """The outcome of a trial that is not tried again, or None for an infrastructure error.
 
         If guests that die are looked for, a death in any of its attempts is what came of it: which would have hidden
         it is the guest that lived. One death is no proof, but the search is about how often they come.

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """What came of a series on one source.
+    """The result of a series on one source.
 
     Attributes:
         gcc: the source's version.
@@ -37,7 +37,7 @@ def check_sources(
     """Try a series on each toolchain's source, and change none.
 
     Returns:
-        What came of each source; and the toolchains whose source is not there.
+        The result on each source; and the toolchains whose source is not there.
     """
     users: dict[Path, list[str]] = {}
     missing: list[str] = []

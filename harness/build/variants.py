@@ -139,7 +139,7 @@ def build_variants(
     report: Reporter,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Libgo]:
-    """Build the libgos of variants, side by side as the cores allow; those that come to the same share one.
+    """Build the libgos of variants, side by side as the cores allow. Variants that are equal share one.
 
     Args:
         stopped: asked now and then whether to give up.

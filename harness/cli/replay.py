@@ -23,7 +23,7 @@ from harness.run.recordings import Moment, RecordedTrial
 from harness.run.request import Request
 from harness.trial import diagnostics, gdb
 
-#: How often a trial is made at most until it comes to the same.
+#: How often a trial is repeated at most until one has the same outcome.
 MOST_RECORDED = 20
 
 

@@ -92,7 +92,7 @@ class _Look:
     type=COUNT,
     help=f"Trials to make; with --until or --record, at most. [default: 1; {_MOST}; {MOST_RECORDED}]",
 )
-@click.option("--record", "record_", is_flag=True, help="Record it, until it comes to the same as it did.")
+@click.option("--record", "record_", is_flag=True, help="Record it; repeat it until it has the same outcome.")
 @click.option(
     "--until",
     default="",
@@ -126,7 +126,7 @@ def rerun(
 
     With --until trials are made and stored until one shows the outcome. A shell, or gdb, is opened at that one.
 
-    With --record each trial is made in a machine that is recorded, from its boot on, until one comes to the same title.
+    With --record each trial is made in a machine that is recorded, from its boot on, until one has the same title.
     Its recording is replayed once, compared, and kept for `harness replay`; those of the others are thrown away. Exit
     status then: 0 a recording is kept, 1 none is.
 

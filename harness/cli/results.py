@@ -269,7 +269,7 @@ def _print_raw(trial: Trial, parts: Mapping[str, bytes], name: str) -> None:
 @progress_options
 @WORK
 def capsule_(number: int, output: Path | None, with_image: bool, work: str | None) -> None:
-    """Pack a trial for somebody who has no harness.
+    """Pack a trial for somebody without the harness.
 
     The file holds the program, its source, its libgo, what was observed, and a script that needs only QEMU, ssh and a
     shell.

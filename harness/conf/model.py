@@ -296,8 +296,8 @@ class Toolchain(Model):
 
     `prefix` comes before each tool's name (`i686-linux-gnu-`, `/opt/hurd/bin/i686-gnu-`), else the triple and a dash;
     `gcc` picks a major version, else the newest that is installed; `source` is GCC's source as a folder or an archive,
-    else Debian's gcc-N-source; `build` says how it is made where there is none to be had, and `unavailable` why that
-    cannot be.
+    else Debian's gcc-N-source; `build` says how the compilers are made if Debian has none, and
+    `unavailable` why they cannot be made.
     """
 
     triple: str

@@ -136,7 +136,7 @@ def halt(machine: Machine, shell: Shell) -> Path | None:
 
 
 def _stood_still(machine: Machine, still: clock.Deadline, why: str) -> StoodStill:
-    """What is told of a boot that stands still."""
+    """The error for a boot that stands still."""
     last = machine.console.last_lines(1)
     at = f"at `{last[0]}`" if last else "before its console has said a word"
     seen = machine.failure(f"its boot has stalled {at}: no progress for {still.quiet:.0f} s, and {why}")

@@ -1,8 +1,8 @@
-"""How the memory of a saved guest is kept: as the stream that QEMU writes, compressed where a restore has that sooner,
-or as a file in which each page has its place (QEMU manual, mapped-ram).
+"""How the memory of a saved guest is kept: as the stream that QEMU writes, compressed if that restores faster, or as a
+file in which each page has its place (QEMU manual, mapped-ram).
 
-What is sooner is measured on a sample of the very file: how fast its disk gives it, and how well and how fast `zstd`
-does. Knows nothing of guests, and of QEMU only that it reads a stream from a pipe.
+Which is faster is measured on a sample of the file itself: how fast the disk reads it, how much smaller `zstd` makes
+it, and how fast `zstd` expands it. Knows nothing of guests, and of QEMU only that it reads a stream from a pipe.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _log = logging.getLogger(__name__)
 SAMPLE = 16 << 20
 #: Bytes that are read from a disk at a time.
 _PIECE = 1 << 20
-#: How many times as fast compressed memory is to be had for it to be worth the work: what was read lately is still in
-#: this machine's memory, where the disk does not count.
+#: How many times as fast compressed memory must arrive to be worth the work. It must be clearly faster, because memory
+#: that was read lately is still in this machine's page cache, where the disk does not count.
 WORTH = 1.5
-#: What of a byte of noise stays in what stands in for memory, in turn: zstd makes it half as large, and expands it at
-#: 0.76 GB/s; the memory of two guests 0.43 and 0.5 times as large, at 0.94 and 0.72 (all measured).
+#: A mask on random bytes that makes them compress like memory: zstd makes the result half as large, and expands it at
+#: 0.76 GB/s. It made the memory of two guests 0.43 and 0.5 times as large, at 0.94 and 0.72 GB/s (all measured).
 _NOISE = b"\xff" * 4 + bytes(4)
 #: How often the expansion is measured; the best counts, as other work of this machine only makes it slower.
 _TURNS = 3

@@ -39,7 +39,7 @@ class StoredInput(NamedTuple):
 
 
 class CellCounts(NamedTuple):
-    """What came of a cell in one run: k passed of n trials."""
+    """The outcome of a cell in one run: k passed of n trials."""
 
     verdict: CellVerdict
     passed: int

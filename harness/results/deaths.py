@@ -31,7 +31,7 @@ _DEATHS, _TRIALS = 0.5, 10.0
 
 @dataclass(frozen=True)
 class Attempts:
-    """What came of all attempts at a cell: how many there were, and in how many its guest died."""
+    """The outcome of all attempts at a cell: how many there were, and in how many its guest died."""
 
     attempts: int
     deaths: int

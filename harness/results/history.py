@@ -34,7 +34,7 @@ class OutcomeCount(NamedTuple):
 
 @dataclass
 class RunCounts:
-    """What came of a cell in one run. `titles` counts the trials that went wrong by their verdict and title; `deaths`
+    """The outcome of a cell in one run. `titles` counts the trials that went wrong by their verdict and title; `deaths`
     are trials in which the guest died, whether that counts or not."""
 
     run: int
@@ -144,7 +144,7 @@ def collect(outcomes: Iterable[OutcomeCount], wanted: Callable[[CellKey], bool] 
 
     Args:
         outcomes: of all runs, oldest first.
-        wanted: which cells are told of; guests' deaths are judged by all of them.
+        wanted: which cells are reported; guests' deaths are judged by all of them.
     """
     by_run: dict[int, list[OutcomeCount]] = {}
     for outcome in outcomes:
@@ -159,7 +159,7 @@ def collect(outcomes: Iterable[OutcomeCount], wanted: Callable[[CellKey], bool] 
 
 
 def _count(outcomes: Sequence[OutcomeCount]) -> dict[CellKey, RunCounts]:
-    """What came of each cell of one run."""
+    """The outcome of each cell of one run."""
     attempts: dict[CellKey, Attempts] = {}
     for _, cell, verdict, title, trials in outcomes:
         before = attempts.get(cell, Attempts(0, 0))

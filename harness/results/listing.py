@@ -1,4 +1,4 @@
-"""The runs of a work directory in a list: what each is of, how far it has come, and whether somebody is making it.
+"""The runs of a work directory in a list: what each is of, how far it is, and whether it is running.
 
 Knows the store and the lock of a run, nothing of terminals. Whatever a guest wrote is not in it.
 """

@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of it.
+    """The result of a merge.
 
     Attributes:
         number: the new run's.

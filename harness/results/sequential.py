@@ -40,7 +40,7 @@ PASSES, FAILURES = 0.5, 0.18
 #: For counts.
 PRIOR = 0.18
 
-#: What came of a cell: the round of each trial that was judged -> whether it passed.
+#: The outcomes of a cell: the round of each trial that was judged -> whether it passed.
 Outcomes = Mapping[int, bool]
 
 

@@ -160,7 +160,7 @@ def stratified(strata: tuple[Stratum, ...]) -> float:
     """The two-sided p of the exact test for one effect common to many pairs of cells: how often chance alone parts the
     two sides at least as far as seen, when within each pair passes and failures are shuffled.
 
-    A pair whose trials all came to the same says nothing of the effect, however many there are. With one trial on each
+    A pair whose trials all ended alike says nothing of the effect, however many there are. With one trial on each
     side of every pair this is the sign test of the pairs that differ.
 
     Source: C. R. Mehta, N. R. Patel and R. Gray, "Computing an exact confidence interval for the common odds ratio in

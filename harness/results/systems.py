@@ -17,7 +17,7 @@ from harness.results.statistics import LEVEL, Stratum, fisher, holm, interaction
 
 @dataclass(frozen=True)
 class CellOutcomes:
-    """What came of a cell. `by_number` is given where trials were made until the run was sure."""
+    """The outcome of a cell. `by_number` is given where trials were made until the run was sure."""
 
     passed: int
     trials: int

@@ -44,7 +44,7 @@ Test = Callable[[int, int, int, int], float]
 
 
 class Counts(Protocol):
-    """What came of a cell: how many of its trials passed."""
+    """The outcome of a cell: how many of its trials passed."""
 
     @property
     def passed(self) -> int:

@@ -1,4 +1,4 @@
-"""A capsule: one trial in one file, with which somebody else sees it without the harness.
+"""A capsule: one trial in one file, with which others can repeat it without the harness.
 
 It holds the program, its libgo, what was observed, and a POSIX shell script that boots the guest with QEMU and runs the
 program over SSH. The guest's image comes with it, in a copy that a new key opens, or is named by its hashes. No key of
@@ -95,7 +95,7 @@ def pack(store: Store, number: int, work: Path, target: Path, with_image: bool, 
     Raises:
         StoreError: there is no such trial.
         ProgramError: its program does not compile.
-        HarnessError: what it ran is not to be had any more, or the file cannot be written.
+        HarnessError: what it ran no longer exists, or the file cannot be written.
         GuestError: the guest, which is booted for its image to get a new key, is in trouble.
     """
     run, trial = store.trial(number)

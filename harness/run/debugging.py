@@ -187,7 +187,7 @@ def _running(values: Mapping[str, int], selectors: Mapping[str, int]) -> Thread:
 
 
 def _files(recorded: RecordedTrial, folder: Path) -> list[Path]:
-    """The files that the program has mapped: itself, its libraries, and the system's, as far as they are to be had."""
+    """The files that the program has mapped: itself, its libraries, and the system's that this machine has."""
     stored = recorded.stored
     program = folder / Path(stored.program).name
     shutil.copyfile(recorded.folder / PROGRAM, program)

@@ -1,5 +1,5 @@
-"""Recordings of trials: a trial is made again in machines that are recorded until it comes to the same, and that
-recording is kept; a kept one is replayed and checked against what was recorded.
+"""Recordings of trials: a trial is repeated in recorded machines until one has the same outcome, and that recording is
+kept. A kept recording is replayed and checked against what was recorded.
 
 A recording lies in the folder of its run. A machine is recorded from its boot on: a restored one has a past that no log
 has. Knows nothing of gdb and of capsules.
@@ -55,15 +55,15 @@ _log = logging.getLogger(__name__)
 
 #: The folder of a run that holds its recordings, each in a folder of its trial's number, and what describes one there.
 FOLDER, RECORD = "recordings", "recording.json"
-#: The file of a recording that has what was on the data disk, and the program's.
+#: The files of a recording that hold the contents of the data disk, and the program.
 DATA, PROGRAM = "data.img", "program"
 #: The part of a trial that says where its recording is.
 PART = f"{diagnostics.PREFIX}recording"
 
 
 class StoredFile(BaseModel):
-    """A file that a recorded machine needs, or the recording has: then `path` is its name there. `changed` is its time
-    of change in ns, by which one that is as it was is known without reading it."""
+    """A file that a recorded machine needs. If it is part of the recording, `path` is its name in there. `changed` is
+    its time of change in ns: while that is the same, the file need not be read again."""
 
     path: str
     size: int
@@ -77,7 +77,7 @@ class StoredFile(BaseModel):
         return cls(path=name or str(path), size=status.st_size, changed=status.st_mtime_ns, sha256=file_digest(path))
 
     def differs(self, folder: Path) -> str:
-        """How the file is not what it was, in a few words; '' if it is. `folder` is the recording's."""
+        """How the file has changed, in a few words; '' if it has not. `folder` is the recording's."""
         path = folder / self.path
         try:
             status = path.stat()
@@ -174,13 +174,13 @@ class RecordedTrial:
 
 @dataclass(frozen=True)
 class Tries:
-    """What came of making a trial again until it comes to the same.
+    """The result of repeating a trial in recorded machines.
 
     Attributes:
-        kept: the recording, if a trial came to the same.
+        kept: the recording, if a trial had the same outcome.
         replayed: how many seconds its replay took.
         outcomes: how often trials came to what.
-        lacks: why recordings of trials that came to the same were not kept.
+        lacks: why recordings of trials with the same outcome were not kept.
     """
 
     run: Run
@@ -192,7 +192,7 @@ class Tries:
 
 
 def outcome(trial: Trial) -> str:
-    """What a trial came to: its verdict and its title; of a guest's trouble, what that was, without its numbers."""
+    """A trial's outcome: its verdict and its title; if the guest was in trouble, the trouble, without its numbers."""
     title = trial.signature
     if trial.verdict is Verdict.ERROR:
         title = death_title(trial.reason) or normal(trial.reason)
@@ -202,7 +202,7 @@ def outcome(trial: Trial) -> str:
 
 
 def record(request: Request, number: int, report: Reporter) -> Tries:
-    """Make a trial again in recorded machines until it comes to the same, at most as often as the request has trials.
+    """Repeat a trial in recorded machines until one has the same outcome, at most as often as the request has trials.
 
     Args:
         request: that of the trial's cell.

@@ -1,4 +1,4 @@
-"""A trial made again and again until it comes to an outcome, and somebody who looks at it while its guest waits."""
+"""A trial repeated until it has the outcome that is looked for, and a user who looks at it while its guest waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.trial.record import Verdict
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outcome that is waited for: a verdict, or a title that a pattern is found in."""
+    """The outcome that is looked for: a verdict, or a title that a pattern is found in."""
 
     verdict: str
     pattern: re.Pattern[str] | None
@@ -81,7 +81,7 @@ class Tally:
 
     @property
     def judged(self) -> int:
-        """How many trials have ended that count: an infrastructure error that was not waited for does not."""
+        """How many trials have ended that count. An infrastructure error does not, unless it is looked for."""
         return self.shown + sum(number for verdict, number in self.others.items() if verdict != Verdict.ERROR)
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Tally:
 
 
 class Catcher:
-    """Has somebody look at the first trial that shows an outcome, in the trial's thread.
+    """Lets the user look at the first trial that shows an outcome, in the trial's thread.
 
     Attributes:
         caught: that there is such a trial.
@@ -103,7 +103,7 @@ class Catcher:
         self.caught, self.busy = threading.Event(), threading.Event()
 
     def inspect(self, scene: Scene) -> None:
-        """Look at a trial, if it is the one."""
+        """Let the user look at a trial, if it is the first that shows the outcome."""
         with self._lock:
             if self.caught.is_set() or not self._wanted.shows(scene.verdict, scene.title):
                 return

@@ -1,4 +1,4 @@
-"""What somebody pasted, taken apart into deaths: stderr, dumps of goroutines, consoles, logs of test runs and builds.
+"""Pasted text, taken apart into deaths: stderr, dumps of goroutines, consoles, logs of test runs and builds.
 
 A death is named by the very functions that name a run's trials, so that its title can be looked up among them. Pure
 functions of text.

@@ -121,7 +121,7 @@ def attach(program: HungProgram, script: Path | None, say: Callable[[str], None]
         gdb's exit status.
 
     Raises:
-        HarnessError: there is no gdb, or no gdbserver to be had.
+        HarnessError: there is no gdb, or no gdbserver for the guest.
         GuestError: the connection to the guest fails.
     """
     check(program.gdbserver)
