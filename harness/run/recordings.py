@@ -488,7 +488,8 @@ def find(store: Store, number: int, work: Path) -> RecordedTrial:
         folder = _place(work, run.id, number)
         if folder.is_dir():
             raise StoreError(f"trial {number} cannot be replayed: {folder / RECORD} is missing or damaged")
-        raise StoreError(f"trial {number} is not recorded; `harness rerun {number} --record` records it")
+        how = command_line("rerun", str(number), "--record", work=work)
+        raise StoreError(f"trial {number} is not recorded; `{how}` records it")
     return recorded
 
 

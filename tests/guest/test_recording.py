@@ -84,7 +84,7 @@ def test_a_hang_is_recorded_and_opened_where_it_hangs(tmp_path):
     number = run(tmp_path, 256, 1)
     work = tmp_path / WORK
     refused = harness("replay", number, "--work", work)
-    assert refused.exit_code == 2 and f"`harness rerun {number} --record` records it" in refused.output
+    assert refused.exit_code == 2 and f"harness rerun {number} --record --work " in refused.output
     result = harness("rerun", number, "--record", "--trials", 6, "--work", work)  # QEMU does not replay each recording
     assert result.exit_code == 0, result.output
     assert re.search(r"as trial \d of run 2: hang: semacquire", result.output), result.output

@@ -9,6 +9,7 @@ from harness import conf
 from harness.errors import ConfigError
 from harness.guest import qemu
 from harness.guest.bootfiles import BootFiles
+from harness.guest.machine import Machine
 from harness.guest.qemu_command import InheritedFiles, MachineDescription
 from harness.guest.recording import Recording, recorded_guest
 from harness.guest.replay import Sample, bracket, last_data
@@ -76,6 +77,23 @@ def test_the_command_lines_of_a_recorded_machine(tmp_path):
     assert "rr=replay" in " ".join(replayed) and "hostfwd" not in " ".join(replayed)
     assert f"filter-dump,id=packets,netdev=net,queue=rx,file={tmp_path}/other/packets.pcap" in replayed
     assert "@" not in " ".join(replayed)
+
+
+def test_a_machine_whose_guest_has_died_is_recorded_to_its_end(tmp_path):
+    guest = recorded_guest("linux-i386", conf.load(), str(shutil.which("qemu-system-x86_64")))
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    boots = BootFiles(disk, None, "", None, (), tmp_path / "key", None)
+    machine = Machine("linux-i386", guest, boots, tmp_path / "machine", recording=Recording(tmp_path / "machine"))
+    try:
+        machine.start()
+        machine.monitor.execute("system_reset")  # as a kernel does that panics
+        while machine.trouble() != "QEMU ended":
+            assert machine.trouble() == ""
+        assert machine.end_recording() >= 0
+        assert machine.recording.log.stat().st_size
+    finally:
+        machine.stop()
 
 
 def test_a_moment_lies_between_two_samples():
