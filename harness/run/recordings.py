@@ -509,7 +509,8 @@ def of_run(work: Path, run: int) -> list[RecordedTrial]:
         try:
             recordings.append(RecordedTrial(file.parent, StoredRecording.model_validate_json(file.read_text())))
         except (OSError, ValidationError) as error:
-            _log.warning("%s: not a recording's: %s", file, error)
+            _log.warning("%s is damaged: its recording is left out", file)
+            _log.info("reading %s", file, exc_info=error)
     return recordings
 
 
@@ -641,7 +642,9 @@ def different(recorded: RecordedTrial) -> list[str]:
     changes = [words for file in files if (words := file.differs(recorded.folder))]
     try:
         version = qemu.at_hand(stored.qemu).version
-    except (HarnessError, OSError) as error:
+    except OSError as error:
+        return [*changes, f"it needs {stored.version} as {stored.qemu}: {error.strerror}"]
+    except HarnessError as error:
         return [*changes, f"it needs {stored.version}: {error}"]
     if version != stored.version:
         changes.append(f"it was recorded by {stored.version}, and {stored.qemu} is {version}")

@@ -53,7 +53,7 @@ def test_a_recording_is_found_by_its_trial_and_by_the_one_that_it_repeats(tmp_pa
     broken.write_text("{")
     assert recordings.find(store, 2, tmp_path).stored.trial == 2
     assert recordings.find(store, 1, tmp_path).stored.trial == 5
-    with pytest.raises(StoreError, match="trial 3 is not recorded; `.*harness rerun 3 --record --work .*` records it"):
+    with pytest.raises(StoreError, match=r"trial 3 is not recorded; `.*harness rerun 3 --record --work .*` records it"):
         recordings.find(store, 3, tmp_path)
     with pytest.raises(StoreError):
         recordings.find(store, 99, tmp_path)
