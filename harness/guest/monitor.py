@@ -71,8 +71,10 @@ class Monitor:
         return str(self.execute("human-monitor-command", command_line="info registers -a"))
 
     def ended(self) -> str:
-        """Why QEMU ended or is about to: `guest-shutdown`, `guest-reset` or the like (QMP reference, ShutdownCause). One
-        that stays when its guest ends says that first, and then why it ends itself."""
+        """Why QEMU ended or is about to: `guest-shutdown`, `guest-reset` or the like (QMP reference, ShutdownCause).
+
+        One that stays when its guest ends says that first, and then why it ends itself.
+        """
         self._wait(lambda: asyncio.sleep(0.1), "events")  # what has come is read only while the loop runs
         events: list[Any] = self._ends.clear()
         return str(events[-1]["data"]["reason"]) if events else "it does not say why"
