@@ -94,18 +94,29 @@ class Guest:
         return self.shell.run(command, quiet, what=what, limit=limit)
 
     def serve(self) -> None:
-        """Have the agent serve by the channel, if there is one that works; else the guest is reached through SSH."""
+        """Have the agent, which it has been given, serve by the channel, if it has one.
+
+        Raises:
+            GuestError: by none of the devices that the channel may be does it answer; it was ended.
+        """
+        failures = []
         for device in self.machine.guest.channels:
             command = shlex.join([self.agent_path, "serve", device, self._socket])
+            server = ""
             try:
-                status, _, err = self.shell.run(command, what="the agent that serves")
+                status, out, err = self.shell.run(command, what="the agent that serves")
                 if status:
                     raise GuestError(err.decode(errors="replace").strip() or f"status {status}")
+                server = out.decode(errors="replace").strip()
                 self.go_on(_FIRST_WORD)
                 return
             except GuestError as error:
                 self.machine.check()
-                _log.warning("guest %s: no channel by %s: %s", self.machine.name, device, error)
+                failures.append(f"no channel by {device}: {error}")
+                if server.isdecimal():  # it, and the process that watches over it, are a session of their own
+                    self.shell.run(f"kill -9 -{server}", what="ending an agent")
+        if failures:
+            raise GuestError(f"guest {self.machine.name}: {'; '.join(failures)}")
 
     def go_on(self, quiet: float | None = None) -> None:
         """Take up the conversation with an agent that serves.

@@ -321,7 +321,7 @@ class Pool:
             self._trouble(f"{error}; files come through SSH from now on, which takes longer")
 
     def _go_without_channel(self, error: GuestError) -> None:
-        """Have no agent serve from now on, and that be known once: in a restored guest it did not answer."""
+        """Have no agent serve from now on, and that be known once: it did not answer."""
         if self._by_channel:
             self._by_channel = False
             self._trouble(f"{error}; guests are reached through SSH from now on, which takes longer")
@@ -351,7 +351,11 @@ class Pool:
             guest.shell.put(source.read_bytes(), target)  # into its own disk: it may be saved
             guest.files.add(target)
         if self._agent in guest.files and self._by_channel and not guest.serves:
-            guest.serve()
+            try:
+                guest.serve()
+            except GuestError as error:
+                guest.machine.check()
+                self._go_without_channel(error)
 
     def _choose_cipher(self, guest: Guest, say: Callable[[str], None]) -> None:
         """Have large files sent the cheapest way; the first guest of an image tells which that is."""
