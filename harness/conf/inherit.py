@@ -20,7 +20,8 @@ FROM = "from"
 def inherit(guests: Mapping[str, Any], described: Collection[str], marks: Marks) -> None:
     """Give each guest with a `from` the fields of that guest which it does not have, those within fields too.
 
-    A field that is inherited keeps the mark of where it is written. A field that is null has been given.
+    A field that is inherited keeps the mark of where it is written. A field that is null has been given; what that
+    comes to, `drop_nulls` says.
 
     Args:
         guests: their descriptions by name, which are changed; those that are no mapping stay as they are.
@@ -47,6 +48,25 @@ def inherit(guests: Mapping[str, Any], described: Collection[str], marks: Marks)
         resolve(name, ())
 
 
+def drop_nulls(guests: Mapping[str, Any], marks: Marks) -> None:
+    """Take the fields that are null out of guests' descriptions, those within fields too: each is then as if nobody had
+    given it, which is how a guest gets rid of a field of its base. They keep their marks."""
+    for name, guest in guests.items():
+        if isinstance(guest, dict):
+            _drop_nulls(guest, ("guests", name), marks)
+
+
+def _drop_nulls(fields: dict[Any, Any], location: Location, marks: Marks) -> None:
+    for key, value in list(fields.items()):
+        place = (*location, key)
+        if value is None:
+            del fields[key]
+            for stale in [each for each in marks if each[: len(place)] == place and each != place]:
+                del marks[stale]
+        elif isinstance(value, dict):
+            _drop_nulls(value, place, marks)
+
+
 def _refusal(
     name: str, base: object, below: tuple[str, ...], guests: Collection[str], described: Collection[str]
 ) -> str:
@@ -55,12 +75,14 @@ def _refusal(
     Args:
         below: the guests that are based on this one, and are being resolved.
     """
+    if not isinstance(base, str):
+        return f"must be the name of a guest; {nearest('', (other for other in guests if other != name))}"
     if base == name:
         return "the guest is based on itself; to change a guest, give the fields that change and no `from`"
     if base in below:
-        return f"the guest is based on itself: {' from '.join([*below[below.index(str(base)) :], name, str(base)])}"
-    if not isinstance(base, str) or base not in guests:
-        return f"no guest named {base}; {nearest(str(base), (other for other in guests if other != name))}"
+        return f"the guest is based on itself: {' from '.join([*below[below.index(base) :], name, base])}"
+    if base not in guests:
+        return f"no guest named {base}; {nearest(base, (other for other in guests if other != name))}"
     if name in described:
         return f"{name} is described already; to change a guest, give the fields that change and no `from`"
     return ""

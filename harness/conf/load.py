@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness import paths
 from harness.conf import naming
-from harness.conf.inherit import FROM, inherit
+from harness.conf.inherit import FROM, drop_nulls, inherit
 from harness.conf.model import Expected, Guest, Toolchain, Variant
 from harness.conf.naming import nearest
 from harness.conf.read import Location, Mark, Marks, read
@@ -265,6 +265,7 @@ def load(extra: Iterable[Path] = ()) -> Configuration:
         _merge(data, more)
         marks.update(more_marks)
         inherit(_guests(data), known, marks)
+    drop_nulls(_guests(data), marks)
     configuration = Configuration(data, marks)
     configuration.given = tuple(extra)
     return configuration

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import conf, paths
+from harness.conf.model import Guest, Ready
 from harness.conf.units import seconds
 from harness.errors import ConfigError
 
@@ -330,6 +331,19 @@ def test_a_later_file_changes_a_guest_and_not_those_that_were_made_from_it(write
     assert guests["tiny"].memory == 64
 
 
+def test_a_field_that_is_null_is_as_if_nobody_had_given_it(write):
+    text = "guests:\n  a: {from: linux-i386, memory: 64, provides: [x], env: {A: b, C: d}}\n"
+    text += "  b: {from: a, memory: null, provides: null, env: {A: null}, ready: {command: null}}\n"
+    text += "  linux-amd64: {ready: null}\n"
+    configuration = conf.load([write("mine.yaml", text)])
+    usual, guest = Guest.model_fields, configuration.guests["b"]
+    assert guest.memory == usual["memory"].default and guest.provides == [] and guest.env == {"C": "d"}
+    assert guest.ready.command == Ready().command and guest.ready.console
+    assert configuration.guests["linux-amd64"].ready == Ready()
+    assert configuration.where(("guests", "linux-amd64", "ready")).endswith("mine.yaml:4")
+    assert configuration.where(("guests", "linux-amd64", "ready", "console")) == ""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -343,8 +357,9 @@ def test_a_later_file_changes_a_guest_and_not_those_that_were_made_from_it(write
         ),
         ("  linux-amd64: {from: linux-i386}\n", ":2: guests.linux-amd64.from: linux-amd64 is described already"),
         ("  a:\n    from: linux-i368\n", ":3: guests.a.from: no guest named linux-i368; did you mean linux-i386?"),
-        ("  a: {from: [x]}\n", ":2: guests.a.from: no guest named ['x']"),
-        ("  a: {from: }\n", ":2: guests.a.from: no guest named None"),
+        ("  a: {from: [x]}\n", ":2: guests.a.from: must be the name of a guest; known: "),
+        ("  a: {from: }\n", ":2: guests.a.from: must be the name of a guest; known: "),
+        ("  a: {from: linux-i386, toolchain: null}\n", ":2: guests.a.toolchain: is missing"),
         ("  a: {form: linux-i386}\n", ":2: guests.a.form: unknown key; did you mean from?"),
         ("  a: {from: linux-i386}\n  b:\n    from: a\n    memry: 3\n", ":5: guests.b.memry: unknown key"),
     ],
