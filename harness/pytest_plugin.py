@@ -400,10 +400,10 @@ class _Run:
     def judge(self, item: GoItem, trials: list[Trial]) -> Cell:
         """The cell that an item's trials make."""
         from harness.conf.load import BASELINE
-        from harness.results import matrix
+        from harness.results.build_matrix import build_matrix
 
         names = ([item.guest], [item.variant], [item.program.name])
-        counted = matrix.build({}, *names, BASELINE, trials, [], expected=self._expected, day=date.today())
+        counted = build_matrix({}, *names, BASELINE, trials, [], expected=self._expected, day=date.today())
         return counted.cells[0]
 
     def end(self) -> None:

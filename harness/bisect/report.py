@@ -13,11 +13,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from harness.bisect import course as courses
 from harness.bisect import fit
-from harness.bisect.course import NOTHING, Course, JudgedTrial, Result, Step
+from harness.bisect.course import NOTHING, Course, JudgedTrial, Result
 from harness.bisect.hunks import Unit
 from harness.bisect.search import Answer, Subset
+from harness.bisect.steps import Step, course_steps
 from harness.escapes import decoded, one_line
 from harness.files import write_page
 from harness.results.page import assets, environment
@@ -185,7 +185,7 @@ class Story:
                 self.step_answer(step),
                 step.trials,
             )
-            for step in courses.steps(self.course)
+            for step in course_steps(self.course)
         ]
 
     def blame(self) -> list[UnitRow]:

@@ -15,8 +15,8 @@ from harness.errors import StoreError
 from harness.programs.gcc_suites import suites
 from harness.programs.model import CellKey, Expectation
 from harness.results import dejagnu, history, lifecycle
-from harness.results import matrix as matrices
 from harness.results.attribution import Design, control_first
+from harness.results.build_matrix import build_matrix
 from harness.results.compare import StoredInput
 from harness.results.expected import Entry
 from harness.results.history import History, OutcomeCount
@@ -54,7 +54,7 @@ def load_matrix(store: Store, stored_run: Run, asked: str = "") -> Matrix:
     plan = stored_run.plan
     control, baseline = Column.parse(asked, plan.guests, plan.variants) if asked else _baseline(plan)
     facts = {"run": stored_run.id, "created": stored_run.created, "finished": stored_run.finished or "no", **plan.facts}
-    return matrices.build(
+    return build_matrix(
         facts,
         plan.guests,
         plan.variants,

@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from harness.bisect.course import NOTHING, Case, Course, JudgedTrial, Question, steps
+from harness.bisect.course import NOTHING, Case, Course, JudgedTrial, Question
 from harness.bisect.fit import FITS, PRIOR
 from harness.bisect.search import Costs, Search, alike, least_shown, mask, subset_of, would_show
+from harness.bisect.steps import course_steps
 from tests import bisects
 
 COSTS = Costs(1.0, 10.0, {})
@@ -250,7 +251,7 @@ def test_a_course_follows_from_its_trials():
         replay.record(trial)
     assert replay.question == course.question
     assert replay.search.answer().alternatives == course.search.answer().alternatives
-    rows = steps(course)
+    rows = course_steps(course)
     assert sum(len(step.trials) for step in rows) == len(course.trials)
     assert [step.subset for step in rows[:2]] == [case.whole, NOTHING]
     assert rows[-1].answer.alternatives == course.result.answer.alternatives

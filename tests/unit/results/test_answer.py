@@ -13,8 +13,8 @@ from scipy import stats
 
 from harness.results import formats, page
 from harness.results.answer import answer
+from harness.results.build_matrix import build_matrix
 from harness.results.lifecycle import Column, LifeCycle
-from harness.results.matrix import build
 from harness.results.statistics import (
     LEVEL,
     POWER,
@@ -133,7 +133,7 @@ def matrix_of(trials, programs=22, most=None, guests=("g",), command="harness ru
     run = {"about": {"other": "a thing less"}, "command": command}
     names = [f"s/p{place}" for place in range(programs)]
     times = [{"what": "trials", "step": "", "times": 43, "seconds": 21.5}]
-    return build(run, guests, ["pristine", "other"], names, "pristine", trials, [], most, times=times)
+    return build_matrix(run, guests, ["pristine", "other"], names, "pristine", trials, [], most, times=times)
 
 
 def cycle_of(before, after):

@@ -9,7 +9,8 @@ import pytest
 from harness.programs.model import CellKey
 from harness.results.answer import answer
 from harness.results.attribution import FEWEST, Design, Factor, find_effects, is_decided
-from harness.results.matrix import Matrix, build
+from harness.results.build_matrix import build_matrix
+from harness.results.matrix import Matrix
 from harness.results.statistics import difference_interval
 from harness.results.twins import Experiment
 from harness.trial.record import Trial
@@ -118,7 +119,7 @@ def matrix_of(fails, trials=8):
     preloads = {"pristine+slow": ["slow"], "changed+slow": ["slow"]}
     experiment = Experiment({"s/go": "s/c"}, ["s/c"], preloads, DESIGN)
     axes = (["linux"], DESIGN.variants(), PROGRAMS)
-    return build({}, *axes, "pristine", all_trials, [], trials, control="linux", experiment=experiment)
+    return build_matrix({}, *axes, "pristine", all_trials, [], trials, control="linux", experiment=experiment)
 
 
 def sentences(matrix):

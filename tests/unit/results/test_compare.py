@@ -16,10 +16,10 @@ from rich.console import Console
 from harness.cli.app import main
 from harness.errors import StoreError
 from harness.results import formats, terminal
+from harness.results.build_matrix import build_matrix
 from harness.results.compare import KINDS, StoredInput, compare
 from harness.results.expected import Entry
 from harness.results.load import find_inputs
-from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.sequential import e_value
 from harness.results.statistics import fisher, smallest_difference
@@ -41,7 +41,7 @@ def trials(variant="v", program="s/p", title="SIGSEGV in f", **verdicts):
 
 def run(*parts, programs=("s/p",), variants=("v",), facts=None, **more):
     all_trials = [trial for part in parts for trial in part]
-    return build(facts or {}, ["g"], variants, programs, "v", all_trials, [], day=date(2026, 1, 1), **more)
+    return build_matrix(facts or {}, ["g"], variants, programs, "v", all_trials, [], day=date(2026, 1, 1), **more)
 
 
 def only(before, after, **more):

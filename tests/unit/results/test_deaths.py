@@ -10,8 +10,9 @@ from rich.console import Console
 
 from harness.programs.model import CellKey
 from harness.results import formats, terminal
+from harness.results.build_matrix import build_matrix
 from harness.results.deaths import Attempts, death_title, killers
-from harness.results.matrix import CellVerdict, Matrix, build
+from harness.results.matrix import CellVerdict, Matrix
 from harness.trial.record import Trial, Verdict
 
 PANIC = "panic in thread_terminate (../kern/thread.c:614): thread 0xc1234567 has no stack"
@@ -95,7 +96,7 @@ def trials_of(dying, each=5):
 
 
 def matrix_of(dying):
-    return build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(dying), [])
+    return build_matrix({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(dying), [])
 
 
 def test_a_libgo_that_kills_its_guest_is_seen_and_compared():
@@ -113,10 +114,14 @@ def test_a_libgo_that_kills_its_guest_is_seen_and_compared():
 
 
 def test_a_run_until_it_is_sure_counts_deaths_as_what_is_no_pass():
-    matrix = build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: p == "s/p0", 12), [], most=12)
+    matrix = build_matrix(
+        {}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: p == "s/p0", 12), [], most=12
+    )
     cell = next(cell for cell in matrix.cells if (cell.variant, cell.program) == ("other", "s/p0"))
     assert cell.difference.p == 1.0, "with both libgos the guest dies"
-    matrix = build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: v == "other", 12), [], most=12)
+    matrix = build_matrix(
+        {}, ["g"], VARIANTS, PROGRAMS, "pristine", trials_of(lambda v, p: v == "other", 12), [], most=12
+    )
     assert len(matrix.differences(claimed=True)) == 12
 
 
@@ -125,7 +130,7 @@ def test_a_guest_that_always_dies_of_a_program_is_a_verdict_of_its_own():
         dataclasses.replace(trial, verdict=Verdict.ERROR, reason=PANIC) if trial.program == "s/p0" else trial
         for trial in trials_of(lambda variant, program: False)
     ]
-    matrix = build({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials, [])
+    matrix = build_matrix({}, ["g"], VARIANTS, PROGRAMS, "pristine", trials, [])
     first = matrix.cells[0]
     assert first.verdict is CellVerdict.KILLS and (first.passed, first.trials, first.lost) == (0, 5, 0)
     stream = io.StringIO()

@@ -15,9 +15,9 @@ from harness.cli.app import main
 from harness.errors import StoreError
 from harness.programs import gcc_suites
 from harness.results import dejagnu
+from harness.results.build_matrix import build_matrix
 from harness.results.compare import compare
 from harness.results.expected import Entry
-from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.trial.record import Trial, Verdict
@@ -48,7 +48,9 @@ def matrix_of(verdicts, programs=PROGRAMS, expected=(), finished="2026-11-30T06:
         for number, (cell, verdict) in enumerate(zip(cells, verdicts, strict=True), start=1)
         if verdict
     ]
-    return build(run, [GUEST], VARIANTS, programs, "pristine", trials, [], expected=expected, day=date(2026, 11, 30))
+    return build_matrix(
+        run, [GUEST], VARIANTS, programs, "pristine", trials, [], expected=expected, day=date(2026, 11, 30)
+    )
 
 
 def text_of(matrix):
@@ -115,7 +117,7 @@ def test_each_result(verdicts, expected, finished, results):
 def test_a_flaky_cell_fails():
     run = {"created": "2026-11-30T05:00:00+00:00", "finished": "yes"}
     trials = [trial(1, "pristine", "a/b", "pass"), trial(2, "pristine", "a/b", "crash")]
-    assert "FAIL: a/b.go" in text_of(build(run, [GUEST], ["pristine"], ["a/b"], "pristine", trials, []))
+    assert "FAIL: a/b.go" in text_of(build_matrix(run, [GUEST], ["pristine"], ["a/b"], "pristine", trials, []))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rich.console import Console
 from harness import conf
 from harness.errors import ConfigError
 from harness.results import matrix, page, terminal
+from harness.results.build_matrix import build_matrix
 from harness.results.expected import Entry
 from harness.run.expectations import known_failures
 from harness.trial.record import Trial
@@ -41,7 +42,7 @@ def judged(verdicts, *entries, signature="panic: no", day=DAY):
         )
         for number, verdict in enumerate(verdicts, 1)
     ]  # fmt: skip
-    return matrix.build({}, ["g"], ["v"], ["s/p"], "base", trials, [], None, entries, day)
+    return build_matrix({}, ["g"], ["v"], ["s/p"], "base", trials, [], None, entries, day)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_terminal_and_page_tell_known_failures_from_surprises():
     assert ['value="surprise"' in text for text in pages] == [False, True, True]
     assert ['value="known"' in text for text in pages] == [True, False, False]
     assert "all 1 passed; expected: crash (bug 1; mine.yaml:2)" in pages[1]
-    astray = matrix.build({}, ["g"], ["v"], ["s/p"], "base", [], [], unmatched=["mine.yaml:2: matches nothing"])
+    astray = build_matrix({}, ["g"], ["v"], ["s/p"], "base", [], [], unmatched=["mine.yaml:2: matches nothing"])
     assert "mine.yaml:2: matches nothing" in shown(astray)
     assert "<li>mine.yaml:2: matches nothing</li>" in "".join(page.html(astray, []))
     assert matrix.Matrix.from_json(astray.to_json()).unmatched == ["mine.yaml:2: matches nothing"]

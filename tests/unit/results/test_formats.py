@@ -19,8 +19,9 @@ from markdown_it import MarkdownIt
 from harness.errors import StoreError
 from harness.escapes import one_line
 from harness.results import formats
+from harness.results.build_matrix import build_matrix
 from harness.results.expected import Entry
-from harness.results.matrix import OUTCOMES, Matrix, build
+from harness.results.matrix import OUTCOMES, Matrix
 from tests import runs
 
 PROGRAMS = runs.names(20)
@@ -34,7 +35,7 @@ OLD = Entry("*", "*", PROGRAMS[5], (), "", "was", date(2020, 1, 1), False, "conf
 def matrix_of(trials=TRIALS, programs=PROGRAMS, expected=(KNOWN, STALE, OLD), **more):
     events = [{"time": "2026-01-01T00:00:00Z", "guest": "hurd-i386", "text": runs.EVIL, "machine": 3}]
     times = [{"what": "libgo pristine", "step": "compiled", "times": 1, "seconds": 2.5}]
-    return build(
+    return build_matrix(
         runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events,
         expected=expected, day=date(2026, 1, 1), times=times, **more,
     )  # fmt: skip
@@ -60,7 +61,7 @@ def test_json_is_as_its_schema_says(matrix, validator):
     assert text.isascii()
     validator.validate(json.loads(text))
     validator.validate(json.loads(formats.json_text(matrix_of(most=8))))
-    validator.validate(json.loads(formats.json_text(build({}, [], [], [], "pristine", [], []))))
+    validator.validate(json.loads(formats.json_text(build_matrix({}, [], [], [], "pristine", [], []))))
 
 
 def test_the_schema_names_every_key_that_there_is(matrix, validator):

@@ -13,10 +13,10 @@ from harness.cli.output import show_run, write_index
 from harness.errors import StoreError
 from harness.programs.model import CellKey
 from harness.results import index
+from harness.results.build_matrix import build_matrix
 from harness.results.history import OutcomeCount, collect
 from harness.results.listing import list_runs
 from harness.results.load import load_history
-from harness.results.matrix import build
 from harness.results.page import unpack
 from harness.results.plan import RunPlan
 from harness.results.store import Store
@@ -122,7 +122,7 @@ def test_it_counts_as_the_matrix_does(tmp_path):
     store = store_of(tmp_path, ["pass", "crash", "error", "hang", "pass"])
     store_of(tmp_path, ["pass"])
     (cell,) = load_history(store, tmp_path).cells
-    matrix = build({}, ["g"], ["v"], ["s/p"], "v", store.trials(1), [])
+    matrix = build_matrix({}, ["g"], ["v"], ["s/p"], "v", store.trials(1), [])
     assert (cell.runs[0].passed, cell.runs[0].trials) == (matrix.cells[0].passed, matrix.cells[0].trials) == (2, 4)
     titles = {(finding.verdict, finding.title) for finding in matrix.cells[0].findings if finding.verdict != "error"}
     assert set(cell.runs[0].titles) == titles and [counts.run for counts in cell.runs] == [1, 2]

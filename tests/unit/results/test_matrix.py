@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import StoreError
-from harness.results.matrix import TRIAL_VERDICTS, CellVerdict, build
+from harness.results.build_matrix import build_matrix
+from harness.results.matrix import TRIAL_VERDICTS, CellVerdict
 from harness.results.statistics import LEVEL, fisher, holm, least_p, least_trials, smallest_difference, wilson
 from harness.results.text import describe_power
 from harness.trial.record import JUDGED, Trial
@@ -29,7 +30,7 @@ def trials_of(**kinds: dict[str, int]):
 
 
 def matrix_of(trials, variants=("base", "other"), baseline="base", programs=("s/p",), guests=("g",)):
-    return build({}, guests, variants, programs, baseline, trials, [])
+    return build_matrix({}, guests, variants, programs, baseline, trials, [])
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from harness.durations import in_words
 from harness.escapes import decoded
 from harness.programs.model import Expectation
 from harness.results import page
+from harness.results.build_matrix import build_matrix
 from harness.results.lifecycle import Column, LifeCycle
 from harness.results.load import output_differ
-from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.text import SHOWN, flatten_facts, render_event
 from harness.trial import lifetrace
@@ -29,7 +29,7 @@ EVENTS = [{"time": "2026-01-01T00:00:00Z", "guest": "hurd-i386", "kind": "panic"
 
 
 def matrix_of(trials, programs=PROGRAMS, **more):
-    return build(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, EVENTS, **more)
+    return build_matrix(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, EVENTS, **more)
 
 
 def page_of(trials, **more):
@@ -183,14 +183,14 @@ def test_lists_are_bounded():
         for trial in runs.trials(programs, runs.GUESTS, runs.VARIANTS, each=1)
     ]
     events = EVENTS * 1000
-    matrix = build({}, runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events)
+    matrix = build_matrix({}, runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events)
     text = "".join(page.html(matrix, trials))
     assert text.count("<tr>") < 10 * page.LISTED
     assert f"The first {page.LISTED} of {len(trials)}" in text
 
 
 def test_an_empty_matrix_can_be_shown():
-    assert "Nothing was compared" in "".join(page.html(build({}, [], [], [], "pristine", [], []), []))
+    assert "Nothing was compared" in "".join(page.html(build_matrix({}, [], [], [], "pristine", [], []), []))
 
 
 def test_facts_of_the_run_are_flat_lines():

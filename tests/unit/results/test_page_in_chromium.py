@@ -18,10 +18,10 @@ from harness.escapes import decoded, one_line, visible
 from harness.programs.model import Expectation
 from harness.results import index
 from harness.results import page as pages
+from harness.results.build_matrix import build_matrix
 from harness.results.expected import Entry
 from harness.results.listing import list_runs
 from harness.results.load import history_runs, load_history
-from harness.results.matrix import build
 from harness.results.outdiff import output_diff
 from harness.results.plan import RunPlan
 from harness.results.store import Store
@@ -45,7 +45,7 @@ HOSTILE = dataclasses.replace(
 
 def matrix_of(trials, programs, **more):
     events = [{"time": "t", "guest": runs.EVIL, "text": f"{runs.EVIL}\n{runs.EVIL}"}]
-    return build(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events, **more)
+    return build_matrix(runs.facts(), runs.GUESTS, runs.VARIANTS, programs, "pristine", trials, events, **more)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def pages_of_all_kinds(tmp_path_factory):
     trials = list(store.trials(run))
     axes = (["hurd"], ["pristine", "a-libgo-with-a-long-name"], KINDS["programs"])
     entry = Entry("*", "a-libgo*", "s/crashes", ("crash",), "", "reported in 2013", date.max, False, "expected.yaml:3")
-    matrix = build({"command": "harness run s"}, *axes, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1))
+    matrix = build_matrix(
+        {"command": "harness run s"}, *axes, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1)
+    )
     links = {"All runs": "index.html"}
     pages.write(
         folder / "report.html", matrix, trials, links=links,

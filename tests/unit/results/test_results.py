@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.errors import StoreError
 from harness.results import formats, terminal
-from harness.results import matrix as matrices
+from harness.results.build_matrix import build_matrix
 from harness.results.statistics import fisher, holm, wilson
 from harness.trial.record import Trial
 
@@ -22,7 +22,7 @@ def trial(number=1, variant="pristine", verdict="pass", **more):
 
 
 def build(trials):
-    return matrices.build({"run": 1}, ["g"], ["pristine", "other"], ["s/p"], "pristine", trials, [])
+    return build_matrix({"run": 1}, ["g"], ["pristine", "other"], ["s/p"], "pristine", trials, [])
 
 
 def cell(matrix, variant="pristine"):

@@ -15,8 +15,9 @@ from harness.cli.app import main
 from harness.errors import ConfigError
 from harness.results import formats, terminal
 from harness.results.answer import answer
+from harness.results.build_matrix import build_matrix
 from harness.results.load import load_matrix
-from harness.results.matrix import Column, Matrix, build
+from harness.results.matrix import Column, Matrix
 from harness.results.plan import RunPlan
 from harness.results.statistics import Stratum, fisher, interaction
 from harness.results.store import Store
@@ -41,7 +42,7 @@ def matrix_of(*groups, control="linux", most=None):
     all_trials = [
         trial for program, passed in zip(programs, groups, strict=True) for trial in trials(program, **passed)
     ]
-    return build({}, GUESTS, VARIANTS, programs, "pristine", all_trials, [], most=most, control=control)
+    return build_matrix({}, GUESTS, VARIANTS, programs, "pristine", all_trials, [], most=most, control=control)
 
 
 def sentences(matrix):
@@ -74,7 +75,7 @@ def test_what_is_not_claimed_is_told_with_what_could_have_been():
     assert lines[1].startswith("Not claimed: s/a with pristine; 18 pass, 2 crash, on linux 20 pass; p 0.487")
     assert "A program that fails in " in lines[2] and "would have been found with a probability of 80%" in lines[2]
     few = [trial for trial in trials("s/a", hurd_pristine=0) if trial.number == 1]
-    matrix = build({}, GUESTS, VARIANTS, ["s/a"], "pristine", few, [], control="linux")
+    matrix = build_matrix({}, GUESTS, VARIANTS, ["s/a"], "pristine", few, [], control="linux")
     assert "1 trial of each cell can show no difference" in sentences(matrix)[2]
 
 

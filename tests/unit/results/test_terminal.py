@@ -12,9 +12,9 @@ from rich.console import Console
 
 from harness.guest.pool import FAILED_BOOTS
 from harness.results import page, terminal
+from harness.results.build_matrix import build_matrix
 from harness.results.expected import Entry
 from harness.results.lifecycle import Column, LifeCycle
-from harness.results.matrix import build
 from harness.results.outdiff import compare
 from harness.results.text import SHOWN, SIGNS, shown_stream, stream_lines
 from harness.trial import lifetrace
@@ -46,7 +46,7 @@ def sample(guests=("hurd-i386",)):
 
 
 def matrix_of(guests=("hurd-i386",), run=None):
-    return build(run or {"note": EVIL}, guests, VARIANTS, PROGRAMS, "pristine", sample(guests), EVENTS)
+    return build_matrix(run or {"note": EVIL}, guests, VARIANTS, PROGRAMS, "pristine", sample(guests), EVENTS)
 
 
 def printed(matrix, width=80, encoding="utf-8", **more):
@@ -133,7 +133,7 @@ def test_programs_that_went_wrong_alike_share_a_line_and_known_failures_come_las
     ]  # fmt: skip
     entry = Entry("*", "*", "s/p0", (), "", "reported", date(2030, 1, 1), False, "x.yaml:1")
     text = printed(
-        build({}, ["g"], VARIANTS, names, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1)), 200
+        build_matrix({}, ["g"], VARIANTS, names, "pristine", trials, [], expected=[entry], day=date(2026, 1, 1)), 200
     )
     places = f"{', '.join(names[1:9])} and 3 more programs; g: pristine 1 of 1, no-thread-destruction 1 of 1"
     assert f"fail, 22 trials\n    new thing\n    {places}\n    $ harness open 3\n" in text
@@ -178,7 +178,7 @@ def test_signs_differ_in_shape_and_are_one_column_wide():
 
 
 def test_an_empty_matrix_can_be_shown():
-    assert "Nothing was compared" in printed(build({}, [], [], [], "pristine", [], []))
+    assert "Nothing was compared" in printed(build_matrix({}, [], [], [], "pristine", [], []))
 
 
 def test_the_first_troubles_of_each_guest_are_told_and_the_others_counted():
@@ -187,7 +187,7 @@ def test_the_first_troubles_of_each_guest_are_told_and_the_others_counted():
         for guest in ("a", "b")
         for n in range(terminal.TOLD + 2)
     ]
-    text = printed(build({}, ["g"], VARIANTS, PROGRAMS, "pristine", [], events))
+    text = printed(build_matrix({}, ["g"], VARIANTS, PROGRAMS, "pristine", [], events))
     assert "a: trouble, 5 times" in text and "b: trouble, 5 times" in text
     assert f"t0 trouble 0 of a\n      console: one\n      console: {EVIL[:5]}" in text
     assert "trouble 2 of b" in text and "trouble 3 of b" not in text
@@ -200,10 +200,10 @@ def test_boots_that_failed_before_one_worked_are_counted_by_all_reports():
         {"time": "t", "guest": "a", "text": text}
         for text in (f"{FAILED_BOOTS}1", "it stands still", f"{FAILED_BOOTS}2")
     ]
-    matrix = build({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events)
+    matrix = build_matrix({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events)
     assert "3 boots failed before one worked." in printed(matrix)
     assert "<p>3 boots failed before one worked.</p>" in "".join(page.html(matrix, []))
-    assert "before one worked" not in printed(build({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events[1:2]))
+    assert "before one worked" not in printed(build_matrix({}, ["a"], VARIANTS, PROGRAMS, "pristine", [], events[1:2]))
 
 
 def test_long_output_is_cut_in_the_middle_and_says_so():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from harness import paths
 from harness.programs.model import CellKey
 from harness.results.answer import answer, describe_pair
+from harness.results.build_matrix import build_matrix
 from harness.results.load import load_matrix
-from harness.results.matrix import build
 from harness.results.plan import RunPlan
 from harness.results.statistics import LEVEL, fisher, stratified
 from harness.results.store import Store
@@ -193,7 +193,7 @@ def matrix_of(failing, experiment, variants=("pristine", "other"), programs=("s/
     ]
     numbered = [dataclasses.replace(trial, id=place) for place, trial in enumerate(trials, start=1)]
     run = {"about": {}, "command": "harness run s --trials 8"}
-    return build(run, guests, list(variants), list(programs), "pristine", numbered, [], experiment=experiment)
+    return build_matrix(run, guests, list(variants), list(programs), "pristine", numbered, [], experiment=experiment)
 
 
 def sentences_of(matrix, title):

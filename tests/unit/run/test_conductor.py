@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 from harness.programs.model import Program, TrialSpec
 from harness.programs.select import trial_specs
 from harness.progress import Reporter
-from harness.results import matrix
+from harness.results.build_matrix import build_matrix
 from harness.results.plan import RunPlan
 from harness.results.sequential import least_rounds
 from harness.results.store import Store
@@ -66,7 +66,7 @@ def conduct(folder, trials, executor=None, resume=False):
     store.db.execute("PRAGMA synchronous=OFF")  # the disk's speed is not what this is about
     run = 1 if resume else store.begin(RunPlan())
     Conductor(executor or InstantExecutor(), store, run, Reporter(), {GUEST: 2}).conduct([Batch(specs)], resume)
-    return matrix.build({}, [GUEST], [VARIANT], [program.name for program in chosen], VARIANT, store.trials(run), [])
+    return build_matrix({}, [GUEST], [VARIANT], [program.name for program in chosen], VARIANT, store.trials(run), [])
 
 
 def peak(folder, trials):
