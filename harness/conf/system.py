@@ -204,6 +204,9 @@ _HURD_LIBRARIES = tuple(
     )
 )
 
+#: What disks are called, by QEMU's interface. The letter tells the place among those of its kind, the guest's own disk
+#: among them if it is of that interface.
+_LINUX_DISKS = {"virtio": "vd", "ide": "sd", "scsi": "sd"}
 #: Signals: signal(7), x86 numbers. A process in state T was stopped by a signal, which is no crash.
 #: busybox's poweroff -f calls reboot(2) at once, after sync(2); QEMU ends, or the kernel says so (kernel/reboot.c).
 LINUX = OperatingSystem(
@@ -224,8 +227,8 @@ LINUX = OperatingSystem(
     stillness=stillness.linux,
     mount="mount -t ext2 -o ro {device} {folder}",
     unmount="umount {folder}",
-    second_disks={"virtio": ("/dev/vdb",), "ide": ("/dev/sdb",), "scsi": ("/dev/sdb",)},
-    exchange_disks={"virtio": ("/dev/vdc",), "ide": ("/dev/sdc",), "scsi": ("/dev/sdc",)},
+    second_disks={name: (f"/dev/{kind}b", f"/dev/{kind}a") for name, kind in _LINUX_DISKS.items()},
+    exchange_disks={name: (f"/dev/{kind}c", f"/dev/{kind}b") for name, kind in _LINUX_DISKS.items()},
     channels=("/dev/ttyS1",),
     halt="poweroff -f",
     halted=r"reboot: (Power down|System halted)",

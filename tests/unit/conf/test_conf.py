@@ -227,12 +227,17 @@ def test_signals_and_ways_are_those_of_the_guest_s_system(write, message, ten, c
     assert result.guest("h").os.kill == crash
 
 
+def linux_mounts(*disks):
+    """The commands that try to mount one of the disks of a Linux guest."""
+    return [f"mount -t ext2 -o ro /dev/{disk} /f" for disk in disks]
+
+
 @pytest.mark.parametrize(
     ("message", "interface", "mounts"),
     [
-        ("system: linux, disk: {file: /d}", "virtio", ["mount -t ext2 -o ro /dev/vdb /f"]),
-        ("system: linux, disk: {file: /d, interface: ide}", "ide", ["mount -t ext2 -o ro /dev/sdb /f"]),
-        ("system: linux, disk: {file: /d}, data_disk: {interface: ide}", "ide", ["mount -t ext2 -o ro /dev/sdb /f"]),
+        ("system: linux, disk: {file: /d}", "virtio", linux_mounts("vdb", "vda")),
+        ("system: linux, disk: {file: /d, interface: ide}", "ide", linux_mounts("sdb", "sda")),
+        ("system: linux, disk: {file: /d}, data_disk: {interface: ide}", "ide", linux_mounts("sdb", "sda")),
         ("system: linux, disk: {file: /d}, data_disk: {mount: 'm /x {folder}'}", "virtio", ["m /x /f"]),
         ("system: linux, disk: {file: /d}, data_disk: {mount: ''}", None, []),
         ("system: posix, disk: {file: /d}", None, []),
@@ -254,10 +259,10 @@ def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, message,
 @pytest.mark.parametrize(
     ("message", "interface", "mounts", "channels"),
     [
-        ("system: linux, disk: {file: d}", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ("/dev/ttyS1",)),
-        ("system: linux, disk: {file: d}, machine: microvm", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ()),
-        ("system: linux, disk: {file: d}, channel: ''", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ()),
-        ("system: linux, disk: {file: d}, channel: /dev/x", "virtio", ["mount -t ext2 -o ro /dev/vdc /f"], ("/dev/x",)),
+        ("system: linux, disk: {file: d}", "virtio", linux_mounts("vdc", "vdb"), ("/dev/ttyS1",)),
+        ("system: linux, disk: {file: d}, machine: microvm", "virtio", linux_mounts("vdc", "vdb"), ()),
+        ("system: linux, disk: {file: d}, channel: ''", "virtio", linux_mounts("vdc", "vdb"), ()),
+        ("system: linux, disk: {file: d}, channel: /dev/x", "virtio", linux_mounts("vdc", "vdb"), ("/dev/x",)),
         (
             "system: hurd, disk: {file: d, interface: ide}",
             "ide",
@@ -265,7 +270,7 @@ def test_the_data_disk_is_as_the_guest_s_disk_and_system_have_it(write, message,
             ("/dev/com1",),
         ),
         ("system: linux, disk: {file: d}, data_disk: {mount: mount /dev/vdb}", None, [], ("/dev/ttyS1",)),
-        ("system: linux, disk: {file: d}, data_disk: {unmount: ''}", None, ["mount -t ext2 -o ro /dev/vdc /f"], None),
+        ("system: linux, disk: {file: d}, data_disk: {unmount: ''}", None, linux_mounts("vdc", "vdb"), None),
         ("system: linux, disk: {file: d}, qemu_args: [-drive, 'file=x,index=3']", None, None, None),
         ("system: posix, disk: {file: d}", None, [], ()),
         ("system: linux, kernel: ./k", None, [], None),
