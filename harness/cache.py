@@ -25,9 +25,9 @@ from harness.log import ignored
 _log = logging.getLogger(__name__)
 
 
-def digest(thing: Any) -> str:
-    """The key of a thing: 20 hexadecimal digits of the SHA-256 of its JSON, with keys sorted."""
-    return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:20]
+def digest(value: Any) -> str:
+    """The key of a value: 20 hexadecimal digits of the SHA-256 of its JSON, with keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def file_digest(path: Path) -> str:

@@ -190,8 +190,8 @@ def _unpack(name: str) -> None:
 
 def _known(name: str) -> bool:
     """Whether apt has a version of a package to install."""
-    done = subprocess.run(["apt-cache", "show", "-q", name], capture_output=True, check=False)
-    return done.returncode == 0
+    process = subprocess.run(["apt-cache", "show", "-q", name], capture_output=True, check=False)
+    return process.returncode == 0
 
 
 def blocked_packages(names: list[str], likely: Collection[str] = ()) -> dict[str, str]:
@@ -244,10 +244,10 @@ def _update(root: list[str]) -> bool:
 def _call(command: list[str]) -> str | None:
     """Run a command. Returns None, or its first error."""
     # Only sudo may ask, and it does so at the terminal itself.
-    done = subprocess.run(
+    process = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    return packages.first_error(done.stdout) if done.returncode else None
+    return packages.first_error(process.stdout) if process.returncode else None
 
 
 def root_command() -> tuple[list[str] | None, str]:
@@ -290,20 +290,22 @@ def _compilers() -> list[Check]:
     if gccgo is None:
         return []
     command = [gccgo, "-x", "go", "-o", os.devnull, "-"]
-    done = subprocess.run(command, input="package main\nfunc main() {}\n", capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    process = subprocess.run(
+        command, input="package main\nfunc main() {}\n", capture_output=True, text=True, check=False
+    )
+    if process.returncode == 0:
         return []
-    return [Check("PROBLEM", f"{gccgo} does not compile: {packages.first_error(done.stderr)}", fatal=True)]
+    return [Check("PROBLEM", f"{gccgo} does not compile: {packages.first_error(process.stderr)}", fatal=True)]
 
 
 def _qemu() -> list[Check]:
     program = host.find("qemu-system-x86_64")
     if program is None:
         return []
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)
-    match = re.search(r"version (\d+)\.(\d+)\S*", done.stdout)
-    if done.returncode or not match:
-        return [Check("PROBLEM", f"{program} --version fails: {packages.first_error(done.stderr)}", fatal=True)]
+    process = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    match = re.search(r"version (\d+)\.(\d+)\S*", process.stdout)
+    if process.returncode or not match:
+        return [Check("PROBLEM", f"{program} --version fails: {packages.first_error(process.stderr)}", fatal=True)]
     if (int(match[1]), int(match[2])) < _QEMU:
         oldest = ".".join(map(str, _QEMU))
         return [Check("PROBLEM", f"QEMU {match[0]}: the oldest that is tried is {oldest}; it may do")]

@@ -364,13 +364,13 @@ class _Run:
 
     def options(self) -> str:
         """The options that a command needs to run one item again as it was run."""
-        given = self._config.option
-        arguments = [word for name in given.guest for word in ("--guest", name)]
-        arguments += [word for name in given.variant for word in ("--variant", name)]
+        options = self._config.option
+        arguments = [word for name in options.guest for word in ("--guest", name)]
+        arguments += [word for name in options.variant for word in ("--variant", name)]
         arguments += ["--trials", str(self._count)] if self._count > 1 else []
-        arguments += [word for file in given.harness_conf for word in ("--harness-conf", str(file))]
-        arguments += ["--harness-full-timeout"] * given.harness_full_timeout
-        arguments += ["--harness-work", given.harness_work] if given.harness_work else []
+        arguments += [word for file in options.harness_conf for word in ("--harness-conf", str(file))]
+        arguments += ["--harness-full-timeout"] * options.harness_full_timeout
+        arguments += ["--harness-work", options.harness_work] if options.harness_work else []
         return shlex.join(arguments)
 
     def opened(self, trial: Trial) -> str:

@@ -258,11 +258,11 @@ def _decoded(data: bytes) -> str:
 def _header(text: str) -> str:
     """A mail's header as people read it."""
     try:
-        shown = str(email.header.make_header(email.header.decode_header(text)))
+        decoded_header = str(email.header.make_header(email.header.decode_header(text)))
     except (ValueError, LookupError) as error:
         _log.info("a subject cannot be decoded: %s", error)
-        shown = text
-    return shown.encode("utf-8", "replace").decode()
+        decoded_header = text
+    return decoded_header.encode("utf-8", "replace").decode()
 
 
 def _checked(part: _Part, path: Path, place: str) -> Patch:
@@ -393,9 +393,9 @@ def _apply(patch: Patch, tree: Path, option: str) -> str:
             old.unlink()
         if change.hunks:
             same = Change(change.old and change.name, change.new and change.name, change.hunks)
-            done = _run_patch(same, tree, option)
-            if done.returncode:
-                return _failure(done.stdout.decode(errors="replace"), patch)
+            process = _run_patch(same, tree, option)
+            if process.returncode:
+                return _failure(process.stdout.decode(errors="replace"), patch)
         if change.mode and change.new:
             new.chmod(0o755 if change.mode.endswith("755") else 0o644)
     return ""

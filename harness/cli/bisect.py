@@ -146,32 +146,32 @@ def _bisect(request: BisectRequest, resume: int | None, output: Path | None) -> 
     try:
         with reporter() as report:
             backwards = request.repository and (request.steps_back or ".." not in request.commits)
-            done = (run_backwards if backwards else run_bisect)(request, report, resume)
+            finished = (run_backwards if backwards else run_bisect)(request, report, resume)
     except BisectInterrupted as error:
         end_stopped(str(error), error.number, request.work)
         sys.exit(130)
     store = Store(request.work / "results.sqlite")
-    folder = request.work / "runs" / str(done.run.id)
-    story = done.story()
+    folder = request.work / "runs" / str(finished.run.id)
+    story = finished.story()
     bisect_reports.print_(story, terminal.screen())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         bisect_reports.write_html(
             folder / BISECT,
             story,
-            done.patch,
-            {"command": repeated(done.run.plan.facts["command"], request.work)},
-            done.trial_ids(store.trials(done.run.id)),
+            finished.patch,
+            {"command": repeated(finished.run.plan.facts["command"], request.work)},
+            finished.trial_ids(store.trials(finished.run.id)),
             page_links(folder, BISECT),
         )
-        if done.patch:
+        if finished.patch:
             target = output or folder / "culprit.patch"
-            target.write_bytes(story.header().encode(errors="backslashreplace") + done.patch)
+            target.write_bytes(story.header().encode(errors="backslashreplace") + finished.patch)
             click.echo(f"The patch: {target}")
     except OSError as error:
         raise HarnessError(f"the answer cannot be written: {error}; all trials are stored") from error
-    write_report(store, done.run, load_matrix(store, done.run), request.work, None)
+    write_report(store, finished.run, load_matrix(store, finished.run), request.work, None)
     click.echo(f"HTML: {folder / BISECT}")
-    click.echo(f"Trials: {command_line('show', str(done.run.id), work=request.work)}")
+    click.echo(f"Trials: {command_line('show', str(finished.run.id), work=request.work)}")
     renew_index(store, request.work)
-    sys.exit(done.exit_status)
+    sys.exit(finished.exit_status)

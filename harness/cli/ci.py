@@ -50,17 +50,17 @@ def merge(runs: tuple[str, ...], html: Path | None, work: str | None) -> None:
     shard is missing or has not finished.
     """
     folder = paths.work_dir(work)
-    done = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
-    for why in done.lacking:
+    merged = merging.merge([merging.source(run, folder) for run in runs], folder, [SCREENS])
+    for why in merged.lacking:
         click.echo(f"harness: {why}", err=True)
-    for count, one, more in (
-        (done.twice, "was there twice, and counts once", "were there twice, and count once"),
-        (done.further, "was made again, and counts", "were made again, and count"),
+    for count, singular, plural in (
+        (merged.twice, "was there twice, and counts once", "were there twice, and count once"),
+        (merged.further, "was made again, and counts", "were made again, and count"),
     ):
         if count:
-            click.echo(f"harness: {render_count(count, 'trial')} {one if count == 1 else more}", err=True)
+            click.echo(f"harness: {render_count(count, 'trial')} {singular if count == 1 else plural}", err=True)
     store = open_store(work)
-    show_run(store, store.run(done.number), html, folder, whole=not done.lacking)
+    show_run(store, store.run(merged.number), html, folder, whole=not merged.lacking)
 
 
 @click.group("ci")

@@ -66,18 +66,18 @@ def classify(
     end = End(status, _signal(signal, system), hang)
     if status is not None and end.signal:
         raise ConfigError("--exit and --signal exclude each other: a program ends by one of them")
-    found = deaths(_read(file), end)
+    found_deaths = deaths(_read(file), end)
     store = open_store(work) if known else None
-    matches = [list(store.with_title(death.title)) if store else [] for death in found]
+    matches = [list(store.with_title(death.title)) if store else [] for death in found_deaths]
     folder = paths.work_dir(work)
     if as_json:
-        click.echo(json.dumps([_json(*pair, known) for pair in zip(found, matches, strict=True)], indent=1))
+        click.echo(json.dumps([_json(*pair, known) for pair in zip(found_deaths, matches, strict=True)], indent=1))
     else:
-        for number, (death, cells) in enumerate(zip(found, matches, strict=True)):
+        for number, (death, cells) in enumerate(zip(found_deaths, matches, strict=True)):
             click.echo("\n" * (number > 0) + "\n".join(_describe(death, cells if store else None, folder)))
-        if not found:
+        if not found_deaths:
             click.echo("No death is known by what the text says.")
-    sys.exit(not any(death.title for death in found))
+    sys.exit(not any(death.title for death in found_deaths))
 
 
 def _read(file: Path) -> str:

@@ -157,7 +157,7 @@ def rerun(
         look = _Look(report, gdb_, script, request.work)
         if until or not look_at:
             catcher = Catcher(Wanted.parse(until), look.inspect) if look_at else None
-            store, done = _make_run(request, report, catcher, store, html)
+            store, stored_run = _make_run(request, report, catcher, store, html)
         else:
             trial = run_interactive(request, report, look.inspect)
             click.echo(f"{trial.verdict}: {trial.reason}", err=True)
@@ -165,9 +165,9 @@ def rerun(
                 raise look.error
             sys.exit(int(trial.verdict is not Verdict.PASS))
     if until:
-        click.echo(f"{Tally.of(Wanted.parse(until), store.ended(done.id))}\n")
+        click.echo(f"{Tally.of(Wanted.parse(until), store.ended(stored_run.id))}\n")
     try:
-        show_run(store, done, html, request.work)
+        show_run(store, stored_run, html, request.work)
     finally:
         if look.error:
             raise look.error

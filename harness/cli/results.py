@@ -182,12 +182,12 @@ def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
     The page of all runs, index.html in the work directory, is written anew.
     """
     store, folder = open_store(work), paths.work_dir(work)
-    found = load_history(store, folder, selection)
+    found_history = load_history(store, folder, selection)
     if format_ == "json":
-        print_text(json.dumps(found.to_json(), indent=2) + "\n")
+        print_text(json.dumps(found_history.to_json(), indent=2) + "\n")
         return
-    terminal.print_history(found, terminal.screen())
-    whole = load_history(store, folder) if selection else found
+    terminal.print_history(found_history, terminal.screen())
+    whole = load_history(store, folder) if selection else found_history
     click.echo(f"\nAll runs: {write_index(store, folder, whole)}")
 
 

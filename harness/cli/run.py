@@ -196,10 +196,10 @@ def _request_of_before(
 
 def _run_and_show(request: Request, resume: int | None, html: Path | None, scheduler: str | None = None) -> NoReturn:
     """Make a run, show its matrix, and end with its exit status."""
-    store, done = make_run(request, resume, scheduler, html)
+    store, stored_run = make_run(request, resume, scheduler, html)
     if request.design:
-        show_attribution(store, done, request.work)
-    show_run(store, done, html, request.work)
+        show_attribution(store, stored_run, request.work)
+    show_run(store, stored_run, html, request.work)
 
 
 @click.command()
@@ -233,13 +233,13 @@ def trace(
     """
     folder = paths.work_dir(work)
     request = Request((program,), guests, variants, trials, jobs, conf_files, folder, full_timeout=full_timeout)
-    store, done = make_run(traced_request(request), html=html)
-    matrix = load_matrix(store, done)
-    cycles = load_life_cycles(store, done)
+    store, stored_run = make_run(traced_request(request), html=html)
+    matrix = load_matrix(store, stored_run)
+    cycles = load_life_cycles(store, stored_run)
     if not cycles:  # as of a program that does not compile
-        show_run(store, done, html, request.work)
+        show_run(store, stored_run, html, request.work)
     terminal.print_life_cycles(cycles, terminal.screen())
-    click.echo(f"JSON and HTML: {write_report(store, done, matrix, request.work, html)}")
+    click.echo(f"JSON and HTML: {write_report(store, stored_run, matrix, request.work, html)}")
     renew_index(store, request.work)
     sys.exit(3 if any(cell.lost for cell in matrix.cells) else 0)
 

@@ -252,8 +252,8 @@ class Guest(Model):
     @property
     def exchange_interface(self) -> str | None:
         """QEMU's interface of the exchange disk; None for a guest that has none."""
-        taken = any(f"index={EXCHANGE_INDEX}" in word for word in self.qemu_args)
-        usable = self.exchange_mounts("") and self.exchange_unmount("") and not taken
+        place_taken = any(f"index={EXCHANGE_INDEX}" in word for word in self.qemu_args)
+        usable = self.exchange_mounts("") and self.exchange_unmount("") and not place_taken
         return self._disk_interface if usable else None
 
     @property

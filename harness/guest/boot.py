@@ -139,8 +139,8 @@ def _stood_still(machine: Machine, still: clock.Deadline, why: str) -> StoodStil
     """The error for a boot that stands still."""
     last = machine.console.last_lines(1)
     at = f"at `{last[0]}`" if last else "before its console has said a word"
-    seen = machine.failure(f"its boot has stalled {at}: no progress for {still.quiet:.0f} s, and {why}")
-    return StoodStill.like(seen)
+    error = machine.failure(f"its boot has stalled {at}: no progress for {still.quiet:.0f} s, and {why}")
+    return StoodStill.like(error)
 
 
 def _may_probe(machine: Machine, begun: float) -> bool:

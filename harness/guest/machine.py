@@ -533,12 +533,12 @@ class Machine:
         command = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(overlay), *([str(size)] if size else [])]
         try:
             # In a group of its own: a ctrl-C is for the harness.
-            done = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
+            process = subprocess.run(command, capture_output=True, text=True, check=False, process_group=0)
         except FileNotFoundError as error:
             raise ToolMissing("no qemu-img on this machine; Debian's package is qemu-utils") from error
-        if done.returncode:
+        if process.returncode:
             disk = base[-1] if base else overlay
-            raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(done.stderr.split())}")
+            raise GuestError(f"guest {self.name}: disk {disk}: {' '.join(process.stderr.split())}")
         return overlay
 
 

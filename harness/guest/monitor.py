@@ -60,11 +60,11 @@ class Monitor:
     def screenshot(self, number: int) -> None:
         """Have the screen written as PNG to an open file, given by its number: QEMU may open no file of ours. Raises
         GuestError."""
-        given = self.give_fdset(number)
+        fdset = self.give_fdset(number)
         try:
-            self.execute("screendump", filename=f"/dev/fdset/{given}", format="png")
+            self.execute("screendump", filename=f"/dev/fdset/{fdset}", format="png")
         finally:
-            self.execute("remove-fd", fdset_id=given)
+            self.execute("remove-fd", fdset_id=fdset)
 
     def registers(self) -> str:
         """The registers of all processors, as QEMU prints them for people (QEMU manual, `info registers -a`)."""

@@ -107,9 +107,9 @@ def run(program: str, *option: str) -> tuple[int, str, str]:
     """Run `QEMU [OPTION] --version`. Returns its exit status, standard output and standard error. Raises
     ToolMissing if the program cannot be run at all."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [program, *option, "--version"], capture_output=True, text=True, errors="replace", check=False
         )
     except OSError as error:  # a file of another architecture, say
         raise ToolMissing(f"{program} cannot be run: {error.strerror}") from error
-    return done.returncode, done.stdout, done.stderr
+    return process.returncode, process.stdout, process.stderr

@@ -131,8 +131,8 @@ def _measure(file: IO[bytes]) -> Figures | None:
     with tempfile.TemporaryFile() as packed:
         # In a group of its own: a ctrl-C is for the harness.
         command = [program, _LEVEL, "-qc"]
-        done = subprocess.run(command, input=sample, capture_output=True, check=True, process_group=0)
-        packed.write(done.stdout)
+        process = subprocess.run(command, input=sample, capture_output=True, check=True, process_group=0)
+        packed.write(process.stdout)
         size = packed.tell()
         packed.flush()
         expanding = min(_expand(program, packed.fileno()) for _ in range(_TURNS))

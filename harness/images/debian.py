@@ -257,8 +257,8 @@ class Apt:
         _, colon, architecture = candidate.partition(":")
         names = [candidate]
         for name in names:  # grows on the way
-            shown = self._show(name)
-            parts = _KERNEL_PARTS.findall(shown.get("Depends", "") if shown else "")
+            fields = self._show(name)
+            parts = _KERNEL_PARTS.findall(fields.get("Depends", "") if fields else "")
             more = dict.fromkeys(f"{part}{colon}{architecture}" for part in parts)
             names += [part for part in more if part not in names]
         folder = self._work / "kernel-debs"
@@ -381,8 +381,8 @@ def _package(deb: Path) -> dict[str, str]:
 
 
 def _version(*command: str) -> str:
-    done = subprocess.run([which(command[0]), *command[1:]], capture_output=True, text=True, check=True)
-    return (done.stdout or done.stderr).splitlines()[0]  # mke2fs prints it on standard error
+    process = subprocess.run([which(command[0]), *command[1:]], capture_output=True, text=True, check=True)
+    return (process.stdout or process.stderr).splitlines()[0]  # mke2fs prints it on standard error
 
 
 # The kernel and its initial RAM disk

@@ -237,21 +237,21 @@ class FileSystem:
         Raises:
             ImageError: the links lead in a circle.
         """
-        done, todo, links = "/", path.split("/"), 0
+        resolved, todo, links = "/", path.split("/"), 0
         while todo:
-            step = os.path.normpath(os.path.join(done, todo.pop(0)))
+            step = os.path.normpath(os.path.join(resolved, todo.pop(0)))
             stat = self.stat(step)
             if "Type: symlink" not in stat:
-                done = step
+                resolved = step
                 continue
             links += 1
             if links > 40:
                 raise ImageError(f"the image: {path} is a loop of symbolic links")
             short = re.search(r'Fast link dest: "(.*)"', stat)
             target = short[1] if short else self._ask(f"cat {_quote(step)}")
-            done = "/" if target.startswith("/") else done
+            resolved = "/" if target.startswith("/") else resolved
             todo = [*target.split("/"), *todo]
-        return done
+        return resolved
 
     def read(self, path: str) -> bytes:
         """The contents of a file. Raises ImageError if there is none."""
@@ -315,7 +315,7 @@ class FileSystem:
 
     def _run(self, options: list[str], requests: str, what: str) -> str:
         """What debugfs prints. It exits with 0 whatever happens, and says on standard error what went wrong."""
-        done = subprocess.run(
+        process = subprocess.run(
             [which("debugfs"), *options, f"{self.image.name}?offset={self._offset}"],
             cwd=self.image.parent,  # a name without folders needs no quoting
             env={**os.environ, "LC_ALL": "C", "DEBUGFS_PAGER": "__none__"},
@@ -325,10 +325,10 @@ class FileSystem:
             errors="replace",
             check=False,
         )
-        errors = [line.strip() for line in done.stderr.splitlines() if not re.match(r"debugfs \d|$", line)]
-        if errors or done.returncode:
-            raise ImageError(f"the image: {what}: {' / '.join(errors) or f'debugfs ended with {done.returncode}'}")
-        return done.stdout
+        errors = [line.strip() for line in process.stderr.splitlines() if not re.match(r"debugfs \d|$", line)]
+        if errors or process.returncode:
+            raise ImageError(f"the image: {what}: {' / '.join(errors) or f'debugfs ended with {process.returncode}'}")
+        return process.stdout
 
 
 def file_owner(stat: str) -> tuple[int, int, int]:

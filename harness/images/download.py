@@ -172,11 +172,11 @@ def _go_on(url: str, part: Path, progress: Callable[[str], None]) -> None:
 
 def _copy(answer: httpx.Response, write: Callable[[bytes], object], have: int) -> Iterator[tuple[int, float]]:
     """Write what comes; yields how many bytes there are, and how many came each second."""
-    begun, came = clock.time(), 0
+    begun, received = clock.time(), 0
     for chunk in answer.iter_raw():
         write(chunk)
-        came += len(chunk)
-        yield have + came, came / max(clock.time() - begun, 0.001)
+        received += len(chunk)
+        yield have + received, received / max(clock.time() - begun, 0.001)
 
 
 def _describe_progress(name: str, done: int, rate: float, total: int | None) -> str:

@@ -205,13 +205,13 @@ def remove(name: str) -> int:
 def _unused_by_others(name: str, keys: Collection[str]) -> list[Entry]:
     """The images of some keys. Raises ImageError if another process uses or makes one of them."""
     root = _cache().root
-    found = [entry for entry in cache_space.entries(root, ["images"]) if entry.name in keys]
-    if users := sorted({process for entry in found for process in entry.users} - {os.getpid()}):
+    entries = [entry for entry in cache_space.entries(root, ["images"]) if entry.name in keys]
+    if users := sorted({process for entry in entries for process in entry.users} - {os.getpid()}):
         processes = f"process{'es' if len(users) > 1 else ''} {', '.join(map(str, users))}"
         raise ImageError(f"the image {name} is in use by {processes}; nothing was changed")
     if any(locks.is_locked(root / "locks" / f"images-{image_key}.lock") for image_key in keys):
         raise ImageError(f"the image {name} is being built; nothing was changed")
-    return found
+    return entries
 
 
 def listing() -> list[dict[str, Any]]:

@@ -209,8 +209,8 @@ def _history(key: CellKey, runs: list[RunCounts], rise: Rise | None) -> CellHist
 def _title(kind: tuple[Verdict, str], runs: Sequence[RunCounts]) -> TitleHistory:
     places = [place for place, counts in enumerate(runs) if kind in counts.titles]
     first, last = places[0], places[-1]
-    seen = sum(counts.titles.get(kind, 0) for counts in runs)
+    occurrences = sum(counts.titles.get(kind, 0) for counts in runs)
     span = sum(counts.trials for counts in runs[first : last + 1])
     silence = sum(counts.trials for counts in runs[last + 1 :])
-    p = (span / (span + silence)) ** (seen - 1)
-    return TitleHistory(*kind, seen, runs[first].run, runs[last].run, silence, p, p < GONE)
+    p = (span / (span + silence)) ** (occurrences - 1)
+    return TitleHistory(*kind, occurrences, runs[first].run, runs[last].run, silence, p, p < GONE)

@@ -147,11 +147,11 @@ def load_history(store: Store, work: Path, selection: Sequence[str] = ()) -> His
         for outcome in store.outcome_counts()
         if (plan := runs.get(outcome[0])) and outcome[1].variant in plan.variants
     )
-    found = history.collect(outcomes, lambda cell: not selection or any(_selects(word, cell) for word in selection))
+    loaded = history.collect(outcomes, lambda cell: not selection or any(_selects(word, cell) for word in selection))
     for word in selection:
-        if not any(_selects(word, each.cell) for each in found.cells):
+        if not any(_selects(word, each.cell) for each in loaded.cells):
             raise StoreError(f"{word}: no trial of it in {work}")
-    return found
+    return loaded
 
 
 def history_runs(store: Store, work: Path) -> list[Run]:

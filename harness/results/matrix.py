@@ -145,10 +145,10 @@ class Cell:
     @property
     def verdict(self) -> CellVerdict:
         """The one verdict that all trials share, or what there is instead."""
-        seen = [verdict for verdict in OUTCOMES if self.counts.get(verdict)]
-        if not seen:
+        verdicts = [verdict for verdict in OUTCOMES if self.counts.get(verdict)]
+        if not verdicts:
             return CellVerdict.ERROR if self.errors else CellVerdict.NONE
-        return CellVerdict(seen[0]) if len(seen) == 1 else CellVerdict.FLAKY
+        return CellVerdict(verdicts[0]) if len(verdicts) == 1 else CellVerdict.FLAKY
 
     @property
     def hue(self) -> CellVerdict:

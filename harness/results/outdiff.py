@@ -171,8 +171,11 @@ def _bare(line: bytes) -> bytes:
 
 def _first_difference(line: bytes, other: bytes) -> int:
     """The column of the first character that differs."""
-    one, two = _text(line), _text(other)
-    return next((place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+    text, other_text = _text(line), _text(other)
+    return next(
+        (place for place, (a, b) in enumerate(zip(text, other_text, strict=False)) if a != b),
+        min(len(text), len(other_text)),
+    )
 
 
 def _text(line: bytes) -> str:

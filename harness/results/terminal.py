@@ -359,10 +359,10 @@ def _legend(matrix: Matrix, ascii_only: bool) -> Text:
     """Cells by verdict, then what the marks mean that occur in the table."""
     totals = matrix.totals()
     line = Text("Cells: ")
-    seen = [verdict for verdict in CellVerdict if totals.cells[verdict]]
-    for verdict in seen:
+    verdicts = [verdict for verdict in CellVerdict if totals.cells[verdict]]
+    for verdict in verdicts:
         line.append(f"{_sign(verdict, ascii_only)} {verdict} {totals.cells[verdict]}", SIGNS[verdict].style)
-        line.append("" if verdict == seen[-1] else "   ")
+        line.append("" if verdict == verdicts[-1] else "   ")
     line.append("\nk/n: k of n trials passed.")
     if totals.cells[CellVerdict.FLAKY]:
         line.append(f" Behind {_sign('flaky', ascii_only)} k/n: how many came to what else.")
@@ -411,7 +411,9 @@ def _print_causes(console: Console, causes: Sequence[Cause], work: Path | None, 
             _line(console, cause.title, ascii_only)
         for place in describe_places(cause):
             _line(console, place, ascii_only)
-        for expected in dict.fromkeys(found.finding.expected for found in cause.cells if found.finding.expected):
+        for expected in dict.fromkeys(
+            numbered.finding.expected for numbered in cause.cells if numbered.finding.expected
+        ):
             _line(console, f"expected: {expected}", ascii_only)
         command = command_line("open", str(cause.cells[0].finding.trial), work=work)
         console.print(Text(f"    $ {_printable(command, ascii_only)}", "dim"), soft_wrap=True)

@@ -79,7 +79,7 @@ class Cause:
     @property
     def known(self) -> int:
         """How many of the trials went wrong as the configuration expects."""
-        return sum(found.finding.count for found in self.cells if found.finding.expected)
+        return sum(numbered.finding.count for numbered in self.cells if numbered.finding.expected)
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,11 @@ def list_findings(matrix: Matrix, errors: bool) -> list[CellFinding]:
 def group_causes(matrix: Matrix, errors: bool) -> list[Cause]:
     """The same by what was found, that of most trials first."""
     by_title: dict[tuple[str, str], Cause] = {}
-    for found in list_findings(matrix, errors):
-        key = found.finding.verdict, found.finding.title
+    for numbered in list_findings(matrix, errors):
+        key = numbered.finding.verdict, numbered.finding.title
         cause = by_title.setdefault(key, Cause(*key))
-        cause.count += found.finding.count
-        cause.cells.append(found)
+        cause.count += numbered.finding.count
+        cause.cells.append(numbered)
     return sorted(by_title.values(), key=lambda cause: -cause.count)
 
 
@@ -194,8 +194,8 @@ def contradicted_cells(matrix: Matrix) -> list[NumberedCell]:
 
 def describe_contradiction(cell: Cell) -> str:
     """What is wrong about what the configuration says of a cell."""
-    came = f"all {cell.trials} passed" if cell.passed == cell.trials else "it went wrong in another way"
-    return f"{came}; expected: {cell.contradicts}"
+    outcome = f"all {cell.trials} passed" if cell.passed == cell.trials else "it went wrong in another way"
+    return f"{outcome}; expected: {cell.contradicts}"
 
 
 def describe_comparisons(matrix: Matrix) -> str:
@@ -313,9 +313,9 @@ def render_event(event: Mapping[str, Any]) -> dict[str, str]:
     return known
 
 
-def render_count(number: int, thing: str) -> str:
+def render_count(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def render_interval(interval: Sequence[float]) -> str:

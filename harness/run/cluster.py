@@ -140,8 +140,8 @@ class Cluster(Executor):
 
     def drain(self) -> list[TrialSpec]:
         """Take back the trials that no worker has. Those that run go on."""
-        taken = {key for keys in self.client.processing().values() for key in keys}
-        return self._take_back([key for key in self._specs if key not in taken])
+        processing = {key for keys in self.client.processing().values() for key in keys}
+        return self._take_back([key for key in self._specs if key not in processing])
 
     def stop(self) -> None:
         """End all guests, and what they do, and leave the cluster."""

@@ -162,10 +162,10 @@ def run_script(opened: OpenedMachine, script: Path) -> tuple[int, bytes]:
     """Run the gdb commands of a file on a machine. Returns gdb's exit status, and what it printed. Raises ToolMissing
     if there is no gdb."""
     command = [*_gdb(opened, "-q", "-batch"), "-x", str(script)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
-    return done.returncode, done.stdout
+    return process.returncode, process.stdout
 
 
 def _gdb(opened: OpenedMachine, *options: str) -> list[str]:
@@ -247,8 +247,8 @@ def _goroutines(ram: Memory, pages: Mapping[int, int], mapped: Sequence[MappedFi
     for each in mapped:
         known = elf.symbols(each.file.read_bytes(), goroutines.SYMBOLS)
         moved = {name: (value + each.offset, size) for name, (value, size) in known.items()}
-        if found := goroutines.parked(read, moved, word):
-            return found
+        if parked := goroutines.parked(read, moved, word):
+            return parked
     return []
 
 

@@ -609,16 +609,16 @@ def go_to(machine: Machine, recorded: RecordedTrial, moment: Moment, report: Rep
         reached = replays.to_icount(machine, icount, progress)
     else:
         samples = [replays.Sample(*sample) for sample in stored.samples]
-        shown = moment.text.decode(errors="backslashreplace")
+        text = moment.text.decode(errors="backslashreplace")
         if moment.console:
             at = recorded.console.read_bytes().find(moment.text)
             if at < 0:
-                raise HarnessError(f"the console of trial {stored.trial} never said {shown!r}")
+                raise HarnessError(f"the console of trial {stored.trial} never said {text!r}")
             reached = replays.to_growth(machine, samples, console=at + len(moment.text), progress=progress)
         else:
             size = _output_by(stored, moment.text)
             if size is None:
-                raise HarnessError(f"the program of trial {stored.trial} never printed {shown!r}")
+                raise HarnessError(f"the program of trial {stored.trial} never printed {text!r}")
             size = replays.last_data(recorded.packets.read_bytes(), size)
             reached = replays.to_growth(machine, samples, packets=size, progress=progress)
     report.step("replay", READY)

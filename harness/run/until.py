@@ -71,13 +71,13 @@ class Tally:
     @classmethod
     def of(cls, wanted: Wanted, ended: Iterable[EndedTrials]) -> Tally:
         """The tally of the trials of a run."""
-        shown, others = 0, dict[str, int]()
+        count, others = 0, dict[str, int]()
         for trials in ended:
             if wanted.shows(trials.verdict, trials.title):
-                shown += trials.number
+                count += trials.number
             else:
                 others[trials.verdict] = others.get(trials.verdict, 0) + trials.number
-        return cls(wanted, shown, others)
+        return cls(wanted, count, others)
 
     @property
     def judged(self) -> int:

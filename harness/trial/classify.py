@@ -233,12 +233,14 @@ def _classify(piece: _Piece, lines: list[str], end: End) -> Death:
     asked = status in (None, 2) and end.signal in ("", "SIGQUIT", "SIGABRT")
     if not hung and asked and crash_title(text, "") is None and has_goroutines(text):
         hung = True  # a dump that somebody asked for
-    seen = Observation(status, None, 0.0, b"", text.encode(errors="backslashreplace"), 0, len(text), timed_out=hung)
-    judgement = judge(seen, Expectation(), end.signal)
+    observation = Observation(
+        status, None, 0.0, b"", text.encode(errors="backslashreplace"), 0, len(text), timed_out=hung
+    )
+    judgement = judge(observation, Expectation(), end.signal)
     first, last = _bounds(piece, lines)
     if judgement.verdict not in (Verdict.CRASH, Verdict.HANG):
         return Death(judgement.verdict, "", first, last, piece.name, (), Confidence.WEAK, judgement.reason)
-    stderr = decoded(seen.stderr)
+    stderr = decoded(observation.stderr)
     title = hang_title(stderr, end.signal) if hung else crash_title(stderr, end.signal, "", status)
     assert title is not None and str(title) == judgement.signature
     return Death(

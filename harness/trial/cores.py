@@ -135,7 +135,7 @@ def _library(shell: Shell, name: str, root: Path) -> None:
 
 def _gdb(command: Sequence[str]) -> str:
     # In a group of its own: a ctrl-C is for the harness.
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, stdin=subprocess.DEVNULL, timeout=GDB_SECONDS, check=False, process_group=0
     )
-    return (done.stdout + done.stderr).decode(errors="replace")
+    return (process.stdout + process.stderr).decode(errors="replace")

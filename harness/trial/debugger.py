@@ -167,16 +167,16 @@ def _missing(program: HungProgram, root: Path, connect: str) -> list[str]:
     command = [str(gdb.find()), *gdb.SAFE, "-batch", "-nx", *(word for each in commands for word in ("-ex", each))]
     command.append(str(program.executable))
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LISTING, check=False, process_group=0
         )
     except subprocess.TimeoutExpired as error:
         raise GuestError(
             f"guest {program.guest}: gdb did not reach process {program.pid} in {_LISTING:.0f} s"
         ) from error
-    output = done.stdout.decode(errors="replace")
+    output = process.stdout.decode(errors="replace")
     if "From" not in output:
-        lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+        lines = (process.stdout + process.stderr).decode(errors="replace").splitlines()
         why = next((line for line in lines if "annot" in line or "rror" in line), lines[-1] if lines else "no answer")
         raise GuestError(f"guest {program.guest}: gdb cannot attach to process {program.pid}: {why}")
     return gdb.missing_libraries(output)

@@ -150,18 +150,18 @@ def _processors(sample: str) -> dict[int, _Processor]:
     return processors
 
 
-def _word(number: int, seen: list[_Processor]) -> str:
+def _word(number: int, looks: list[_Processor]) -> str:
     """Whether a processor works or waits, and where."""
-    halted, kernel = sum(look.halted for look in seen), sum(look.in_kernel for look in seen if not look.halted)
-    working = len(seen) - halted
-    if 4 * halted >= 3 * len(seen):
+    halted, kernel = sum(look.halted for look in looks), sum(look.in_kernel for look in looks if not look.halted)
+    working = len(looks) - halted
+    if 4 * halted >= 3 * len(looks):
         word = "waiting"
-    elif 4 * halted <= len(seen):
+    elif 4 * halted <= len(looks):
         word = "spinning"
     else:
         word = "working now and then"
-    where = sorted({look.pointer for look in seen if not look.halted})
-    sentence = f"processor {number}: {word}: halted at {halted} of {len(seen)} looks"
+    where = sorted({look.pointer for look in looks if not look.halted})
+    sentence = f"processor {number}: {word}: halted at {halted} of {len(looks)} looks"
     if not working:
         return sentence
     at = where[0] if len(where) == 1 else f"{where[0]} to {where[-1]}"

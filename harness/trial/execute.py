@@ -353,8 +353,8 @@ def infra_error(
     Args:
         observation: what was seen of the program before; how it ended is not known, and not kept.
     """
-    seen = replace(observation, exit_status=None, signal=None)
-    return _trial(spec, started, options, seen, "", Judgement(Verdict.ERROR, reason))
+    unended = replace(observation, exit_status=None, signal=None)
+    return _trial(spec, started, options, unended, "", Judgement(Verdict.ERROR, reason))
 
 
 def _trial(
