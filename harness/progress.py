@@ -1,6 +1,6 @@
 """Progress: what goes on, how far it is, how long it took and may still take.
 
-On a terminal that can move its cursor there is a live row for each thing. Elsewhere (a pipe, CI, a shell in Emacs)
+On a terminal that can move its cursor there is a live row for each activity. Elsewhere (a pipe, CI, a shell in Emacs)
 there are lines: now and then one on all that goes on, and one at once for what must not wait. Knows nothing of what it
 shows.
 """
@@ -38,7 +38,7 @@ _SOON = 1.0
 #: Seconds between two lines on what goes on, at first and at most. In between it is a tenth of the whole time, so that
 #: a run of hours has some hundreds of lines, and no CI system takes it for dead.
 _PAUSE, _LONGEST_PAUSE = 10.0, 60.0
-#: Seconds from which on it is worth a line that a thing is ready, and that a guest is at the same step.
+#: Seconds from which on it is worth a line that an activity is ready, and that a guest is at the same step.
 _LONG = 10.0
 #: The columns of a terminal from which on there is room for a bar.
 _WIDE = 100
@@ -46,7 +46,7 @@ _WIDE = 100
 _ECHO = 4
 #: Terminals that cannot move their cursor.
 _DUMB = ("", "dumb", "unknown")
-#: What begins the names of things that are many and change all the time.
+#: How the names of activities begin of which there are many, which change all the time.
 _MANY = ("guest ", "worker ")
 
 
@@ -60,7 +60,7 @@ class Verbosity(Enum):
 
 @dataclass
 class Took:
-    """How often a step of a thing was made, and how many seconds that took in all.
+    """How often a step of an activity was made, and how many seconds that took in all.
 
     Of what is counted the step is '', the times are those after the first, and the seconds are from its end on.
     """
@@ -72,19 +72,19 @@ class Took:
 
 
 @dataclass
-class _Thing:
-    """What is known of a thing that goes on. Times are those of time.monotonic.
+class _Activity:
+    """An activity: what goes on under a name. Times are those of time.monotonic.
 
     Attributes:
-        begun: when it was first told of, or again after it was over.
+        begun: when it was first reported, or again after it was over.
         since: when its step began, or its count.
         text: its step's text, or the last on its count.
         done, total: of its count; `total` is None if it has none.
         paced_since, paced_from: when the first of what is counted was done here, and how many were done then.
         waits: none of what is counted was done here yet.
-        left: seconds that it may still take, as somebody knew at `left_at`; None if that follows from the count.
+        left: seconds that it might still take at the time `left_at`; None if that follows from the count.
         over: it has nothing more to do.
-        told: a line was about it.
+        told: a line has been printed about it.
     """
 
     begun: float
@@ -128,8 +128,8 @@ class Reporter:
         self._verbosity = verbosity
         self._begun = time.monotonic()
         self._lock = threading.RLock()
-        self._things: dict[str, _Thing] = {}
-        self._steps: dict[str, tuple[float, str]] = {}  # when a thing's step began, and its name
+        self._activities: dict[str, _Activity] = {}
+        self._steps: dict[str, tuple[float, str]] = {}  # when an activity's step began, and its name
         self._took: dict[tuple[str, str], Took] = {}
         self._due = self._begun + _SOON
         self._last = ("", self._begun)  # the last line on what goes on, and when it was printed
@@ -175,39 +175,39 @@ class Reporter:
         self.__enter__()
 
     def took(self) -> list[Took]:
-        """How long the steps took that have ended, by thing and step, in the order of their first ends."""
+        """How long the steps took that have ended, by activity and step, in the order of their first ends."""
         with self._lock:
             return list(self._took.values())
 
     def step(self, what: str, text: str, over: bool = False) -> None:
-        """Say what a thing, such as `guest linux-i386 1`, is doing.
+        """Say what an activity, such as `guest linux-i386 1`, is doing.
 
         Args:
             over: it has nothing more to do, as with READY.
         """
         with self._lock:
             self._time(what, text)
-            thing = self._set(what, text)
-            if thing is not None:
+            activity = self._set(what, text)
+            if activity is not None:
                 _log.info("%s: %s", what, text)
             if over or text == READY:
                 self._end(what, text)
-            elif thing is not None and self._verbosity is Verbosity.VERBOSE and what.startswith(_MANY):
+            elif activity is not None and self._verbosity is Verbosity.VERBOSE and what.startswith(_MANY):
                 self._line(f"{what}: {text}")
             self._tick()
 
     def doing(self, what: str, text: str) -> None:
-        """Say what a thing does at the moment. It changes too often for lines, so only a terminal shows it."""
+        """Say what an activity does at the moment. It changes too often for lines, so only a terminal shows it."""
         if self.live:
             with self._lock:
                 self._set(what, text)
 
     def gone(self, what: str) -> None:
-        """Say that a thing is no more. No line is about that."""
+        """Say that an activity is no more. No line is printed about that."""
         with self._lock:
-            if thing := self._things.get(what):
-                thing.over = True
-                self._show(what, thing)
+            if activity := self._activities.get(what):
+                activity.over = True
+                self._show(what, activity)
 
     def note(self, what: str, text: str, answer: bool = False) -> None:
         """Say at once what must not wait.
@@ -220,7 +220,7 @@ class Reporter:
             self._line(f"{what}: {text}", answer)
 
     def shares(self, rows: Sequence[tuple[str, float, str]]) -> None:
-        """Show how likely things are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
+        """Show how likely causes are, from 0 to 1, as bars; they take the place of those shown before. Only a terminal
         shows them."""
         if self.live:
             with self._lock:
@@ -244,35 +244,35 @@ class Reporter:
         """
         with self._lock:
             now = time.monotonic()
-            thing = self._things.get(what)
-            if thing is None or thing.over or thing.total is None:
-                thing = self._things[what] = _Thing(now, now, done=done, paced_since=now, paced_from=done)
-                thing.waits = begins
+            activity = self._activities.get(what)
+            if activity is None or activity.over or activity.total is None:
+                activity = self._activities[what] = _Activity(now, now, done=done, paced_since=now, paced_from=done)
+                activity.waits = begins
                 self._bring_forward()
-            if thing.waits and done > thing.done:
+            if activity.waits and done > activity.done:
                 # What comes before the first, such as a boot, comes once; and a run that goes on has some already.
-                thing.waits, thing.paced_since, thing.paced_from = False, now, done
-            thing.done, thing.total, thing.text = done, total, text
-            thing.left, thing.left_at = left, now
-            if done == total and done > thing.paced_from:
-                self._took[what, ""] = Took(what, "", done - thing.paced_from, now - thing.paced_since)
+                activity.waits, activity.paced_since, activity.paced_from = False, now, done
+            activity.done, activity.total, activity.text = done, total, text
+            activity.left, activity.left_at = left, now
+            if done == total and done > activity.paced_from:
+                self._took[what, ""] = Took(what, "", done - activity.paced_from, now - activity.paced_since)
             if done == total:
                 self._end(what, text)
             else:
-                self._show(what, thing)
+                self._show(what, activity)
             self._tick()
 
     def expect(self, what: str, total: int, left: float) -> None:
-        """Say that a thing that is counted has another end to expect, while it gets no further.
+        """Say that a counted activity is expected to end at another time, while it gets no further.
 
         Args:
             left: about how many seconds it may still take.
         """
         with self._lock:
-            thing = self._things.get(what)
-            if thing is not None and thing.total is not None and not thing.over:
-                thing.total, thing.left, thing.left_at = max(total, thing.done + 1), left, time.monotonic()
-                self._show(what, thing)
+            activity = self._activities.get(what)
+            if activity is not None and activity.total is not None and not activity.over:
+                activity.total, activity.left, activity.left_at = max(total, activity.done + 1), left, time.monotonic()
+                self._show(what, activity)
 
     def _time(self, what: str, text: str) -> None:
         """Note how long the step took that ends with this one."""
@@ -286,49 +286,54 @@ class Reporter:
             took.seconds += time.monotonic() - when
         self._steps[what] = (time.monotonic(), name)
 
-    def _set(self, what: str, text: str) -> _Thing | None:
-        """Keep and show a thing's step. Returns it if the step is another one, and not only further on."""
+    def _set(self, what: str, text: str) -> _Activity | None:
+        """Keep and show an activity's step. Returns the activity if the step is a new one, and not only further on."""
         now = time.monotonic()
-        thing = self._things.get(what)
-        fresh = thing is None or thing.over or thing.total is not None
-        if thing is None or fresh:
-            thing = self._things[what] = _Thing(now, now)
+        activity = self._activities.get(what)
+        fresh = activity is None or activity.over or activity.total is not None
+        if activity is None or fresh:
+            activity = self._activities[what] = _Activity(now, now)
             if not what.startswith(_MANY):
                 self._bring_forward()
-        another = fresh or _name(text) != _name(thing.text)
+        another = fresh or _name(text) != _name(activity.text)
         if another:
-            thing.since = now
-        thing.text = text
-        self._show(what, thing)
-        return thing if another else None
+            activity.since = now
+        activity.text = text
+        self._show(what, activity)
+        return activity if another else None
 
     def _end(self, what: str, text: str) -> None:
-        """Have a thing over. It leaves a line if it took long; a count always does."""
-        thing = self._things[what]
-        thing.over = True
-        self._show(what, thing)
-        took = time.monotonic() - thing.begun
-        if thing.total is not None:
-            if took > _SOON or thing.told:
-                self._line(f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{_after(text)}")
+        """End an activity. A line is printed if it took long; for a count always."""
+        activity = self._activities[what]
+        activity.over = True
+        self._show(what, activity)
+        took = time.monotonic() - activity.begun
+        if activity.total is not None:
+            if took > _SOON or activity.told:
+                self._line(f"{what}: {activity.done} of {activity.total} in {as_clock(took)}{_after(text)}")
         else:
             many = what.startswith(_MANY)
             wanted = self._verbosity is Verbosity.VERBOSE if many else took > _LONG
-            if wanted or (took > _LONG and (thing.told or self.live)):
+            if wanted or (took > _LONG and (activity.told or self.live)):
                 self._line(f"{what}: {text} after {as_clock(took)}")
 
     # A terminal.
 
-    def _show(self, what: str, thing: _Thing) -> None:
+    def _show(self, what: str, activity: _Activity) -> None:
         if self.live:
             task = self._task(self.live, what)
             self.live.update(
-                task, completed=thing.done, total=thing.total, text=thing.text, thing=thing, visible=not thing.over
+                task,
+                completed=activity.done,
+                total=activity.total,
+                text=activity.text,
+                activity=activity,
+                visible=not activity.over,
             )
 
     def _task(self, live: Progress, what: str) -> TaskID:
         if what not in self._tasks:
-            self._tasks[what] = live.add_task(what, total=None, text="", thing=None)
+            self._tasks[what] = live.add_task(what, total=None, text="", activity=None)
         return self._tasks[what]
 
     # Lines.
@@ -343,7 +348,7 @@ class Reporter:
         now = time.monotonic()
         if self.live or now < self._due:
             return
-        parts = [text for what, thing in self._things.items() if (text := self._told(what, thing, now))]
+        parts = [text for what, activity in self._activities.items() if (text := self._told(what, activity, now))]
         line = "; ".join(parts)
         if line and line != self._last[0]:
             self._last = line, now
@@ -355,17 +360,17 @@ class Reporter:
         """Have a line soon, for something new has begun; but not too soon after the one before."""
         self._due = min(self._due, max(time.monotonic() + _SOON, self._last[1] + _PAUSE / 2))
 
-    def _told(self, what: str, thing: _Thing, now: float) -> str:
-        """What a line has on a thing; '' if it has nothing."""
-        took = now - thing.since
-        if thing.over or took < (_LONG if what.startswith(_MANY) else _SOON if thing.total is not None else 0.0):
+    def _told(self, what: str, activity: _Activity, now: float) -> str:
+        """What a line says of an activity; '' if nothing."""
+        took = now - activity.since
+        if activity.over or took < (_LONG if what.startswith(_MANY) else _SOON if activity.total is not None else 0.0):
             return ""
-        thing.told = True
-        to_go = thing.to_go(now)
+        activity.told = True
+        to_go = activity.to_go(now)
         left = "" if to_go is None else f", about {as_clock(to_go)} to go"
-        if thing.total is not None:
-            return f"{what}: {thing.done} of {thing.total} in {as_clock(took)}{left}{_after(thing.text)}"
-        return f"{what} ({as_clock(took)}): {thing.text}" if took >= _LONG else f"{what}: {thing.text}"
+        if activity.total is not None:
+            return f"{what}: {activity.done} of {activity.total} in {as_clock(took)}{left}{_after(activity.text)}"
+        return f"{what} ({as_clock(took)}): {activity.text}" if took >= _LONG else f"{what}: {activity.text}"
 
     def _line(self, line: str, answer: bool = False) -> None:
         if self._verbosity is Verbosity.QUIET and not answer:
@@ -415,15 +420,15 @@ class _Figures(ProgressColumn):
         """The figures of one row."""
         if task.fields.get("share"):
             return Text(f"{task.completed:4.0%}")
-        thing: _Thing | None = task.fields["thing"]
-        if thing is None:
+        activity: _Activity | None = task.fields["activity"]
+        if activity is None:
             return Text("")
         now = time.monotonic()
-        so_far = as_clock(now - thing.since)
-        if thing.total is None:
+        so_far = as_clock(now - activity.since)
+        if activity.total is None:
             return Text(so_far)
-        left = thing.to_go(now)
-        figures = f"{thing.done}/{thing.total}  {so_far}"
+        left = activity.to_go(now)
+        figures = f"{activity.done}/{activity.total}  {so_far}"
         return Text(figures if left is None else f"{figures}, {as_clock(left)} to go")
 
 
