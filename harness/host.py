@@ -62,7 +62,8 @@ def run(*command: str | Path, what: str, folder: Path | None = None, stdin: str 
         try:
             out, err = process.communicate(stdin)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     text = shlex.join(map(str, command))
     _log.info("%s: status %d after %.2f s: %s", what, process.returncode, time.monotonic() - begun, text)
