@@ -1,5 +1,5 @@
 """A clock that stands still while this machine sleeps, or the harness is stopped, so that no deadline passes meanwhile,
-and deadlines that are put off for as long as something moves.
+and deadlines that are put off while there is progress.
 
 Knows nothing of what is waited for.
 """

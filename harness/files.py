@@ -1,5 +1,5 @@
-"""Files that are whole or not there: what is written goes beside its target first. And files that take no room for what
-is zero.
+"""Files that are whole or absent, because they are written beside their target first; and sparse copies, which take no
+room for zeros.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""pytest as a front end of runs: Go and C programs are collected as items, one a cell, and run behind pytest's back.
+"""pytest as a front end of runs: Go and C programs are collected as items, one a cell, and run in the background.
 
 `pytest suites/threads --guest linux-i386 --variant no-thread-destruction --trials 5` makes the trials of all selected
 items side by side in the guests, in the order of the items, while pytest waits for one item after the other. An item
-passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail, one that passes is told as pytest
-tells a strict xfail that passes. A guest's trouble is an error of the item's set-up, never a failure. Trials are stored
-like those of `harness run`, and a session ends with the run's matrix.
+passes if all trials of its cell do; a known failure (conf/expected.yaml) is an xfail, one that passes is reported as a
+strict xfail that passes. A guest's trouble is an error of the item's set-up, never a failure. Trials are stored like
+those of `harness run`, and a session ends with the run's matrix.
 
 They are collected only where they are asked for: in a session that names a .go or .c file, or a folder that has
 programs (harness/programs/sources.py), or that is given --guest or --variant.

@@ -1,7 +1,7 @@
 """The given configuration and the user's own files, put together and checked.
 
-A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole, but that
-of known failures grows. A guest `from` another takes what that one is by the end of the file.
+A later file adds to an earlier one, or changes single fields of what is there; lists are replaced as a whole, except
+the list of known failures, which grows. A guest `from` another inherits what that one is at the end of the file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The harness's end of the conversation with the agent in a guest (agent.c): messages, whatever line carries them.
+"""The harness's end of the conversation with the agent in a guest (agent.c): messages over any line.
 
 The channel answers at once, and survives the guest's network; an SSH connection carries more. So the harness talks to
-the agent by the channel where there is one, much data goes by a connection, and a connection that fails costs nothing:
-what it has not brought comes by the channel. Knows nothing of trials.
+the agent by the channel where there is one, and sends much data by a connection. If the connection fails nothing is
+lost: what it has not brought comes by the channel. Knows nothing of trials.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A data disk: an ext2 file system with the files that a guest needs, made on the host and read by the guest where it
-lies. Through SSH the same files would take minutes of a guest without KVM.
+"""A data disk: an ext2 file system with the files that a guest needs, made on the host; the guest mounts it and uses
+the files in place. Sent through SSH, the same files would take minutes in a guest without KVM.
 
 Knows nothing of what the files are, and of guests only as something that runs commands.
 """

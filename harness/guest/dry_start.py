@@ -1,7 +1,7 @@
 """A dry start: QEMU is started with a guest's own arguments, the guest paused, and ended again.
 
-So what QEMU refuses of a guest's description is told within a second, with the line that says it, before anything is
-built. What QEMU took is remembered by all that its answer depends on. Knows nothing of what the guest is for.
+So within a second, before anything is built, the user sees what QEMU refuses in a guest's description, and the line of
+it. What QEMU accepted is remembered, under all that its answer depends on. Knows nothing of what the guest is for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The exchange disk: a disk that a guest has from its boot on, on which this machine puts files while the guest runs.
 
-The guest mounts its file system, read-only, between two changes, and unmounts it before the next; so it reads what is
-there. Files are used from where they lie. A disk that is full is made anew. Through SSH the same takes a guest without
-KVM ten times as long. Knows nothing of what the files are, and of guests only as something that runs commands.
+The guest unmounts the file system before each change and mounts it again, read-only, afterwards; so it never reads old
+data. It uses the files in place. A disk that is full is made anew. SSH would take ten times as long in a guest without
+KVM. Knows nothing of what the files are, and of guests only as something that runs commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What an image lacks, installed without a hand: it is booted once, logged in to on its serial console, and halted.
+"""Installs what an image lacks, without a user's help: the image is booted once, logged in to on its serial console,
+and halted.
 
 The guest writes to an overlay, which goes into the image only when all commands have succeeded and the guest has halted
 in good order. This boot, and no other, may reach the network. Knows nothing of what is installed.

@@ -1,4 +1,4 @@
-"""A guest's machine: one QEMU process on a disk overlay of its own, with its serial console in a file, which is read.
+"""A guest's machine: one QEMU on a disk overlay of its own, and its serial console, which is read from a file.
 
 A machine is booted, or restored from where another was saved. Saved memory and the saved disk are only read by the
 machines restored from them, so that any number can share them. The guest cannot reach out (restrict=on), is reached

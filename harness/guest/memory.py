@@ -1,6 +1,6 @@
-"""A stopped machine's memory: whose address spaces there are in it, where files are mapped, and threads' registers.
+"""A stopped machine's memory: its address spaces, where files are mapped in them, and the registers of threads.
 
-Nothing of the guest's kernel need be known. A program's pages are found by what is in its file; the page tables that
+It needs to know nothing of the guest's kernel. A program's pages are found by what is in its file; the page tables that
 point at them by the pages' numbers; and the registers of a thread that is in the kernel by the selectors that its user
 mode has (Intel's Software Developer's Manual, volume 3, chapters 4 and 6). Knows nothing of QEMU.
 """

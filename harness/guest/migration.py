@@ -1,6 +1,6 @@
-"""The memory of a machine saved and restored by QEMU's migration, to a file and from it.
+"""Saves and restores the memory of a machine, by QEMU's migration to a file and from it.
 
-In which form it is kept is chosen here, by what `saved_memory` measures. Knows nothing of disks.
+It chooses the form in which the memory is kept, by what `saved_memory` measures. Knows nothing of disks.
 """
 
 from __future__ import annotations

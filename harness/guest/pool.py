@@ -2,8 +2,8 @@
 
 The first guest of a description is booted, given the files that all trials need, and saved; every other one, in this
 run and in later ones, goes on from there. Files come on a data disk where the guest can mount one, else through SSH. A
-restore is proved by a word that only the saved guest's memory holds.
-Knows nothing of what the files are.
+word that only the saved guest's memory holds proves that a guest was really restored. Knows nothing of what the files
+are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""QEMU's process: started by a shell that kills it when the harness is gone, however it went; watched and ended.
+"""QEMU's process: started, watched and ended. The shell that starts it kills it when the harness dies, however that
+happens.
 
 Knows nothing of what the arguments mean.
 """

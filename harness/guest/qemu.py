@@ -1,8 +1,8 @@
-"""The QEMU at hand: its version, and which of the options it has that QEMUs differ in.
+"""The installed QEMU: its version, and which options it has, of those that not every QEMU has.
 
-It is asked once, by being given an option with `--version` behind it: QEMU takes its arguments in their order, so it
-ends with 0 if it knows the option, and with an error if not (its system/vl.c). The answer is kept in the cache, by the
-identity of QEMU's file. Knows nothing of guests.
+QEMU is asked once, by `OPTION --version`: it reads its arguments in order, so it exits with 0 if it knows the option,
+and with an error if not (its system/vl.c). The answer is kept in the cache, by the identity of QEMU's file. Knows
+nothing of guests.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The command line that starts QEMU for a guest: for the harness itself, for a user, for a capsule.
 
-Only text is made here; `machine` starts the process. QEMU's manual page describes the options.
+Only makes text; `process` starts QEMU. QEMU's manual page describes the options.
 """
 
 from __future__ import annotations

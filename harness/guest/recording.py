@@ -1,7 +1,7 @@
-"""A recording of a machine: QEMU's log of all that was not determined by the guest itself, from which the same machine
-runs again, instruction by instruction (QEMU manual, "Record/replay").
+"""A recording of a machine: QEMU's log of all that reached it from outside, from which the same machine runs again,
+instruction by instruction (QEMU manual, "Record/replay").
 
-It holds for the same QEMU and the same files, so both are kept with it, by their hashes. Knows nothing of trials.
+It replays only with the same QEMU and the same files, so the hashes of both are kept with it. Knows nothing of trials.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The way into a guest by SSH: one connection, commands, and files put there with `cat`.
 
 Everything has a deadline, which is put off while bytes move, and whatever goes wrong is a GuestError. While it waits it
-asks a watch, which raises one as soon as there is no more use in waiting. Needs a POSIX shell, cat, chmod, mkdir and mv
-inside.
+calls a watch, which raises a GuestError as soon as waiting has become useless. Needs a POSIX shell, cat, chmod, mkdir
+and mv inside.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ compared with the factor's base in all combinations of the other factors, one st
 that of blocks of one trial with the level and one with the base (harness/results/sequential.py). Strata have no trial
 in common, so their e-values multiply to an e-value, whenever the trials are stopped.
 
-Pure functions of what came of the cells.
+Pure functions of the cells' outcomes.
 """
 
 from __future__ import annotations

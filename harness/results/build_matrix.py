@@ -1,4 +1,4 @@
-"""Trials counted into the cells of a matrix, and the differences between cells that the counts bear out.
+"""Counts trials into the cells of a matrix, and finds the differences between cells that the counts support.
 
 Pure functions of what is handed in. Knows nothing of where trials are kept or how a matrix is shown.
 """

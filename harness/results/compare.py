@@ -1,9 +1,9 @@
 """Two runs compared: which cells got worse or better, with the evidence, and what the runs were made of.
 
-Cells are told by guest, variant and program. The counts of each cell in both runs are put to Fisher's exact test, or,
-if one of the runs was made until it was sure, to the sequential test, which stands whenever trials were stopped. Holm's
-correction is for all cells that are compared and could have differed as much. Pure functions; knows nothing of where
-runs are kept.
+A cell is identified by guest, variant and program. The counts of each cell in both runs are put to Fisher's exact test,
+or, if one of the runs was made until it was sure, to the sequential test, which stays valid whenever trials were
+stopped. Holm's correction is for all cells that are compared and could have differed as much. Pure functions; knows
+nothing of where runs are kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Guests that die: which errors are an outcome of a cell, and which are the guests' own.
+"""Guests that die: which of these errors are an outcome of a cell, and which are the guest's own trouble.
 
 One death is nobody's fault yet. It is the cell's outcome when it comes again under the same cell, in a fresh guest each
 time, and more often than guests die by themselves. How often that is, is estimated from the cells of other libgos, and

@@ -1,4 +1,4 @@
-"""The matrix: cells with their counts, what was claimed of them, totals, and all that as JSON.
+"""The matrix: cells with their counts and differences, totals, and the same as JSON.
 
 Knows nothing of where trials are kept, how they are counted (`build_matrix`) or how they are shown.
 """

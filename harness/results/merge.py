@@ -1,6 +1,6 @@
 """Merging: runs of the same matrix, made on several machines or several times, put together as one run.
 
-A trial is known by what it was of and by what was seen of it, so a store that is given twice counts once. Trials that
+A trial is identified by its cell and by all that was observed, so a store that is given twice counts once. Trials that
 were made twice are two trials, and both count: to take the better one would hide a flake. Knows stores, no guests.
 """
 

@@ -2,8 +2,8 @@
 
 Whatever a program or a guest wrote is hostile. It is in the page as escaped text, and as compressed data of which the
 page's script makes text; style and script are allowed by their hashes, so nothing else could run. The script draws no
-more of the matrix than is seen, and unpacks a trial's output when it is looked at, so the size of a run is no matter.
-Knows matrices and trials, nothing of where they come from.
+more of the matrix than is seen, and unpacks a trial's output when it is looked at, so the size of a run does not
+matter. Knows matrices and trials, nothing of where they come from.
 """
 
 from __future__ import annotations

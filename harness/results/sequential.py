@@ -1,20 +1,20 @@
-"""When a comparison is decided: a test that may be looked at after every round of trials, and stopped when one likes.
+"""When a comparison is decided: a test that stays valid if you look at it after every round of trials, and stop when
+you like.
 
-Fisher's test is for a number of trials that was fixed beforehand: who looks again and again, and stops when he sees a
-difference, sees one sooner or later. The test here bounds the chance of that over all looks together.
+Fisher's test is for a number of trials that was fixed beforehand: if you look again and again, and stop when you see a
+difference, you will see one sooner or later. The test here bounds the chance of that over all looks together.
 
 A cell and its baseline's cell have chances of a pass that nobody knows. A block is one trial of each, made in the same
 round. Before a block the two chances are estimated from the blocks before it, and the block's e-value is the
-probability of what came of it by these two estimates, divided by that if both chances were the mean of the two. If both
-chances are the same, whatever they are, the expectation of that is at most 1, also if they drift from block to block.
-So the product over all blocks is a supermartingale that begins at 1, the chance that it ever comes to N or more is at
-most 1/N (Ville's inequality), and 1 / (the greatest product so far) is a p value at every moment, whatever made one
-stop. Holm's correction of such p values bounds the chance of even one false claim in the whole matrix, as it does for
-Fisher's.
+probability of its outcome under these two estimates, divided by its probability if both chances were the mean of the
+two. If both chances are the same, whatever they are, the expectation of that is at most 1, also if they drift from
+block to block. So the product over all blocks is a supermartingale that begins at 1, the chance that it ever comes to N
+or more is at most 1/N (Ville's inequality), and 1 / (the greatest product so far) is a p value at every moment,
+whatever the reason to stop. Holm's correction of such p values bounds the chance of even one false claim in the whole
+matrix, as it does for Fisher's.
 
-Two runs that were not made in the same rounds have no blocks. What is asked of them is the ratio of two probabilities
-of the counts: under any two chances, weighted by a Beta distribution, and under the one chance that makes them
-likeliest.
+Two runs that were not made in the same rounds have no blocks. For them the test uses the ratio of two probabilities of
+the counts: under any two chances, weighted by a Beta distribution, and under the one chance that makes them likeliest.
 
 Sources: R. J. Turner, A. Ly and P. D. Grünwald, "Generic E-variables for exact sequential k-sample tests that allow for
 optional stopping", Journal of Statistical Planning and Inference 230 (2024), arXiv 2106.02693, section 3; J. Ville,

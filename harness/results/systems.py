@@ -1,7 +1,7 @@
 """Guests compared: each program and libgo on a guest against the same on the control, and what a libgo changes on one
 of them alone.
 
-Pure functions of what came of the cells.
+Pure functions of the cells' outcomes.
 """
 
 from __future__ import annotations

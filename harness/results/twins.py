@@ -1,7 +1,7 @@
 """Go programs beside their C twins, which make the same calls without Go: whether a failure lies below Go; and C
 programs with different libgos, which they do not have, as a negative control.
 
-Pure functions of what came of the cells.
+Pure functions of the cells' outcomes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """More than one machine: the trials of a run made by the workers of a dask.distributed cluster.
 
 Stands where a worker pool stands (harness/run/workers.py): it is given trials, and puts outcomes to a queue as they
-come. Each worker has a pool of its own, which keeps its guests from one trial to the next. A trial is a task: one that
-a worker dies with is made by another, and what had come back before is stored.
+come. Each worker has a pool of its own, which keeps its guests from one trial to the next. A trial is a task: if its
+worker dies, another worker makes it; outcomes that came back before are stored.
 
 A worker needs nothing but the harness and QEMU. Images, libgos and programs it fetches when it first needs them, by the
 SHA-256 of what is in them, through the scheduler from the cache of the machine that runs the matrix, and keeps them in
-its own. All that goes this way may also be had by everybody who can reach the scheduler, and dask's workers run what
-they are sent: docs/cluster.md says how to keep others out. Needs the extra `cluster`.
+its own. Everybody who can reach the scheduler can read all that is sent this way, and dask's workers run what they are
+sent: docs/cluster.md says how to keep others out. Needs the extra `cluster`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shards: the trials of a matrix cut into jobs of equal expected time.
 
-What is cut are blocks: trials of one program on one guest, always with all variants. So what is compared is made on the
-same machine side by side, and that machines differ speaks for no variant and against none. That is why variants are not
+What is cut are blocks: trials of one program on one guest, always with all variants. So what is compared runs on the
+same machine, side by side, and no variant gains or loses by differences between machines. That is why variants are not
 spread over jobs, though each job needs them all: they are built once and come from a cache.
 
 The cut follows from the cells, the number of trials and the known times alone, so jobs that are told the same make the
