@@ -401,7 +401,9 @@ def check_memory() -> list[Check]:
     if free < cores * _COMPILATION and not _any(paths.cache_dir() / "libgo"):
         text = f"memory: {free} MiB are free, and {cores} compilations of libgo side by side take up to "
         return [Check("PROBLEM", f"{text}{cores * _COMPILATION}; `taskset -c 0 make matrix` makes one at a time")]
-    return [Check("ok", f"memory: {free} MiB are free, enough for {min(cores, free // _GUEST)} guests side by side")]
+    at_once = min(cores, free // _GUEST)
+    guests = "one guest" if at_once == 1 else f"{at_once} guests side by side"
+    return [Check("ok", f"memory: {free} MiB are free, enough for {guests}")]
 
 
 def _available() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import paths
 
-_NAME = "harness"
+_NAME, _PYTEST = "harness", "pytest"
 #: Options whose values are files or folders, and how the names of files end that commands take.
 _PATH_OPTIONS = ("--conf", "--html", "--libpthread", "--output", "--times", "--work", "-o")
 _PATH_SUFFIXES = (".c", ".diff", ".go", ".patch", ".yaml")
@@ -29,13 +29,13 @@ def command_line(*words: str, work: Path | None = None, conf_files: Iterable[Pat
         work: the work directory that it must use; None for a command that needs none.
         conf_files: the user's own YAML files that it needs.
     """
-    options = [word for file in conf_files for word in ("--conf", str(file.absolute()))]
+    options = [word for file in conf_files for word in ("--conf", str(paths.absolute(file)))]
     return f"{shlex.join([*program(), *words, *options])}{work_option(work)}"
 
 
 def work_option(work: Path | None) -> str:
     """What a command line needs to find a work directory: '' if the command finds it by itself."""
-    return "" if work is None else _work_option(work.absolute(), paths.work_dir())
+    return "" if work is None else _work_option(paths.absolute(work), paths.work_dir())
 
 
 @functools.cache
@@ -47,13 +47,16 @@ def repeated(stored: str, work: Path | None = None) -> str:
     """A command line that was stored with results, as it can be pasted here and now.
 
     Args:
-        stored: it begins with `harness`. An older version named programs of its own suites by the paths of their files.
+        stored: it begins with `harness` or `pytest`. An older version named programs of its own suites by the paths of
+            their files.
         work: as of `command_line`; whatever other one it names is left out.
     """
     try:
         name, *words = shlex.split(stored)
     except ValueError:  # no command of the harness
         return stored
+    if name == _PYTEST:
+        return shlex.join([*program(_PYTEST), *words])
     if name != _NAME:
         return stored
     if work is not None:
@@ -65,7 +68,7 @@ def given() -> str:
     """The command line that this process was started with, from any folder: files and folders by their whole paths."""
     started = Path(sys.argv[0])
     pytest = "pytest" in (started.stem, started.parent.name)
-    return shlex.join(["pytest" if pytest else _NAME, *_with_whole_paths(sys.argv[1:])])
+    return shlex.join([_PYTEST if pytest else _NAME, *_with_whole_paths(sys.argv[1:])])
 
 
 def _with_whole_paths(words: Sequence[str]) -> Iterator[str]:
@@ -76,7 +79,7 @@ def _with_whole_paths(words: Sequence[str]) -> Iterator[str]:
         sure = "/" in value or Path(value).suffix in _PATH_SUFFIXES
         may_be = sure or named in _PATH_OPTIONS or not (named.startswith("-") or value.isdecimal())
         if value and may_be and Path(value).exists():
-            value = str(Path(value).absolute())
+            value = str(paths.absolute(Path(value)))
         yield f"{option}{equals}{value}"
         before = word
 
@@ -90,18 +93,18 @@ def _without_work(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def program() -> list[str]:
-    """The words by which the user's shell starts the harness: its name if it is found by that, else as it was started,
-    or as the script beside this Python."""
-    return [_program(sys.argv[0], os.environ.get("PATH", ""))]
+def program(name: str = _NAME) -> list[str]:
+    """The words by which the user's shell starts the harness, or pytest: its name if it is found by that, else as it
+    was started, or as the script beside this Python."""
+    return [_program(name, sys.argv[0], os.environ.get("PATH", ""))]
 
 
 @functools.cache  # a report has thousands of commands
-def _program(started: str, path: str) -> str:
-    script = Path(started) if Path(started).name == _NAME else Path(sys.executable).with_name(_NAME)
-    known = shutil.which(_NAME, path=path)
+def _program(name: str, started: str, path: str) -> str:
+    script = Path(started) if Path(started).name == name else Path(sys.executable).with_name(name)
+    known = shutil.which(name, path=path)
     if not script.is_file() or (known and os.path.samefile(known, script)):
-        return _NAME
+        return name
     return str(script)
 
 

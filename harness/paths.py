@@ -34,7 +34,19 @@ def work_dir(option: str | None = None) -> Path:
     Args:
         option: what the user gave as --work; else $HARNESS_WORK counts, else `.harness` in the current folder.
     """
-    return Path(option or os.environ.get("HARNESS_WORK") or ".harness").absolute()
+    return absolute(Path(option or os.environ.get("HARNESS_WORK") or ".harness"))
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root, without `..`: it stays right when a folder goes that it only passes through.
+
+    Links stay as they are named, but for those before a `..`.
+    """
+    places = path.absolute()
+    if ".." not in places.parts:
+        return places
+    last = max(place for place, part in enumerate(places.parts) if part == "..")
+    return Path(*places.parts[: last + 1]).resolve().joinpath(*places.parts[last + 1 :])
 
 
 def content(file: Path) -> bytes:

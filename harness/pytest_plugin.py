@@ -268,8 +268,10 @@ class GoItem(pytest.Item):
         return self.path, 0, f"{self.program.name} {self.name}"
 
     def _again(self) -> str:
+        from harness.invocation import program
+
         path = os.path.relpath(self.path, self.config.invocation_params.dir)
-        return f"pytest {shlex.quote(f'{path}::{self.name}')} {self._run.options()}".rstrip()
+        return f"{shlex.join([*program('pytest'), f'{path}::{self.name}'])} {self._run.options()}".rstrip()
 
 
 class NotPassed(Exception):

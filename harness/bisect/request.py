@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import paths
 from harness.conf.load import BASELINE
 from harness.errors import StoreError
+from harness.programs.select import from_anywhere
 from harness.results.store import Store
 from harness.results.text import render_count
 
@@ -46,8 +48,9 @@ class BisectRequest:
         """What `from_json` reads; the work directory is where it is stored."""
         fields = {name: value for name, value in asdict(self).items() if name != "work"}
         for name in ("files", "conf_files"):
-            fields[name] = [str(Path(file).absolute()) for file in fields[name]]
-        return {**fields, "repository": self.repository and str(self.repository.absolute())}
+            fields[name] = [str(paths.absolute(Path(file))) for file in fields[name]]
+        repository = self.repository and str(paths.absolute(self.repository))
+        return {**fields, "program": from_anywhere(self.program), "repository": repository}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], work: Path) -> BisectRequest:

@@ -25,8 +25,9 @@ from harness.errors import BuildError
 _log = logging.getLogger(__name__)
 #: What compilers, linkers, configure scripts and make print when they fail, the most telling first.
 _ERRORS = (
-    re.compile(r"^(?!.*configure: error: in ).*: (?:fatal )?error: .*$", re.MULTILINE),
-    re.compile(r"^.*(?:undefined reference to|cannot find -l).*$", re.MULTILINE),
+    re.compile(r"^(?!.*configure: error: in |collect2: error: ld returned ).*: (?:fatal )?error: .*$", re.MULTILINE),
+    re.compile(r"(?:undefined reference to|cannot find -l).*$", re.MULTILINE),  # the paths before it tell nothing
+    re.compile(r"^.*: error: .*$", re.MULTILINE),
     re.compile(r"^.*No space left on device.*$", re.MULTILINE),
     re.compile(r"^.*: not found$", re.MULTILINE),
     re.compile(r"^make.*: \*\*\* .*$", re.MULTILINE),

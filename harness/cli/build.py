@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -23,6 +25,7 @@ from harness.errors import BuildError, ConfigError, HarnessError, PatchError, To
 from harness.images import image as images
 from harness.invocation import command_line
 from harness.programs import gcc_suites
+from harness.programs.model import Program
 from harness.programs.select import describe_overlooked, find_suite, folder_programs, own_suites, select_programs
 from harness.results.terminal import plain_table, print_grid, screen
 from harness.results.text import render_count
@@ -73,33 +76,40 @@ def suite_list() -> None:
 def suite_show(name: str, toolchain_name: str, conf_files: tuple[Path, ...], work: str | None) -> None:
     """Show what each program of a suite, or of a folder of yours, is for, and what is expected of it."""
     others, known = gcc_suites.suites(), own_suites()
-    name = name.rstrip("/") or name
-    if name not in known and name not in others and Path(name).is_dir():
-        programs, skipped = select_programs([name]), {}
-        about = render_count(len(programs), "program")
+    name, folder = name.rstrip("/") or name, Path(name)
+    if folder.resolve() == known.get(folder.name) or (folder.name in others and (folder / "suite.yaml").is_file()):
+        name = folder.name
+    elif folder.is_dir():  # whatever its name: so it is for a run
+        programs = select_programs([name])
+        _show_programs(name, render_count(len(programs), "program"), programs)
         if note := describe_overlooked([name]):
             click.echo(f"harness: {note}", err=True)
-    elif name in others:
+        return
+    if name in others:
         gcc_ = gcc_source(toolchain_name, load_work_configuration(conf_files, work))
         contents = gcc_suites.contents(name, others[name], gcc_)
-        about, programs, skipped = others[name].about, contents.programs, contents.skipped
+        _show_programs(name, others[name].about, contents.programs)
+        for program, why in contents.skipped.items():
+            click.echo(f"\n{name}/{program}: not run: {why}")
     else:
         own = find_suite(name, others)
-        about, programs, skipped = own.about, folder_programs(own.folder), {}
+        _show_programs(name, own.about, folder_programs(own.folder))
+
+
+def _show_programs(name: str, about: str, programs: Iterable[Program]) -> None:
+    """Show a suite or a folder, and what each of its programs is for, and what is expected of it."""
     click.echo(f"{name}: {about}")
-    for program_ in programs:
-        click.echo(f"\n{program_.name}: expects {program_.expected}")
+    for program in programs:
+        click.echo(f"\n{program.name}: expects {program.expected}")
         for what, values in (
-            ("args", program_.args),
-            ("needs", program_.needs),
-            ("env", [f"{k}={v}" for k, v in program_.env.items()]),
+            ("args", program.args),
+            ("needs", program.needs),
+            ("env", [f"{k}={v}" for k, v in program.env.items()]),
         ):
             if values:
-                click.echo(f"  {what}: {' '.join(values)}")
-        if program_.about:
-            click.echo(textwrap.fill(program_.about, 100, initial_indent="  ", subsequent_indent="  "))
-    for program, why in skipped.items():
-        click.echo(f"\n{name}/{program}: not run: {why}")
+                click.echo(f"  {what}: {shlex.join(values)}")
+        if program.about:
+            click.echo(textwrap.fill(program.about, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 @click.group()

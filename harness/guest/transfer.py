@@ -172,7 +172,7 @@ class Transfer:
                     pass
             new.rename(local)
         if left_out:
-            names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} others" if len(left_out) > 3 else "")
+            names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
             self._note(f"{what}: left out what is neither file nor folder nor link: {names}")
 
     def ask(self, command: str, what: str) -> str:

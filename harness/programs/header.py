@@ -43,7 +43,7 @@ def read_program(source: Path) -> Program:
     except UnicodeEncodeError as error:  # neither a guest's shell nor a report could have it
         name = os.fsencode(source).decode(errors="backslashreplace")
         raise ProgramError(f"{name}: the file's name is not UTF-8") from error
-    place = _place(source)
+    place = paths.absolute(source)
     program = Program(f"{place.parent.name}/{place.stem}", place)
     first = True
     for number, text in header_lines(lines):
@@ -64,11 +64,6 @@ def read_program(source: Path) -> Program:
     if out.is_file():
         program = replace(program, expected=replace(program.expected, stdout=out.read_bytes()))
     return program
-
-
-def _place(source: Path) -> Path:
-    """The absolute path of a source, without `..`: its folder's name is its suite."""
-    return source.parent.resolve() / source.name if ".." in source.parts else source.absolute()
 
 
 def _constrained(program: Program, text: str) -> Program:

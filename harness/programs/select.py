@@ -64,7 +64,8 @@ def select_programs(selection: Sequence[str], others: Mapping[str, Listing] | No
 
 
 def _named_apart(programs: list[Program]) -> list[Program]:
-    """Programs with names of their own: where two would have the same, more folders of their paths are in them.
+    """Programs with names of their own: where two would have the same, more folders of their paths are in them, and the
+    ends of their files' names if they lie beside each other.
 
     Raises:
         ProgramError: their paths do not tell two programs apart.
@@ -84,7 +85,10 @@ def _named_apart(programs: list[Program]) -> list[Program]:
 
 def _own_names(group: Sequence[Program]) -> Iterator[tuple[Program, str]]:
     """The names of programs that would have the same one, with as many folders as tell them apart, if any do."""
-    parts = [program.source.with_suffix("").parts[1:] for program in group]
+    paths_ = [program.source.with_suffix("") for program in group]
+    if len(set(paths_)) < len(paths_):  # a Go and a C program beside each other
+        paths_ = [program.source for program in group]
+    parts = [path.parts[1:] for path in paths_]
     for length in range(2, max(map(len, parts)) + 1):
         names = ["/".join(each[-length:]) for each in parts]
         if len(set(names)) == len(names):
@@ -97,8 +101,19 @@ def describe_overlooked(selection: Sequence[str]) -> str:
     files = [str(file) for term in selection if Path(term).is_dir() for file in overlooked(Path(term))]
     if not files:
         return ""
-    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-    return f"not run, for want of `// run` as the first comment: {', '.join(files[:_NAMED])}{more}"
+    return f"not run, for want of `// run` as the first comment: {few(files)}"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def from_anywhere(term: str) -> str:
+    """A term of a selection as it is understood in any folder. A file may have the name of a suite, and is none."""
+    path = Path(term)
+    return str(paths.absolute(path)) if path.is_dir() or (path.suffix in SUFFIXES and path.exists()) else term
 
 
 def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing]) -> Sequence[Program]:
@@ -119,14 +134,16 @@ def _selected(term: str, known: Mapping[str, Path], others: Mapping[str, Listing
     elif suite in known:
         listed = folder_programs(known[suite])
     else:
-        raise ProgramError(f"no suite, folder, .go or .c file named {term}; {nearest(term, [*known, *others])}")
+        files = [f"{term}{suffix}" for suffix in SUFFIXES if Path(f"{term}{suffix}").is_file()]
+        hint = f"did you mean {files[0]}?" if files else nearest(term, [*known, *others])
+        raise ProgramError(f"no suite, folder, .go or .c file named {term}; {hint}")
     if not pattern:
         return listed
     chosen = [program for program in listed if fnmatch.fnmatchcase(program.name, term)]
     if not chosen:
         names = [program.name for program in listed]
         close = difflib.get_close_matches(term, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it has {len(names)} others"
+        hint = f"did you mean {close[0]}?" if close else f"it has {len(names)} other{'s' * (len(names) > 1)}"
         raise ProgramError(f"suite {suite} has no runnable program {pattern}; {hint}")
     return chosen
 

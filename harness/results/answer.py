@@ -298,13 +298,13 @@ def _evidence(effects: Sequence[Effect], base: str) -> str:
     failed, trials = sum(effect.failed for effect in effects), sum(effect.trials for effect in effects)
     base_failed = sum(effect.base_failed for effect in effects)
     base_trials = sum(effect.base_trials for effect in effects)
-    return f"{failed} of {trials} trials failed with it, {base_failed} of {base_trials} with {base}"
+    return f"{failed} of {render_count(trials, 'trial')} failed with it, {base_failed} of {base_trials} with {base}"
 
 
 def _rates(effect: Effect, base: str) -> str:
     return (
-        f"fails in {effect.failed} of {effect.trials} trials with it, in {effect.base_failed} of {effect.base_trials}"
-        f" with {base}"
+        f"fails in {effect.failed} of {render_count(effect.trials, 'trial')} with it,"
+        f" in {effect.base_failed} of {effect.base_trials} with {base}"
     )
 
 

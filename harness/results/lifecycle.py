@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from harness.programs.model import CellKey
+from harness.results.text import render_count
 from harness.trial.lifetrace import EVENTS, Trace
 from harness.trial.record import JUDGED, Trial
 
@@ -55,7 +56,7 @@ class Column:
         with_, without = median(self.seconds), median(self.plain)
         return (
             f"{with_:.2f} s with the trace, {without:.2f} s without, ratio {with_ / without:.2f}"
-            f" (medians of {len(self.seconds)} and {len(self.plain)} trials in turn)"
+            f" (medians of {len(self.seconds)} and {render_count(len(self.plain), 'trial')} in turn)"
         )
 
 

@@ -84,6 +84,8 @@ def _run_request(
 ) -> tuple[Store, Run]:
     resolved = resolve(request)
     cells = [] if hooks else resolved.cells()
+    if left_out := resolved.describe_left_out(cells) if cells else "":
+        report.note("not run", left_out)
     if request.until_sure and not request.design:
         check_decidable(cells, request.trials, resolved.baseline, resolved.is_control)
     if scheduler is not None:

@@ -25,6 +25,7 @@ from harness.guest.qemu_command import qemu_version
 from harness.images import image
 from harness.invocation import given
 from harness.programs.model import Program
+from harness.programs.select import from_anywhere
 from harness.results.plan import INPUTS, RunPlan
 from harness.results.store import Run, Store
 from harness.run.expectations import known_failures
@@ -102,19 +103,19 @@ def describe(
 def _stored_request(request: Request) -> dict[str, Any]:
     """What `request_of_run` reads."""
     return {
-        "selection": [str(Path(word).absolute()) if Path(word).exists() else word for word in request.selection],
+        "selection": [from_anywhere(word) for word in request.selection],
         "only": request.only,
         "guests": list(request.guests),
         "variants": list(request.variants),
         "trials": request.trials,
         "jobs": request.jobs,
-        "conf_files": [str(file.absolute()) for file in request.conf_files],
+        "conf_files": [str(paths.absolute(file)) for file in request.conf_files],
         "cores": request.cores,
         "isolation": request.isolation,
         "until_sure": request.until_sure,
         "shard": request.shard,
         "times": request.times.to_json() if request.shard else [],
-        "traced": list(request.traced),
+        "traced": [from_anywhere(word) for word in request.traced],
         "baseline": request.baseline,
         "until": request.until,
         "seed": request.seed,

@@ -140,7 +140,7 @@ def run_context(resolved: ResolvedRequest, prepared: PreparedRun, cores: Path | 
 
 def trial_options(request: Request, cores: Path | None) -> TrialOptions:
     """What all trials of a request have in common. `cores` is as of `run_context`."""
-    command = [word for file in request.conf_files for word in ("--conf", str(file.absolute()))]
+    command = [word for file in request.conf_files for word in ("--conf", str(paths.absolute(file)))]
     command += [*["--cores"] * request.cores, *["--full-timeout"] * request.full_timeout]
     return TrialOptions(cores, request.full_timeout, tuple(command))
 

@@ -12,6 +12,7 @@ from harness.errors import StoreError
 from harness.invocation import command_line
 from harness.results.attribution import Design
 from harness.results.store import Run, Store
+from harness.results.text import render_count
 from harness.run.shards import Times
 
 
@@ -119,13 +120,12 @@ def extended_request(work: Path, number: int, trials: int) -> Request:
     run = Store(path).run(number)
     if why := _never_extended(run):
         raise StoreError(f"run {number} {why}; it cannot be extended")
+    each = render_count(run.plan.trials, "trial")
     if trials <= run.plan.trials and run.finished is None and run.plan.resumable:
         go_on = command_line("run", "--resume", str(number), work=work)
-        raise StoreError(
-            f"run {number} was to make {run.plan.trials} trials of each cell already; `{go_on}` goes on with it"
-        )
+        raise StoreError(f"run {number} was to make {each} of each cell already; `{go_on}` goes on with it")
     if trials <= run.plan.trials:
-        raise StoreError(f"run {number} has {run.plan.trials} trials of each cell already; --trials must be more")
+        raise StoreError(f"run {number} has {each} of each cell already; --trials must be more")
     return replace(request_of_run(run, work), trials=trials)
 
 

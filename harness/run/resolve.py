@@ -16,7 +16,7 @@ from harness.conf.load import BASELINE, TRACED
 from harness.errors import ConfigError, ProgramError
 from harness.programs import gcc_suites
 from harness.programs.model import Program, TrialSpec
-from harness.programs.select import Listing, fitting_programs, select_programs, trial_specs
+from harness.programs.select import Listing, few, fitting_programs, select_programs, trial_specs
 from harness.results.matrix import Column
 from harness.results.store import Store
 from harness.run import shards
@@ -39,6 +39,7 @@ class ResolvedRequest:
         part: what this job runs, if it is one of several.
         whole: what those who merge the jobs must know of all of them.
         unmatched: the known failures that no cell can be about, in words.
+        unfitting: the names of selected programs that can be built for no guest with any variant.
     """
 
     request: Request
@@ -51,6 +52,7 @@ class ResolvedRequest:
     part: Shard | None = None
     whole: dict[str, Any] | None = None
     unmatched: tuple[str, ...] = ()
+    unfitting: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -92,6 +94,16 @@ class ResolvedRequest:
         number = len(self.programs)
         subject = self.programs[0].name if number == 1 else f"each of the {number} programs"
         raise ProgramError(f"{subject} needs what its guest and libgo do not provide")
+
+    def describe_left_out(self, cells: Sequence[TrialSpec]) -> str:
+        """Which selected programs are in no cell, and why; '' if all are in one. `cells` are those of `cells`."""
+        run = {spec.program.name for spec in cells}
+        needing = [] if self.part else [program.name for program in self.programs if program.name not in run]
+        reasons = {
+            "for another system or compiler, by the header": self.unfitting,
+            "for want of what they need of guest and libgo": needing,
+        }
+        return "; ".join(f"{why}: {few(names)}" for why, names in reasons.items() if names)
 
     def planned(self, cells: Sequence[TrialSpec]) -> int:
         """How many trials will be made, at most if the run goes on until it is sure. `cells` are those of `cells`."""
@@ -138,7 +150,15 @@ def resolve(request: Request) -> ResolvedRequest:
     variants = read_variants([*names, *counting], triples.values(), configuration)
     unmatched = describe_unmatched(configuration, all_programs(chosen, listings))
     resolved = ResolvedRequest(
-        request, configuration, guests, triples, variants, programs, traced, unmatched=tuple(unmatched)
+        request,
+        configuration,
+        guests,
+        triples,
+        variants,
+        programs,
+        traced,
+        unmatched=tuple(unmatched),
+        unfitting=tuple(program.name for program in chosen if program not in programs),
     )
     return _shard_of(resolved, *request.shard) if request.shard else resolved
 

@@ -34,7 +34,8 @@ def check_decidable(
         raise ConfigError(f"nothing to decide: no program is run with {baseline} and another variant")
     if most < (least := sequential.least_rounds(comparisons)):
         raise ConfigError(
-            f"at most {most} trials of each cell cannot decide {comparisons} comparisons, whatever comes of them;"
+            f"at most {render_count(most, 'trial')} of each cell cannot decide"
+            f" {render_count(comparisons, 'comparison')}, whatever comes of them;"
             f" it takes --trials {least} or more"
         )
 

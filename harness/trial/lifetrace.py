@@ -60,7 +60,8 @@ class Trace:
         torn, ended = self.counts["threads torn down by Go"], self.counts["threads ended in libpthread"]
         threads_made = self.counts["threads made"]
         if not torn and not ended:
-            return f"No M was destroyed: all {threads_made} threads that were made stayed."
+            stayed = "the one thread that was" if threads_made == 1 else f"all {threads_made} threads that were"
+            return f"No M was destroyed: {stayed} made stayed."
         if torn == ended:
             ends = ", and their threads ended in libpthread"
         else:

@@ -19,7 +19,15 @@ from tests.faults import until
     [
         ("a.c:1:2: warning: w\na.c:3:4: error: e\nmake: *** [x] Error 1\n", "a.c:3:4: error: e"),
         ("configure: error: in `/x':\nconfigure: error: no good\n", "configure: error: no good"),
-        ("ld: undefined reference to `f'\nmake: *** [x]\n", "ld: undefined reference to `f'"),
+        (
+            "/usr/bin/ld: /cache/0a1b/libgo.so: undefined reference to `main.main'\n"
+            "collect2: error: ld returned 1 exit status\nmake: *** [x]\n",
+            "undefined reference to `main.main'",
+        ),
+        (
+            "/usr/bin/ld: x.o: bad\ncollect2: error: ld returned 1 exit status\n",
+            "collect2: error: ld returned 1 exit status",
+        ),
         ("/bin/sh: 5: gawk: not found\nmake: *** [x] Error 127\n", "/bin/sh: 5: gawk: not found"),
         ("as: x: No space left on device\nmake: *** [x]\n", "as: x: No space left on device"),
         ("make: *** No rule to make target 'x'.\n", "make: *** No rule to make target 'x'."),

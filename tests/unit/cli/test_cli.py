@@ -347,6 +347,17 @@ def test_a_folder_is_shown_as_a_suite_is(write, tmp_path):
     assert f"not run, for want of `// run` as the first comment: {tmp_path}/mine/c.go" in result.output
 
 
+def test_a_folder_with_a_suite_s_name_is_shown_as_it_is_run(write, tmp_path, monkeypatch):
+    write("threads/a.go", "// run 'a b' c\n\npackage main\n\nfunc main() {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        call("suite", "show", "threads/").output == "threads: 1 program\n\nthreads/a: expects exit 0\n  args: 'a b' c\n"
+    )
+    own = own_suites()["threads"]
+    assert call("suite", "show", str(own)).output == call("suite", "show", f"{own}/").output
+    assert call("suite", "show", str(own)).output.startswith("threads: ")
+
+
 def test_suites_say_what_they_and_their_programs_are_for():
     listed = call("suite", "list", COLUMNS="200").output
     for name in gcc_suites.suites():

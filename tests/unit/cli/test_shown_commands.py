@@ -226,12 +226,16 @@ def test_the_harness_is_named_as_the_user_s_shell_finds_it(tmp_path, monkeypatch
     monkeypatch.chdir(script.parent)
     monkeypatch.setenv("PATH", str(script.parent))
     assert command_line("list") == "harness list"
+    script.with_name("pytest").symlink_to(script)
+    monkeypatch.setattr("sys.argv", [str(script.with_name("pytest")), "x.go"])
+    assert repeated("pytest x.go") == "pytest x.go"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert repeated("pytest 'a b.go'") == f"{script.parent}/pytest 'a b.go'"
 
 
 def test_a_command_of_an_older_version_is_shown_as_of_today(tmp_path):
     old = f"harness run {paths.DATA / 'suites' / 'threads' / 'lock-ring.go'} --guest g"
     assert repeated(old) == "harness run threads/lock-ring --guest g"
-    assert repeated("pytest suites/threads") == "pytest suites/threads"
     assert repeated("harness run it's") == "harness run it's", "what cannot be read stays"
 
 

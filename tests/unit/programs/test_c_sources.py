@@ -60,11 +60,13 @@ def test_a_c_file_is_selected_by_its_path(write):
         select_programs([str(write("mine/q.c", "// compile\n"))])
 
 
-def test_a_c_and_a_go_program_of_one_name_are_refused(write, tmp_path):
-    write("mine/p.c", C)
-    write("mine/p.go", GO)
-    with pytest.raises(ProgramError, match="are both named mine/p"):
-        select_programs([str(tmp_path / "mine")])
+def test_a_c_and_a_go_program_of_one_name_are_told_apart_by_their_ends(write, tmp_path):
+    for name, text in (("mine/p.c", C), ("mine/p.go", GO), ("mine/q.go", GO), ("x/mine/p.go", GO)):
+        write(name, text)
+    names = [program.name for program in select_programs([str(tmp_path / "mine")])]
+    assert names == ["mine/p.c", "mine/p.go", "mine/q"]
+    names = [program.name for program in select_programs([str(tmp_path)])]
+    assert names == [f"{tmp_path.name}/mine/p.c", f"{tmp_path.name}/mine/p.go", "mine/q", "x/mine/p.go"]
 
 
 @pytest.mark.parametrize(("seed", "seeds"), [(None, [1, 2, 3]), (7, [7, 7, 7]), (0, [0, 0, 0])])

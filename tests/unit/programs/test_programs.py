@@ -13,7 +13,13 @@ from harness.errors import ProgramError
 from harness.programs.gotags import Target
 from harness.programs.header import parse_expectation, read_program
 from harness.programs.model import TIMEOUT, BuildSpec, Expectation
-from harness.programs.select import describe_overlooked, fitting_programs, select_programs, trial_specs
+from harness.programs.select import (
+    describe_overlooked,
+    fitting_programs,
+    from_anywhere,
+    select_programs,
+    trial_specs,
+)
 from harness.programs.sources import kind_of
 
 BODY = "\npackage main\n\nfunc main() {}\n"
@@ -115,7 +121,7 @@ def test_a_suite_that_lies_elsewhere_is_selected_by_name(write, tmp_path):
     for term in ("other", "other/a", "other/*", str(tmp_path / "other")):
         assert select_programs([term], {"other": lambda: listed}) == listed
     assert listed[0].word == "other/a"
-    with pytest.raises(ProgramError, match="suite other has no runnable program zzzzzzzz; it has 1 others"):
+    with pytest.raises(ProgramError, match=r"suite other has no runnable program zzzzzzzz; it has 1 other$"):
         select_programs(["other/zzzzzzzz"], {"other": lambda: listed})
 
 
@@ -226,6 +232,25 @@ def test_a_program_of_several_files(write, tmp_path):
     helper.unlink()
     with pytest.raises(ProgramError, match=r"a\.go:1: run: there is no file b\.go beside it"):
         read_program(source)
+
+
+def test_a_program_of_a_folder_is_selected_by_its_file(write, tmp_path, monkeypatch):
+    write("mine/a.go", "// run\n" + BODY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProgramError, match=r"no suite, .* named mine/a; did you mean mine/a\.go\?"):
+        select_programs(["mine/a"])
+
+
+def test_a_term_is_remembered_so_that_it_is_understood_in_any_folder(write, tmp_path, monkeypatch):
+    for name in ("x/mine/a.go", "x/threads", "x/y/b.c"):  # `threads` is a file, and a suite
+        write(name, "// run\n" + BODY)
+    monkeypatch.chdir(tmp_path / "x/y")
+    assert from_anywhere("../mine") == str(tmp_path / "x/mine")
+    monkeypatch.chdir(tmp_path / "x")
+    terms = ["mine", "y/../mine/a.go", "y/b.c", "threads", "threads/lock-*", "gone.go"]
+    assert list(map(from_anywhere, terms)) == [
+        *[str(tmp_path / place) for place in ("x/mine", "x/mine/a.go", "x/y/b.c")], *terms[3:]
+    ]  # fmt: skip
 
 
 def test_a_suite_s_name_may_end_in_a_slash(write, tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """A request is resolved once: what was read then is what is built, stored and shown, whatever is edited meanwhile."""
 
+from pathlib import Path
+
 import pytest
 
 from harness import conf
+from harness.bisect.request import BisectRequest
 from harness.build import worktree
 from harness.build.variants import build_variants, new_variant
 from harness.conf.load import BASELINE
@@ -81,6 +84,40 @@ def test_each_work_tree_is_read_once_for_all_variants_that_it_is_in(mine, tmp_pa
 
 
 OK = "// run\n\npackage main\n\nfunc main() {}\n"
+
+
+def test_selected_programs_that_are_in_no_cell_are_named(tmp_path, write):
+    write("mine/a.go", OK)
+    write("mine/b.go", "// +build ignore\n\n" + OK)
+    write("mine/c.go", OK.replace("// run\n", "// run\n// needs: wings\n"))
+    resolved = resolve(
+        Request((str(tmp_path / "mine"),), ("linux-i386",), ("pristine",), 1, None, (), tmp_path / "work")
+    )
+    assert resolved.describe_left_out(resolved.cells()) == (
+        "for another system or compiler, by the header: mine/b; for want of what they need of guest and libgo: mine/c"
+    )
+
+
+def test_a_stored_request_is_understood_in_any_folder(tmp_path, write, monkeypatch):
+    write("mine/a.go", OK)
+    monkeypatch.chdir(tmp_path)
+    conf_file = write("x/mine.yaml", "{}")
+    request = Request(
+        ("mine",),
+        ("linux-i386",),
+        ("pristine",),
+        1,
+        None,
+        (Path("x/../x/mine.yaml"),),
+        Path("work"),
+        traced=("mine/a.go",),
+    )
+    resolved = resolve(request)
+    stored = describe(resolved, {}, {}, {}, input_texts(resolved), boot_here=False).request
+    folder = str(tmp_path / "mine")
+    assert (stored.selection, stored.traced, stored.conf_files) == ([folder], [f"{folder}/a.go"], [str(conf_file)])
+    bisect = BisectRequest("mine/a.go", "linux-i386", Path("work"), files=(Path("x/mine.patch"),)).to_json()
+    assert (bisect["program"], bisect["files"]) == (f"{folder}/a.go", [str(tmp_path / "x/mine.patch")])
 
 
 def test_programs_told_apart_by_their_paths_are_traced_and_repeated(tmp_path, write):

@@ -52,6 +52,7 @@ def test_were_they_destroyed():
     assert trace.threads_destroyed().startswith("Ms were destroyed: 2 of 5 were torn down by Go, and")
     assert "4 ended and were kept, 3 of them were used again" in trace.goroutines_destroyed()
     assert "2 of 5 were torn down by Go; 0 of" in parse(written((5, 0, 0, 2, 0, 1, 0, 0), [])).threads_destroyed()
+    assert "the one thread that was made" in parse(written((1, 0, 0, 0, 0, 1, 0, 0), [])).threads_destroyed()
     assert parse(written((5, 0, 0, 0, 0, 1, 0, 0), [])).threads_destroyed().startswith("No M was destroyed: all 5")
 
 
