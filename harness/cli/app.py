@@ -88,7 +88,7 @@ def _drop_output() -> None:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`harness COMMAND --help` says what each one takes. README.md tells of all of it.",
+    epilog="`harness COMMAND --help` says what each one takes. README.md describes all of them.",
 )
 @click.version_option(__version__)
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     \b
     harness doctor            what is missing on this machine
     harness run threads       a suite with two libgos on the control guest: the matrix
-    harness open 1            why trial 1 came to what it did
+    harness open 1            why trial 1 ended as it did
     """
     if os.environ.get("COLUMNS") == "0":  # a shell without a terminal; rich would print nothing at all
         del os.environ["COLUMNS"]

@@ -51,7 +51,7 @@ def classify(
     as_json: bool,
     work: str | None,
 ) -> None:
-    """Name the deaths in what somebody pasted.
+    """Name the deaths in a text that you paste.
 
     That is stderr, a dump of goroutines, a console, or a log of DejaGnu, go test or a build with several deaths in it.
     Each gets a verdict and the title that a trial of a run would get, the frames that it was made of, and how sure it

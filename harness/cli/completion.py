@@ -8,7 +8,7 @@ import click
 @click.command("completion")
 @click.argument("shell_name", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 def completion_(shell_name: str) -> None:
-    """Print what lets a shell complete commands and names.
+    """Print a script that lets a shell complete commands and names.
 
     \b
     bash  harness completion bash >~/.local/share/bash-completion/completions/harness

@@ -63,8 +63,8 @@ def _set_verbosity(context: click.Context, option: click.Parameter, value: bool)
 def progress_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add what commands have that take long: how much of their progress is told (harness/cli/output.py, reporter)."""
     for short, name, text in (
-        ("-v", "--verbose", "Tell each step of each guest too."),
-        ("-q", "--quiet", "Tell no progress, only what comes of it."),
+        ("-v", "--verbose", "Print each step of each guest too."),
+        ("-q", "--quiet", "Print no progress, only the result."),
     ):
         option = click.option(short, name, is_flag=True, expose_value=False, callback=_set_verbosity, help=text)
         function = option(function)

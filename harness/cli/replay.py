@@ -99,7 +99,7 @@ def replay(number: int, text: str | None, at: str | None, gdb_: bool, script: Pa
     harness replay 1 --gdb                          gdb where the program had ended, or still hung
     harness replay 1 --at output 'about to' --gdb   gdb when that was printed
     harness replay 1 --at 2500000000 --gdb          gdb after so many instructions
-    harness replay 1 --script backtraces.gdb        no questions asked
+    harness replay 1 --script backtraces.gdb        gdb runs a file of commands, and ends
 
     In gdb, inferior 1 is the program with all its threads, and inferior 2 the machine. The program's end is when it had
     ended or, at its time limit, before it was touched.

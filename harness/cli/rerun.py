@@ -37,7 +37,7 @@ _SCRIPT = click.option(
     "--script",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Have gdb run the commands in a file, and print what they print, without anybody at it.",
+    help="Have gdb run the commands in a file, print their output, and end.",
 )
 
 
@@ -99,7 +99,7 @@ class _Look:
     metavar="VERDICT|TITLE",
     help="Make trials until one comes to a verdict, or to a title that this regular expression is found in.",
 )
-@click.option("--shell", "shell_", is_flag=True, help="Leave a shell in the guest as the trial leaves it.")
+@click.option("--shell", "shell_", is_flag=True, help="Open a shell in the guest as the trial leaves it.")
 @click.option("--gdb", "gdb_", is_flag=True, help="Attach this machine's gdb to the program when it hangs.")
 @_SCRIPT
 @FULL_TIMEOUT

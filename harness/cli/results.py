@@ -173,7 +173,7 @@ def _earlier(work: Path, compared: tuple[str, str], key: CellKey, title: str) ->
 @FORMAT
 @WORK
 def history(selection: tuple[str, ...], format_: str, work: str | None) -> None:
-    """Show what all runs say of each cell.
+    """Show how each cell did in all runs.
 
     How often it passed, and each way in which it went wrong: how often, first and last in which run, and whether it is
     gone, which is said when chance would not keep it away for so long (below 1 %). A cell that fails significantly more
