@@ -7,6 +7,7 @@ parts.
 
 from __future__ import annotations
 
+import argparse
 import filecmp
 import itertools
 import os
@@ -28,7 +29,7 @@ from unittest import mock
 from rich.console import Console
 from rich.table import Table
 
-from harness import conf, paths
+from harness import conf, host, paths
 from harness.build import libgo, source, toolchain
 from harness.build.artifacts import Artifacts
 from harness.build.variants import build_variants, read_variants
@@ -149,21 +150,32 @@ class Trials:
         """Make one trial of each program. As in a run, a guest gets its next trial when its last one is stored."""
         numbered = zip(programs, self._numbers, strict=False)
         specs = (TrialSpec(GUEST, VARIANT, program, number) for program, number in numbered)
-        pending = 0
-        for spec in itertools.islice(specs, self._guests):
-            self._pool.put(spec)
-            pending += 1
+        pending = early = 0
+
+        def put(count: int) -> int:
+            """Have so many more run, if there are so many. Returns how many those are."""
+            chosen = list(itertools.islice(specs, count))
+            for spec in chosen:
+                self._pool.put(spec)
+            return len(chosen)
+
+        pending += put(self._guests)
         finished = []
         while pending:
             outcome = self._pool.results.get()
+            if outcome.one_more:  # another guest takes the place of one that is examined yet
+                more = put(1)
+                pending, early = pending + more, early + more
+                continue
             if outcome.trial is None or outcome.trial.verdict is not self._wanted:
                 sys.exit(f"bench: a trial that should come to {self._wanted} did not: {outcome}")
             finished.append(outcome.trial)
             self._store.add(self._run, outcome.trial)
             pending -= 1
-            for spec in itertools.islice(specs, 1):
-                self._pool.put(spec)
-                pending += 1
+            if outcome.taken_over and early:
+                early -= 1
+            else:
+                pending += put(1)
         return finished
 
     def stop(self) -> None:
@@ -252,11 +264,7 @@ def hangs() -> Bench:
         " times in turn. Full: --full-timeout. Both with all that follows a hang: diagnostics, SIGQUIT, a fresh guest.",
     )
     with open_setting() as setting:
-        folder = setting.folder / "hangs"
-        folder.mkdir()
-        for name, text in HANGS.items():
-            (folder / name).write_text(f"// run\n\n{text}")
-        programs = [read_program(folder / name) for name in HANGS]
+        programs = _hanging(setting.folder / "hangs")
         artifacts = setting.build(programs)
         with (
             start_guests(setting, artifacts, 1, Verdict.HANG) as early,
@@ -268,6 +276,41 @@ def hangs() -> Bench:
     bench.row("full")
     bench.ratio("early", "full", 1 / 6)
     return bench
+
+
+def spoilt_guests() -> Bench:
+    """Trials that spoil their guests, with guests that are ready before they are needed, against without."""
+    bench = Bench(
+        "spoilt",
+        f"{len(HANGS)} trials in a row of programs that hang, whose hangs are seen early, {LONG_TURNS} times in turn."
+        " Ready: a spare guest is restored while trials run, and the next trial begins while the one that hangs is"
+        " examined. One at a time: as where this machine has no memory for that.",
+    )
+    with open_setting() as setting:
+        programs = _hanging(setting.folder / "hangs")
+        artifacts = setting.build(programs)
+        with (
+            start_guests(setting, artifacts, 1, Verdict.HANG) as ready,
+            start_guests(setting, artifacts, 1, Verdict.HANG) as single,
+        ):
+            for guest in (ready, single):
+                guest.make(programs[:1])  # the first guest of each starts
+            for turn in range(LONG_TURNS):
+                setting.report.step("bench", f"spoilt guests, {turn + 1} of {LONG_TURNS}")
+                bench.measure("ready", partial(ready.make, programs))
+                with mock.patch.object(host, "available_memory", return_value=0):
+                    bench.measure("one at a time", partial(single.make, programs))
+    bench.row("one at a time")
+    bench.ratio("ready", "one at a time", 0.8)
+    return bench
+
+
+def _hanging(folder: Path) -> list[Program]:
+    """Programs that hang, in a new folder."""
+    folder.mkdir()
+    for name, text in HANGS.items():
+        (folder / name).write_text(f"// run\n\n{text}")
+    return [read_program(folder / name) for name in HANGS]
 
 
 def restores() -> Bench:
@@ -721,6 +764,7 @@ def recorded_machines() -> Bench:
 PARTS = {
     "trial": trial_overhead,
     "hangs": hangs,
+    "spoilt": spoilt_guests,
     "restore": restores,
     "memory": kept_memory,
     "exchange": files_while_running,
@@ -736,10 +780,18 @@ PARTS = {
 
 def main() -> None:
     """Run the named parts, by default all."""
-    unknown = [name for name in sys.argv[1:] if name not in PARTS]
-    if unknown:
-        sys.exit(f"bench: no part named {unknown[0]}; known: {', '.join(PARTS)}")
-    chosen = sys.argv[1:] or list(PARTS)
+    parts = "\n".join(f"  {name:12}{(part.__doc__ or '').partition('.')[0]}" for name, part in PARTS.items())
+    parser = argparse.ArgumentParser(
+        "python -m tools.bench",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog=f"parts, by default all:\n{parts}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", nargs="*")
+    chosen = parser.parse_args().part or list(PARTS)
+    for name in chosen:
+        if name not in PARTS:
+            parser.error(f"no part named {name}; known: {', '.join(PARTS)}")
     if "dejagnu" in chosen and not shutil.which("runtest"):
         sys.exit("bench: DejaGnu is not installed: apt-get install dejagnu")
     for name in chosen:
