@@ -236,8 +236,10 @@ def _votes(memory: Memory, pages: Mapping[int, int], files: Mapping[Path, bytes]
         for address, page in _code(data):
             places.setdefault(page, []).append((file, address))
     votes: Counter[tuple[Path, int]] = Counter()
+    known_frames = memory.frames_with(set(places))  # a space may have all of the memory, and few of the pages
     for address, frame in pages.items():
-        votes.update((file, address - known) for file, known in places.get(memory.page(frame), []))
+        if frame in known_frames:
+            votes.update((file, address - known) for file, known in places[memory.page(frame)])
     return votes
 
 
