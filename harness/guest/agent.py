@@ -167,8 +167,10 @@ class Agent:
             elif message.type == "F":
                 raise GuestError(f"{what}: {message.data.decode(errors='replace')}")
             elif message.type == "x":
-                how, number = message.data.split()[:2]
+                how, number, *dropped = message.data.split()
                 status = int(number) + (128 if how == b"signal" else 0)
+                if lost := sum(map(int, dropped)):
+                    _log.warning("%s: %d bytes of its output were not kept", what, lost)
                 _log.debug("%s: status %d after %.2f s, by the agent", what, status, clock.time() - begun)
                 return status, bytes(streams["o"]), bytes(streams["e"])
             else:

@@ -373,6 +373,12 @@ def test_a_shell_command_runs_beside_the_program(served):
     assert agent.run("exit 4")[0] == 4
 
 
+def test_output_of_a_shell_command_that_is_not_kept_is_logged(served, caplog):
+    channel, connect = served
+    _, out, _ = Agent(channel, connect=connect).run("head -c 5000000 /dev/zero", what="much")
+    assert len(out) == 4 << 20 and f"much: {5_000_000 - len(out)} bytes of its output were not kept" in caplog.text
+
+
 def test_much_output_comes_by_a_connection(served):
     channel, connect = served
     agent = Agent(channel, connect=connect)
