@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -103,12 +104,35 @@ def find(name: str, path: str | None = None) -> str | None:
     return shutil.which(name, path=path or search_path())
 
 
-def available_memory() -> int:
-    """The MiB of memory that programs can still have (proc(5), MemAvailable)."""
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """The MiB of memory that programs can still have: of this machine's (proc(5), MemAvailable), and of what the groups
+    that this process is in may have, as in a container (Linux, Documentation/admin-guide/cgroup-v2.rst).
+
+    Args:
+        groups: the folder of all groups.
+    """
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) >> 10
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+            available = int(line.split()[1]) << 10
+    membership = Path("/proc/self/cgroup")
+    lines = membership.read_text().splitlines() if membership.exists() else []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    for folder in [groups / own, *(groups / parent for parent in Path(own).parents)]:
+        available = min(available, _left_to(folder))
+    return available >> 20
+
+
+def _left_to(group: Path) -> int:
+    """The bytes that a group may still have; files that were read and lie in memory make room for others."""
+    try:
+        most = (group / "memory.max").read_text().strip()
+        taken = int((group / "memory.current").read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError as error:  # the uppermost has no bound, and not each machine has such groups
+        _log.debug("the memory of %s: %s", group, error)
+        return sys.maxsize
+    return sys.maxsize if most == "max" else max(0, int(most) - taken + int(counts.get("inactive_file", 0)))
 
 
 def search_path() -> str:
