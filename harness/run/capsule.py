@@ -170,7 +170,9 @@ def _fill(
             (folder / "expected").mkdir(exist_ok=True)
             (folder / "expected" / name).write_bytes(text)
     observed = {"stdout": trial.stdout, "stderr": trial.stderr}
-    observed |= {name: data for name, data in collected.items() if name.startswith(PREFIX)}
+    parts = {name: data for name, data in collected.items() if name.startswith(PREFIX)}
+    parts.pop(recordings.PART, None)  # it says where the recording is on this machine
+    observed |= parts
     for name, data in observed.items():
         path = folder / "observed" / name
         path.parent.mkdir(parents=True, exist_ok=True)

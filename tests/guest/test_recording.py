@@ -163,11 +163,13 @@ def test_moments_and_a_capsule(tmp_path):
     assert harness(*words, "--at", "99999999999999").exit_code == 2
 
     file = tmp_path / "c.tar.gz"
-    result = harness("capsule", number, "-o", file, "--image", "--work", work)
+    recorded_number = recordings.find(Store(work / "results.sqlite"), number, work).stored.trial
+    result = harness("capsule", recorded_number, "-o", file, "--image", "--work", work)
     assert result.exit_code == 0, result.output
     with tarfile.open(file) as archive:
         archive.extractall(tmp_path)
-    folder = tmp_path / f"trial-{number}"
+    folder = tmp_path / f"trial-{recorded_number}"
+    assert not (folder / "observed" / recordings.PART).exists(), "a folder of this machine"
     plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     process = subprocess.run([folder / "run.sh", "--replay"], env=plain, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
