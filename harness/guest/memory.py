@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Memory:
     def __init__(self, data: NDArray[np.uint8]) -> None:
         self._bytes = data
         self._frames = len(data) // PAGE
+        self._saved: dict[SavedRegisters, list[dict[str, int]]] = {}
 
     @classmethod
     def of_dump(cls, file: Path) -> Memory:
@@ -101,13 +103,17 @@ class Memory:
         """The contents of a page, given by its frame number."""
         return bytes(self._bytes[frame * PAGE : (frame + 1) * PAGE])
 
+    @cached_property
+    def _heads(self) -> NDArray[np.uint64]:
+        """A few bytes of each page, by which the others need not be read."""
+        return self._bytes[: self._frames * PAGE].reshape(-1, PAGE)[:, 64:72].copy().view(np.uint64)[:, 0]
+
     def frames_with(self, pages: set[bytes]) -> set[int]:
         """The numbers of the pages that have one of some contents."""
         if not self._frames or not pages:
             return set()
-        heads = self._bytes[: self._frames * PAGE].reshape(-1, PAGE)[:, 64:72].copy().view(np.uint64)[:, 0]
         wanted = np.array(sorted({int.from_bytes(page[64:72], "little") for page in pages}), np.uint64)
-        frames = np.flatnonzero(np.isin(heads, wanted))
+        frames = np.flatnonzero(np.isin(self._heads, wanted))
         return {int(frame) for frame in frames if self.page(int(frame)) in pages}
 
     def _pieces(self, word: int) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -173,9 +179,8 @@ class Memory:
 
     def _add_large(self, entry: int, address: int, size: int, pages: dict[int, int]) -> None:
         first = (entry & _FRAME & ~(size - 1)) >> 12
-        for place in range(size // PAGE):
-            if first + place < self._frames:
-                pages[address + place * PAGE] = first + place
+        frames = range(first, min(first + size // PAGE, self._frames))
+        pages.update(zip(range(address, address + size, PAGE), frames, strict=False))
 
     def saved_registers(
         self, pages: Mapping[int, int], layouts: tuple[SavedRegisters, ...], wide: bool
@@ -191,22 +196,29 @@ class Memory:
         for layout in layouts:
             if (layout.word == 8) is not wide:
                 continue
-            names = layout.order.split()
-            cs, ip, sp = names.index("cs"), names.index("ip"), names.index("sp")
-            ss = names.index("ss")
-            for start, words in self._pieces(layout.word):
-                at = np.flatnonzero(words == layout.cs)
-                at = at[(at >= cs) & (at + len(names) - cs <= len(words))]
-                at = at[words[at - cs + ss] == layout.ss]
-                for place in at - cs:
-                    end = (start + int(place) + len(names)) * layout.word % PAGE
-                    values = [int(value) for value in words[place : place + len(names)]]
-                    if layout.at_end is not None and (PAGE - end) % PAGE not in layout.at_end:
-                        continue
-                    if values[ip] & ~(PAGE - 1) in pages and values[sp] & ~(PAGE - 1) in pages:
-                        registers = dict(zip(names, values, strict=True))
-                        threads.setdefault(values[sp], Thread(registers, layout.user))
+            for registers in self._registers_by(layout):
+                if registers["ip"] & ~(PAGE - 1) in pages and registers["sp"] & ~(PAGE - 1) in pages:
+                    threads.setdefault(registers["sp"], Thread(registers, layout.user))
         return sorted(threads.values(), key=lambda thread: thread.registers["sp"])
+
+    def _registers_by(self, layout: SavedRegisters) -> list[dict[str, int]]:
+        """What looks like registers that a kernel has saved by a layout, of all address spaces; looked for once."""
+        if layout not in self._saved:
+            self._saved[layout] = list(self._find_registers(layout))
+        return self._saved[layout]
+
+    def _find_registers(self, layout: SavedRegisters) -> Iterator[dict[str, int]]:
+        names = layout.order.split()
+        cs, ss = names.index("cs"), names.index("ss")
+        for start, words in self._pieces(layout.word):
+            at = np.flatnonzero(words == layout.cs)
+            at = at[(at >= cs) & (at + len(names) - cs <= len(words))]
+            at = at[words[at - cs + ss] == layout.ss]
+            for place in at - cs:
+                end = (start + int(place) + len(names)) * layout.word % PAGE
+                if layout.at_end is None or (PAGE - end) % PAGE in layout.at_end:
+                    values = [int(value) for value in words[place : place + len(names)]]
+                    yield dict(zip(names, values, strict=True))
 
 
 def locate(memory: Memory, pages: Mapping[int, int], files: Mapping[Path, bytes]) -> list[MappedFile]:
