@@ -149,6 +149,10 @@ _READERS = ("pipe_read", "anon_pipe_read", "pipe_wait", "pipe_wait_readable", "e
 _NOT_OURS = {"tick_sched_timer", "tick_nohz_handler", "watchdog_timer_fn", "sched_rt_period_timer", "timerfd_tmrproc"}
 #: The one by which system calls with a time limit are ended (kernel/time/hrtimer.c).
 _SLEEPER = "hrtimer_wakeup"
+#: The first of the clocks whose timers end in a softirq. Sleepers are on it in a kernel with PREEMPT_RT only. There a
+#: thread ends them, which may be stopped between taking a timer off the list and waking whom it is for (the same file:
+#: __hrtimer_init_sleeper; include/linux/hrtimer.h: enum hrtimer_base_type).
+_SOFT_CLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -538,7 +542,7 @@ def _timers(text: str) -> _Timers:
     if len(clocks) != int(bases[1]) or not re.search(r"^jiffies: \d+\n", clocks[-1], re.M):
         raise _DoubtError("the guest's list of timers is not whole")
     timers = []
-    for clock in clocks:
+    for index, clock in enumerate(clocks):
         source = re.search(r"^  \.get_time: +(\w+)\n", clock, re.M)
         offset = re.search(r"^  \.offset: +(\d+) nsecs\n", clock, re.M)
         _, found, rest = clock.partition("active timers:\n")
@@ -550,6 +554,8 @@ def _timers(text: str) -> _Timers:
         while match := _TIMER.match(rest):
             timers.append(_Timer(match[1], int(match[2]), int(match[3]), steady))
             rest = rest[match.end() :]
+            if index >= _SOFT_CLOCK and match[1] == _SLEEPER:
+                raise _DoubtError("the guest's kernel wakes sleepers from a thread of its own")
         if rest.startswith(" #"):
             raise _DoubtError("a timer of the guest's cannot be read")
     for timer in timers:
