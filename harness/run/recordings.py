@@ -430,6 +430,8 @@ class Maker:
         assert machine.recording is not None
         icount = machine.end_recording()
         guest = self._setup.config
+        if guest.data_interface and machine.data is None:  # its files came through SSH, which took longer
+            raise GuestError(f"guest {machine.name}: its data disk could not be made")
         program = find_qemu(machine.name, guest)
         return StoredRecording(
             trial=0,

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.errors import HarnessError, StoreError
+from harness.errors import GuestError, HarnessError, StoreError
 from harness.guest import qemu
+from harness.guest.recording import Recording
 from harness.results.plan import RunPlan
 from harness.results.store import Store
 from harness.run import recordings
@@ -105,3 +106,11 @@ def test_what_differs_is_told(tmp_path, monkeypatch):
     assert f"{log} has changed" in recordings.different(kept)
     kernel.unlink()
     assert recordings.different(recorded)[0] == f"{kernel}: No such file or directory"
+
+
+def test_a_machine_without_the_data_disk_that_it_was_to_have_is_not_kept(tmp_path):
+    maker = object.__new__(recordings.Maker)
+    maker._setup = SimpleNamespace(config=SimpleNamespace(data_interface="ide"))
+    machine = SimpleNamespace(name="g", recording=Recording(tmp_path), end_recording=lambda: 1, data=None)
+    with pytest.raises(GuestError, match="guest g: its data disk could not be made"):
+        maker._end(machine, None, {}, "", [], 0.0)
