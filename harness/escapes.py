@@ -19,7 +19,13 @@ def visible(text: str, kept: str = "\n\t") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in kept else spelt(c) for c in text)
+
+
+def spelt(character: str) -> str:
+    r"""A character spelt out. U+009B is `\u009b`, for `\x9b` is a byte that is no UTF-8."""
+    code = ord(character)
+    return f"\\u{code:04x}" if 0x80 <= code <= 0xFF else character.encode("unicode_escape").decode()
 
 
 def one_line(text: str) -> str:

@@ -72,7 +72,7 @@ def wait(machine: Machine) -> Shell:
         return clock.time() - machine.process.waited()
 
     deadline = guest_time() + ready.timeout
-    why = "its console has not said so" if ready.console else "no answer over SSH"
+    why = f"its console has not said `{ready.console}`" if ready.console else "no answer over SSH"
     begun, pause = clock.time(), _PAUSES[0]
     still = clock.Deadline(clock=guest_time)
     due: float | None = None  # when the next probe is

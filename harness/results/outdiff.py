@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import NamedTuple
 
+from harness.escapes import spelt
 from harness.programs.model import Expectation
 from harness.trial.record import Trial, Verdict
 
@@ -207,7 +208,7 @@ def _spell(character: str, space: bool) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else spelt(character)
 
 
 def _append(pieces: list[str], text: str, spelt: bool) -> None:

@@ -99,7 +99,7 @@ def test_a_console_that_never_is_silent_is_waited_for_no_longer_than_that(guest)
         ({"console": "ready"}, "panic a.c:1: f: no\n", "it does not boot: panic in f (a.c:1): no"),
         ({}, "db> ", "it does not boot: kernel debugger: db>"),
         ({"console": "ready"}, "Automatic boot failed... help!\n", "it does not boot: fsck trouble"),
-        ({"console": "ready", "timeout": "9s"}, "else\n", "not ready within 9 s: its console has not said so"),
+        ({"console": "ready", "timeout": "9s"}, "else\n", "not ready within 9 s: its console has not said `ready`"),
         ({"timeout": "9s"}, "else\n", "not ready within 9 s: no answer"),
         (
             {"console": "ready"},

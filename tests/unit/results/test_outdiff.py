@@ -35,6 +35,7 @@ def test_a_difference_reads_as_diff_u():
         (b"a\n", b"\xffa\x00\xe2\x80\xae\n", ["-a", "+\\xffa\\x00\\u202e"]),
         ("é\n".encode(), b"\xe9\n", ["-é", "+\\xe9"]),
         (b"\\xff\n", b"\xff\n", ["-\\xff", "+\\xff"]),
+        ("\x9b\xa0\n".encode(), b"\x9b\xa0\n", ["-\\u009b\\u00a0", "+\\x9b\\xa0"]),
     ],
 )
 def test_what_would_be_missed_is_spelt_out(expected, printed, lines):
