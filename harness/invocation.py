@@ -101,9 +101,11 @@ def program(name: str = _NAME) -> list[str]:
 
 @functools.cache  # a report has thousands of commands
 def _program(name: str, started: str, path: str) -> str:
-    script = Path(started) if Path(started).name == name else Path(sys.executable).with_name(name)
+    places = [Path(started), Path(sys.executable).with_name(name)]
+    # A worker of xdist has a bare name for what started it.
+    script = next((place for place in places if place.name == name and place.is_file()), None)
     known = shutil.which(name, path=path)
-    if not script.is_file() or (known and os.path.samefile(known, script)):
+    if script is None or (known and os.path.samefile(known, script)):
         return name
     return str(script)
 

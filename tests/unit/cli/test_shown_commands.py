@@ -231,6 +231,10 @@ def test_the_harness_is_named_as_the_user_s_shell_finds_it(tmp_path, monkeypatch
     assert repeated("pytest x.go") == "pytest x.go"
     monkeypatch.setenv("PATH", "/nowhere")
     assert repeated("pytest 'a b.go'") == f"{script.parent}/pytest 'a b.go'"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pytest"])  # in a worker of xdist
+    monkeypatch.setattr("sys.executable", str(script.with_name("python")))
+    assert repeated("pytest a.go") == f"{script.parent}/pytest a.go"
 
 
 def test_a_command_of_an_older_version_is_shown_as_of_today(tmp_path):
