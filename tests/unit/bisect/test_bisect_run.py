@@ -184,7 +184,7 @@ def test_killed_and_resumed(bisect, tmp_path):
     assert whole.exit_code == 0
     stopped = bisect(World([BAD], killed_at=9), "patch", ONE, "--program", PROGRAM)
     assert stopped.exit_code == 130
-    assert "8 trials of bisect 2 are stored; `harness bisect resume 2 --work /" in stopped.output
+    assert "8 trials of bisect 2 are stored\n`harness bisect resume 2 --work /" in stopped.output
     refused = CliRunner().invoke(main, ["run", "--resume", "2", "--work", str(tmp_path / "work")])
     assert refused.exit_code == 2 and "`harness bisect resume 2 --work /" in refused.output
     world = World([BAD])
