@@ -128,8 +128,8 @@ def test_a_refusal_at_the_real_start_ends_the_run_at_once(described, before_qemu
     words = ["run", "threads/lock-ring", "--variant", "distro", "--conf", str(file), "--work", str(tmp_path / "w")]
     result = CliRunner().invoke(main, [*words, "--jobs", "1"])
     assert result.exit_code == 2, result.output
-    error = result.output.splitlines()[-1]
-    assert error == f"harness: guest linux-i386: {script} does not start: a file that only the start reads"
+    error = f"harness: guest linux-i386: {script} does not start: a file that only the start reads"
+    assert error in result.output.splitlines()
     real = [line for line in started() if not line.endswith("-S")]
     assert len(real) == 2, "while the program was built, and for the trial"
 
