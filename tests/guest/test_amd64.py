@@ -44,8 +44,8 @@ def test_the_workflow_s_suite_passes_and_crashes_have_the_same_titles(tools, wri
     assert f"- {command}\n" in (paths.DATA / ".gitlab-ci.yml").read_text(), "both workflows run the same"
     name, *words = shlex.split(command)
     assert name == "harness"
-    for trial, (body, _) in CRASHES.items():
-        write(f"demo/{trial}.go", f"// run\n\npackage main\n\n{body}")
+    for name, (body, _) in CRASHES.items():
+        write(f"demo/{name}.go", f"// run\n\npackage main\n\n{body}")
     result = CliRunner().invoke(main, [*words, str(tmp_path / "demo"), "--work", str(tmp_path / "work")])
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
     trials = list(Store(tmp_path / "work" / "results.sqlite").trials(1))
@@ -53,8 +53,8 @@ def test_the_workflow_s_suite_passes_and_crashes_have_the_same_titles(tools, wri
         f"goroutines/{path.stem}": "pass" for path in (paths.DATA / "suites" / "goroutines").glob("*.go")
     }
     titles = {trial.program: trial.signature for trial in trials}
-    for trial, (_, title) in CRASHES.items():
-        assert title in titles[f"demo/{trial}"]
+    for name, (_, title) in CRASHES.items():
+        assert title in titles[f"demo/{name}"]
     matrix = json.loads(next((tmp_path / "work").glob("runs/*/matrix.json")).read_text())
     steps = [row["step"] for row in matrix["times"] if row["what"] == f"guest {NAME}"]
     assert "restoring" in steps and not any(step.startswith("receiving") for step in steps), "its libgo came by disk"
