@@ -184,10 +184,10 @@ def test_a_tool_does_not_get_the_ctrl_c_that_is_the_harness_s_and_ends_with_the_
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, interrupted)
-    command = f"sleep 1000 & echo $! >{child}; kill -USR1 {os.getpid()}; wait"
+    command = f"read line; sleep 1000 & echo $! >{child}; kill -USR1 {os.getpid()}; wait"
     try:
         with pytest.raises(KeyboardInterrupt):
-            host.run("sh", "-c", command, what="the disk")
+            host.run("sh", "-c", command, what="the disk", stdin="begin\n")  # which it gets when it is waited for
     finally:
         signal.signal(signal.SIGUSR1, before)
     status = Path(f"/proc/{int(child.read_text())}/stat")

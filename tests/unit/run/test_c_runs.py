@@ -196,7 +196,7 @@ STANDING_IN = {
     "ssh": '#!/bin/sh\nfor word; do :; done\nexec sh -c "$word"\n',
 }
 #: Stands in for a program: it prints its environment and the files beside it.
-SHOW = "#!/bin/sh\nenv | grep -E '^(LD_|HARNESS_)' | sort\nls\n"
+SHOW = "#!/bin/sh\nenv | grep -E '^(LD_|HARNESS_)' | sort\nls ..\nls\n"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_capsule_brings_its_preloads_and_runs_with_them(
         f"         qemu: {tmp_path}/bin/qemu-stand-in, ready: {{console: ready, command: echo up, expect: up}}}}\n"
         "variants:\n  mine: {preload: [slow.c, perturb.c], seeded: true}\n",
     )
-    for name, text in [*STANDING_IN.items(), ("show", SHOW)]:
+    for name, text in [*STANDING_IN.items(), ("program", SHOW)]:
         write(f"bin/{name}", text).chmod(0o755)
     for name in ("slow.c", "perturb.c", "kernel", "key", "capsule/none", "lib/libslow.so", "lib/libperturb.so"):
         write(name, name)
@@ -232,7 +232,7 @@ def test_a_capsule_brings_its_preloads_and_runs_with_them(
     preloads = {"mine": (tmp_path / "lib/libslow.so", tmp_path / "lib/libperturb.so")}
     artifacts = artifacts_of(tmp_path, preloads)
     artifacts.libgos["mine"] = artifacts.libgos["pristine"]
-    artifacts.programs["mine", spec.program.name] = tmp_path / "bin/show"
+    artifacts.programs["mine", spec.program.name] = tmp_path / "bin/program"
     plan = plan_of(resolved)
     files = BootFiles(None, tmp_path / "kernel", "", None, (), tmp_path / "key", None)
     prepared = PreparedRun({"here": files}, {"linux-i386": artifacts}, {}, plan, {})
@@ -242,7 +242,7 @@ def test_a_capsule_brings_its_preloads_and_runs_with_them(
     capsule._fill(folder, spec, trial, resolved, prepared, boot, {}, with_image=False)
 
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert set(manifest["sha256"]) == {"program", program, *libraries}
+    assert set(manifest["sha256"]) == {"program", f"source/{program}", *libraries}
     target = f"{tmp_path}/guest/capsule"
     expected = {**{name: text.replace("{}", target) for name, text in variables.items()}, "HARNESS_SEED": "6"}
     assert {name: text for name, text in manifest["environment"].items() if name in expected} == expected
@@ -254,4 +254,6 @@ def test_a_capsule_brings_its_preloads_and_runs_with_them(
     assert process.returncode == 0, process.stderr
     words = process.stdout.split()
     assert dict(line.split("=", 1) for line in words if "=" in line) == expected
-    assert sorted(line for line in words if "=" not in line) == sorted([*libraries, Path(program).stem, "pid"])
+    assert sorted(line for line in words if "=" not in line) == sorted(
+        [*libraries, "pid", "program", Path(program).stem]
+    )
