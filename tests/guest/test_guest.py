@@ -72,7 +72,7 @@ LOCKED += "\t\t\tclose(c)\n\t\t}()\n\t\t<-c\n\t}\n\ttime.Sleep(300 * time.Millis
 def test_the_life_cycle_is_told_of_programs_that_crash_and_hang_too(write, tmp_path):
     head = 'package main\n\nimport (\n\t"runtime"\n\t"time"\n)\n\nfunc main() {\n' + LOCKED
     write("demo/crash.go", f'// run\n\n{head}\tpanic("now")\n}}\n')
-    write("demo/hang.go", f"// run\n// timeout: 4s\n\n{head}\tfor {{\n\t}}\n}}\n")
+    write("demo/hang.go", f"// run\n// timeout: 15s\n\n{head}\tfor {{\n\t}}\n}}\n")
     words = ["run", str(tmp_path / "demo"), "--variant", "no-thread-exit+trace", "--variant", "pristine+trace"]
     result = CliRunner().invoke(main, [*words, "--work", str(tmp_path / "work")])
     assert result.exit_code == 1, result.output
