@@ -30,6 +30,7 @@ from harness.results.load import (
 from harness.results.matrix import Matrix
 from harness.results.store import Run, Store
 from harness.results.text import render_count
+from harness.run.conductor import Interrupted
 
 #: The pages in a run's folder, and the address of the page of all runs as seen from there.
 REPORT, BISECT, ATTRIBUTION, INDEX = "report.html", "bisect.html", "attribution.html", "../../index.html"
@@ -105,6 +106,27 @@ def page_links(folder: Path, name: str) -> dict[str, str]:
     return {title: address for address, title in links.items()}
 
 
+@contextmanager
+def stop_told(work: Path, html: Path | None = None, more: Callable[[int], str] = lambda run: "") -> Iterator[None]:
+    """End the harness, as `end_stopped` tells, if a run that is made in the block does not come to its end.
+
+    Args:
+        html: another place for the run's page.
+        more: what there is to be told after the reason, given the run's number.
+    """
+    try:
+        yield
+        return
+    except Interrupted as error:
+        text, number, status = str(error), error.number, 130
+    except HarnessError as error:
+        if error.run is None:
+            raise
+        text, number, status = error.whole(), error.run, error.exit_status
+    end_stopped(text + more(number), number, work, html)
+    sys.exit(status)
+
+
 def end_stopped(sentence: str, run: int, work: Path, html: Path | None = None) -> None:
     """Say why a run was stopped and what goes on with it, and write its pages as `show_run` does.
 
@@ -115,7 +137,7 @@ def end_stopped(sentence: str, run: int, work: Path, html: Path | None = None) -
         html: another place for its page.
     """
     click.echo(f"harness: {sentence}", err=True)
-    with _told():
+    try:
         store = Store(work / "results.sqlite")
         stored_run = store.run(run)
         commands = {"goes on": resume_command(stored_run, work), "shows it": command_line("show", str(run), work=work)}
@@ -123,14 +145,7 @@ def end_stopped(sentence: str, run: int, work: Path, html: Path | None = None) -
         pages = write_report(store, stored_run, load_matrix(store, stored_run), work, html)
         click.echo(f"JSON and HTML: {pages}", err=True)
         renew_index(store, work, err=True)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say what goes wrong in the block, beside what has gone wrong before."""
-    try:
-        yield
-    except HarnessError as error:
+    except HarnessError as error:  # beside what has gone wrong before
         click.echo(f"harness: {error}", err=True)
 
 

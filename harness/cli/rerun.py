@@ -13,7 +13,7 @@ import click
 from harness import paths
 from harness.cli import complete
 from harness.cli.options import COUNT, FULL_TIMEOUT, HTML, NUMBER, WORK, progress_options
-from harness.cli.output import end_stopped, load_work_configuration, open_store, reporter, show_run
+from harness.cli.output import load_work_configuration, open_store, reporter, show_run, stop_told
 from harness.cli.replay import MOST_RECORDED, record_trial
 from harness.cli.shell import run_in
 from harness.errors import HarnessError
@@ -22,7 +22,7 @@ from harness.invocation import command_line
 from harness.progress import Reporter
 from harness.results.matrix import CellVerdict
 from harness.results.store import Run, Store
-from harness.run.conductor import Interrupted, run_interactive, run_request
+from harness.run.conductor import run_interactive, run_request
 from harness.run.request import Request
 from harness.run.resolve import repeat_request
 from harness.run.until import Catcher, Tally, Wanted
@@ -201,18 +201,12 @@ def _make_run(
     Args:
         html: another place for the page of a run that does not come to its end.
     """
-    try:
+
+    def tally(run: int) -> str:
+        return f"\n{Tally.of(Wanted.parse(request.until), store.ended(run))}" if request.until else ""
+
+    with stop_told(request.work, html, tally):
         return run_request(request, report, catcher=catcher)
-    except Interrupted as error:
-        text, number, status = str(error), error.number, 130
-    except HarnessError as error:
-        if error.run is None:
-            raise
-        text, number, status = error.whole(), error.run, error.exit_status
-    if request.until:
-        text += f"\n{Tally.of(Wanted.parse(request.until), store.ended(number))}"
-    end_stopped(text, number, request.work, html)
-    sys.exit(status)
 
 
 @click.command("gdb")

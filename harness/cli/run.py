@@ -34,14 +34,14 @@ from harness.cli.options import (
     WholeNumber,
     progress_options,
 )
-from harness.cli.output import end_stopped, renew_index, reporter, show_attribution, show_run, write_report
+from harness.cli.output import renew_index, reporter, show_attribution, show_run, stop_told, write_report
 from harness.errors import HarnessError
 from harness.programs.select import describe_overlooked
 from harness.results import terminal
 from harness.results.load import load_life_cycles, load_matrix
 from harness.results.store import Run, Store
 from harness.run import ci
-from harness.run.conductor import Interrupted, run_request
+from harness.run.conductor import run_request
 from harness.run.request import Isolation, Request, extended_request, stored_request, traced_request
 from harness.run.shards import Times
 
@@ -252,14 +252,5 @@ def make_run(
     Args:
         html: another place for the page of a run that does not come to its end.
     """
-    try:
-        with reporter() as report:
-            return run_request(request, report, resume, scheduler=scheduler)
-    except Interrupted as error:
-        end_stopped(str(error), error.number, request.work, html)
-        sys.exit(130)
-    except HarnessError as error:
-        if error.run is None:
-            raise
-        end_stopped(error.whole(), error.run, request.work, html)
-        sys.exit(error.exit_status)
+    with stop_told(request.work, html), reporter() as report:
+        return run_request(request, report, resume, scheduler=scheduler)
